@@ -1,0 +1,75 @@
+# One verb per chore. `make demo` and `make test` need only Python >= 3.11, a C++ compiler and a package registry.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+DEMO_DATA ?= datasets/demo
+DEMO_CONFIG ?= configs/lst/demo.yaml
+OPTS ?=
+
+.PHONY: help setup setup-dev demo demo-forgetting test test-slow test-gpu lint format cuda-check clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo             set up, make the demo data, train base and new classes in phases, report"
+	@echo "make demo-forgetting  the same without replay and distillation, for comparison"
+	@echo "make test             set up, run the tests"
+	@echo "make test-slow        the tests that take longer;  make test-gpu: those that need a GPU"
+	@echo "make lint | format    ruff, clang-format, mypy | rewrite files in the project's format"
+	@echo "make cuda-check       compile every CUDA kernel (needs nvcc, no GPU)"
+	@echo "make clean            remove the virtual environment and build results"
+
+$(VENV)/.runtime: requirements.txt
+	@echo "[1/3] virtual environment in $(VENV), pinned packages (a few minutes the first time)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.runtime setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
+	@echo "[2/3] native operations and the package"
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.package requirements-dev.txt requirements-reference.txt
+	@echo "[3/3] test and lint packages"
+	@$(PIP) -r requirements-dev.txt
+	@$(PIP) --no-deps -r requirements-reference.txt
+	@touch $@
+
+setup: $(VENV)/.package
+setup-dev: $(VENV)/.dev
+
+demo: setup
+	$(PY) -m maskrcnn_benchmark.data.datasets.demo --out $(DEMO_DATA)
+	$(PY) tools/train_net.py --config-file $(DEMO_CONFIG) $(OPTS)
+
+demo-forgetting: setup
+	$(PY) -m maskrcnn_benchmark.data.datasets.demo --out $(DEMO_DATA)
+	$(PY) tools/train_net.py --config-file $(DEMO_CONFIG) OUTPUT_DIR runs/demo_forgetting \
+	    LST.REPLAY.ENABLED False LST.DISTILL.ENABLED False $(OPTS)
+
+test: setup-dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 $(OPTS)
+
+test-slow: setup-dev
+	$(PY) -m pytest -m slow $(OPTS)
+
+test-gpu: setup-dev
+	$(PY) -m pytest -m gpu $(OPTS)
+
+lint: setup-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.h' 'csrc/*.cuh')
+	$(PY) -m mypy
+
+format: setup-dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(VENV)/bin/clang-format -i $$(git ls-files 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.h' 'csrc/*.cuh')
+
+cuda-check: setup
+	$(PY) setup.py check_cuda
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info maskrcnn_benchmark/_C*.so

@@ -1,0 +1,57 @@
+// Table of contents of the native operations: every schema of torch.ops.maskrcnn_benchmark. cpu/<op>.cpp and
+// cuda/<op>.cu hold the kernels, maskrcnn_benchmark/layers the fake kernels, derivatives and Python faces.
+//
+// Autocast needs no kernels of its own: it leaves the arguments alone, and every kernel takes half precision
+// and computes coordinates and sums in float32 at least.
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+TORCH_LIBRARY(maskrcnn_benchmark, m) {
+  const std::vector<at::Tag> plain = {at::Tag::pt2_compliant_tag};
+  const std::vector<at::Tag> sized_by_data = {at::Tag::pt2_compliant_tag, at::Tag::dynamic_output_shape};
+
+  // Indices of the kept boxes, ascending.
+  m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", sized_by_data);
+  m.def("batched_nms(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold) -> Tensor", sized_by_data);
+
+  // (B, C, H, W), (R, 5) -> (R, C, pooled_h, pooled_w), and its adjoint.
+  m.def(
+      "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_h, SymInt pooled_w, "
+      "int sampling_ratio) -> Tensor",
+      plain);
+  m.def(
+      "roi_align_backward(Tensor grad, Tensor rois, float spatial_scale, SymInt batch, SymInt channels, "
+      "SymInt height, SymInt width, int sampling_ratio) -> Tensor",
+      plain);
+
+  // (N, M, M), (N, 4) -> bool (N, height, width).
+  m.def(
+      "paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, int padding) "
+      "-> Tensor",
+      plain);
+
+  // Polygons in two levels of offsets, boxes (R, 4) -> bool (R, size, size).
+  m.def(
+      "rasterize_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, "
+      "Tensor instance_of_box, Tensor boxes, SymInt image_w, SymInt image_h, SymInt size) -> Tensor",
+      plain);
+}
+
+#ifndef MRB_WITH_CUDA
+namespace {
+
+void without_cuda(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack*) {
+  TORCH_CHECK_NOT_IMPLEMENTED(false, op.schema().name(),
+                              ": the native operations were built without CUDA kernels; install a CUDA toolkit that "
+                              "fits torch, then run FORCE_CUDA=1 pip install --no-build-isolation -e .");
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CUDA, m) {
+  for (const char* op :
+       {"nms", "batched_nms", "roi_align", "roi_align_backward", "paste_masks", "rasterize_polygons"}) {
+    m.impl(op, torch::CppFunction::makeFromBoxedFunction<&without_cuda>());
+  }
+}
+#endif

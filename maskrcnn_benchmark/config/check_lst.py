@@ -1,0 +1,87 @@
+"""Checks of the long-tail phases (node LST), specification "lst" section 12."""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode
+
+from .merge import merge_pairs
+from .rules import at_least, choice, require
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "LST.SORT_BY": ("instance_count", "image_count", "file"),
+    "LST.VAL_IMAGES": ("all", "positive"),
+    "LST.REPLAY.MODE": ("online", "file"),
+    "LST.DISTILL.MODE": ("file",),
+    "LST.DISTILL.DTYPE": ("float32", "float16"),
+    "LST.GROW.INIT": ("normal", "feature_mean"),
+}
+MINIMA: dict[str, float] = {
+    "LST.BASE_SIZE": 1,
+    "LST.PHASE": -1,
+    "LST.ROI_BATCH_STEP": 1,
+    "LST.REPLAY.EPOCHS": 1,
+    "LST.REPLAY.MIN_PER_CLASS": 0,
+    "LST.REPLAY.FALLBACK_POSITIVES": 0,
+    "LST.DISTILL.WEIGHT": 0,
+    "LST.GROW.CLS_STD": 0,
+    "LST.GROW.REG_STD": 0,
+    "MODEL.NUM_DISTILL_CLASSES": 1,
+}
+
+
+def check_lst(cfg: CfgNode) -> None:
+    """Check the node LST; the sizes of the phases are compared with the annotations by the scheduler.
+
+    Raises:
+        ConfigError: one line with the keys at odds.
+    """
+    for key, names in CHOICES.items():
+        choice(cfg, key, names)
+    for key, least in MINIMA.items():
+        at_least(cfg, key, least)
+    lst = cfg.LST
+    sizes = lst.STEP_SIZE if isinstance(lst.STEP_SIZE, tuple) else (lst.STEP_SIZE,)
+    require(
+        all(isinstance(s, int) and s >= 1 for s in sizes),
+        f"LST.STEP_SIZE must be a number of classes from 1 on, or a list of them, found {lst.STEP_SIZE}",
+    )
+    require(
+        all(isinstance(p, int) and p >= 0 for p in lst.PHASES),
+        f"LST.PHASES must list phases from 0 on, found {tuple(lst.PHASES)}",
+    )
+    shares = lst.STEP_MILESTONES
+    rising = all(0 < s < 1 for s in shares) and list(shares) == sorted(set(shares))
+    require(rising, f"LST.STEP_MILESTONES must rise between 0 and 1, found {tuple(shares)}")
+    require(
+        len(lst.DISTILL.FLIPS) > 0 and set(lst.DISTILL.FLIPS) <= {0, 1},
+        f"LST.DISTILL.FLIPS must be (0,), (1,) or (0, 1), found {tuple(lst.DISTILL.FLIPS)}",
+    )
+    _check_overrides(cfg)
+    if lst.ENABLED:
+        _check_enabled(cfg)
+
+
+def _check_overrides(cfg: CfgNode) -> None:
+    """PHASE_OVERRIDES must be lists KEY, VALUE, ... that merge into the tree."""
+    for phase, pairs in cfg.LST.PHASE_OVERRIDES.items():
+        key = f"LST.PHASE_OVERRIDES.{phase}"
+        require(phase.isdecimal(), f"{key}: phases are numbered 0 (base), 1, 2, ..., found {phase!r}")
+        require(isinstance(pairs, list), f"{key} must be a list [KEY, VALUE, ...], found {pairs!r}")
+        trial = cfg.clone()
+        trial.defrost()
+        merge_pairs(trial, pairs, key)
+
+
+def _check_enabled(cfg: CfgNode) -> None:
+    lst = cfg.LST
+    for key in ("ANN_TRAIN", "ANN_VAL", "IMG_TRAIN", "IMG_VAL"):
+        require(lst[key] != "", f"LST.ENABLED needs LST.{key}, which is empty")
+    if lst.REPLAY.ENABLED and lst.REPLAY.MODE == "file":
+        for key in ("FILE_IMAGES", "FILE_CLASSES"):
+            require(lst.REPLAY[key] != "", f"LST.REPLAY.MODE file needs LST.REPLAY.{key}, which is empty")
+    predictor = cfg.MODEL.ROI_BOX_HEAD.PREDICTOR
+    require(
+        not lst.DISTILL.ENABLED or "Cosine" in predictor,
+        f"LST.DISTILL.ENABLED compares cosines: MODEL.ROI_BOX_HEAD.PREDICTOR must be FPNCosinePredictor, "
+        f"found {predictor}",
+    )

@@ -1,0 +1,392 @@
+"""Every configuration key with its default and its meaning.
+
+The two-stage keys and defaults are those of the published maskrcnn-benchmark files (specification "core",
+section 1.1), except MODEL.DEVICE and PATHS_CATALOG; the LST keys follow the released LST branches and the
+phase scheduler (specification "lst", sections 9 and 12).
+"""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode
+
+# Keys whose value may have another type than their default.
+ALTERNATIVE_TYPES: dict[str, tuple[type, ...]] = {"LST.STEP_SIZE": (int, tuple)}
+
+# Nodes filled by the user, whose keys and types are those of another node.
+TEMPLATES: dict[str, str] = {"LST.SOLVER_BASE": "SOLVER", "LST.SOLVER_STEP": "SOLVER"}
+
+# Nodes filled by the user with named entries, and the keys of an entry.
+ENTRIES: dict[str, dict[str, str]] = {"DATASETS.REGISTER": {"KIND": "", "ANN_FILE": "", "IMG_DIR": ""}}
+
+
+def get_cfg() -> CfgNode:
+    """A fresh, unfrozen tree of all keys with their defaults."""
+    cfg = CfgNode()
+    cfg.MODEL = _model()
+    cfg.INPUT = _input()
+    cfg.DATASETS = _datasets()
+    cfg.DATALOADER = _dataloader()
+    cfg.SOLVER = _solver()
+    cfg.TEST = _test()
+    cfg.LST = _lst()
+
+    cfg.OUTPUT_DIR = "."  # folder of everything that a run writes
+    cfg.PATHS_CATALOG = (
+        ""  # user's Python file with DatasetCatalog and ModelCatalog; "" = packaged names only
+    )
+    cfg.DTYPE = "float32"  # float32 | float16 | bfloat16; the latter two are mixed precision
+    cfg.AMP_VERBOSE = False  # no effect; read from published files
+    cfg.SEED = 0  # start of all random numbers of a run
+    cfg.TENSORBOARD_EXPERIMENT = (
+        "logs/maskrcnn-benchmark"  # no effect; event files go to OUTPUT_DIR/tensorboard
+    )
+    return cfg
+
+
+def _model() -> CfgNode:
+    model = CfgNode()
+    model.RPN_ONLY = False  # no box and mask heads: the result is the proposals
+    model.MASK_ON = False  # add the mask head
+    model.RETINANET_ON = False  # RetinaNet in place of RPN and heads
+    model.KEYPOINT_ON = False  # add the keypoint head
+    model.DEVICE = "auto"  # auto (GPU if there is one, else CPU) | cpu | cuda | cuda:N
+    model.META_ARCHITECTURE = "GeneralizedRCNN"  # detector class, by its registered name
+    model.CLS_AGNOSTIC_BBOX_REG = False  # box regression for background/foreground instead of per class
+    model.WEIGHT = ""  # initial weights: path, http(s) URL or catalog://NAME; .pkl is Caffe2; "" = none
+    model.WEIGHT_ALLOW_MISMATCH = (
+        False  # leave out tensors of WEIGHT whose shape differs, instead of an error
+    )
+
+    # Long-tail training in phases; set per phase by the LST scheduler.
+    model.QRY_BALANCE = False  # every picture comes with the class that it was drawn for
+    model.QRY_INDICE_CLS = ""  # published replay plan: file of the class labels ("" = plan made online)
+    model.USE_DISTILL = False  # add loss_distill on boxes of new classes
+    model.DISTILL_WEIGHTS_FILE = ""  # published file of stored logits ("" = the scheduler's own)
+    model.NUM_DISTILL_CLASSES = 270  # foreground classes of the previous phase's model
+    model.GENERATE_DISTILL = False  # no effect; the LST stage "dump" takes its place
+
+    model.BACKBONE = _backbone()
+    model.FPN = _fpn()
+    model.GROUP_NORM = _group_norm()
+    model.RESNETS = _resnets()
+    model.RPN = _rpn()
+    model.ROI_HEADS = _roi_heads()
+    model.ROI_BOX_HEAD = _roi_box_head()
+    model.ROI_MASK_HEAD = _roi_mask_head()
+    model.ROI_KEYPOINT_HEAD = _roi_keypoint_head()
+    model.RETINANET = _retinanet()
+    model.FBNET = _fbnet()
+    model.FEW_SHOT = CfgNode()
+    model.FEW_SHOT.ScaleCls = 10.0  # initial scale of the cosine classifier
+    return model
+
+
+def _backbone() -> CfgNode:
+    node = CfgNode()
+    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name
+    node.FREEZE_CONV_BODY_AT = 2  # first stages without gradient: 1 stem, 2 + layer1, ... 5 all; < 1 none
+    return node
+
+
+def _fpn() -> CfgNode:
+    node = CfgNode()
+    node.USE_GN = False  # group norm behind every FPN convolution
+    node.USE_RELU = False  # ReLU behind every FPN convolution
+    return node
+
+
+def _group_norm() -> CfgNode:
+    node = CfgNode()
+    node.DIM_PER_GP = -1  # channels per group; exclusive with NUM_GROUPS, the other one is -1
+    node.NUM_GROUPS = 32  # groups
+    node.EPSILON = 1e-5  # added to the variance
+    return node
+
+
+def _resnets() -> CfgNode:
+    node = CfgNode()
+    node.NUM_GROUPS = 1  # groups of the 3x3 convolutions; 1 = ResNet, 32 = ResNeXt
+    node.WIDTH_PER_GROUP = 64  # channels per group of the first stage's bottleneck
+    node.STRIDE_IN_1X1 = True  # stride in the first 1x1; True for MSRA files, False for ResNeXt and GN
+    node.TRANS_FUNC = (
+        "BottleneckWithFixedBatchNorm"  # residual block: Bottleneck/BasicBlock With FixedBatchNorm/GN
+    )
+    node.STEM_FUNC = "StemWithFixedBatchNorm"  # first convolution: StemWithFixedBatchNorm | StemWithGN
+    node.RES5_DILATION = 1  # dilation of layer4 in the C4 box head
+    node.BACKBONE_OUT_CHANNELS = 1024  # channels of the output: 1024 for C4, the FPN's width (256) for FPN
+    node.RES2_OUT_CHANNELS = 256  # channels of layer1's output, doubled at every stage
+    node.STEM_OUT_CHANNELS = 64  # channels of the stem
+    node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..layer4
+    node.WITH_MODULATED_DCN = False  # modulated (v2) deformable convolution
+    node.DEFORMABLE_GROUPS = 1  # offset groups of deformable convolutions
+    return node
+
+
+def _rpn() -> CfgNode:
+    node = CfgNode()
+    node.USE_FPN = False  # several feature levels
+    node.ANCHOR_SIZES = (32, 64, 128, 256, 512)  # square root of the area in pixels; with FPN one per level
+    node.ANCHOR_STRIDE = (16,)  # stride of every feature level
+    node.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
+    node.STRADDLE_THRESH = 0  # pixels by which a trained anchor may leave the picture; < 0 no limit
+    node.FG_IOU_THRESHOLD = 0.7  # anchors from this overlap on are positive
+    node.BG_IOU_THRESHOLD = 0.3  # anchors below this overlap are negative
+    node.BATCH_SIZE_PER_IMAGE = 256  # anchors sampled for the loss
+    node.POSITIVE_FRACTION = 0.5  # largest share of positives among them
+    node.PRE_NMS_TOP_N_TRAIN = 12000  # best anchors per level before NMS, training
+    node.PRE_NMS_TOP_N_TEST = 6000  # the same, testing
+    node.POST_NMS_TOP_N_TRAIN = 2000  # proposals per level after NMS, training
+    node.POST_NMS_TOP_N_TEST = 1000  # the same, testing
+    node.NMS_THRESH = 0.7  # overlap above which NMS removes
+    node.MIN_SIZE = 0  # least width and height of a proposal
+    node.FPN_POST_NMS_TOP_N_TRAIN = 2000  # proposals over all levels, training (see PER_BATCH)
+    node.FPN_POST_NMS_TOP_N_TEST = 2000  # proposals over all levels per picture, testing
+    node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the whole batch, not per picture
+    node.RPN_HEAD = "SingleConvRPNHead"  # head, by its registered name
+    node.ZERO_OVERLAP_MATCHES = True  # parity: an object that no anchor overlaps makes all of those positive
+    return node
+
+
+def _roi_heads() -> CfgNode:
+    node = CfgNode()
+    node.USE_FPN = False  # no effect; read from published files
+    node.FG_IOU_THRESHOLD = 0.5  # proposals from this overlap on take the object's class
+    node.BG_IOU_THRESHOLD = 0.5  # proposals below this overlap are background
+    node.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # factors of dx, dy, dw, dh
+    node.BATCH_SIZE_PER_IMAGE = 512  # proposals sampled for the loss
+    node.POSITIVE_FRACTION = 0.25  # largest share of positives among them
+    node.SCORE_THRESH = 0.05  # detections must score more than this
+    node.NMS = 0.5  # overlap above which NMS removes, per class
+    node.DETECTIONS_PER_IMG = 100  # best detections over all classes; <= 0 no limit
+    return node
+
+
+def _roi_box_head() -> CfgNode:
+    node = CfgNode()
+    node.FEATURE_EXTRACTOR = "ResNet50Conv5ROIFeatureExtractor"  # by its registered name
+    node.PREDICTOR = "FastRCNNPredictor"  # by its registered name
+    node.POOLER_RESOLUTION = 14  # side of the pooled features
+    node.POOLER_SAMPLING_RATIO = 0  # points per bin and axis; 0 = as many as pixels
+    node.POOLER_SCALES = (1.0 / 16,)  # scale of every feature level that is pooled from
+    node.NUM_CLASSES = 81  # classes with background; also of the mask head
+    node.MLP_HEAD_DIM = 1024  # width of fc6 and fc7
+    node.USE_GN = False  # group norm in the head
+    node.DILATION = 1  # of the convolutions of Xconv1fc
+    node.CONV_HEAD_DIM = 256  # width of the convolutions of Xconv1fc
+    node.NUM_STACKED_CONVS = 4  # number of the convolutions of Xconv1fc
+    return node
+
+
+def _roi_mask_head() -> CfgNode:
+    node = CfgNode()
+    node.FEATURE_EXTRACTOR = "ResNet50Conv5ROIFeatureExtractor"  # by its registered name
+    node.PREDICTOR = "MaskRCNNC4Predictor"  # by its registered name
+    node.POOLER_RESOLUTION = 14  # side of the pooled features
+    node.POOLER_SAMPLING_RATIO = 0  # points per bin and axis; 0 = as many as pixels
+    node.POOLER_SCALES = (1.0 / 16,)  # scale of every feature level that is pooled from
+    node.MLP_HEAD_DIM = 1024  # no effect; read from published files
+    node.CONV_LAYERS = (256, 256, 256, 256)  # widths of the 3x3 convolutions
+    node.RESOLUTION = 14  # side of mask logits and targets: twice the pooled side (C4: equal to it)
+    node.SHARE_BOX_FEATURE_EXTRACTOR = True  # use the box head's features (C4 models)
+    node.POSTPROCESS_MASKS = False  # paste masks into the network's input size inside the model
+    node.POSTPROCESS_MASKS_THRESHOLD = 0.5  # probability above which a pasted pixel is set
+    node.DILATION = 1  # of the 3x3 convolutions
+    node.USE_GN = False  # group norm in the head
+    node.USE_BBOX2MASK = False  # mask weights of a class are computed from its classifier weights
+    node.USE_MLPMASK = False  # add a class-agnostic mask from a linear layer (needs USE_BBOX2MASK)
+    return node
+
+
+def _roi_keypoint_head() -> CfgNode:
+    node = CfgNode()
+    node.FEATURE_EXTRACTOR = "KeypointRCNNFeatureExtractor"  # by its registered name
+    node.PREDICTOR = "KeypointRCNNPredictor"  # by its registered name
+    node.POOLER_RESOLUTION = 14  # side of the pooled features
+    node.POOLER_SAMPLING_RATIO = 0  # points per bin and axis; 0 = as many as pixels
+    node.POOLER_SCALES = (1.0 / 16,)  # scale of every feature level that is pooled from
+    node.MLP_HEAD_DIM = 1024  # no effect; read from published files
+    node.CONV_LAYERS = (512, 512, 512, 512, 512, 512, 512, 512)  # widths of the 3x3 convolutions
+    node.RESOLUTION = 14  # side of the keypoint heat maps
+    node.NUM_CLASSES = 17  # number of keypoints
+    node.SHARE_BOX_FEATURE_EXTRACTOR = True  # use the box head's features
+    return node
+
+
+def _retinanet() -> CfgNode:
+    node = CfgNode()
+    node.NUM_CLASSES = 81  # classes with background (there is no background output)
+    node.ANCHOR_SIZES = (32, 64, 128, 256, 512)  # base size per level
+    node.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
+    node.ANCHOR_STRIDES = (8, 16, 32, 64, 128)  # stride per level
+    node.STRADDLE_THRESH = 0  # pixels by which an anchor may leave the picture; < 0 no limit
+    node.OCTAVE = 2.0  # sizes of a level span this factor
+    node.SCALES_PER_OCTAVE = 3  # sizes per level
+    node.USE_C5 = True  # level P6 from C5, else from P5
+    node.NUM_CONVS = 4  # convolutions per tower
+    node.BBOX_REG_WEIGHT = 4.0  # divides the regression loss
+    node.BBOX_REG_BETA = 0.11  # where smooth L1 becomes linear
+    node.PRE_NMS_TOP_N = 1000  # best (location, class) pairs per level
+    node.FG_IOU_THRESHOLD = 0.5  # anchors from this overlap on are positive
+    node.BG_IOU_THRESHOLD = 0.4  # anchors below this overlap are negative
+    node.LOSS_ALPHA = 0.25  # focal loss: weight of positives
+    node.LOSS_GAMMA = 2.0  # focal loss: exponent
+    node.PRIOR_PROB = 0.01  # initial probability of every class
+    node.INFERENCE_TH = 0.05  # detections must score more than this
+    node.NMS_TH = 0.4  # overlap above which NMS removes, per class
+    return node
+
+
+def _fbnet() -> CfgNode:
+    node = CfgNode()  # mobile backbone; the keys are read from published files, the model is not provided
+    node.ARCH = "default"  # name of an architecture
+    node.ARCH_DEF = ""  # architecture given as text
+    node.BN_TYPE = "bn"  # normalisation
+    node.SCALE_FACTOR = 1.0  # factor of all widths
+    node.WIDTH_DIVISOR = 1  # widths are multiples of this
+    node.DW_CONV_SKIP_BN = True  # no normalisation behind depthwise convolutions
+    node.DW_CONV_SKIP_RELU = True  # no ReLU behind depthwise convolutions
+    node.DET_HEAD_LAST_SCALE = 1.0  # box head: factor of the last width
+    node.DET_HEAD_BLOCKS = []  # box head: blocks
+    node.DET_HEAD_STRIDE = 0  # box head: stride, 0 = default
+    node.KPTS_HEAD_LAST_SCALE = 0.0  # keypoint head: factor of the last width
+    node.KPTS_HEAD_BLOCKS = []  # keypoint head: blocks
+    node.KPTS_HEAD_STRIDE = 0  # keypoint head: stride, 0 = default
+    node.MASK_HEAD_LAST_SCALE = 0.0  # mask head: factor of the last width
+    node.MASK_HEAD_BLOCKS = []  # mask head: blocks
+    node.MASK_HEAD_STRIDE = 0  # mask head: stride, 0 = default
+    node.RPN_HEAD_BLOCKS = 0  # RPN: number of blocks
+    node.RPN_BN_TYPE = ""  # RPN: normalisation
+    return node
+
+
+def _input() -> CfgNode:
+    node = CfgNode()
+    node.MIN_SIZE_TRAIN = (800,)  # short side in pixels; one of them is drawn per picture
+    node.MAX_SIZE_TRAIN = 1333  # cap of the long side
+    node.MIN_SIZE_TEST = 800  # short side when testing
+    node.MAX_SIZE_TEST = 1333  # cap of the long side when testing
+    node.PIXEL_MEAN = [102.9801, 115.9465, 122.7717]  # in the channel order that the network sees (BGR)
+    node.PIXEL_STD = [1.0, 1.0, 1.0]  # divides after PIXEL_MEAN is subtracted
+    node.TO_BGR255 = True  # RGB in 0..1 becomes BGR in 0..255 before mean and std
+    node.BRIGHTNESS = 0.0  # strength of the colour jitter in training
+    node.CONTRAST = 0.0  # strength of the colour jitter in training
+    node.SATURATION = 0.0  # strength of the colour jitter in training
+    node.HUE = 0.0  # strength of the colour jitter in training
+    node.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability of a left-right flip in training
+    node.VERTICAL_FLIP_PROB_TRAIN = 0.0  # probability of an upside-down flip in training
+    return node
+
+
+def _datasets() -> CfgNode:
+    node = CfgNode()
+    node.TRAIN = ()  # data sets to train on, joined; names, or kind:annotations.json@picture_folder
+    node.TEST = ()  # data sets to test on, one by one
+    # Data sets of the user, NAME: {KIND: coco|lvis, ANN_FILE: path, IMG_DIR: path}.
+    node.REGISTER = CfgNode(new_allowed=True)
+    return node
+
+
+def _dataloader() -> CfgNode:
+    node = CfgNode()
+    node.NUM_WORKERS = 4  # processes that read pictures; 0 = none
+    node.SIZE_DIVISIBILITY = 0  # batch sides are padded to a multiple; 32 with FPN, 0 = no padding
+    node.ASPECT_RATIO_GROUPING = True  # a batch holds only landscape or only portrait pictures
+    node.BAD_IMAGE = "error"  # picture that cannot be read: error | skip (another one in its place)
+    return node
+
+
+def _solver() -> CfgNode:
+    node = CfgNode()
+    node.OPTIMIZER = "SGD"  # SGD | ADAMW
+    node.MAX_ITER = 40000  # iterations of the run
+    node.BASE_LR = 0.001  # learning rate for IMS_PER_BATCH pictures
+    node.BIAS_LR_FACTOR = 2.0  # factor of the rate for biases
+    node.MOMENTUM = 0.9  # of SGD
+    node.WEIGHT_DECAY = 0.0005  # of weights
+    node.WEIGHT_DECAY_BIAS = 0.0  # of biases
+    node.LR_SCHEDULER = "step"  # step | cosine
+    node.GAMMA = 0.1  # factor of the rate at every step
+    node.STEPS = (30000,)  # iterations at which the rate drops
+    node.WARMUP_FACTOR = 1.0 / 3  # share of the rate at the first iteration
+    node.WARMUP_ITERS = 500  # iterations until the full rate
+    node.WARMUP_METHOD = "linear"  # linear | constant
+    node.CHECKPOINT_PERIOD = 2500  # iterations between two checkpoints
+    node.KEEP_CHECKPOINTS = 2  # periodic checkpoints kept; 0 = all
+    node.TEST_PERIOD = 0  # iterations between two evaluations while training; 0 = none
+    node.LOG_PERIOD = 20  # iterations between two log lines
+    node.IMS_PER_BATCH = 16  # pictures per iteration over all processes
+    node.ACCUMULATION_STEPS = 1  # iterations whose gradients are added up before an update
+    node.USE_CAS = False  # no effect; class-aware sampling of a released LST branch
+    node.CLIP_GRADIENTS = CfgNode()
+    node.CLIP_GRADIENTS.ENABLED = False  # limit the gradients before an update
+    node.CLIP_GRADIENTS.TYPE = "norm"  # norm (of all gradients together) | value (of each number)
+    node.CLIP_GRADIENTS.VALUE = 35.0  # the limit
+    return node
+
+
+def _test() -> CfgNode:
+    node = CfgNode()
+    node.EXPECTED_RESULTS = []  # checks [task, metric, [mean, std]] of the final result
+    node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in standard deviations
+    node.IMS_PER_BATCH = 8  # pictures per step over all processes
+    node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
+    node.BBOX_AUG = CfgNode()
+    node.BBOX_AUG.ENABLED = False  # test-time augmentation
+    node.BBOX_AUG.H_FLIP = False  # also the mirrored picture
+    node.BBOX_AUG.SCALES = ()  # further short sides
+    node.BBOX_AUG.MAX_SIZE = 4000  # cap of the long side for SCALES
+    node.BBOX_AUG.SCALE_H_FLIP = False  # also mirrored at the further scales
+    return node
+
+
+def _lst() -> CfgNode:
+    node = CfgNode()
+    node.ENABLED = False  # train in phases: base classes first, then steps of new classes
+    node.BASE_SIZE = 270  # classes of the base phase
+    node.STEP_SIZE = 160  # classes per step; or the sizes of all steps, e.g. (160, 160, 80)
+    node.SORT_BY = "instance_count"  # order of the classes: instance_count | image_count | file
+    node.SORTED_IDS = ""  # JSON list of category ids in the order of training; "" = made by SORT_BY
+    node.ANN_TRAIN = ""  # training annotations, LVIS or COCO format
+    node.ANN_VAL = ""  # validation annotations
+    node.IMG_TRAIN = ""  # folder of the training pictures
+    node.IMG_VAL = ""  # folder of the validation pictures
+    node.PHASE = -1  # set by the scheduler in the derived configurations: 0 base, i step i
+    node.RUN_DIR = ""  # folder of the whole run; "" = OUTPUT_DIR
+    node.PHASES = ()  # phases to run, e.g. (0, 1); () = all
+    node.SEED = 0  # of the replay plan
+    node.VAL_IMAGES = "all"  # validation pictures: all | positive (parity: as released)
+    node.FREEZE_BASE = 2  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the base phase
+    node.FREEZE_STEP = 5  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the steps
+    node.SOLVER_BASE = CfgNode(new_allowed=True)  # SOLVER keys of the base phase
+    node.SOLVER_STEP = CfgNode(new_allowed=True)  # SOLVER keys of the steps
+    node.STEP_MILESTONES = (
+        5.0 / 12,
+        7.0 / 12,
+    )  # drops of the rate in a step without STEPS, as shares of MAX_ITER
+    node.SCORE_THRESH_STEP = 0.0  # MODEL.ROI_HEADS.SCORE_THRESH in the steps
+    node.ROI_BATCH_STEP = 200  # MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE in the steps
+    # Further keys of single phases, PHASE: [KEY, VALUE, ...], e.g. {"3": ["SOLVER.BASE_LR", 0.002]}.
+    node.PHASE_OVERRIDES = CfgNode(new_allowed=True)
+
+    node.REPLAY = CfgNode()
+    node.REPLAY.ENABLED = True  # pictures of old classes are drawn in the steps
+    node.REPLAY.MODE = "online"  # online (planned from SEED) | file (published JSON files)
+    node.REPLAY.EPOCHS = 12  # balanced epochs of a step; gives its MAX_ITER when SOLVER_STEP does not
+    node.REPLAY.MIN_PER_CLASS = 1  # least draws of a class per epoch
+    node.REPLAY.FILE_IMAGES = ""  # published plan: image indices, for MODE file
+    node.REPLAY.FILE_CLASSES = ""  # published plan: class labels, for MODE file
+    node.REPLAY.FALLBACK_POSITIVES = 10  # random proposals taken when none belongs to the drawn class
+
+    node.DISTILL = CfgNode()
+    node.DISTILL.ENABLED = True  # hold the old classes' cosines on new boxes near those of the previous phase
+    node.DISTILL.MODE = "file"  # file (stored before the step)
+    node.DISTILL.WEIGHT = 1.0  # factor of loss_distill
+    node.DISTILL.FLIPS = (0, 1)  # views that are stored: 0 plain, 1 mirrored
+    node.DISTILL.DTYPE = "float32"  # stored numbers: float32 | float16
+    node.DISTILL.FILE = ""  # published JSON file of one step to import; "" = made by the stage dump
+
+    node.GROW = CfgNode()
+    node.GROW.CLS_STD = 0.01  # standard deviation of new classifier rows
+    node.GROW.REG_STD = 0.001  # standard deviation of new box regression rows
+    node.GROW.INIT = "normal"  # new classifier rows: normal | feature_mean
+    return node

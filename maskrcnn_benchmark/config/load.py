@@ -1,0 +1,116 @@
+"""Configuration files in, one frozen and checked tree out; and back into a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from ..utils.errors import ConfigError
+from ..utils.files import StrPath, write_text
+from .check import check_config
+from .compat import drop_blank, notes
+from .defaults import get_cfg
+from .merge import merge_pairs, merge_tree
+
+BASE_KEY = "_BASE_"
+_logger = logging.getLogger(__name__)
+
+
+def load_config(path: StrPath | None, overrides: Sequence[str] = ()) -> CfgNode:
+    """The defaults, changed by a yaml file and then by KEY VALUE pairs; checked and frozen.
+
+    A file may name others that it builds on: ``_BASE_: ../base/fpn.yaml``, or a list of which later ones
+    win; paths are relative to the file that names them.
+
+    Raises:
+        ConfigError: a file is missing or no yaml, a key is unknown, a value does not fit.
+    """
+    cfg = get_cfg()
+    if path is not None:
+        _merge_file(cfg, Path(path), ())
+    merge_pairs(cfg, overrides, "command line")
+    source = "command line" if path is None else os.fspath(path)
+    _check(cfg, source)
+    cfg.freeze()
+    return cfg
+
+
+def clone_with(cfg: CfgNode, overrides: Sequence[Any]) -> CfgNode:
+    """A frozen, checked copy of ``cfg`` with KEY VALUE pairs changed; values may be text or typed."""
+    copy = cfg.clone()
+    copy.defrost()
+    merge_pairs(copy, overrides, "derived configuration")
+    _check(copy, "derived configuration")
+    copy.freeze()
+    return copy
+
+
+def save_config(cfg: CfgNode, path: StrPath) -> None:
+    """Write the whole tree as yaml that ``load_config`` reads back to an equal one."""
+    write_text(path, dump_config(cfg))
+
+
+def dump_config(cfg: CfgNode) -> str:
+    """The whole tree as yaml text, in the order of the defaults."""
+    return yaml.safe_dump(_plain(cfg), sort_keys=False, default_flow_style=None, width=110)
+
+
+def _check(cfg: CfgNode, source: str) -> None:
+    try:
+        check_config(cfg)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Nodes as dicts and tuples as lists, which is what yaml knows."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _merge_file(cfg: CfgNode, path: Path, parents: tuple[Path, ...]) -> None:
+    """Merge the files that ``path`` builds on, then its own values."""
+    real = path.resolve()
+    if real in parents:
+        chain = " -> ".join(p.name for p in (*parents, real))
+        raise ConfigError(f"{path}: {BASE_KEY} leads back to the file itself ({chain})")
+    tree = _read_yaml(path)
+    bases = tree.pop(BASE_KEY, [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: {BASE_KEY} must be a path or a list of paths, found {bases!r}")
+        _merge_file(cfg, Path(os.path.normpath(path.parent / base)), (*parents, real))
+    values, blank = drop_blank(tree)
+    for line in notes(values, blank):
+        _logger.warning("%s: %s", path, line)
+    merge_tree(cfg, values, os.fspath(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ConfigError(f"configuration file {path} is not valid yaml{where}: {problem}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"configuration file {path} must hold keys and values, found a {type(tree).__name__}"
+        )
+    return tree

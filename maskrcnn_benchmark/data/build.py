@@ -1,0 +1,133 @@
+"""Data sets and loaders from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..config.catalog import DatasetSpec, resolve_dataset
+from ..utils.comm import get_rank, get_world_size
+from ..utils.errors import ConfigError
+from ..utils.rng import generator
+from .datasets.annotations import AnnotationFile
+from .datasets.coco import DetectionDataset
+from .datasets.concat import ConcatDataset
+from .samplers import GroupedBatchSampler, ShuffledStream, StreamBatches, aspect_groups
+from .transforms import build_transforms
+from .types import SampleKey, collate
+
+AnyDataset = DetectionDataset | ConcatDataset
+
+
+def build_dataset(
+    cfg: Any,
+    spec: DatasetSpec,
+    *,
+    train: bool,
+    category_order: Sequence[int] | None = None,
+    keep_images: str | None = None,
+    sort_by_label: bool = False,
+    flip_prob: float | None = None,
+    annotations: AnnotationFile | None = None,
+) -> DetectionDataset:
+    """The data set `spec` with the transforms of `cfg`.
+
+    keep_images: "valid" or "all"; None takes "valid" for training and "all" for testing. flip_prob: see
+    build_transforms. annotations: used instead of reading `spec.ann_file` (derived files in memory).
+    Raises DataError for a file that is missing or wrong.
+    """
+    return DetectionDataset(
+        annotations if annotations is not None else AnnotationFile.load(spec.ann_file),
+        spec.img_dir,
+        transforms=build_transforms(cfg, train, flip_prob),
+        train=train,
+        category_order=category_order,
+        keep_images=keep_images or ("valid" if train else "all"),
+        sort_by_label=sort_by_label,
+        seed=cfg.SEED,
+        bad_image=cfg.DATALOADER.BAD_IMAGE,
+    )
+
+
+def build_train_dataset(cfg: Any, category_order: Sequence[int] | None = None) -> AnyDataset:
+    """The data sets of DATASETS.TRAIN, joined in order; ConfigError when there is none."""
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
+    specs = [resolve_dataset(cfg, name) for name in cfg.DATASETS.TRAIN]
+    parts = [build_dataset(cfg, spec, train=True, category_order=category_order) for spec in specs]
+    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+
+def images_per_rank(total: int, key: str) -> int:
+    """Pictures per process of a batch of `total`; ConfigError naming `key` if the split is uneven."""
+    world = get_world_size()
+    if total < 1 or total % world:
+        raise ConfigError(
+            f"{key} is {total}; it must be a positive multiple of the {world} processes of this run"
+        )
+    return total // world
+
+
+def build_train_loader(
+    cfg: Any,
+    dataset: AnyDataset,
+    *,
+    start_iter: int = 0,
+    num_iters: int | None = None,
+    batches: Iterable[list[SampleKey]] | None = None,
+) -> DataLoader:
+    """Loader of Batch objects, one per iteration from `start_iter`, for this process.
+
+    Without `batches` (lists of keys of this process, already starting at `start_iter`) the shuffled stream
+    of the data set is used, grouped by aspect ratio if configured. num_iters: default to SOLVER.MAX_ITER.
+    The batch of an iteration does not depend on `start_iter` or on the number of workers.
+    """
+    if batches is None:
+        per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
+        groups = _groups(dataset) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
+        batches = StreamBatches(
+            ShuffledStream(len(dataset), cfg.SEED, per_rank, groups),
+            start_iter=start_iter,
+            num_iters=max(0, cfg.SOLVER.MAX_ITER - start_iter) if num_iters is None else num_iters,
+            world=get_world_size(),
+            rank=get_rank(),
+        )
+    return _loader(cfg, dataset, batches)
+
+
+def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:
+    """Loader of Batch objects over this process's share of the data set, every picture once."""
+    world, rank = get_world_size(), get_rank()
+    size = max(1, cfg.TEST.IMS_PER_BATCH // world)
+    groups = _groups(dataset) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else [0] * len(dataset)
+    batches = GroupedBatchSampler(range(rank, len(dataset), world), groups, size).batches()
+    return _loader(cfg, dataset, [[SampleKey(index) for index in batch] for batch in batches])
+
+
+def _loader(cfg: Any, dataset: AnyDataset, batches: Iterable[list[SampleKey]]) -> DataLoader:
+    """A DataLoader that gives one Batch per list of keys, with the workers of DATALOADER.NUM_WORKERS."""
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=batches,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=partial(collate, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY),
+        worker_init_fn=_start_worker,
+        pin_memory=torch.cuda.is_available() and cfg.MODEL.DEVICE != "cpu",
+        # a generator of its own: making an iterator must not move the default one that training seeds
+        generator=generator(cfg.SEED, "loader"),
+    )
+
+
+def _groups(dataset: AnyDataset) -> list[int]:
+    """Aspect-ratio group of every picture, from the records."""
+    records = (dataset.get_img_info(index) for index in range(len(dataset)))
+    return aspect_groups(record["height"] / record["width"] for record in records)
+
+
+def _start_worker(worker: int) -> None:
+    """Workers share the cores: one thread each."""
+    torch.set_num_threads(1)

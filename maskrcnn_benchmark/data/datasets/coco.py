@@ -1,0 +1,196 @@
+"""Pictures with boxes and masks from an annotation file in COCO or LVIS format (core 15, LST 2.4)."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ...structures import BoxList, SegmentationMask
+from ...utils.errors import DataError
+from ...utils.rng import derive_seed
+from ..transforms import Compose
+from ..types import Sample, SampleKey
+from .annotations import AnnotationFile, Record, is_degenerate
+from .pictures import read_picture
+
+logger = logging.getLogger(__name__)
+
+
+class DetectionDataset:
+    """Map from a SampleKey (or an index) to a Sample.
+
+    Labels are 1 + position of the category in `category_order`; annotations of other categories are ignored.
+    Attributes: `annotations`, `img_dir`, `image_ids` (ascending, index -> picture id), `label_to_category`
+    and `class_names` (both with an entry for background at 0), `has_masks`.
+    """
+
+    def __init__(
+        self,
+        annotations: AnnotationFile,
+        img_dir: str,
+        *,
+        transforms: Compose,
+        train: bool,
+        category_order: Sequence[int] | None = None,
+        keep_images: str = "valid",
+        sort_by_label: bool = False,
+        drop_crowd: bool = True,
+        seed: int = 0,
+        bad_image: str = "error",
+    ) -> None:
+        """Index the pictures.
+
+        keep_images: "all", or "valid" for those with an annotation (of `category_order`, no crowd) whose box
+        has both sides above one pixel. sort_by_label: objects of a picture by (label, file order) instead of
+        file order. bad_image: "error", or "skip" to put the next usable picture in the place of one that
+        cannot be read (only when `train`: a test set never replaces a picture). category_order: default all
+        categories in file order. Raises DataError for unknown categories in `category_order` and ValueError
+        for unknown options.
+        """
+        if keep_images not in ("valid", "all") or bad_image not in ("error", "skip"):
+            raise ValueError(f"keep_images={keep_images!r} or bad_image={bad_image!r} is not a known option")
+        self.annotations = annotations
+        self.img_dir = img_dir
+        self.transforms = transforms
+        self.seed = seed
+        self.replaced_count = 0
+        self._replace_bad = train and bad_image == "skip"
+        self._sort_by_label = sort_by_label
+        self._drop_crowd = drop_crowd
+        order = list(annotations.category_ids if category_order is None else category_order)
+        names = _category_names(annotations, order)
+        self.label_to_category = [0, *order]
+        self.class_names = ["__background__", *names]
+        self._label_of = {category: label for label, category in enumerate(order, start=1)}
+        self._images = [
+            image
+            for image in annotations.images
+            if keep_images == "all" or any(not is_degenerate(ann) for ann in self._used(image["id"]))
+        ]
+        self.image_ids = [image["id"] for image in self._images]
+        self.has_masks = self._check_masks()
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._images)
+
+    def get_img_info(self, index: int) -> Record:
+        """The picture record (id, width, height, ...) of `index`."""
+        return self._images[index]
+
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        """Read, transform and annotate one picture.
+
+        With a `query_class` the target is sure to hold that class: should clipping have removed it, the next
+        picture with the class stands in. Raises IndexError for an index out of range, DataError for a bad
+        picture.
+        """
+        key = key if isinstance(key, SampleKey) else SampleKey(int(key))
+        if not 0 <= key.index < len(self):
+            raise IndexError(f"picture {key.index} of a data set of {len(self)}")
+        index = key.index
+        for _ in range(len(self)):
+            sample, reason = self._try(key._replace(index=index))
+            if sample is not None:
+                sample.replaced = index != key.index
+                return sample
+            self.replaced_count += 1
+            logger.warning("%s; taking the next picture (%d replaced so far)", reason, self.replaced_count)
+            index = self._next_index(index, key.query_class)
+        raise DataError(
+            f"no picture of {self.annotations.path or self.img_dir} can be used in place of {key}"
+        )
+
+    def _try(self, key: SampleKey) -> tuple[Sample | None, str]:
+        """The sample of `key`, or None and the reason why another picture has to stand in."""
+        record = self._images[key.index]
+        try:
+            image = read_picture(self.img_dir, record)
+        except DataError as error:
+            if not self._replace_bad:
+                raise
+            return None, str(error)
+        target = self._target(record, image)
+        if key.query_class and not bool((target.get_field("labels") == key.query_class).any()):
+            name = self.class_names[key.query_class]
+            return None, f"picture {record['id']} has no usable object of class {key.query_class} ({name})"
+        rng = random.Random(derive_seed(self.seed, "transform", key.draw))
+        tensor, changed, flipped = self.transforms(image, target, rng)
+        return Sample(tensor, changed, key.index, record["id"], key.query_class, flipped), ""
+
+    def _target(self, record: Record, image: Image.Image) -> BoxList:
+        """Clipped boxes with labels, annotation_ids and masks in coordinates of `image`."""
+        anns = self._used(record["id"])
+        if self._sort_by_label:
+            anns = sorted(anns, key=lambda ann: self._label_of[ann["category_id"]])
+        boxes = torch.tensor([ann["bbox"] for ann in anns], dtype=torch.float32).reshape(-1, 4)
+        target = BoxList(boxes, image.size, "xywh").convert("xyxy")
+        labels = [self._label_of[ann["category_id"]] for ann in anns]
+        target.add_field("labels", torch.tensor(labels, dtype=torch.int64))
+        target.add_field("annotation_ids", torch.tensor([ann["id"] for ann in anns], dtype=torch.int64))
+        if self.has_masks:
+            target.add_field("masks", self._masks(anns, image.size))
+        return target.clip_to_image(remove_empty=True)
+
+    def _masks(self, anns: list[Record], size: tuple[int, int]) -> SegmentationMask:
+        """Masks of `anns`; DataError naming the annotation when one does not fit the picture."""
+        try:
+            return SegmentationMask([ann["segmentation"] for ann in anns], size)
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{self.annotations.path}: a segmentation of picture {anns[0]['image_id']} (annotations "
+                f"{[ann['id'] for ann in anns]}) cannot be used: {error}"
+            ) from None
+
+    def _used(self, image_id: int) -> list[Record]:
+        """Annotations of a picture that become targets, in file order."""
+        anns = self.annotations.anns_by_image[image_id]
+        return [
+            ann
+            for ann in anns
+            if ann["category_id"] in self._label_of and not (self._drop_crowd and ann.get("iscrowd", 0))
+        ]
+
+    def _next_index(self, index: int, query_class: int) -> int:
+        """The next picture, cyclic; with a class the next that has a sound annotation of it."""
+        for step in range(1, len(self)):
+            candidate = (index + step) % len(self)
+            anns = self._used(self.image_ids[candidate])
+            if not query_class or any(
+                self._label_of[ann["category_id"]] == query_class and not is_degenerate(ann) for ann in anns
+            ):
+                return candidate
+        return index
+
+    def _check_masks(self) -> bool:
+        """Whether the annotations have masks; DataError when only some have."""
+        missing: Any = None
+        found = False
+        for image_id in self.image_ids:
+            for ann in self._used(image_id):
+                found = found or "segmentation" in ann
+                missing = missing if "segmentation" in ann else ann["id"]
+        if found and missing is not None:
+            raise DataError(
+                f"{self.annotations.path}: annotation {missing} has no segmentation although others have; "
+                "add it (an empty list stands for no mask) or remove the annotation"
+            )
+        return found
+
+
+def _category_names(annotations: AnnotationFile, order: list[int]) -> list[str]:
+    """Names of the categories `order`; DataError for unknown or repeated ids."""
+    by_id = {category["id"]: category["name"] for category in annotations.categories}
+    unknown = [category for category in order if category not in by_id]
+    if unknown or len(set(order)) != len(order):
+        raise DataError(
+            f"category order for {annotations.path or 'the annotations'}: ids {unknown[:5]} are unknown"
+            if unknown
+            else f"category order for {annotations.path or 'the annotations'} names a category twice"
+        )
+    return [by_id[category] for category in order]

@@ -1,0 +1,7 @@
+"""The demo data set: generated pictures of textured shapes in a long tail of categories."""
+
+from __future__ import annotations
+
+from .generate import DemoOptions, generate_demo
+
+__all__ = ["DemoOptions", "generate_demo"]

@@ -1,0 +1,186 @@
+"""Write the demo data set: pictures, train.json and val.json in LVIS v0.5 format."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....utils.errors import DataError
+from ....utils.files import read_json, write_json
+from ....utils.rng import derive_seed
+from .categories import MAX_CLASSES, MAX_OBJECTS, DemoCategory, demo_categories, frequency, tail_counts
+from .scene import draw_scene
+
+MARKER = "demo.json"
+FORMAT = 1  # raise when the same options give other pictures
+NEGATIVES = 8  # categories per picture that are known to be absent
+Plan = list[list[DemoCategory]]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What decides every byte of the data set."""
+
+    train: int = 600
+    val: int = 120
+    size: int = 128
+    seed: int = 0
+    classes: int = 24
+
+
+def generate_demo(
+    out: str | os.PathLike[str], options: DemoOptions | None = None, *, report: Report = print
+) -> bool:
+    """Make the data set in folder `out`; False when it is there already with the same options.
+
+    Layout: train.json, val.json, images/train/*.jpg, images/val/*.jpg, and demo.json with the options, which
+    is there only when all is complete. The folder appears in one step. An older demo folder is replaced; any
+    other folder that is not empty is refused (DataError), as are options that leave no room for every
+    category.
+    """
+    options = options or DemoOptions()
+    target = Path(out)
+    marker = {"format": FORMAT, **asdict(options)}
+    _check(options)
+    if (target / MARKER).is_file() and read_json(target / MARKER, "demo marker") == marker:
+        return False
+    if target.exists() and not (target / MARKER).is_file() and any(target.iterdir()):
+        raise DataError(f"folder {target} is not empty and holds no demo data set; name another folder")
+    partial = target.parent / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    categories = demo_categories(options.classes)
+    train = _make_split("train", categories, options, partial, 1, report)
+    val = _make_split("val", categories, options, partial, 1 + options.train, report)
+    groups = {c["id"]: frequency(c["image_count"], options.train) for c in train["categories"]}
+    for split, content in (("train", train), ("val", val)):
+        for category in content["categories"]:
+            category["frequency"] = groups[category["id"]]
+        write_json(partial / f"{split}.json", content)
+    write_json(partial / MARKER, marker)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    return True
+
+
+def plan_pictures(counts: list[int], pictures: int, categories: list[DemoCategory], seed: int) -> Plan:
+    """Which objects every picture gets: counts[r] objects of rank r, one to MAX_OBJECTS in a picture."""
+    rng = np.random.default_rng(seed)
+    objects = [category for category, count in zip(categories, counts, strict=True) for _ in range(count)]
+    rng.shuffle(objects)
+    plan: Plan = [[] for _ in range(pictures)]
+    open_pictures = list(range(pictures))
+    for number, category in enumerate(objects):
+        place = number if number < pictures else open_pictures[rng.integers(len(open_pictures))]
+        plan[place].append(category)
+        if len(plan[place]) == MAX_OBJECTS:
+            open_pictures.remove(place)
+    return plan
+
+
+def _check(options: DemoOptions) -> None:
+    """DataError for options that cannot be met."""
+    if not 2 <= options.classes <= MAX_CLASSES:
+        raise DataError(f"--classes must lie in 2..{MAX_CLASSES}, got {options.classes}")
+    if options.size < 48:
+        raise DataError(f"--size must be at least 48 pixels, got {options.size}")
+    for split in ("train", "val"):
+        pictures = getattr(options, split)
+        if pictures < 2 or sum(_counts(split, options)) > MAX_OBJECTS * (pictures - 1):
+            raise DataError(f"--{split} {pictures} pictures are too few for {options.classes} categories")
+
+
+def _counts(split: str, options: DemoOptions) -> list[int]:
+    """Objects of every rank: a long tail to train on, equally many to validate on."""
+    if split == "train":
+        return tail_counts(options.classes, options.train)
+    return [max(2, round(3.2 * options.val / options.classes))] * options.classes
+
+
+def _make_split(
+    split: str,
+    categories: list[DemoCategory],
+    options: DemoOptions,
+    folder: Path,
+    first_id: int,
+    report: Report,
+) -> dict[str, Any]:
+    """Draw and save the pictures of one split; its LVIS content, frequency groups still missing."""
+    pictures = getattr(options, split)
+    plan = plan_pictures(
+        _counts(split, options), pictures - 1, categories, derive_seed(options.seed, "demo", split)
+    )
+    plan.insert(pictures // 2, [])  # one picture without any object
+    images, annotations = [], []
+    image_dir = folder / "images" / split
+    image_dir.mkdir(parents=True)
+    for number, wanted in enumerate(plan):
+        image_id = first_id + number
+        rng = np.random.default_rng(derive_seed(options.seed, "demo", split, number))
+        picture, placed = draw_scene(wanted, options.size, rng)
+        name = f"{image_id:012d}.jpg"
+        picture.save(image_dir / name, quality=92)
+        for item in placed:
+            annotations.append(
+                {"id": 0, "image_id": image_id, "category_id": item.category.id, **item.annotation()}
+            )
+        present = {item.category.id for item in placed}
+        absent = [category.id for category in categories if category.id not in present]
+        negatives = rng.choice(absent, min(NEGATIVES, len(absent)), replace=False)
+        images.append(_image_record(image_id, name, options.size, sorted(negatives.tolist())))
+        if (number + 1) % 200 == 0 or number + 1 == pictures:
+            report(f"demo {split} pictures: {number + 1}/{pictures}")
+    for number, annotation in enumerate(annotations):
+        annotation["id"] = first_id * 100 + number
+    info = {
+        "description": f"generated demo data, {split}",
+        "version": str(FORMAT),
+        "options": asdict(options),
+    }
+    return {
+        "info": info,
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": _category_records(categories, annotations),
+    }
+
+
+def _image_record(image_id: int, name: str, size: int, negatives: list[int]) -> dict[str, Any]:
+    """LVIS v0.5 picture record; all objects of a picture are annotated, so nothing is "not exhaustive"."""
+    return {
+        "id": image_id,
+        "file_name": name,
+        "width": size,
+        "height": size,
+        "neg_category_ids": negatives,
+        "not_exhaustive_category_ids": [],
+    }
+
+
+def _category_records(
+    categories: list[DemoCategory], annotations: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """LVIS category records by id, with the counts of this split."""
+    records = []
+    for category in sorted(categories, key=lambda c: c.id):
+        own = [ann["image_id"] for ann in annotations if ann["category_id"] == category.id]
+        records.append(
+            {
+                "id": category.id,
+                "name": category.name,
+                "synset": f"{category.name}.n.01",
+                "synonyms": [category.name, f"{category.texture} {category.shape}"],
+                "def": f"a {category.shape} with a {category.texture} surface",
+                "image_count": len(set(own)),
+                "instance_count": len(own),
+                "frequency": "f",
+            }
+        )
+    return records

@@ -1,0 +1,79 @@
+"""Replay pairs from the two published JSON files (LST spec section 3, point 7)."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from typing import Any
+
+from ...utils.errors import DataError
+from ...utils.files import read_json
+from ..types import SampleKey
+from .pairs import PairBatches
+
+
+class FilePairSampler(PairBatches):
+    """Pairs of files that hold one list per process: picture indices in one, class labels in the other.
+
+    Iteration t of a process takes entries t * images_per_rank + slot of its own list and starts over, in
+    both lists together, when they end.
+    """
+
+    def __init__(
+        self,
+        images_file: str | PathLike[str],
+        classes_file: str | PathLike[str],
+        *,
+        num_images: int,
+        num_classes: int,
+        images_per_rank: int,
+        num_iters: int,
+        world: int = 1,
+        rank: int = 0,
+        start_iter: int = 0,
+    ) -> None:
+        """Read and check both files.
+
+        `num_images`: size of the data set; `num_classes`: labels with background. Raises DataError naming
+        the file when the lists do not belong together, were made for another number of processes, or leave
+        the data set.
+        """
+        super().__init__(
+            world=world,
+            rank=rank,
+            images_per_rank=images_per_rank,
+            start_iter=start_iter,
+            num_iters=num_iters,
+        )
+        images = _rows(images_file, num_images, "picture index")
+        classes = _rows(classes_file, num_classes, "class label")
+        if [len(row) for row in images] != [len(row) for row in classes]:
+            raise DataError(
+                f"{fspath(images_file)} and {fspath(classes_file)} hold lists of different lengths"
+            )
+        if len(images) != world:
+            raise DataError(
+                f"{fspath(images_file)} was made for {len(images)} processes, this run has {world}; make it "
+                "again for this number, or use LST.REPLAY.MODE online"
+            )
+        self.images = images[rank]
+        self.classes = classes[rank]
+
+    def key(self, iteration: int, slot: int) -> SampleKey:
+        """The key of place `slot` in the batch of `iteration`."""
+        place = (iteration * self.images_per_rank + slot) % len(self.images)
+        return SampleKey(self.images[place], self.classes[place], self.position(iteration, slot))
+
+
+def _rows(path: str | PathLike[str], limit: int, what: str) -> list[list[int]]:
+    """The lists of one file, all values checked to lie in 0..limit-1."""
+    rows: Any = read_json(path, "replay file")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
+        raise DataError(f"replay file {fspath(path)} must hold a list of non-empty lists, one per process")
+    for row in rows:
+        for place, value in enumerate(row):
+            if not isinstance(value, int) or not 0 <= value < limit:
+                raise DataError(
+                    f"replay file {fspath(path)}: entry {place} is {value!r}, expected a {what} "
+                    f"in 0..{limit - 1}"
+                )
+    return rows

@@ -1,0 +1,112 @@
+"""An endless shuffled stream of batches in which every batch is a function of its number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import torch
+
+from ...utils.errors import DataError
+from ...utils.rng import generator
+from ..types import SampleKey
+
+
+class ShuffledStream:
+    """Batches of `batch_size` indices of one group, each item once per epoch of its group.
+
+    Every group (aspect ratio) is a stream of its own: one permutation after the other, cut into batches, so
+    that no rest is dropped or repeated. Epoch e of the whole stream holds the batches that the groups
+    complete in their epoch e, in shuffled order. Nothing is remembered between calls: batch number b is the
+    same after a resume.
+    """
+
+    def __init__(
+        self, num_items: int, seed: int, batch_size: int, groups: Sequence[int] | None = None
+    ) -> None:
+        """Stream over 0..num_items-1; `groups[i]` is the group of item i (None: one group).
+
+        Raises DataError when there are no items.
+        """
+        if num_items == 0:
+            raise DataError(
+                "the training set has no usable picture; check its annotation file and class list"
+            )
+        self.seed = seed
+        self.batch_size = batch_size
+        members: dict[int, list[int]] = {}
+        for item in range(num_items):
+            members.setdefault(groups[item] if groups is not None else 0, []).append(item)
+        self._groups = [members[group] for group in sorted(members)]
+        self._permutation = lru_cache(maxsize=4 * len(self._groups))(self._make_permutation)
+        self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
+
+    def batch(self, number: int) -> list[SampleKey]:
+        """Batch `number` (from 0); its draws are number * batch_size + place in the batch."""
+        epoch = self._epoch_of(number)
+        group, first = self._epoch_batches(epoch)[number - self._batches_before(epoch)]
+        size = len(self._groups[group])
+        keys = []
+        for slot in range(self.batch_size):
+            position = first * self.batch_size + slot
+            item = self._permutation(group, position // size)[position % size]
+            keys.append(SampleKey(item, 0, number * self.batch_size + slot))
+        return keys
+
+    def _batches_before(self, epoch: int) -> int:
+        """Batches of all groups completed before `epoch`."""
+        return sum(epoch * len(items) // self.batch_size for items in self._groups)
+
+    def _epoch_of(self, number: int) -> int:
+        """The epoch that holds batch `number` (bisection over the non-decreasing counts)."""
+        low, high = 0, 1
+        while self._batches_before(high) <= number:
+            low, high = high, high * 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._batches_before(middle) <= number:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _make_epoch(self, epoch: int) -> list[tuple[int, int]]:
+        """(group, number of the batch inside the group) of the batches of `epoch`, shuffled."""
+        found = [
+            (group, batch)
+            for group, items in enumerate(self._groups)
+            for batch in range(
+                epoch * len(items) // self.batch_size, (epoch + 1) * len(items) // self.batch_size
+            )
+        ]
+        order = torch.randperm(len(found), generator=generator(self.seed, "batches", epoch)).tolist()
+        return [found[i] for i in order]
+
+    def _make_permutation(self, group: int, epoch: int) -> list[int]:
+        """The items of `group` in the order of their epoch `epoch`."""
+        items = self._groups[group]
+        order = torch.randperm(len(items), generator=generator(self.seed, "items", group, epoch)).tolist()
+        return [items[i] for i in order]
+
+
+class StreamBatches:
+    """The batches of one process: iteration t of rank r of w takes batch t * w + r of the stream."""
+
+    def __init__(
+        self, stream: ShuffledStream, *, start_iter: int, num_iters: int, world: int = 1, rank: int = 0
+    ) -> None:
+        """`num_iters` iterations from `start_iter`."""
+        self.stream = stream
+        self.start_iter = start_iter
+        self.num_iters = num_iters
+        self.world = world
+        self.rank = rank
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        """Key lists in order of iterations."""
+        for iteration in range(self.start_iter, self.start_iter + self.num_iters):
+            yield self.stream.batch(iteration * self.world + self.rank)
+
+    def __len__(self) -> int:
+        """Iterations."""
+        return self.num_iters

@@ -1,0 +1,34 @@
+"""Transforms from the INPUT node of a config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .compose import Compose, Transform
+from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
+from .pixels import ColorJitter, ToNormalizedTensor
+
+
+def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> Compose:
+    """Training or test transforms of `cfg.INPUT`.
+
+    `flip_prob` overrides the probability of the left-right flip (1.0: every picture is mirrored), and then
+    switches off the other random changes of training, as the dump of teacher outputs needs it.
+    """
+    inputs = cfg.INPUT
+    if train:
+        sizes, longest = inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN
+    else:
+        sizes, longest = (inputs.MIN_SIZE_TEST,), inputs.MAX_SIZE_TEST
+    random_changes = train and flip_prob is None
+    steps: list[Transform] = []
+    if random_changes and any((inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE)):
+        steps.append(ColorJitter(inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE))
+    steps.append(Resize(sizes if isinstance(sizes, list | tuple) else (sizes,), longest))
+    horizontal = inputs.HORIZONTAL_FLIP_PROB_TRAIN if random_changes else (flip_prob or 0.0)
+    if horizontal > 0:
+        steps.append(RandomHorizontalFlip(horizontal))
+    if random_changes and inputs.VERTICAL_FLIP_PROB_TRAIN > 0:
+        steps.append(RandomVerticalFlip(inputs.VERTICAL_FLIP_PROB_TRAIN))
+    steps.append(ToNormalizedTensor(inputs.PIXEL_MEAN, inputs.PIXEL_STD, inputs.TO_BGR255))
+    return Compose(steps)

@@ -1,0 +1,65 @@
+"""Colour jitter and the step from a PIL image to the network's input."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+from ...structures import BoxList
+
+
+class ColorJitter:
+    """Random brightness, contrast, saturation (factors in 1 +- strength) and hue (shift of the circle)."""
+
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float) -> None:
+        """Keep the strengths, 0: off; `hue` is a part of the colour circle, at most 0.5 (ValueError)."""
+        if not 0 <= hue <= 0.5:
+            raise ValueError(f"INPUT.HUE must lie in 0..0.5, got {hue}")
+        self.factors = {
+            ImageEnhance.Brightness: brightness,
+            ImageEnhance.Contrast: contrast,
+            ImageEnhance.Color: saturation,
+        }
+        self.hue = hue
+
+    def __call__(
+        self, image: Image.Image, target: BoxList | None, rng: random.Random
+    ) -> tuple[Image.Image, BoxList | None, bool]:
+        """Change the colours in a random order of the four steps."""
+        steps = [(kind, strength) for kind, strength in self.factors.items() if strength > 0]
+        rng.shuffle(steps)
+        for kind, strength in steps:
+            image = kind(image).enhance(rng.uniform(max(0.0, 1 - strength), 1 + strength))
+        if self.hue > 0:
+            image = _shift_hue(image, rng.uniform(-self.hue, self.hue))
+        return image, target, False
+
+
+class ToNormalizedTensor:
+    """(3,h,w) float32: channels as BGR 0..255 (`to_bgr255`) or RGB 0..1, minus `mean`, divided by `std`."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], to_bgr255: bool) -> None:
+        """Keep mean and std in the order of the channels that the network sees."""
+        self.mean = torch.tensor(mean, dtype=torch.float32)[:, None, None]
+        self.std = torch.tensor(std, dtype=torch.float32)[:, None, None]
+        self.to_bgr255 = to_bgr255
+
+    def __call__(
+        self, image: Image.Image, target: BoxList | None, rng: random.Random
+    ) -> tuple[Tensor, BoxList | None, bool]:
+        """Convert the picture; the target stays."""
+        pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
+        values = pixels.flip(0).float() if self.to_bgr255 else pixels.float() / 255
+        return ((values - self.mean) / self.std).contiguous(), target, False
+
+
+def _shift_hue(image: Image.Image, shift: float) -> Image.Image:
+    """Turn the colour circle by `shift` (1 is a full turn)."""
+    hsv = np.array(image.convert("HSV"))
+    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(shift * 255)) % 256
+    return Image.fromarray(hsv, mode="HSV").convert("RGB")

@@ -1,0 +1,89 @@
+"""What travels from sampler to data set to training loop: keys, samples and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..structures import BoxList, ImageList, to_image_list
+
+
+class SampleKey(NamedTuple):
+    """Which picture to load, for which class, and at which place of the training stream.
+
+    `index` counts the pictures of the data set; `query_class` is the label whose objects alone are positive
+    (0: all, LST spec section 4); `draw` seeds the random transforms, so that a resumed run repeats them.
+    """
+
+    index: int  # type: ignore[assignment]
+    query_class: int = 0
+    draw: int = 0
+
+
+@dataclass
+class Sample:
+    """One picture ready for the network.
+
+    `image` is (3,h,w) float32, normalised; `target` has labels, annotation_ids and, if the annotations have
+    them, masks, in coordinates of `image`. `flipped` tells a left-right mirrored picture. `replaced` tells
+    that the picture asked for could not be used and the next one stands in.
+    """
+
+    image: Tensor
+    target: BoxList
+    index: int
+    image_id: int
+    query_class: int = 0
+    flipped: bool = False
+    replaced: bool = False
+
+
+@dataclass
+class Batch:
+    """Samples side by side: padded pictures, and one entry per picture in every list."""
+
+    images: ImageList
+    targets: list[BoxList]
+    image_ids: list[int]
+    indices: list[int]
+    query_classes: list[int]
+    flipped: list[bool]
+    replaced: list[bool] = field(default_factory=list)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch with pictures and boxes on `device` (polygons stay on the CPU)."""
+        return Batch(
+            self.images.to(device, non_blocking=non_blocking),
+            [target.to(device) for target in self.targets],
+            self.image_ids,
+            self.indices,
+            self.query_classes,
+            self.flipped,
+            self.replaced,
+        )
+
+    def pin_memory(self) -> Batch:
+        """Move the pictures to page-locked memory (called by the loader when a GPU is used)."""
+        self.images.tensors = self.images.tensors.pin_memory()
+        return self
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.targets)
+
+
+def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
+    """Pad one or more `samples` to one size (multiples of `size_divisible`) and gather their fields."""
+    return Batch(
+        images=to_image_list([sample.image for sample in samples], size_divisible),
+        targets=[sample.target for sample in samples],
+        image_ids=[sample.image_id for sample in samples],
+        indices=[sample.index for sample in samples],
+        query_classes=[sample.query_class for sample in samples],
+        flipped=[sample.flipped for sample in samples],
+        replaced=[sample.replaced for sample in samples],
+    )

@@ -1,0 +1,1 @@
+"""The training loop with its hooks, inference, the predictor and distributed launch."""

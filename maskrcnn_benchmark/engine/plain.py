@@ -1,0 +1,170 @@
+"""Ordinary (one-phase) training and testing, driven by the config alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
+from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
+from maskrcnn_benchmark.data.build import (
+    AnyDataset,
+    build_dataset,
+    build_test_loader,
+    build_train_dataset,
+    build_train_loader,
+)
+from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report, write_report
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.rng import seed_all
+
+from .inference import inference
+from .launch import process_device
+from .train import TrainSummary, train
+
+_LOG = logging.getLogger(__name__)
+
+
+def build_seeded_model(cfg: CfgNode) -> nn.Module:
+    """The model of ``cfg`` with initial weights that depend on cfg.SEED alone."""
+    seed_all(cfg.SEED, "model")
+    return build_detection_model(cfg)
+
+
+def check_class_count(cfg: CfgNode, dataset: AnyDataset, name: str) -> None:
+    """Raise ConfigError unless NUM_CLASSES is the number of the data set's categories plus background."""
+    if cfg.MODEL.RPN_ONLY:
+        return
+    expected, found = len(dataset.class_names), cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+    if expected != found:
+        raise ConfigError(
+            f"MODEL.ROI_BOX_HEAD.NUM_CLASSES is {found}, but data set {name} has {expected - 1} categories "
+            f"(+ 1 background): set MODEL.ROI_BOX_HEAD.NUM_CLASSES {expected}"
+        )
+
+
+def write_labels(folder: Path, dataset: AnyDataset) -> None:
+    """Write ``labels.json``: category id to name."""
+    pairs = zip(dataset.label_to_category[1:], dataset.class_names[1:], strict=True)
+    write_json(folder / "labels.json", {str(category): name for category, name in pairs}, indent=2)
+
+
+def train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
+    """Train on DATASETS.TRAIN into OUTPUT_DIR, evaluating DATASETS.TEST every SOLVER.TEST_PERIOD."""
+    dataset = build_train_dataset(cfg)
+    check_class_count(cfg, dataset, " + ".join(cfg.DATASETS.TRAIN))
+    if comm.is_main_process():
+        write_labels(Path(cfg.OUTPUT_DIR), dataset)
+    model = build_seeded_model(cfg)
+    total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
+
+    def evaluate(current: nn.Module, iteration: int) -> dict[str, float]:
+        folder = Path(cfg.OUTPUT_DIR) / "validation" / f"{iteration:07d}"
+        reports = test_plain(cfg, current, folder)
+        return {f"{name}/{key}": v for name, r in reports.items() for key, v in r.metrics.items()}
+
+    summary = train(
+        cfg,
+        model,
+        lambda done: build_train_loader(cfg, dataset, start_iter=done, num_iters=total - done),
+        output_dir=cfg.OUTPUT_DIR,
+        max_iter=cfg.SOLVER.MAX_ITER,
+        evaluate=evaluate if cfg.DATASETS.TEST else None,
+        classes=dataset.class_names,
+        extra_meta={"label_to_category": list(dataset.label_to_category)},
+    )
+    return model, summary
+
+
+def load_test_weights(cfg: CfgNode, model: nn.Module, ckpt: str | None) -> str:
+    """Load ``ckpt``, else the last checkpoint in OUTPUT_DIR, else MODEL.WEIGHT; the path that was taken.
+
+    Raises ConfigError when there is none of them.
+    """
+    last = last_checkpoint(cfg.OUTPUT_DIR)
+    path = ckpt or (str(last) if last is not None else cfg.MODEL.WEIGHT)
+    if not path:
+        raise ConfigError(
+            f"no weights to test: {cfg.OUTPUT_DIR} holds no checkpoint; give --ckpt FILE or MODEL.WEIGHT FILE"
+        )
+    _LOG.info("testing %s", path)
+    load_weights(model, resolve_weight(cfg, path), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+    return path
+
+
+def test_plain(cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> dict[str, EvaluationReport]:
+    """Evaluate ``model`` on every set of DATASETS.TEST; the report of each by name.
+
+    Rank 0 writes ``<folder>/<data set>/{bbox.json,segm.json,metrics.json,per_class.csv}``; ``folder``
+    defaults to ``OUTPUT_DIR/inference``. The AP protocol (COCO or LVIS) is that of the data set's kind.
+    TEST.EXPECTED_RESULTS are checked against the last data set and logged.
+    """
+    if not cfg.DATASETS.TEST:
+        raise ConfigError(
+            "DATASETS.TEST is empty: name a data set, or give one as 'coco:annotations.json@pictures'"
+        )
+    device = process_device(cfg.MODEL.DEVICE)
+    model.to(device)
+    folder = folder or Path(cfg.OUTPUT_DIR) / "inference"
+    reports: dict[str, EvaluationReport] = {}
+    for name in cfg.DATASETS.TEST:
+        spec = resolve_dataset(cfg, name)
+        dataset = build_dataset(cfg, spec, train=False)
+        check_class_count(cfg, dataset, name)
+        evaluator = DetectionEvaluator(
+            dataset.annotations.raw,
+            dataset.annotations.kind,
+            dataset.label_to_category,
+            ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
+        )
+        loader = build_test_loader(cfg, dataset)
+        what = f"testing {spec.name}"
+        precision = Precision.from_cfg(cfg, device)
+        report = inference(model, loader, evaluator, device, what, precision=precision)
+        reports[spec.name] = report
+        if comm.is_main_process():
+            write_results(report, folder / spec.name)
+            _LOG.info("%s\n%s", spec.name, format_report(report))
+    check_expected(cfg, reports[spec.name].metrics)
+    return reports
+
+
+def write_results(report: EvaluationReport, folder: Path) -> None:
+    """Write metrics, per-class table and the detections in COCO result format, one file per IoU type."""
+    write_report(report, folder)
+    records = report.detections.to_json()
+    for iou_type in report.tasks:
+        own = "bbox" if iou_type == "bbox" else "segmentation"
+        keys = ("image_id", "category_id", "score", own)
+        write_json(folder / f"{iou_type}.json", [{key: record[key] for key in keys} for record in records])
+
+
+def check_expected(cfg: CfgNode, metrics: dict[str, float]) -> bool:
+    """Compare TEST.EXPECTED_RESULTS ([task, metric, [mean, std]]) with ``metrics`` and log the outcome.
+
+    Passes if |value - mean| < TEST.EXPECTED_RESULTS_SIGMA_TOL * std for every entry; a metric that was not
+    computed fails.
+    """
+    tolerance = cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL
+    passed = True
+    for task, metric, (mean, std) in cfg.TEST.EXPECTED_RESULTS:
+        value = metrics.get(f"{task}/{metric}", math.nan)
+        fits = abs(value - mean) < tolerance * std
+        passed = passed and fits
+        log = _LOG.info if fits else _LOG.error
+        verdict = "as expected" if fits else "NOT as expected"
+        log("%s %s: %.4f, %s (%.4f +- %.4f)", task, metric, value, verdict, mean, tolerance * std)
+    return passed
+
+
+test_plain.__test__ = False  # type: ignore[attr-defined]  # the name is a command, not a test case

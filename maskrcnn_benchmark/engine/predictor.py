@@ -1,0 +1,82 @@
+"""Detections of single pictures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.config.catalog import resolve_weight
+from maskrcnn_benchmark.data.transforms.build import build_transforms
+from maskrcnn_benchmark.layers.masks import paste_masks
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.image_list import to_image_list
+
+from .launch import process_device
+
+# parity: padding of pasted masks and the probability above which a pixel belongs to the object.
+MASK_PADDING = 1
+MASK_THRESHOLD = 0.5
+
+
+class Predictor:
+    """Callable that turns a PIL picture of any size and mode into detections at that size."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        transform: Callable,
+        device: torch.device,
+        size_divisible: int = 0,
+        precision: Precision | None = None,
+    ) -> None:
+        """``transform``: test transform of ``data.transforms``. ``model`` is moved and put into eval mode."""
+        self.model = model.to(device).eval()
+        self.transform = transform
+        self.device = device
+        self.size_divisible = size_divisible
+        self.precision = precision or Precision(torch.float32, device)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, weights: str) -> Predictor:
+        """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name)."""
+        model = build_detection_model(cfg)
+        load_weights(model, resolve_weight(cfg, weights), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+        device = process_device(cfg.MODEL.DEVICE)
+        return cls(
+            model,
+            transform=build_transforms(cfg, train=False),
+            device=device,
+            size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
+            precision=Precision.from_cfg(cfg, device),
+        )
+
+    @torch.no_grad()
+    def __call__(self, image: Image.Image) -> BoxList:
+        """Detections as a BoxList of size (w, h) of ``image``, mode xyxy, on the CPU, best first.
+
+        Fields: ``scores`` (n,) float32, ``labels`` (n,) int64 in 1..C, and with a mask head ``masks`` (n,h,w)
+            bool.
+        """
+        picture = image.convert("RGB")
+        tensor = self.transform(picture, None, random.Random(0))[0]
+        with self.precision.autocast():
+            found = self.model(to_image_list([tensor.to(self.device)], self.size_divisible))[0]
+        found = found.to(torch.device("cpu")).resize(picture.size).convert("xyxy")
+        found = found[found.get_field("scores").argsort(descending=True, stable=True)]
+        result = found.copy_with_fields(["scores", "labels"])
+        if found.has_field("mask"):
+            width, height = picture.size
+            probabilities = found.get_field("mask")[:, 0].float()
+            boxes = found.bbox.float()
+            masks = paste_masks(probabilities, boxes, height, width, MASK_THRESHOLD, MASK_PADDING)
+            result.add_field("masks", masks)
+        return result

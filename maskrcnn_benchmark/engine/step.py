@@ -1,0 +1,205 @@
+"""One update of the weights: forward, backward, reduction over ranks, clipping, optimizer, schedule."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.modeling.distill import DistillBatch
+from maskrcnn_benchmark.solver.clipping import GradientClipper
+from maskrcnn_benchmark.solver.lr import LRSchedule
+from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.rng import seed_all
+
+from .guard import GRADIENT, MicroBatch, check_finite
+
+_STOP = "stop"
+
+
+@dataclass
+class StepResult:
+    """One update in numbers: losses are means over micro-batches and ranks, ``loss`` is their sum.
+
+    ``grad_norm`` is taken before clipping; ``updated`` is False when float16 overflow made the scaler skip
+    the update; ``stop`` tells that some rank was asked to stop.
+    """
+
+    losses: dict[str, float]
+    loss: float
+    grad_norm: float
+    lr: float
+    data_seconds: float
+    updated: bool
+    stop: bool
+
+
+def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
+    """``model`` in DistributedDataParallel when the run has several processes, else ``model`` itself.
+
+    Parameters and buffers of rank 0 are sent to all. Every trainable parameter takes part in every step
+    (losses are connected to the graph also without ground truth), so unused ones need no search;
+    ``TrainStep`` checks it.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    # Frozen batch norm never changes its buffers, so they need no broadcast per step.
+    return DistributedDataParallel(
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+
+
+class TrainStep:
+    """Callable that does one update from ``accumulation`` batches.
+
+    Random numbers of a forward pass are seeded by (seed, global number of the micro-batch), where micro-batch
+    ``m`` of iteration ``t`` on rank ``g`` of ``w`` has the number ``(t * accumulation + m) * w + g``: a run
+    can be resumed anywhere, and one rank accumulating w batches draws what w ranks draw.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRSchedule,
+        precision: Precision,
+        clipper: GradientClipper,
+        device: torch.device,
+        seed: int,
+        accumulation: int = 1,
+        distill: Callable[[Batch], DistillBatch] | None = None,
+    ) -> None:
+        self.network = wrap_distributed(model, device)
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.precision = precision
+        self.clipper = clipper
+        self.device = device
+        self.seed = seed
+        self.accumulation = accumulation
+        self.distill = distill
+        self._named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        self._checked_unused = False
+
+    @classmethod
+    def from_cfg(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        *,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRSchedule,
+        precision: Precision,
+        device: torch.device,
+        distill: Callable[[Batch], DistillBatch] | None = None,
+    ) -> TrainStep:
+        """Clipping, accumulation and seed from the config."""
+        return cls(
+            model,
+            optimizer=optimizer,
+            schedule=schedule,
+            precision=precision,
+            clipper=GradientClipper.from_cfg(cfg),
+            device=device,
+            seed=cfg.SEED,
+            accumulation=cfg.SOLVER.ACCUMULATION_STEPS,
+            distill=distill,
+        )
+
+    def _next_batch(self, batches: Iterator[Batch], iteration: int) -> Batch:
+        try:
+            return next(batches).to(self.device)
+        except StopIteration:
+            raise UsageError(
+                f"the training data ended before iteration {iteration + 1}; the stream of batches must hold "
+                "SOLVER.MAX_ITER * SOLVER.ACCUMULATION_STEPS batches"
+            ) from None
+
+    def _forward_backward(self, batch: Batch, number: int, *, last: bool) -> MicroBatch:
+        """Gradients of one batch are added to the parameters; ranks exchange them after the ``last`` one."""
+        seed_all(self.seed, "train", number)
+        stored = self.distill(batch) if self.distill is not None else None
+        ddp = self.network if isinstance(self.network, DistributedDataParallel) else None
+        with nullcontext() if ddp is None or last else ddp.no_sync():
+            with self.precision.autocast():
+                losses = self.network(
+                    batch.images, batch.targets, query_classes=batch.query_classes, distill=stored
+                )
+            total = torch.stack([loss.float() for loss in losses.values()]).sum()
+            self.precision.scaler.scale(total / self.accumulation).backward()
+        return MicroBatch({name: loss.detach() for name, loss in losses.items()}, list(batch.image_ids))
+
+    def _check_unused(self) -> None:
+        """Once: ranks would train differently on a parameter without gradient."""
+        if self._checked_unused:
+            return
+        self._checked_unused = True
+        unused = [name for name, parameter in self._named if parameter.grad is None]
+        if unused and comm.get_world_size() > 1:
+            raise UsageError(
+                f"{len(unused)} trainable parameters take no part in the losses ({', '.join(unused[:3])}): "
+                "freeze them (requires_grad False); with several processes each must receive a gradient"
+            )
+
+    def _numbers(self, passes: list[MicroBatch], norm: Tensor, stop_requested: bool) -> dict[str, float]:
+        """Mean losses, gradient norm and stop request, equal on all ranks, in one transfer."""
+        means = {
+            name: torch.stack([one.losses[name].float() for one in passes]).mean()
+            for name in passes[0].losses
+        }
+        means[_STOP] = torch.tensor(float(stop_requested), device=self.device)
+        reduced = comm.reduce_mean(means)
+        reduced[GRADIENT] = norm.detach().to(self.device)
+        return dict(zip(reduced, torch.stack([v.float() for v in reduced.values()]).tolist(), strict=True))
+
+    def __call__(
+        self, iteration: int, batches: Iterator[Batch], stop_requested: Callable[[], bool] = lambda: False
+    ) -> StepResult:
+        """Update number ``iteration`` (from 0); ``stop_requested`` is asked after the backward pass.
+
+        Raises NonFiniteError, before any weight changes, when a loss or (without loss scaling) the gradient
+        is not finite; UsageError when ``batches`` ends.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        scaler, lr = self.precision.scaler, self.optimizer.param_groups[0]["lr"]
+        passes: list[MicroBatch] = []
+        data_seconds = 0.0
+        for micro in range(self.accumulation):
+            began = time.perf_counter()
+            batch = self._next_batch(batches, iteration)
+            data_seconds += time.perf_counter() - began
+            number = (iteration * self.accumulation + micro) * comm.get_world_size() + comm.get_rank()
+            passes.append(self._forward_backward(batch, number, last=micro == self.accumulation - 1))
+        self._check_unused()
+        scaler.unscale_(self.optimizer)
+        norm = self.clipper(parameter for _, parameter in self._named)
+        numbers = self._numbers(passes, norm, stop_requested())
+        stop, grad_norm = numbers.pop(_STOP) > 0, numbers.pop(GRADIENT)
+        checked = numbers if scaler.is_enabled() else {**numbers, GRADIENT: grad_norm}
+        check_finite(checked, passes, iteration=iteration + 1, lr=lr)
+        scale = scaler.get_scale()
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.schedule.step()
+        return StepResult(
+            losses=numbers,
+            loss=sum(numbers.values()),
+            grad_norm=grad_norm,
+            lr=lr,
+            data_seconds=data_seconds,
+            updated=scaler.get_scale() >= scale,
+            stop=stop,
+        )

@@ -1,0 +1,180 @@
+"""The training loop: ordinary training and every phase of incremental training go through ``train``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer
+from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.config.catalog import resolve_weight
+from maskrcnn_benchmark.config.load import dump_config, save_config
+from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.modeling.distill import DistillBatch
+from maskrcnn_benchmark.solver.lr import build_lr_scheduler
+from maskrcnn_benchmark.solver.optimizer import build_optimizer
+from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.utils import comm
+
+from .hooks import CheckpointHook, EvaluationHook, Hook, LogHook, Run
+from .interrupt import InterruptGuard
+from .launch import process_device
+from .step import TrainStep
+from .writers import MetricsWriter
+
+_LOG = logging.getLogger(__name__)
+FINAL = "model_final"
+
+
+@dataclass
+class TrainSummary:
+    """What a call of ``train`` did.
+
+    ``start_iteration`` is 0 for a fresh run, ``iterations`` the number reached; ``losses`` are averages over
+    the whole run (empty when nothing was left to do); ``weights`` is the path of the final checkpoint.
+    """
+
+    start_iteration: int
+    iterations: int
+    seconds: float
+    weights: str
+    losses: dict[str, float] = field(default_factory=dict)
+    evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
+    """Load ``MODEL.WEIGHT`` (path, URL or catalog name) into ``model``, or say that it starts at random."""
+    if not cfg.MODEL.WEIGHT:
+        _LOG.info("nothing to resume and MODEL.WEIGHT is empty: training starts from random weights")
+        return
+    _LOG.info("nothing to resume: training starts from MODEL.WEIGHT %s", cfg.MODEL.WEIGHT)
+    load_weights(model, resolve_weight(cfg, cfg.MODEL.WEIGHT), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+
+
+def _open_run(
+    cfg: CfgNode,
+    model: nn.Module,
+    checkpointer: Checkpointer,
+    *,
+    output_dir: str,
+    max_iter: int,
+    device: torch.device,
+) -> Run:
+    """Resume from the folder's last checkpoint or start anew; the folder gets ``config.yml``."""
+    resumed = checkpointer.resume()
+    start = 0 if resumed is None else int(resumed["iteration"])
+    if resumed is None:
+        load_initial_weights(cfg, model)
+    else:
+        _LOG.info("resuming %s at iteration %d; MODEL.WEIGHT is not read", output_dir, start)
+    writer = None
+    if comm.is_main_process():
+        save_config(cfg, str(Path(output_dir) / "config.yml"))
+        writer = MetricsWriter(Path(output_dir), start)
+    run = Run(model, checkpointer, max_iter, start, device, writer, saved_at=start if resumed else -1)
+    run.evaluations = comm.broadcast_object(writer.evaluations if writer is not None else {})
+    if resumed is not None:
+        run.meters.load_state_dict(resumed.get("meters", {}))
+    return run
+
+
+def _loop(
+    cfg: CfgNode,
+    run: Run,
+    step: TrainStep,
+    make_batches: Callable[[int], Iterable[Batch]],
+    evaluate: Callable[[nn.Module, int], dict] | None,
+) -> None:
+    """Updates until ``run.max_iter``; a stop request saves a checkpoint and raises KeyboardInterrupt."""
+    with InterruptGuard() as guard:
+        hooks: list[Hook] = [LogHook(cfg.SOLVER.LOG_PERIOD), CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD)]
+        if evaluate is not None:
+            hooks.append(EvaluationHook(cfg.SOLVER.TEST_PERIOD, evaluate, guard.at_once))
+        for hook in hooks:
+            hook.on_start(run)
+        if run.iteration >= run.max_iter:
+            return
+        batches = iter(make_batches(run.iteration * step.accumulation))
+        while run.iteration < run.max_iter:
+            result = step(run.iteration, batches, lambda: guard.requested)
+            run.iteration += 1
+            for hook in hooks:
+                hook.after_step(run, result)
+            if result.stop and run.iteration < run.max_iter:
+                if run.saved_at != run.iteration:
+                    run.save()
+                _LOG.warning("stopped after iteration %d; its checkpoint is saved", run.iteration)
+                raise KeyboardInterrupt
+
+
+def train(
+    cfg: CfgNode,
+    model: nn.Module,
+    make_batches: Callable[[int], Iterable[Batch]],
+    *,
+    output_dir: str,
+    max_iter: int,
+    evaluate: Callable[[nn.Module, int], dict] | None = None,
+    distill: Callable[[Batch], DistillBatch] | None = None,
+    classes: list[str],
+    extra_meta: dict[str, Any] | None = None,
+) -> TrainSummary:
+    """Train ``model`` up to ``max_iter`` updates and write ``model_final.pth``.
+
+    Arguments:
+        cfg: SOLVER, SEED, DTYPE, MODEL.DEVICE and MODEL.WEIGHT are read; the whole tree goes into the
+            checkpoints.
+        make_batches: given the number of batches already consumed (updates x SOLVER.ACCUMULATION_STEPS),
+            gives this rank's batches from there on; the stream must depend on nothing but the config.
+        output_dir: gets log, ``metrics.jsonl``, ``tensorboard/``, ``config.yml`` and checkpoints. A run found
+            there is resumed; to the bit on one CPU process, because data and random numbers depend on the
+            seed and the iteration alone.
+        evaluate: called on all ranks every SOLVER.TEST_PERIOD iterations with the model in eval mode.
+        distill: stored teacher outputs for a batch (on the model's device).
+        classes: names by label, background first; stored in and checked against checkpoints.
+        extra_meta: further entries of the checkpoints' description.
+
+    Raises NonFiniteError (weights of the last checkpoint stay), KeyboardInterrupt after a stop request, and
+    UsageError when ``make_batches`` ends too early.
+    """
+    began = time.perf_counter()
+    device = process_device(cfg.MODEL.DEVICE)
+    model.to(device).train()
+    optimizer = build_optimizer(cfg, model)
+    schedule = build_lr_scheduler(cfg, optimizer, max_iter)
+    precision = Precision.from_cfg(cfg, device)
+    meta = {"config": dump_config(cfg), "classes": list(classes), **(extra_meta or {})}
+    keep = cfg.SOLVER.KEEP_CHECKPOINTS
+    checkpointer = Checkpointer(output_dir, model, optimizer, schedule, precision.scaler, meta, keep=keep)
+    run = _open_run(cfg, model, checkpointer, output_dir=output_dir, max_iter=max_iter, device=device)
+    start, weights = run.iteration, Path(output_dir) / f"{FINAL}.pth"
+    try:
+        if start >= max_iter and weights.exists():
+            _LOG.info(
+                "%s is trained already (%d of %d iterations): nothing to do", output_dir, start, max_iter
+            )
+        else:
+            step = TrainStep.from_cfg(
+                cfg,
+                model,
+                optimizer=optimizer,
+                schedule=schedule,
+                precision=precision,
+                device=device,
+                distill=distill,
+            )
+            _loop(cfg, run, step, make_batches, evaluate)
+            run.save(FINAL)
+    finally:
+        if run.writer is not None:
+            run.writer.close()
+    seconds = time.perf_counter() - began
+    return TrainSummary(start, run.iteration, seconds, str(weights), run.meters.averages(), run.evaluations)

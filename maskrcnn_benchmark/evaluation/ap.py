@@ -1,0 +1,238 @@
+"""Average precision of one task under the COCO or the LVIS protocol, from arrays in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from maskrcnn_benchmark.evaluation.accumulate import accumulate
+from maskrcnn_benchmark.evaluation.cells import build_cells
+from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, positions, read_ground_truth
+from maskrcnn_benchmark.evaluation.matching import Matcher, match_cells
+from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.utils.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# parity: grids of pycocotools and lvis-api (np.arange would differ in the last bit).
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+AREA_RANGES = np.array([[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]])
+AREA_NAMES = ("all", "small", "medium", "large")
+COCO_MAX_DETS = (1, 10, 100)
+LVIS_MAX_DETS = 300
+LVIS_FREQUENCIES = ("r", "c", "f")
+
+
+@dataclass
+class APResult:
+    """Arrays and settings of one evaluation.
+
+    Attributes:
+        precision: float64, LVIS (T, R, K, A), COCO (T, R, K, A, M); -1 for categories without ground truth.
+        recall: float64, LVIS (T, K, A), COCO (T, K, A, M).
+        category_ids: int64 (K,) ascending.
+        protocol: "coco" or "lvis". iou_type: "bbox" or "segm". area: "box" or "mask", what a detection's
+            area is.
+        frequencies: LVIS ``frequency`` per category id where the file has it.
+        num_detections: how many counted after the limit per picture.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    category_ids: np.ndarray
+    protocol: str
+    iou_type: str
+    area: str
+    num_detections: int
+    frequencies: dict[int, str] = field(default_factory=dict)
+
+    def mean_precision(
+        self, *, iou: float | None = None, area: str = "all", category_ids: Sequence[int] | None = None
+    ) -> float:
+        """Mean precision over thresholds (or the one ``iou``), recall points and categories; -1 if
+        undefined.
+        """
+        values = self.precision[..., AREA_NAMES.index(area)] if self.precision.ndim == 4 else None
+        if values is None:
+            values = self.precision[:, :, :, AREA_NAMES.index(area), -1]
+        if iou is not None:
+            values = values[np.isclose(IOU_THRESHOLDS, iou)]
+        if category_ids is not None:
+            values = values[:, :, np.isin(self.category_ids, np.asarray(category_ids, np.int64))]
+        return _mean(values)
+
+    def mean_recall(self, *, area: str = "all", max_dets: int | None = None) -> float:
+        """Mean final recall over thresholds and categories; ``max_dets`` only for COCO (default 100)."""
+        values = self.recall[:, :, AREA_NAMES.index(area)]
+        if values.ndim == 3:
+            values = values[..., COCO_MAX_DETS.index(max_dets) if max_dets is not None else -1]
+        return _mean(values)
+
+    def metrics(self) -> dict[str, float]:
+        """The protocol's summary; -1 where nothing is defined.
+
+        COCO: AP, AP50, AP75, APs, APm, APl, AR@1, AR@10, AR@100, ARs@100, ARm@100, ARl@100.
+        LVIS: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR@300, ARs@300, ARm@300, ARl@300.
+        """
+        out = {
+            "AP": self.mean_precision(),
+            "AP50": self.mean_precision(iou=0.5),
+            "AP75": self.mean_precision(iou=0.75),
+        }
+        sized = [(name[0], name) for name in AREA_NAMES[1:]]
+        out |= {f"AP{letter}": self.mean_precision(area=name) for letter, name in sized}
+        if self.protocol == "coco":
+            limit = COCO_MAX_DETS[-1]
+            out |= {f"AR@{count}": self.mean_recall(max_dets=count) for count in COCO_MAX_DETS}
+        else:
+            limit = LVIS_MAX_DETS
+            for letter in LVIS_FREQUENCIES:
+                ids = [category for category, value in self.frequencies.items() if value == letter]
+                out[f"AP{letter}"] = self.mean_precision(category_ids=ids)
+            out[f"AR@{limit}"] = self.mean_recall()
+        out |= {f"AR{letter}@{limit}": self.mean_recall(area=name) for letter, name in sized}
+        return out
+
+    def per_category(self) -> dict[int, float]:
+        """AP of every category id; -1 without ground truth."""
+        ids = self.category_ids.tolist()
+        return {category: self.mean_precision(category_ids=[category]) for category in ids}
+
+    def per_category_recall(self) -> dict[int, float]:
+        """Final recall of every category id, mean over thresholds; -1 without ground truth."""
+        values = self.recall[:, :, 0] if self.recall.ndim == 3 else self.recall[:, :, 0, -1]
+        return {int(c): _mean(values[:, k]) for k, c in enumerate(self.category_ids)}
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[values > -1]
+    return float(np.mean(defined)) if len(defined) else -1.0
+
+
+def evaluate_coco(
+    dataset: Mapping[str, Any],
+    detections: Detections,
+    iou_type: str,
+    *,
+    area: str = "mask",
+    matcher: Matcher = match_cells,
+) -> APResult:
+    """COCO protocol, array-equal to pycocotools (whose results carry a box only in box evaluation).
+
+    ``dataset`` is the annotation file as a dict. ``area``: a detection's area in mask evaluation, "mask"
+    or "box". Differs from pycocotools only for an annotation with id 0, which pycocotools takes for "no
+    match". Raises DataError for a detection of an unknown picture or without mask where masks are compared.
+    """
+    truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
+    images, categories = _locate(detections, truth)
+    chosen = np.flatnonzero(categories >= 0)
+    kept = detections.select(chosen)
+    cells = build_cells(
+        truth,
+        kept,
+        det_images=images[chosen],
+        det_categories=categories[chosen],
+        det_areas=_areas(kept, iou_type, area),
+        forgiven=np.zeros(len(kept), bool),
+        iou_type=iou_type,
+        per_cell_limit=COCO_MAX_DETS[-1],
+    )
+    matches = matcher(cells, IOU_THRESHOLDS, AREA_RANGES)
+    precision, recall = accumulate(
+        cells,
+        matches,
+        num_categories=len(truth.category_ids),
+        recall_points=RECALL_POINTS,
+        max_dets=COCO_MAX_DETS,
+    )
+    return APResult(precision, recall, truth.category_ids, "coco", iou_type, area, len(kept))
+
+
+def evaluate_lvis(
+    dataset: Mapping[str, Any],
+    detections: Detections,
+    iou_type: str,
+    *,
+    area: str = "box",
+    matcher: Matcher = match_cells,
+) -> APResult:
+    """LVIS federated protocol (specs: the 300 best per picture over all categories), array-equal to
+    lvis-api 0.5.3.
+
+    A detection counts only where its category has ground truth in the picture or is known to be absent
+    (``neg_category_ids``); unmatched ones of ``not_exhaustive_category_ids`` are ignored. ``area``: a
+    detection's area in mask evaluation; published numbers use the "box". Raises DataError as
+    ``evaluate_coco`` does.
+    """
+    truth = read_ground_truth(dataset, crowd=False, drop_empty=True)
+    limited = detections.top_per_image(LVIS_MAX_DETS)
+    images, categories = _locate(limited, truth)
+    areas = _areas(limited, iou_type, area)
+    pairs = categories * len(truth.image_ids) + images
+    present = np.isin(pairs, truth.categories * len(truth.image_ids) + truth.images)
+    absent = np.isin(pairs, _listed_pairs(dataset, truth, "neg_category_ids"))
+    forgiven = np.isin(pairs, _listed_pairs(dataset, truth, "not_exhaustive_category_ids"))
+    sane = (areas > 0) & (areas < np.inf)
+    chosen = np.flatnonzero((categories >= 0) & (present | absent) & sane)
+    cells = build_cells(
+        truth,
+        limited.select(chosen),
+        det_images=images[chosen],
+        det_categories=categories[chosen],
+        det_areas=areas[chosen],
+        forgiven=forgiven[chosen],
+        iou_type=iou_type,
+        per_cell_limit=None,
+    )
+    matches = matcher(cells, IOU_THRESHOLDS, AREA_RANGES)
+    precision, recall = accumulate(
+        cells, matches, num_categories=len(truth.category_ids), recall_points=RECALL_POINTS, max_dets=(None,)
+    )
+    arrays = (precision[..., 0], recall[..., 0], truth.category_ids)
+    frequencies = {c["id"]: c["frequency"] for c in dataset["categories"] if "frequency" in c}
+    return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies)
+
+
+def _locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of each detection's picture and category; unknown categories are -1, unknown pictures an
+    error.
+    """
+    images = positions(detections.image_ids, truth.image_ids)
+    if len(images) and images.min() < 0:
+        lost = int(detections.image_ids[int(images.argmin())])
+        raise DataError(
+            f"detections: image id {lost} is not in the annotations; evaluate against the file used to test"
+        )
+    categories = positions(detections.category_ids, truth.category_ids)
+    unknown = int((categories < 0).sum())
+    if unknown:
+        logger.warning(
+            "%d of %d detections have a category the annotations do not list", unknown, len(detections)
+        )
+    return images, categories
+
+
+def _areas(detections: Detections, iou_type: str, area: str) -> np.ndarray:
+    """float64 (D,): width * height, or the number of mask pixels for masks with ``area`` "mask"."""
+    from pycocotools import mask as mask_utils
+
+    if area not in ("box", "mask"):
+        raise DataError(f"area {area!r} is unknown; expected 'box' or 'mask'")
+    if iou_type == "segm" and area == "mask" and detections.rles:
+        # One by one: pycocotools 2.0.11 fails on lists of more than 255 masks with numpy 2.
+        return np.array([mask_utils.area(rle) for rle in detections.rles], np.float64)
+    return detections.boxes[:, 2] * detections.boxes[:, 3]
+
+
+def _listed_pairs(dataset: Mapping[str, Any], truth: GroundTruth, key: str) -> np.ndarray:
+    """int64: category * I + image for every category that the pictures list under ``key``."""
+    pairs = [(image["id"], category) for image in dataset["images"] for category in image.get(key, ())]
+    table = np.array(pairs, np.int64).reshape(-1, 2)
+    categories = positions(table[:, 1], truth.category_ids)
+    images = positions(table[:, 0], truth.image_ids)
+    return (categories * len(truth.image_ids) + images)[categories >= 0]

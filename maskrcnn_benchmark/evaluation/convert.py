@@ -1,0 +1,74 @@
+"""From what the network predicts to what an annotation file speaks: original size, category ids, RLE
+masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.layers.masks import paste_masks
+from maskrcnn_benchmark.structures.boxlist import BoxList
+
+# Pasted masks held at a time: bounds memory on large pictures with many detections.
+PIXELS_PER_CHUNK = 64_000_000
+# parity: padding of the published mask pasting.
+MASK_PADDING = 1
+
+
+def boxlist_to_detections(
+    prediction: BoxList,
+    image_id: int,
+    original_size: tuple[int, int],
+    label_to_category: Sequence[int],
+    mask_threshold: float = 0.5,
+) -> Detections:
+    """Detections of one picture at its original size.
+
+    Args:
+        prediction: fields ``scores`` and ``labels``; optional ``mask``, either (n, 1, M, M) probabilities
+            relative to the boxes or, of the original size already, (n, 1, h, w) bool.
+        image_id: id in the annotation file.
+        original_size: (width, height) of the picture file.
+        label_to_category: category id of every label; entry 0 (background) is not used.
+        mask_threshold: a pixel belongs to the object when its probability is larger.
+
+    Boxes become x, y, width, height with the inclusive width x2 - x1 + 1 (parity).
+    """
+    if not len(prediction):
+        return Detections.empty(with_masks=prediction.has_field("mask"))
+    resized = prediction.to("cpu").resize(original_size).convert("xyxy")
+    categories = np.asarray(label_to_category, np.int64)[resized.get_field("labels").numpy()]
+    rles = None
+    if resized.has_field("mask"):
+        rles = _encode(resized.get_field("mask"), resized.bbox, original_size, mask_threshold)
+    return Detections(
+        image_ids=np.full(len(resized), image_id, np.int64),
+        category_ids=categories,
+        scores=resized.get_field("scores").double().numpy(),
+        boxes=resized.convert("xywh").bbox.double().numpy(),
+        rles=rles,
+    )
+
+
+def _encode(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float) -> list[dict[str, Any]]:
+    """Compressed RLEs at ``size`` (width, height), a few masks in memory at a time."""
+    from pycocotools import mask as mask_utils
+
+    width, height = size
+    step = max(1, PIXELS_PER_CHUNK // max(1, width * height))
+    rles: list[dict[str, Any]] = []
+    for start in range(0, len(masks), step):
+        part = masks[start : start + step, 0]
+        if part.dtype != torch.bool or tuple(part.shape[1:]) != (height, width):
+            rows = boxes[start : start + step].float()
+            part = paste_masks(part.float(), rows, height, width, threshold, MASK_PADDING)
+        # pycocotools wants (h, w, n) in column-major order: the transposed (n, w, h) in C order.
+        columns = part.transpose(1, 2).contiguous().to(torch.uint8).numpy()
+        rles += mask_utils.encode(columns.transpose(2, 1, 0))
+    return rles

@@ -1,0 +1,110 @@
+"""Annotations of a COCO or LVIS file as flat arrays, ready to be paired with detections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maskrcnn_benchmark.utils.errors import DataError
+
+
+@dataclass
+class GroundTruth:
+    """Annotations of the listed categories as parallel arrays of length G, in file order.
+
+    Attributes:
+        image_ids: int64 (I,) ascending, all pictures of the file (also those without annotation).
+        category_ids: int64 (K,) ascending, all categories of the file.
+        images, categories: int64 (G,), positions in ``image_ids`` and ``category_ids``.
+        boxes: float64 (G, 4) as x, y, width, height. areas: float64 (G,), the file's ``area``.
+        ignore, crowd: bool (G,), neither hit nor miss; crowd may in addition be matched many times.
+        annotations: the G dicts of the file, for masks on demand.
+        sizes: image id -> (height, width).
+    """
+
+    image_ids: np.ndarray
+    category_ids: np.ndarray
+    images: np.ndarray
+    categories: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    ignore: np.ndarray
+    crowd: np.ndarray
+    annotations: list[dict[str, Any]]
+    sizes: dict[int, tuple[int, int]]
+
+
+def positions(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """int64: position of each of ``values`` in the ascending ``table``, -1 where it is absent."""
+    if not len(table):
+        return np.full(len(values), -1, np.int64)
+    found = np.minimum(np.searchsorted(table, values), len(table) - 1)
+    return np.where(table[found] == values, found, -1).astype(np.int64)
+
+
+def read_ground_truth(dataset: Mapping[str, Any], *, crowd: bool, drop_empty: bool) -> GroundTruth:
+    """Arrays of ``dataset`` (keys ``images, annotations, categories``).
+
+    ``crowd`` reads ``iscrowd`` as COCO does (such objects are ignored and match repeatedly); otherwise the
+    optional ``ignore`` of LVIS counts. ``drop_empty`` leaves out annotations of area 0 or infinite area
+    (parity: lvis-api filters with strict bounds). Annotations of categories that the file does not list
+    are left out. Raises DataError naming the annotation whose picture is unknown or that misses a key.
+    """
+    image_ids = np.unique(np.array([image["id"] for image in dataset["images"]], np.int64))
+    category_ids = np.unique(np.array([category["id"] for category in dataset["categories"]], np.int64))
+    known = set(category_ids.tolist())
+    chosen = [annotation for annotation in dataset["annotations"] if annotation["category_id"] in known]
+    for annotation in chosen:
+        absent = [key for key in ("id", "image_id", "bbox", "area") if key not in annotation]
+        if absent:
+            raise DataError(f"annotation {annotation.get('id', '?')}: key {absent[0]!r} is missing")
+    if drop_empty:
+        chosen = [annotation for annotation in chosen if 0 < annotation["area"] < float("inf")]
+    images = positions(_column(chosen, "image_id", np.int64), image_ids)
+    if len(images) and images.min() < 0:
+        lost = chosen[int(images.argmin())]
+        raise DataError(f"annotation {lost['id']}: its image_id {lost['image_id']} is not among the images")
+    flags = np.array(
+        [bool(annotation.get("iscrowd" if crowd else "ignore", 0)) for annotation in chosen], bool
+    )
+    return GroundTruth(
+        image_ids=image_ids,
+        category_ids=category_ids,
+        images=images,
+        categories=positions(_column(chosen, "category_id", np.int64), category_ids),
+        boxes=np.array([annotation["bbox"] for annotation in chosen], np.float64).reshape(-1, 4),
+        areas=_column(chosen, "area", np.float64),
+        ignore=flags,
+        crowd=flags if crowd else np.zeros(len(chosen), bool),
+        annotations=chosen,
+        sizes={image["id"]: (image.get("height", 0), image.get("width", 0)) for image in dataset["images"]},
+    )
+
+
+def _column(annotations: Sequence[Mapping[str, Any]], key: str, dtype: type) -> np.ndarray:
+    return np.array([annotation[key] for annotation in annotations], dtype)
+
+
+def annotation_rle(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """Compressed RLE of polygons, uncompressed or compressed RLE. Raises DataError naming the annotation."""
+    from pycocotools import mask as mask_utils
+
+    shape = annotation.get("segmentation")
+    try:
+        if isinstance(shape, list):
+            return mask_utils.merge(mask_utils.frPyObjects(shape, height, width))
+        if isinstance(shape, Mapping) and isinstance(shape.get("counts"), list):
+            return mask_utils.frPyObjects(dict(shape), height, width)
+        if isinstance(shape, Mapping) and "counts" in shape:
+            return dict(shape)
+    except Exception as error:  # pycocotools raises bare exceptions of many types
+        raise DataError(
+            f"annotation {annotation.get('id', '?')}: unreadable segmentation ({error})"
+        ) from error
+    raise DataError(
+        f"annotation {annotation.get('id', '?')}: segmentation is {type(shape).__name__}, "
+        "expected polygons or an RLE; evaluate boxes only or repair the file"
+    )

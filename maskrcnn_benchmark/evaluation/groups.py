@@ -1,0 +1,56 @@
+"""AP over groups of categories: LVIS frequency, instance-count bins, phase labels, or any user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from maskrcnn_benchmark.evaluation.ap import APResult
+
+# Edges of the instance-count bins of the LST paper (specs: LST section 1): (0,10) [10,100) [100,1000)
+# [1000,inf).
+INSTANCE_EDGES = (10, 100, 1000)
+
+
+def group_ap(result: APResult, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """AP of every group of category ids: the mean over its defined categories, -1 if there is none."""
+    return {name: result.mean_precision(category_ids=list(ids)) for name, ids in groups.items()}
+
+
+def frequency_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Groups "rare", "common", "frequent" by the file's ``frequency`` (r, c, f); {} for files without it."""
+    groups: dict[str, list[int]] = {"rare": [], "common": [], "frequent": []}
+    names = {"r": "rare", "c": "common", "f": "frequent"}
+    for category in categories:
+        if category.get("frequency") in names:
+            groups[names[category["frequency"]]].append(int(category["id"]))
+    return groups if any(groups.values()) else {}
+
+
+def instance_bins(counts: Mapping[int, int], edges: Sequence[int] = INSTANCE_EDGES) -> dict[str, list[int]]:
+    """Groups by number of training instances, named "(0,10)", "[10,100)", ..., "[1000,inf)".
+
+    ``counts``: category id -> instances in the training set. Categories without any instance are in no bin.
+    """
+    lows, highs = [1, *edges], [*edges, float("inf")]
+    names = [f"{'(0' if low == 1 else f'[{low}'},{high})" for low, high in zip(lows, highs, strict=True)]
+    bins: dict[str, list[int]] = {name: [] for name in names}
+    for category, count in sorted(counts.items()):
+        for name, low, high in zip(names, lows, highs, strict=True):
+            if low <= count < high:
+                bins[name].append(int(category))
+    return bins
+
+
+def phase_name(phase: int) -> str:
+    """Label of the published LST evaluation: "b0" for the base phase 0, "t<i-1>" for step i."""
+    return "b0" if phase == 0 else f"t{phase - 1}"
+
+
+def step_state_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Groups by the ``step_state`` label that derived LST annotation files carry; {} for other files."""
+    groups: dict[str, list[int]] = {}
+    for category in categories:
+        if "step_state" in category:
+            groups.setdefault(str(category["step_state"]), []).append(int(category["id"]))
+    return groups

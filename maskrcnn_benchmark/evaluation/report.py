@@ -1,0 +1,124 @@
+"""What an evaluation says, and its text table, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_benchmark.evaluation.ap import APResult
+from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.utils.files import StrPath, atomic_path, write_json
+from maskrcnn_benchmark.utils.table import format_table
+
+
+@dataclass
+class TaskReport:
+    """One IoU type: summary metrics, AP per group and per category id (-1: undefined), arrays behind them.
+
+    ``area`` is what a detection's area was taken from, "box" or "mask": APs, APm and APl depend on it.
+    """
+
+    metrics: dict[str, float]
+    groups: dict[str, float]
+    per_category: dict[int, float]
+    area: str
+    result: APResult
+
+
+@dataclass
+class EvaluationReport:
+    """Everything one evaluation found.
+
+    Attributes:
+        protocol: "coco" or "lvis". num_images: pictures in the annotation file.
+        tasks: "bbox" and/or "segm". names: category id -> name.
+        detections: what was evaluated, by image id, in the original size.
+    """
+
+    protocol: str
+    num_images: int
+    tasks: dict[str, TaskReport]
+    names: dict[int, str]
+    detections: Detections
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Flat names: "segm/AP50", and "segm/AP/<group>" for groups."""
+        flat: dict[str, float] = {}
+        for iou_type, task in self.tasks.items():
+            flat |= {f"{iou_type}/{name}": value for name, value in task.metrics.items()}
+            flat |= {f"{iou_type}/AP/{name}": value for name, value in task.groups.items()}
+        return flat
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without the detections."""
+        tasks = {
+            iou_type: {
+                "metrics": task.metrics,
+                "groups": task.groups,
+                "per_category": {str(category): value for category, value in task.per_category.items()},
+                "detection_area": task.area,
+            }
+            for iou_type, task in self.tasks.items()
+        }
+        return {
+            "protocol": self.protocol,
+            "num_images": self.num_images,
+            "num_detections": len(self.detections),
+            "tasks": tasks,
+        }
+
+    def class_rows(self) -> list[list[Any]]:
+        """Rows ``category id, name, AP of each task`` sorted by descending AP of the last task, undefined
+        last.
+        """
+        rows = []
+        for category, name in self.names.items():
+            values = [_defined(task.per_category.get(category, -1.0)) for task in self.tasks.values()]
+            rows.append([category, name, *values])
+        return sorted(rows, key=lambda row: (row[-1] is None, -(row[-1] or 0.0), row[0]))
+
+
+def _defined(value: float) -> float | None:
+    return None if value < 0 else value
+
+
+def format_report(report: EvaluationReport, per_class: bool = False) -> str:
+    """Text tables: summary and groups with one column per task, and the classes from best to worst if
+    asked.
+    """
+    tasks = report.tasks
+    lines = [
+        f"{report.protocol.upper()} evaluation: {report.num_images} images, "
+        f"{len(report.detections)} detections"
+        + "".join(
+            f"; {name} area of detections: {task.area}" for name, task in tasks.items() if name == "segm"
+        )
+    ]
+    names = list(dict.fromkeys(name for task in tasks.values() for name in task.metrics))
+    rows = [[name, *(_defined(task.metrics.get(name, -1.0)) for task in tasks.values())] for name in names]
+    groups = list(dict.fromkeys(name for task in tasks.values() for name in task.groups))
+    rows += [
+        [f"AP {name}", *(_defined(task.groups.get(name, -1.0)) for task in tasks.values())] for name in groups
+    ]
+    lines.append(format_table(["metric", *tasks], rows))
+    if per_class:
+        lines.append(format_table(["id", "class", *(f"{name} AP" for name in tasks)], report.class_rows()))
+    return "\n\n".join(lines)
+
+
+def write_report(report: EvaluationReport, folder: StrPath, *, detections_name: str | None = None) -> None:
+    """Write ``metrics.json`` and ``per_class.csv`` into ``folder``, and the detections if they get a name.
+
+    Undefined values (-1) are empty in the CSV.
+    """
+    target = Path(folder)
+    write_json(target / "metrics.json", report.to_json(), indent=2)
+    with atomic_path(target / "per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["category_id", "name", *(f"{name}_AP" for name in report.tasks)])
+        writer.writerows([["" if cell is None else cell for cell in row] for row in report.class_rows()])
+    if detections_name is not None:
+        write_json(target / detections_name, report.detections.to_json())

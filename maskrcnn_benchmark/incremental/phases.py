@@ -1,0 +1,133 @@
+"""What is known when: the order of the classes, divided into the base and the steps (lst spec 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from maskrcnn_benchmark.evaluation.groups import phase_name
+from maskrcnn_benchmark.utils.errors import ConfigError, DataError
+from maskrcnn_benchmark.utils.files import sha256_json
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One category. Counts are of the training file.
+
+    ``instance_count`` and ``image_count`` order and bin the classes; ``train_instances`` and ``train_images``
+    count only valid (image, class) pairs and drive the replay (they differ by degenerate annotations).
+    ``frequency`` is "r", "c", "f", or "" where the file has none.
+    """
+
+    category_id: int
+    name: str
+    frequency: str
+    instance_count: int
+    image_count: int
+    train_instances: int
+    train_images: int
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """All classes in training order and the number of classes each phase adds.
+
+    Label of a class = 1 + its position, in every phase; 0 is the background. Phase 0 is the base.
+    """
+
+    classes: tuple[ClassInfo, ...]
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Raise DataError unless the sizes are positive and add up to the number of classes."""
+        if sum(self.sizes) != len(self.classes) or min(self.sizes, default=0) < 1:
+            raise DataError(f"phase sizes {list(self.sizes)} do not divide {len(self.classes)} classes")
+
+    @property
+    def num_phases(self) -> int:
+        """Base and steps together."""
+        return len(self.sizes)
+
+    def num_seen(self, phase: int) -> int:
+        """Classes known after ``phase`` (0 for phase -1), the background not counted."""
+        return sum(self.sizes[: phase + 1])
+
+    def num_old(self, phase: int) -> int:
+        """Classes known before ``phase``."""
+        return self.num_seen(phase - 1) if phase > 0 else 0
+
+    def new_labels(self, phase: int) -> range:
+        """Labels that ``phase`` adds."""
+        return range(self.num_old(phase) + 1, self.num_seen(phase) + 1)
+
+    def seen_ids(self, phase: int) -> list[int]:
+        """Category ids known after ``phase``, in label order."""
+        return [c.category_id for c in self.classes[: self.num_seen(phase)]]
+
+    def new_ids(self, phase: int) -> list[int]:
+        """Category ids that ``phase`` adds, in label order."""
+        return self.seen_ids(phase)[self.num_old(phase) :]
+
+    def names(self, phase: int) -> list[str]:
+        """Class names by label after ``phase``; index 0 is the background."""
+        return ["__background__", *(c.name for c in self.classes[: self.num_seen(phase)])]
+
+    def groups(self, phase: int) -> dict[str, list[int]]:
+        """Category ids of every class group known after ``phase``: b0 for the base, t0 for step 1, ..."""
+        return {phase_name(p): self.new_ids(p) for p in range(phase + 1)}
+
+    def group_of_category(self) -> dict[int, str]:
+        """Group name of every category id: ``step_state`` of the published files with its bug corrected."""
+        groups = self.groups(self.num_phases - 1)
+        return {category: name for name, ids in groups.items() for category in ids}
+
+    def check_phase(self, phase: int) -> None:
+        """Raise ConfigError when there is no such phase."""
+        if not 0 <= phase < self.num_phases:
+            raise ConfigError(
+                f"there is no phase {phase}: this plan has phases 0 (base) to {self.num_phases - 1}"
+            )
+
+    def classes_hash(self, phase: int) -> str:
+        """SHA-256 of the ids and names known after ``phase``: two models fit together when it agrees."""
+        return sha256_json([[c.category_id, c.name] for c in self.classes[: self.num_seen(phase)]])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for classes.json; the phase of each class is written for the reader's convenience."""
+        group = self.group_of_category()
+        records = [
+            asdict(c) | {"label": i + 1, "group": group[c.category_id]} for i, c in enumerate(self.classes)
+        ]
+        return {"sizes": list(self.sizes), "classes": records}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> PhasePlan:
+        """Inverse of ``to_json``."""
+        names = ClassInfo.__dataclass_fields__
+        classes = tuple(ClassInfo(**{k: record[k] for k in names}) for record in data["classes"])
+        return PhasePlan(classes, tuple(data["sizes"]))
+
+
+def phase_sizes(base_size: int, step_size: int | Sequence[int], num_classes: int) -> tuple[int, ...]:
+    """Classes per phase: the base, then steps of ``step_size`` classes (one number, or a list of all steps).
+
+    Raises:
+        ConfigError: when they do not add up to ``num_classes``; the message proposes a list that does.
+    """
+    rest = num_classes - base_size
+    if base_size < 1 or rest < 0:
+        raise ConfigError(
+            f"LST.BASE_SIZE is {base_size}, expected 1..{num_classes} (the categories of LST.ANN_TRAIN)"
+        )
+    steps = [step_size] * (rest // max(1, step_size)) if isinstance(step_size, int) else list(step_size)
+    if any(s < 1 for s in steps) or (isinstance(step_size, int) and step_size < 1):
+        raise ConfigError(f"LST.STEP_SIZE is {step_size}, expected positive numbers")
+    if sum(steps) != rest:
+        missing = rest - sum(steps)
+        hint = f"for example LST.STEP_SIZE {[*steps, missing]}" if missing > 0 else "make the steps smaller"
+        raise ConfigError(
+            f"LST.BASE_SIZE {base_size} and LST.STEP_SIZE {step_size} cover {base_size + sum(steps)} "
+            f"classes, but the annotations have {num_classes}; {hint}"
+        )
+    return (base_size, *steps)

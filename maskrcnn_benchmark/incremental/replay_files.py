@@ -1,0 +1,108 @@
+"""The two published replay files of a step: image indices and class labels per rank (lst spec section 3)."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from maskrcnn_benchmark.incremental.replay import ReplayPlan
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import read_json, write_json
+
+
+def layout(
+    plan: ReplayPlan, world: int, samples_per_rank: int, shuffle_seed: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image indices and class labels, int64 (world, samples_per_rank) each: rank g reads row g in order.
+
+    Whole epochs are permuted with a generator seeded by the epoch number; the rest is filled with the
+    beginning of the last epoch before its permutation. An old class walks cyclically through its image list,
+    over the epochs.
+
+    Args:
+        shuffle_seed: seed of the standard-library shuffle of every class' image list, in label order, as the
+            reference files were made; None keeps ascending order.
+    """
+    old_lists, new_pairs = [list(images) for images in plan.image_lists], plan.new_pairs
+    if shuffle_seed is not None:
+        # parity: only the lists of old classes matter; the new pairs were collected in ascending order before
+        source = random.Random(shuffle_seed)
+        for images in old_lists:
+            source.shuffle(images)
+    total, length = world * samples_per_rank, plan.epoch_length
+    parts: list[np.ndarray] = []
+    for epoch in range(total // length):
+        order = torch.randperm(length, generator=torch.Generator().manual_seed(epoch)).numpy()
+        parts.append(_epoch(plan.counts, old_lists, new_pairs, epoch)[order])
+    rest = total % length
+    # parity: the tail repeats the last epoch's list; with less than one epoch it is the first one's
+    parts.append(_epoch(plan.counts, old_lists, new_pairs, max(0, total // length - 1))[:rest])
+    pairs = np.concatenate(parts).reshape(world, samples_per_rank, 2)
+    return pairs[..., 0], pairs[..., 1]
+
+
+def _epoch(
+    counts: list[int], lists: list[list[int]], new_pairs: list[tuple[int, int]], epoch: int
+) -> np.ndarray:
+    """(length, 2) int64 pairs of one epoch before permutation: new pairs, then old classes in label order."""
+    parts = [np.array(new_pairs, dtype=np.int64).reshape(-1, 2)]
+    for label, (count, images) in enumerate(zip(counts, lists, strict=True), start=1):
+        if count:
+            window = (epoch * count + np.arange(count)) % len(images)
+            chosen = np.asarray(images, dtype=np.int64)[window]
+            parts.append(np.stack([chosen, np.full(count, label, dtype=np.int64)], axis=1))
+    return np.concatenate(parts)
+
+
+def published_names(phase: int) -> tuple[str, str]:
+    """File names of the release for the indices and the classes of a step."""
+    return (
+        f"lvis_indices_qry_step{phase}_rand_balanced.json",
+        f"lvis_classes_qry_step{phase}_rand_balanced.json",
+    )
+
+
+def export_published(
+    plan: ReplayPlan, folder: str | Path, *, world: int, samples_per_rank: int, shuffle_seed: int | None
+) -> tuple[Path, Path]:
+    """Write the two JSON files, each ``world`` lists of ``samples_per_rank`` numbers; returns the paths."""
+    arrays = layout(plan, world, samples_per_rank, shuffle_seed)
+    paths = tuple(Path(folder) / name for name in published_names(plan.phase))
+    for path, array in zip(paths, arrays, strict=True):
+        write_json(path, array.tolist())
+    return paths[0], paths[1]
+
+
+def import_published(
+    indices_path: str | Path, classes_path: str | Path, *, num_images: int, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both files as int64 arrays (world, samples), checked against the data set of the step.
+
+    Raises:
+        DataError: naming the file when the two differ in shape, an index is not below ``num_images``, or a
+            label is not in 1..``num_classes``.
+    """
+    arrays = []
+    for path, low, high in ((indices_path, 0, num_images - 1), (classes_path, 1, num_classes)):
+        rows = read_json(path, what="replay file")
+        if (
+            not isinstance(rows, list)
+            or not rows
+            or len({len(r) if isinstance(r, list) else -1 for r in rows}) != 1
+        ):
+            raise DataError(f"{path}: expected a list of equally long lists, one per rank")
+        array = np.array(rows, dtype=np.int64)
+        if array.size and not low <= array.min() <= array.max() <= high:
+            raise DataError(
+                f"{path}: values {array.min()}..{array.max()}, expected {low}..{high}; the file belongs to "
+                "another step or data set"
+            )
+        arrays.append(array)
+    if arrays[0].shape != arrays[1].shape:
+        raise DataError(
+            f"{indices_path} holds {arrays[0].shape} entries but {classes_path} {arrays[1].shape}"
+        )
+    return arrays[0], arrays[1]

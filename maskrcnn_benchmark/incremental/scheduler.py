@@ -1,0 +1,155 @@
+"""One command for the whole method: prepare, base, then step after step; stops and starts anywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.config.load import save_config
+from maskrcnn_benchmark.evaluation.report import EvaluationReport
+from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, run_folder
+from maskrcnn_benchmark.incremental.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.stage_list import phase_stages, prepare_stage
+from maskrcnn_benchmark.incremental.stages import RESUME, SKIP, Stage, begin, decide
+from maskrcnn_benchmark.incremental.state import RunState
+from maskrcnn_benchmark.incremental.summary import Summary, build_summary, format_summary, write_summary
+from maskrcnn_benchmark.incremental.work import Work, load_plan
+from maskrcnn_benchmark.utils.comm import broadcast_object, is_main_process
+from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
+from maskrcnn_benchmark.utils.files import sha256_file
+
+logger = logging.getLogger(__name__)
+
+
+def run_lst(cfg: CfgNode) -> Summary:
+    """Run every stage that is not done yet and return the summary (see ``summary.build_summary``).
+
+    Order: prepare; phase 0: train, report; each step: dump, grow, replay, train, report. LST.PHASES restricts
+    the run to some phases. The run folder is LST.RUN_DIR or OUTPUT_DIR; its state.json says what is done.
+    Every rank must call this; rank 0 decides and keeps the files.
+
+    Raises:
+        UsageError: for bad input, or when a change would invalidate a phase that later ones were made from.
+        KeyboardInterrupt: after Ctrl-C; the same command continues.
+    """
+    runner = _Runner(cfg)
+    runner.execute(prepare_stage(runner.work), "first stage")
+    plan = load_plan(runner.work.run_dir)
+    phases = _selected_phases(cfg, plan, runner.work)
+    stages = [stage for phase in phases for stage in phase_stages(runner.work, plan, phase)]
+    for number, stage in enumerate(stages, start=1):
+        if runner.execute(stage, f"stage {number} of {len(stages)}") and stage.name == "report":
+            runner.on_main(lambda: _summarise(plan, runner.work.run_dir))
+    summary = build_summary(plan, runner.work.run_dir)
+    if runner.executed:
+        logger.info("finished: results are in %s", runner.work.run_dir)
+    else:
+        logger.info("%s is finished already: there is nothing to do", runner.work.run_dir)
+    logger.info("\n%s", format_summary(summary, plan))
+    return summary
+
+
+def test_phase(cfg: CfgNode, phase: int | None = None) -> EvaluationReport:
+    """Test the final model of a phase (default: the last one trained) and write and log its report.
+
+    Raises:
+        ConfigError: when the run has no such phase, or it is not trained yet.
+    """
+    runner = _Runner(cfg)
+    runner.execute(prepare_stage(runner.work), "first stage")
+    work, plan = runner.work, load_plan(runner.work.run_dir)
+    trained = [p for p in range(plan.num_phases) if (work.folder(p) / FINAL_WEIGHTS).exists()]
+    chosen = phase if phase is not None else max(trained, default=0)
+    plan.check_phase(chosen)
+    if chosen not in trained:
+        raise ConfigError(f"phase {chosen} has no {FINAL_WEIGHTS} in {work.folder(chosen)}; train it first")
+    stage = phase_stages(work, plan, chosen)[-1]
+    result = runner.again(stage)
+    runner.on_main(lambda: _summarise(plan, work.run_dir))
+    return result
+
+
+test_phase.__test__ = False  # type: ignore[attr-defined]  # the name is a command, not a test case
+
+
+def _selected_phases(cfg: CfgNode, plan: PhasePlan, work: Work) -> list[int]:
+    """Phases to run, ascending; ConfigError for an unknown one or one without its predecessor's model."""
+    chosen = sorted(set(cfg.LST.PHASES)) or list(range(plan.num_phases))
+    for phase in chosen:
+        plan.check_phase(phase)
+        before = work.folder(phase - 1) / FINAL_WEIGHTS
+        if phase > 0 and phase - 1 not in chosen and not before.exists():
+            raise ConfigError(
+                f"LST.PHASES {chosen}: phase {phase} starts from {before}, which does not exist"
+            )
+    return chosen
+
+
+def _summarise(plan: PhasePlan, run_dir: Path) -> None:
+    """Write the summary files from the reports that exist."""
+    write_summary(build_summary(plan, run_dir), plan, run_dir)
+
+
+class _Runner:
+    """Executes stages: rank 0 decides from the state file and tells the others."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        run_dir = run_folder(cfg)
+        self.executed: list[str] = []
+        self._state = RunState(run_dir / "state.json") if is_main_process() else None
+        hash_of = self._state.file_hash if self._state is not None else sha256_file
+        self.work = Work(cfg, run_dir, PhaseData(cfg), hash_of)
+
+    def execute(self, stage: Stage, place: str) -> bool:
+        """Do the stage unless it is done; whether anything was done. ``place`` is its number, for the log."""
+        decision = self.on_main(lambda: self._decide(stage))
+        if decision == SKIP:
+            return False
+        logger.info("=== %s: %s%s", stage.key, place, ", continued" if decision == RESUME else "")
+        if stage.collective:
+            stage.run()
+        else:
+            self.on_main(stage.run)
+        self.on_main(lambda: self._main_state().finish(stage.key))
+        self.executed.append(stage.key)
+        return True
+
+    def again(self, stage: Stage) -> Any:
+        """Do a collective stage whether it is done or not, and give its result."""
+        self.on_main(lambda: begin(stage, self._main_state()))
+        result = stage.run()
+        self.on_main(lambda: self._main_state().finish(stage.key))
+        return result
+
+    def on_main(self, action: Callable[[], object]) -> object:
+        """Result of ``action`` done by rank 0, on every rank; an error of it is raised on every rank."""
+        result: object = None
+        error: UsageError | None = None
+        if is_main_process():
+            try:
+                result = action()
+            except UsageError as caught:
+                error = caught
+        error = broadcast_object(error)
+        if error is not None:
+            raise error
+        return broadcast_object(result)
+
+    def _decide(self, stage: Stage) -> str:
+        """The decision about a stage; makes room and keeps its settings when it will be done."""
+        decision = decide(stage, self._main_state(), self.work.run_dir)
+        if decision not in (SKIP, RESUME):
+            stage.restart()
+        if decision != SKIP and stage.phase >= 0:
+            save_config(self.work.phase_cfg(load_plan(self.work.run_dir), stage.phase), stage.config_file)
+        return decision
+
+    def _main_state(self) -> RunState:
+        """The state file, which rank 0 alone keeps."""
+        assert self._state is not None
+        return self._state

@@ -1,0 +1,124 @@
+"""The course of a whole run: one row per phase, forgetting of every class group, curves."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_benchmark.evaluation.groups import phase_name
+from maskrcnn_benchmark.incremental.phase_config import phase_folder
+from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.report import METRICS_FILE, SUMMARY_METRICS, defined
+from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
+from maskrcnn_benchmark.utils.table import format_table
+from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
+
+Summary = dict[str, Any]
+
+
+def build_summary(plan: PhasePlan, run_dir: Path) -> Summary:
+    """Collect the reports that exist in a run folder.
+
+    Returns:
+        {"phases": [{"phase", "seen", "new", "tasks": {task: {"metrics", "groups", "bins", "forgetting",
+        "mean_forgetting"}}}, ...]}; undefined values are None. The forgetting of a class group is its AP
+        right after the phase that added it minus its AP now (None when either is undefined); the mean is over
+        older groups.
+    """
+    rows: list[dict[str, Any]] = []
+    first: dict[tuple[str, str], float | None] = {}
+    for phase in range(plan.num_phases):
+        path = phase_folder(run_dir, phase) / "report" / METRICS_FILE
+        if not path.exists():
+            continue
+        tasks = {}
+        for task, content in read_json(path, what="phase report")["tasks"].items():
+            groups = {name: defined(content["groups"][name]) for name in plan.groups(phase)}
+            first[(task, phase_name(phase))] = groups[phase_name(phase)]
+            forgetting = {
+                name: _difference(first.get((task, name)), now)
+                for name, now in groups.items()
+                if name != phase_name(phase)
+            }
+            known = [value for value in forgetting.values() if value is not None]
+            tasks[task] = {
+                "metrics": {n: defined(v) for n, v in content["metrics"].items()},
+                "groups": groups,
+                "bins": {n: defined(v) for n, v in content["groups"].items() if n.startswith("instances ")},
+                "forgetting": forgetting,
+                "mean_forgetting": sum(known) / len(known) if known else None,
+            }
+        rows.append({"phase": phase, "seen": plan.num_seen(phase), "new": plan.sizes[phase], "tasks": tasks})
+    return {"phases": rows}
+
+
+def _difference(before: float | None, now: float | None) -> float | None:
+    """``before`` - ``now``, None when one of them is."""
+    return None if before is None or now is None else before - now
+
+
+def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
+    """Write summary.json, summary.csv (one row per phase) and summary.png into the run folder."""
+    write_json(run_dir / "summary.json", summary, indent=1)
+    table = summary_rows(summary)
+    columns = list(dict.fromkeys(name for row in table for name in row))
+    with atomic_path(run_dir / "summary.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([["" if row.get(n) is None else row[n] for n in columns] for row in table])
+    with atomic_path(run_dir / "summary.png") as path:
+        draw_charts(summary_charts(summary, plan)).save(path)
+
+
+def summary_rows(summary: Summary) -> list[dict[str, Any]]:
+    """Flat rows, one per phase: phase, seen, new, <task>/<metric>, <task>/AP/<group>, <task>/forgetting."""
+    rows = []
+    for entry in summary["phases"]:
+        row: dict[str, Any] = {name: entry[name] for name in ("phase", "seen", "new")}
+        for task, values in entry["tasks"].items():
+            row |= {f"{task}/{name}": value for name, value in values["metrics"].items()}
+            row |= {f"{task}/AP/{name}": value for name, value in (values["groups"] | values["bins"]).items()}
+            row |= {f"{task}/forgetting/{name}": value for name, value in values["forgetting"].items()}
+            row[f"{task}/forgetting"] = values["mean_forgetting"]
+        rows.append(row)
+    return rows
+
+
+def summary_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
+    """One chart per task: AP of every class group, and of all seen classes, after every phase."""
+    charts = []
+    tasks = list(dict.fromkeys(task for entry in summary["phases"] for task in entry["tasks"]))
+    for task in tasks:
+        present = [(e["phase"], e["tasks"][task]) for e in summary["phases"] if task in e["tasks"]]
+        last = max(phase for phase, _ in present)
+        series: dict[str, list[float | None]] = {
+            f"{name} ({len(ids)} classes)": [values["groups"].get(name) for _, values in present]
+            for name, ids in plan.groups(last).items()
+        }
+        series["all seen classes"] = [values["metrics"].get("AP") for _, values in present]
+        ticks = ["0 (base)" if phase == 0 else str(phase) for phase, _ in present]
+        charts.append(
+            LineChart(f"{task} AP of every class group", "after phase", f"{task} AP", ticks, series)
+        )
+    return charts
+
+
+def format_summary(summary: Summary, plan: PhasePlan) -> str:
+    """Text tables, one per task: a row per phase with the metrics, every class group, mean forgetting."""
+    tasks = list(dict.fromkeys(task for entry in summary["phases"] for task in entry["tasks"]))
+    groups = list(plan.groups(plan.num_phases - 1))
+    parts = []
+    for task in tasks:
+        entries = [e for e in summary["phases"] if task in e["tasks"]]
+        names = [n for n in SUMMARY_METRICS if any(n in e["tasks"][task]["metrics"] for e in entries)]
+        rows = []
+        for entry in entries:
+            values = entry["tasks"][task]
+            cells = [values["metrics"].get(n) for n in names] + [values["groups"].get(n) for n in groups]
+            rows.append([entry["phase"], entry["seen"], *cells, values["mean_forgetting"]])
+        headers = ["phase", "classes", *names, *groups, "forgotten"]
+        parts.append(
+            f"{task} AP per phase (class groups: b0 base, t0 first step, ...)\n{format_table(headers, rows)}"
+        )
+    return "\n\n".join(parts) if parts else "no phase has been reported yet"

@@ -1,0 +1,246 @@
+"""What each stage of a run does (lst spec 12.2); when it does it is decided in ``scheduler``."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.config.load import save_config
+from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
+from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.engine.inference import inference
+from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.plain import build_seeded_model
+from maskrcnn_benchmark.engine.train import train
+from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.report import EvaluationReport
+from maskrcnn_benchmark.incremental.distill import DistillLookup, dump_rows, merge_rows
+from maskrcnn_benchmark.incremental.distill_json import import_published, new_annotation_order
+from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
+from maskrcnn_benchmark.incremental.grow import grow_checkpoint
+from maskrcnn_benchmark.incremental.phase_config import (
+    FINAL_WEIGHTS,
+    GROWN_WEIGHTS,
+    derive_phase_cfg,
+    phase_folder,
+)
+from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, replay_batches
+from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
+from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
+from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, sorted_category_ids
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process
+from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.progress import Progress
+from maskrcnn_benchmark.utils.rng import generator
+
+logger = logging.getLogger(__name__)
+PLAN_FILE, REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
+    "classes.json",
+    "replay.json",
+    "distill",
+    "report",
+    "previous",
+)
+_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard")
+
+
+@dataclass
+class Work:
+    """A run in progress.
+
+    Attributes:
+        cfg: the configuration the user wrote. run_dir: folder of the run. data: annotation files.
+        file_hash: SHA-256 of a file (cached by the run state).
+    """
+
+    cfg: CfgNode
+    run_dir: Path
+    data: PhaseData
+    file_hash: Callable[[Path], str]
+
+    def folder(self, phase: int) -> Path:
+        """Folder of a phase."""
+        return phase_folder(self.run_dir, phase)
+
+    def phase_cfg(self, plan: PhasePlan, phase: int) -> CfgNode:
+        """Derived configuration of a phase."""
+        return derive_phase_cfg(self.cfg, plan, phase, self.run_dir)
+
+
+def load_plan(run_dir: Path) -> PhasePlan:
+    """The plan that ``prepare`` wrote."""
+    return PhasePlan.from_json(read_json(run_dir / PLAN_FILE, what="list of classes"))
+
+
+def prepare(work: Work) -> None:
+    """Order the classes, divide them into phases, write classes.json and config.yml."""
+    lst, data = work.cfg.LST, work.data.train.raw
+    if lst.SORTED_IDS:
+        ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
+    else:
+        ids = sorted_category_ids(data, lst.SORT_BY)
+    step_size = lst.STEP_SIZE if isinstance(lst.STEP_SIZE, int) else list(lst.STEP_SIZE)
+    plan = build_plan(data, ids, lst.BASE_SIZE, step_size)
+    for phase in range(plan.num_phases):
+        # every phase's settings are checked before the first one trains
+        work.phase_cfg(plan, phase)
+    write_json(work.run_dir / PLAN_FILE, plan.to_json(), indent=1)
+    save_config(work.cfg, work.run_dir / "config.yml")
+    logger.info("%d classes in %d phases: %s", len(plan.classes), plan.num_phases, list(plan.sizes))
+
+
+def dump(work: Work, plan: PhasePlan, phase: int) -> None:
+    """Store the previous phase's cosines on the new boxes of ``phase``; collective over ranks."""
+    cfg, folder = work.phase_cfg(plan, phase), work.folder(phase) / DISTILL_FOLDER
+    teacher_file = work.folder(phase - 1) / FINAL_WEIGHTS
+    header = DistillHeader(
+        phase=phase,
+        num_old=plan.num_old(phase),
+        classes_hash=plan.classes_hash(phase - 1),
+        checkpoint=work.file_hash(teacher_file) if is_main_process() else "",
+        input_size=(cfg.INPUT.MIN_SIZE_TRAIN[0], cfg.INPUT.MAX_SIZE_TRAIN),
+        flips=tuple(cfg.LST.DISTILL.FLIPS),
+        dtype=cfg.LST.DISTILL.DTYPE,
+    )
+    if cfg.LST.DISTILL.FILE:
+        if is_main_process():
+            order = new_annotation_order(work.data.train.raw, plan, phase)
+            import_published(cfg.LST.DISTILL.FILE, folder, header, order)
+        return
+    device = process_device(cfg.MODEL.DEVICE)
+    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file).to(device)
+    replay = _replay_plan(work, plan, phase)
+    indices = sorted({index for index, _ in replay.new_pairs})[get_rank() :: get_world_size()]
+    rows = []
+    for flip in header.flips:
+        view = "mirrored" if flip else "plain"
+        batches = build_train_loader(
+            cfg,
+            work.data.train_dataset(cfg, plan, flip),
+            batches=[[SampleKey(index)] for index in indices],
+        )
+        progress = Progress(len(indices), f"phase {phase}: storing outputs for {view} pictures", logger)
+        rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
+    merge_rows(folder, header, rows)
+
+
+def grow(work: Work, plan: PhasePlan, phase: int) -> None:
+    """Write the start checkpoint of ``phase`` from the final one of the phase before."""
+    cfg = work.phase_cfg(plan, phase)
+    grow_checkpoint(
+        work.folder(phase - 1) / FINAL_WEIGHTS,
+        work.folder(phase) / GROWN_WEIGHTS,
+        old_names=plan.names(phase - 1),
+        new_names=plan.names(phase),
+        cls_std=cfg.LST.GROW.CLS_STD,
+        reg_std=cfg.LST.GROW.REG_STD,
+        generator=generator(cfg.LST.SEED, "grow", phase),
+        agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
+    )
+
+
+def replay(work: Work, plan: PhasePlan, phase: int) -> None:
+    """Write the replay plan of ``phase``."""
+    result = _replay_plan(work, plan, phase)
+    write_json(work.folder(phase) / REPLAY_FILE, result.to_json())
+    logger.info(
+        "phase %d: %d new pairs and %d replayed ones of %d old classes in an epoch, %d iterations",
+        phase,
+        len(result.new_pairs),
+        sum(result.counts),
+        sum(count > 0 for count in result.counts),
+        work.phase_cfg(plan, phase).SOLVER.MAX_ITER,
+    )
+
+
+def _replay_plan(work: Work, plan: PhasePlan, phase: int) -> ReplayPlan:
+    """The plan of a step from the training annotations."""
+    options = work.phase_cfg(plan, phase).LST.REPLAY
+    annotations = work.data.train.raw["annotations"]
+    return build_replay_plan(annotations, plan, phase, minimum=options.MIN_PER_CLASS, replay=options.ENABLED)
+
+
+def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
+    """Train one phase into its folder, or go on where it was stopped; collective over ranks."""
+    cfg, folder = work.phase_cfg(plan, phase), work.folder(phase)
+    dataset = work.data.train_dataset(cfg, plan)
+    lookup = None
+    if cfg.MODEL.USE_DISTILL:
+        lookup = DistillLookup(DistillStore(folder / DISTILL_FOLDER), plan.num_old(phase))
+    if phase == 0:
+        batches = base_batches(cfg, dataset)
+    else:
+        plan_file = read_json(folder / REPLAY_FILE, what="replay plan")
+        batches = replay_batches(cfg, dataset, ReplayPlan.from_json(plan_file))
+    train(
+        cfg,
+        build_seeded_model(cfg),
+        batches,
+        output_dir=str(folder),
+        max_iter=cfg.SOLVER.MAX_ITER,
+        evaluate=lambda model, iteration: evaluate(work, cfg, plan, model, f"iteration {iteration}").metrics,
+        distill=lookup,
+        classes=plan.names(phase),
+        extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
+    )
+
+
+def set_aside(work: Work, phase: int) -> None:
+    """Move the training files of a phase into its folder ``previous``, replacing an older set there."""
+    folder = work.folder(phase)
+    found = [path for pattern in _TRAINING_FILES for path in folder.glob(pattern)]
+    if not found:
+        return
+    target = folder / OLD_FOLDER
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in found:
+        shutil.move(path, target / path.name)
+    logger.warning("phase %d: training starts again; its earlier files are in %s", phase, target)
+
+
+def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: str) -> EvaluationReport:
+    """Evaluate a phase's model on its validation data; collective over ranks."""
+    dataset = work.data.val_dataset(cfg, plan)
+    device = process_device(cfg.MODEL.DEVICE)
+    evaluator = DetectionEvaluator(
+        dataset.annotations.raw,
+        work.data.val.kind,
+        dataset.label_to_category,
+        ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
+        groups=report_groups(plan, cfg.LST.PHASE),
+    )
+    loader = build_test_loader(cfg, dataset)
+    name = f"phase {cfg.LST.PHASE}: testing {what}"
+    return inference(
+        model.to(device), loader, evaluator, device, name, precision=Precision.from_cfg(cfg, device)
+    )
+
+
+def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
+    """Test the final model of a phase, write its report folder and log the tables; collective over ranks."""
+    cfg, weights = work.phase_cfg(plan, phase), work.folder(phase) / FINAL_WEIGHTS
+    result = evaluate(work, cfg, plan, _model_with_weights(cfg, weights), FINAL_WEIGHTS)
+    if is_main_process():
+        details = {"checkpoint": work.file_hash(weights), "val_images": cfg.LST.VAL_IMAGES}
+        write_phase_report(result, plan, phase, work.folder(phase) / REPORT_FOLDER, details=details)
+        logger.info("\n%s", format_phase_report(result, plan, phase))
+    return result
+
+
+def _model_with_weights(cfg: CfgNode, path: Path) -> GeneralizedRCNN:
+    """The model of ``cfg`` with the weights of a checkpoint."""
+    model = build_detection_model(cfg)
+    load_weights(model, str(path), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+    return model

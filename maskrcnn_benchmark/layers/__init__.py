@@ -1,0 +1,23 @@
+"""Python faces of the native operations, losses and small modules without a config."""
+
+from __future__ import annotations
+
+from ._ops import has_cuda_kernels
+from .losses import smooth_l1_loss
+from .masks import paste_masks, polygon_mask_targets
+from .nms import batched_nms, boxlist_nms, nms
+from .norm import FrozenBatchNorm2d
+from .roi_align import ROIAlign, roi_align
+
+__all__ = [
+    "FrozenBatchNorm2d",
+    "ROIAlign",
+    "batched_nms",
+    "boxlist_nms",
+    "has_cuda_kernels",
+    "nms",
+    "paste_masks",
+    "polygon_mask_targets",
+    "roi_align",
+    "smooth_l1_loss",
+]

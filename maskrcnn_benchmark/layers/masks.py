@@ -1,0 +1,60 @@
+"""Masks between boxes and pictures: pasting predictions, cutting training targets (core spec 4 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, chain
+
+import torch
+from torch import Tensor
+
+from ._ops import load_ops
+
+UNBOUNDED = 2**31 - 1
+
+
+def paste_masks(
+    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5, padding: int = 1
+) -> Tensor:
+    """Bool (N, height, width): each probability mask resized into its box and compared with `threshold`.
+
+    masks: (N,M,M) floating; boxes: (N,4) xyxy in pixels of the picture. A mask gets `padding` zero pixels on
+    each side, its box grows in proportion and is cut to whole pixels toward zero, bilinear resizing, then
+    `> threshold`. Boxes outside the picture, and with a NaN, give an empty mask. Raises ValueError (shapes,
+    devices, ranges) and TypeError (dtypes).
+    """
+    load_ops()
+    return torch.ops.maskrcnn_benchmark.paste_masks(masks, boxes, height, width, float(threshold), padding)
+
+
+def polygon_mask_targets(
+    polygons: Sequence[Sequence[Tensor]],
+    instance_of_box: Tensor,
+    boxes: Tensor,
+    size: int,
+    image_size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Bool (R, size, size): the polygons of an instance, cropped by a box, resized, rasterised.
+
+    polygons: per instance a list of (2k,) tensors x1, y1, x2, y2, ...; those with fewer than three points
+    draw nothing. instance_of_box: (R,) int64; boxes: (R,4) xyxy. image_size (width, height) clamps the corner
+    x1, y1, not the side that is scaled (parity: as published); leave it out when boxes are inside the picture. The pixels are those of the COCO mask library. Raises
+    ValueError (shapes, indices) and TypeError (dtypes).
+    """
+    load_ops()
+    flat = list(chain.from_iterable(polygons))
+    coords = torch.cat(flat).reshape(-1, 2) if flat else torch.zeros((0, 2))
+    points = torch.tensor([0, *accumulate(len(polygon) // 2 for polygon in flat)])
+    instances = torch.tensor([0, *accumulate(len(instance) for instance in polygons)])
+    width, height = image_size if image_size is not None else (UNBOUNDED, UNBOUNDED)
+    device = boxes.device
+    return torch.ops.maskrcnn_benchmark.rasterize_polygons(
+        coords.to(device, torch.float64),
+        points.to(device),
+        instances.to(device),
+        instance_of_box.to(device),
+        boxes,
+        int(width),
+        int(height),
+        size,
+    )

@@ -1,0 +1,49 @@
+"""Batch normalisation with fixed statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """(x - running_mean) / sqrt(running_var + eps) * weight + bias for (N,C,H,W), all four fixed buffers.
+
+    parity: eps is 0, as the published files were trained. Runs in the dtype of its input.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float = 0.0) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape and dtype of `x`. One pass that keeps no activation for the backward pass."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        shape = (1, -1, 1, 1)
+        return torch.addcmul(shift.to(x.dtype).view(shape), x, scale.to(x.dtype).view(shape))
+
+    def extra_repr(self) -> str:
+        """Settings for printing."""
+        return f"{len(self.weight)}, eps={self.eps}"
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        # Ordinary batch norm layers also count batches, which means nothing here.
+        counter = f"{prefix}num_batches_tracked"
+        rest = {key: value for key, value in state_dict.items() if key != counter}
+        super()._load_from_state_dict(rest, prefix, *args)
+        unexpected = args[3]
+        if counter in unexpected:
+            unexpected.remove(counter)

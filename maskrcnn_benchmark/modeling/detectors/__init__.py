@@ -1,0 +1,1 @@
+"""Whole detectors: the composition of body, neck and heads."""

@@ -1,0 +1,96 @@
+"""The two-stage detector: backbone, region proposals, region heads (Ren et al. 2015, He et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from maskrcnn_benchmark.modeling.distill import DistillBatch
+from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
+from maskrcnn_benchmark.modeling.rpn.rpn import RegionProposalNetwork
+from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.image_list import ImageList, to_image_list
+from maskrcnn_benchmark.utils.errors import UsageError
+
+Images = ImageList | Sequence[Tensor] | Tensor
+
+
+class GeneralizedRCNN(nn.Module):
+    """Children `backbone`, `rpn` and, unless the model is RPN-only, `roi_heads`."""
+
+    def __init__(self, backbone: nn.Module, rpn: RegionProposalNetwork, roi_heads: RoIHeads | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.rpn = rpn
+        self.roi_heads = roi_heads
+
+    def forward(
+        self,
+        images: Images,
+        targets: Sequence[BoxList] | None = None,
+        *,
+        query_classes: Sequence[int] | None = None,
+        distill: DistillBatch | None = None,
+    ) -> dict[str, Tensor] | list[BoxList]:
+        """Training: dict of scalar losses, same keys in every step. Evaluation: detections per image.
+
+        images: normalised float32 pictures (3,h,w), or an ImageList of them.
+        targets: boxes in coordinates of the network input with fields `labels`
+        (1..C) and `masks` (mask models); may be empty lists of boxes.
+        query_classes: one label per image, 0 for ordinary sampling (LST spec 4). distill: stored
+        teacher outputs (LST spec 6). Detections: boxes in the network input with fields
+        `scores`, `labels`,
+        `mask`; RPN-only: proposals with `objectness`, best first.
+        Raises ValueError without targets in training, UsageError for non-finite outputs in evaluation.
+        """
+        if self.training:
+            if targets is None:
+                raise ValueError("targets are needed in training mode; call model.eval() for detection")
+            return self._losses(to_image_list(images), targets, query_classes, distill)
+        return self._detections(to_image_list(images))
+
+    def _losses(
+        self,
+        images: ImageList,
+        targets: Sequence[BoxList],
+        query_classes: Sequence[int] | None,
+        distill: DistillBatch | None,
+    ) -> dict[str, Tensor]:
+        if len(targets) != len(images):
+            raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
+        features = self.backbone(images.tensors)
+        proposals, losses = self.rpn(images, features, targets)
+        if self.roi_heads is None:
+            return losses
+        heads = self.roi_heads.losses(
+            features, proposals, targets, query_classes=query_classes, distill=distill
+        )
+        return {**heads, **losses}
+
+    @torch.no_grad()
+    def _detections(self, images: ImageList) -> list[BoxList]:
+        features = self.backbone(images.tensors)
+        proposals, _ = self.rpn(images, features)
+        if self.roi_heads is None:
+            return [p[p.get_field("objectness").argsort(descending=True, stable=True)] for p in proposals]
+        return self.roi_heads.predict(features, proposals)
+
+    @torch.no_grad()
+    def box_cosine(self, images: Images, boxes: Sequence[Tensor]) -> list[Tensor]:
+        """Unscaled class cosines (n_i, C) float32 of given boxes (n_i,4) per image.
+
+        Boxes are xyxy in the network input. Column 0 is background. Raises UsageError when the model has no
+        cosine classifier.
+        """
+        if self.roi_heads is None:
+            raise UsageError("MODEL.RPN_ONLY: a model without region heads has no class cosines")
+        batch = to_image_list(images)
+        if len(boxes) != len(batch):
+            raise ValueError(f"boxes of {len(boxes)} pictures for {len(batch)} pictures")
+        features = self.backbone(batch.tensors)
+        device = batch.tensors.device
+        placed = [b.to(device, torch.float32).reshape(-1, 4) for b in boxes]
+        cosines = self.roi_heads.box.cosine(features, placed)
+        return list(cosines.split([len(b) for b in placed]))

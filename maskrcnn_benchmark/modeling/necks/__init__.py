@@ -1,0 +1,1 @@
+"""Modules between a body and the heads."""

@@ -1,0 +1,53 @@
+"""The choice points a config names (core spec 2). One registry per key, nothing else.
+
+An entry is a class with a `from_cfg` class method (signature given beside
+each registry), or a plain builder function for backbones and detectors.
+Modules register themselves when the matching `build` module imports them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maskrcnn_benchmark.utils.registry import Registry
+
+META_ARCHITECTURES: Registry[Any] = Registry(
+    "MODEL.META_ARCHITECTURE", "maskrcnn_benchmark/modeling/detectors/build.py"
+)
+"""Function (cfg) -> detector."""
+
+BACKBONES: Registry[Any] = Registry(
+    "MODEL.BACKBONE.CONV_BODY", "maskrcnn_benchmark/modeling/backbones/build.py"
+)
+"""Function (cfg) -> nn.Sequential with children `body` [, `fpn`] and attribute `out_channels`."""
+
+STEMS: Registry[Any] = Registry("MODEL.RESNETS.STEM_FUNC", "maskrcnn_benchmark/modeling/backbones/blocks.py")
+"""Function (cfg) -> ResNet stem module."""
+
+TRANSFORMATIONS: Registry[Any] = Registry(
+    "MODEL.RESNETS.TRANS_FUNC", "maskrcnn_benchmark/modeling/backbones/blocks.py"
+)
+"""Function (cfg) -> BlockFactory."""
+
+RPN_HEADS: Registry[Any] = Registry("MODEL.RPN.RPN_HEAD", "maskrcnn_benchmark/modeling/rpn/head.py")
+"""Class with from_cfg(cfg, in_channels, num_anchors)."""
+
+BOX_FEATURE_EXTRACTORS: Registry[Any] = Registry(
+    "MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR", "maskrcnn_benchmark/modeling/roi_heads/box_head/extractors.py"
+)
+"""Class with from_cfg(cfg, in_channels) and attribute `out_channels`."""
+
+BOX_PREDICTORS: Registry[Any] = Registry(
+    "MODEL.ROI_BOX_HEAD.PREDICTOR", "maskrcnn_benchmark/modeling/roi_heads/box_head/predictors.py"
+)
+"""Class with from_cfg(cfg, in_channels)."""
+
+MASK_FEATURE_EXTRACTORS: Registry[Any] = Registry(
+    "MODEL.ROI_MASK_HEAD.FEATURE_EXTRACTOR", "maskrcnn_benchmark/modeling/roi_heads/mask_head/extractors.py"
+)
+"""Class with from_cfg(cfg, in_channels) and attribute `out_channels`."""
+
+MASK_PREDICTORS: Registry[Any] = Registry(
+    "MODEL.ROI_MASK_HEAD.PREDICTOR", "maskrcnn_benchmark/modeling/roi_heads/mask_head/predictors.py"
+)
+"""Class with from_cfg(cfg, in_channels)."""

@@ -1,0 +1,1 @@
+"""Heads that work on pooled regions of interest."""

@@ -1,0 +1,1 @@
+"""Box head: region features, class and box predictors, targets, losses, detections."""

@@ -1,0 +1,1 @@
+"""Mask head: region features, mask predictors, targets, loss, masks of detections."""

@@ -1,0 +1,95 @@
+"""Box head, mask head and the transfer of classifier weights between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from maskrcnn_benchmark.modeling.distill import DistillBatch
+from maskrcnn_benchmark.modeling.roi_heads.box_head.head import RoIBoxHead
+from maskrcnn_benchmark.modeling.roi_heads.mask_head.head import ClassRows, RoIMaskHead
+from maskrcnn_benchmark.structures.boxlist import BoxList
+
+
+def build_weight_transfer(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two fully connected layers, LeakyReLU (0.01) after both: classifier rows (C,in) -> mask rows (C,out).
+
+    Mask^X R-CNN (Hu et al. 2018), from class weights alone (LST spec 5).
+    """
+    return nn.Sequential(
+        nn.Linear(in_channels, in_channels),
+        nn.LeakyReLU(0.01),
+        nn.Linear(in_channels, out_channels),
+        nn.LeakyReLU(0.01),
+    )
+
+
+class RoIHeads(nn.Module):
+    """Children `box`, and if given `mask` and `bbox2mask`.
+
+    `num_old_classes` not None adds `loss_distill` (times `distill_weight`) to the losses, in every step.
+    """
+
+    def __init__(
+        self,
+        box: RoIBoxHead,
+        mask: RoIMaskHead | None = None,
+        bbox2mask: nn.Module | None = None,
+        *,
+        num_old_classes: int | None = None,
+        distill_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.box = box
+        self.mask = mask
+        self.bbox2mask = bbox2mask
+        self.num_old_classes = num_old_classes
+        self.distill_weight = distill_weight
+
+    def mask_rows(self, labels: Tensor) -> Tensor:
+        """Mask weights (N,K) of classes `labels` (N,) from the raw classifier rows, which get gradients.
+
+        Each distinct class is transferred once, so the cost does not grow with the number of classes.
+        """
+        assert self.bbox2mask is not None
+        distinct, inverse = labels.unique(return_inverse=True)
+        return self.bbox2mask(self.box.classifier_rows()[distinct])[inverse]
+
+    def all_mask_rows(self) -> Tensor:
+        """Mask weights (C,K) of all classes, background included."""
+        assert self.bbox2mask is not None
+        return self.bbox2mask(self.box.classifier_rows())
+
+    def _class_rows(self) -> ClassRows | None:
+        return None if self.bbox2mask is None else self.mask_rows
+
+    def losses(
+        self,
+        features: Sequence[Tensor],
+        proposals: Sequence[BoxList],
+        targets: Sequence[BoxList],
+        *,
+        query_classes: Sequence[int] | None = None,
+        distill: DistillBatch | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of all heads; the keys are the same in every step.
+
+        query_classes: see BoxTargets.sample. distill: stored teacher outputs, used when the model distils.
+        """
+        x, sampled, losses = self.box.train_step(features, proposals, targets, query_classes)
+        if self.mask is not None:
+            losses.update(self.mask.train_step(features, sampled, targets, x, self._class_rows()))
+        if self.num_old_classes is not None:
+            value = self.box.distill(features, distill, self.num_old_classes)
+            losses["loss_distill"] = value * self.distill_weight
+        return losses
+
+    @torch.no_grad()
+    def predict(self, features: Sequence[Tensor], proposals: Sequence[BoxList]) -> list[BoxList]:
+        """Detections per image: fields `scores`, `labels`, and `mask` with a mask head."""
+        detections = self.box.detect(features, proposals)
+        if self.mask is not None:
+            detections = self.mask.detect(features, detections, self._class_rows())
+        return detections

@@ -1,0 +1,1 @@
+"""Checks of this code base against reference outputs of the original programs."""

@@ -1,0 +1,60 @@
+"""All component checks of a core folder, one table from section to function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from maskrcnn_benchmark.parity import core_data, core_geometry, core_heads, core_layers, core_solver
+from maskrcnn_benchmark.parity.checks import Checker
+from maskrcnn_benchmark.parity.context import Components
+from maskrcnn_benchmark.parity.store import read_pair
+
+SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
+    "anchors": core_geometry.check_anchors,
+    "boxlist": core_geometry.check_boxlist,
+    "coder": core_geometry.check_coder,
+    "matcher": core_geometry.check_matcher,
+    "levels": core_geometry.check_levels,
+    "roi": core_layers.check_roi,
+    "nms": core_layers.check_nms,
+    "smooth_l1": core_layers.check_smooth_l1,
+    "masker": core_layers.check_masker,
+    "mask_targets": core_layers.check_mask_targets,
+    "rpnp": core_heads.check_rpn_proposals,
+    "rpn_loss": core_heads.check_rpn_loss,
+    "bp": core_heads.check_box_postprocessing,
+    "bl": core_heads.check_box_loss,
+    "resize_table": core_data.check_resize_table,
+    "pre": core_data.check_pixels,
+    "image_list": core_data.check_image_list,
+    "samplers": core_data.check_samplers,
+    "distributed_sampler": core_data.check_distributed_sampler,
+    "aspect_groups": core_data.check_aspect_groups,
+    "lr": core_solver.check_lr,
+    "optimizer": core_solver.check_optimizer,
+    "c2_rename": core_solver.check_c2_rename,
+    "suffix_match": core_solver.check_suffix_match,
+}
+# Sections that wait for a part of the code base; what is in neither table is reported by its name.
+WAITING = {
+    "focal": "sigmoid focal loss",
+    "kp": "keypoint head",
+    "rn": "RetinaNet",
+    "dc": "deformable convolution",
+    "ps": "position-sensitive pooling",
+    "voc": "Pascal VOC evaluation",
+}
+
+
+def check_components(folder: Path, checker: Checker) -> None:
+    """Every section of ``components.json`` and ``components.npz``."""
+    info, arrays = read_pair(folder, "components")
+    ctx = Components(folder, info["sections"], arrays, info.get("noise_prefix", ""))
+    sections = dict.fromkeys(name.split(".")[0] for name in [*arrays, *info["sections"]])
+    for section in sections:
+        if section in SECTIONS:
+            with checker.section(section):
+                SECTIONS[section](ctx, checker)
+        else:
+            checker.unsupported(section, WAITING.get(section, "unknown section"))

@@ -1,0 +1,64 @@
+"""Optimizers with one parameter group per trainable parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.utils.errors import ConfigError
+
+OPTIMIZERS = ("SGD", "ADAMW")
+
+
+def parameter_groups(
+    model: nn.Module, *, lr: float, weight_decay: float, bias_lr_factor: float, weight_decay_bias: float
+) -> list[dict[str, Any]]:
+    """One optimizer group per trainable parameter, in ``named_parameters`` order.
+
+    parity: "bias" anywhere in the name gives ``lr * bias_lr_factor`` and ``weight_decay_bias``, so group-norm
+    biases are not decayed while group-norm weights are (published maskrcnn-benchmark rule).
+
+    Returns dicts with ``params``, ``lr``, ``weight_decay`` and ``name``.
+    """
+    groups: list[dict[str, Any]] = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_bias = "bias" in name
+        groups.append(
+            {
+                "name": name,
+                "params": [parameter],
+                "lr": lr * bias_lr_factor if is_bias else lr,
+                "weight_decay": weight_decay_bias if is_bias else weight_decay,
+            }
+        )
+    return groups
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over the trainable parameters of ``model``, from ``cfg.SOLVER``.
+
+    Raises ConfigError for an unknown ``SOLVER.OPTIMIZER`` or a model in which everything is frozen.
+    """
+    solver = cfg.SOLVER
+    groups = parameter_groups(
+        model,
+        lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    if not groups:
+        raise ConfigError(
+            "the model has no trainable parameter: lower MODEL.BACKBONE.FREEZE_CONV_BODY_AT "
+            f"(now {cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT})"
+        )
+    if solver.OPTIMIZER == "SGD":
+        return torch.optim.SGD(groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM)
+    if solver.OPTIMIZER == "ADAMW":
+        return torch.optim.AdamW(groups, lr=solver.BASE_LR)
+    raise ConfigError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}, expected one of {', '.join(OPTIMIZERS)}")

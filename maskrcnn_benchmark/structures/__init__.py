@@ -1,0 +1,23 @@
+"""Data and geometry without learning: boxes, padded image batches, masks, keypoints."""
+
+from __future__ import annotations
+
+from .boxlist import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
+from .boxlist_ops import box_iou, boxlist_iou, cat_boxlist, remove_small_boxes
+from .image_list import ImageList, to_image_list
+from .keypoints import Keypoints
+from .masks import SegmentationMask
+
+__all__ = [
+    "FLIP_LEFT_RIGHT",
+    "FLIP_TOP_BOTTOM",
+    "BoxList",
+    "ImageList",
+    "Keypoints",
+    "SegmentationMask",
+    "box_iou",
+    "boxlist_iou",
+    "cat_boxlist",
+    "remove_small_boxes",
+    "to_image_list",
+]

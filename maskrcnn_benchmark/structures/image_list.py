@@ -1,0 +1,62 @@
+"""A padded batch of pictures that remembers the true sizes (core spec section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class ImageList:
+    """`tensors` (B,C,H,W), zero-padded right and bottom; `image_sizes`: (height, width) before padding."""
+
+    def __init__(self, tensors: Tensor, image_sizes: Sequence[tuple[int, int]]) -> None:
+        """Keep both; ValueError when their counts differ."""
+        if tensors.dim() != 4 or tensors.shape[0] != len(image_sizes):
+            raise ValueError(
+                f"batch of shape {tuple(tensors.shape)} does not go with {len(image_sizes)} sizes"
+            )
+        self.tensors = tensors
+        self.image_sizes = [(int(h), int(w)) for h, w in image_sizes]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageList:
+        """The same batch on `device`."""
+        return ImageList(self.tensors.to(device, non_blocking=non_blocking), self.image_sizes)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.image_sizes)
+
+
+def to_image_list(images: Sequence[Tensor] | Tensor | ImageList, size_divisible: int = 0) -> ImageList:
+    """Pad (C,h,w) pictures to the largest height and width, rounded up to multiples of `size_divisible`.
+
+    A (B,C,H,W) or (C,H,W) tensor is one batch of pictures without padding; an ImageList is returned as it is.
+    Padding comes after mean subtraction, so zero stands for the mean colour. Raises ValueError for an empty
+    list or pictures whose channels or types differ.
+    """
+    if isinstance(images, ImageList):
+        return images
+    if isinstance(images, Tensor):
+        images = list(images.unbind(0)) if images.dim() == 4 else [images]
+    if not images:
+        raise ValueError("a batch needs at least one picture")
+    kinds = {(img.dim(), img.shape[0], img.dtype) for img in images}
+    if len(kinds) != 1 or images[0].dim() != 3:
+        shapes = [tuple(img.shape) for img in images]
+        raise ValueError(f"pictures of a batch must be (C,h,w) with equal C and type, got {shapes}")
+    sizes = [(img.shape[1], img.shape[2]) for img in images]
+    height, width = (_round_up(max(side), size_divisible) for side in zip(*sizes, strict=True))
+    if len(images) == 1 and sizes[0] == (height, width):
+        return ImageList(images[0][None], sizes)
+    batch = images[0].new_zeros((len(images), images[0].shape[0], height, width))
+    for slot, img in zip(batch, images, strict=True):
+        slot[:, : img.shape[1], : img.shape[2]].copy_(img)
+    return ImageList(batch, sizes)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    """`value` rounded up to a multiple of `multiple` (unchanged for 0)."""
+    return math.ceil(value / multiple) * multiple if multiple > 0 else value

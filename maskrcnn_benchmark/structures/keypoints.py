@@ -1,0 +1,75 @@
+"""Named points of objects (core spec section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .flips import FLIP_LEFT_RIGHT, check_flip
+
+# COCO order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles; left before right.
+PERSON_FLIP_ORDER = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+
+
+class Keypoints:
+    """(N,K,3) float x, y, visibility of N objects in a picture of `size` (width, height)."""
+
+    def __init__(
+        self, points: Tensor, size: tuple[int, int], flip_order: Sequence[int] = PERSON_FLIP_ORDER
+    ) -> None:
+        """Keep (N,K,3) `points`; `flip_order[k]` is the point that k becomes in a mirrored picture.
+
+        Raises ValueError for another shape.
+        """
+        if points.dim() != 3 or points.shape[2] != 3 or points.shape[1] != len(flip_order):
+            raise ValueError(f"keypoints must be (N, {len(flip_order)}, 3), got {tuple(points.shape)}")
+        self.points = points if points.is_floating_point() else points.float()
+        self.size = size
+        self.flip_order = tuple(flip_order)
+
+    def transpose(self, method: int) -> Keypoints:
+        """Mirrored left-right: x' = W - x - 1, left and right points swapped, invisible ones become 0, 0, 0.
+
+        Raises ValueError for the top-bottom flip, which keypoints do not have.
+        """
+        check_flip(method)
+        if method != FLIP_LEFT_RIGHT:
+            raise ValueError("keypoints have no top-bottom flip; set INPUT.VERTICAL_FLIP_PROB_TRAIN to 0")
+        flipped = self.points[:, list(self.flip_order)].clone()
+        flipped[..., 0] = self.size[0] - flipped[..., 0] - 1
+        flipped[flipped[..., 2] == 0] = 0
+        return self._like(flipped)
+
+    def resize(self, size: tuple[int, int]) -> Keypoints:
+        """Points scaled to a picture of `size` (width, height)."""
+        factors = self.points.new_tensor((size[0] / self.size[0], size[1] / self.size[1], 1.0))
+        return self._like(self.points * factors, size)
+
+    def crop(self, box: Sequence[float]) -> Keypoints:
+        """Points relative to the window (x0, y0, x1, y1); points outside are kept."""
+        x0, y0, x1, y1 = (float(v) for v in box)
+        return self._like(self.points - self.points.new_tensor((x0, y0, 0.0)), (int(x1 - x0), int(y1 - y0)))
+
+    def to(self, device: torch.device | str) -> Keypoints:
+        """The same points on `device`."""
+        return self._like(self.points.to(device))
+
+    @staticmethod
+    def cat(parts: Sequence[Keypoints]) -> Keypoints:
+        """The objects of all `parts` in order."""
+        return parts[0]._like(torch.cat([part.points for part in parts]))
+
+    def __getitem__(self, index: Any) -> Keypoints:
+        """Objects picked by a boolean mask, indices or a slice."""
+        return self._like(self.points[index])
+
+    def __len__(self) -> int:
+        """Number of objects."""
+        return self.points.shape[0]
+
+    def _like(self, points: Tensor, size: tuple[int, int] | None = None) -> Keypoints:
+        """`points` with this object's flip order and, unless given, its size."""
+        return Keypoints(points, size or self.size, self.flip_order)

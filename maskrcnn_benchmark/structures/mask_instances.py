@@ -1,0 +1,187 @@
+"""The mask of one object, as polygons, run lengths or a bitmap: the pieces behind SegmentationMask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+from torch.nn import functional
+
+from .flips import FLIP_LEFT_RIGHT
+
+Size = tuple[float, float]
+MIN_POLYGON_NUMBERS = 6  # three points
+
+
+class PolygonInstance:
+    """One object as flat float32 polygons in a picture of `size` (width, height)."""
+
+    def __init__(self, polygons: Sequence[Tensor], size: Size) -> None:
+        """Keep ready tensors (each of at least three points)."""
+        self.polygons = list(polygons)
+        self.size = size
+
+    def transpose(self, method: int) -> PolygonInstance:
+        """Mirrored: coordinate' = side - coordinate - 1 along the flipped axis."""
+        axis = 0 if method == FLIP_LEFT_RIGHT else 1
+        out = []
+        for polygon in self.polygons:
+            flipped = polygon.clone()
+            flipped[axis::2] = self.size[axis] - polygon[axis::2] - 1
+            out.append(flipped)
+        return PolygonInstance(out, self.size)
+
+    def crop(self, box: Sequence[float]) -> PolygonInstance:
+        """Shifted to the window `box`; the polygons are not cut.
+
+        parity: only the window's origin is clamped into the picture, its sides (at least 1) are
+        those of `box`: the published mask targets of boxes that leave the picture were scaled so.
+        """
+        x0, y0, _, _ = clamp_window(box, self.size)
+        sides = (max(float(box[2] - box[0]), 1.0), max(float(box[3] - box[1]), 1.0))
+        out = []
+        for polygon in self.polygons:
+            shifted = polygon.clone()
+            shifted[0::2] -= x0
+            shifted[1::2] -= y0
+            out.append(shifted)
+        return PolygonInstance(out, sides)
+
+    def resize(self, size: tuple[int, int], full_cover: bool = False) -> PolygonInstance:
+        """Scaled to `size`; `full_cover` has no meaning for polygons."""
+        ratios = (size[0] / self.size[0], size[1] / self.size[1])
+        out = []
+        for polygon in self.polygons:
+            scaled = polygon.clone()
+            scaled[0::2] *= ratios[0]
+            scaled[1::2] *= ratios[1]
+            out.append(scaled)
+        return PolygonInstance(out, size)
+
+    def to_rle(self) -> dict[str, Any]:
+        """Union of the polygons by the COCO rasterising rule, as a compressed run-length dict."""
+        width, height = int(self.size[0]), int(self.size[1])
+        if not self.polygons:
+            return _encode(np.zeros((height, width), dtype=np.uint8))
+        flat = [polygon.to(torch.float64).tolist() for polygon in self.polygons]
+        return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
+
+    def to_bitmap(self) -> Tensor:
+        """(h,w) bool."""
+        return torch.from_numpy(coco_mask.decode(self.to_rle())).bool()
+
+
+class BitmapInstance:
+    """One object as a (h,w) bool tensor."""
+
+    def __init__(self, bitmap: Tensor) -> None:
+        """Keep a (h,w) bool tensor."""
+        self.bitmap = bitmap
+        self.size = (bitmap.shape[1], bitmap.shape[0])
+
+    def transpose(self, method: int) -> BitmapInstance:
+        """Mirrored."""
+        return BitmapInstance(self.bitmap.flip(1 if method == FLIP_LEFT_RIGHT else 0))
+
+    def crop(self, box: Sequence[float]) -> BitmapInstance:
+        """The window `box`, rounded half to even (parity) and clamped into the picture."""
+        x0, y0, x1, y1 = (int(v) for v in clamp_window([round(float(v)) for v in box], self.size))
+        return BitmapInstance(self.bitmap[y0:y1, x0:x1])
+
+    def resize(self, size: tuple[int, int], full_cover: bool = False) -> BitmapInstance:
+        """Bilinear (align_corners False), inside from a value of 0.5, or of 1 with `full_cover`."""
+        values = functional.interpolate(
+            self.bitmap[None, None].float(),
+            size=(int(size[1]), int(size[0])),
+            mode="bilinear",
+            align_corners=False,
+        )[0, 0]
+        return BitmapInstance(values >= (1.0 if full_cover else 0.5))
+
+    def to_rle(self) -> dict[str, Any]:
+        """Compressed run-length dict."""
+        return _encode(self.bitmap.numpy().astype(np.uint8))
+
+    def to_bitmap(self) -> Tensor:
+        """(h,w) bool."""
+        return self.bitmap
+
+
+class RleInstance:
+    """One object as a compressed run-length dict; becomes a bitmap when its geometry changes."""
+
+    def __init__(self, rle: dict[str, Any]) -> None:
+        """Keep {"size": [h, w], "counts": bytes}."""
+        self.rle = rle
+        self.size = (int(rle["size"][1]), int(rle["size"][0]))
+
+    def transpose(self, method: int) -> BitmapInstance:
+        """Mirrored bitmap."""
+        return BitmapInstance(self.to_bitmap()).transpose(method)
+
+    def crop(self, box: Sequence[float]) -> BitmapInstance:
+        """Bitmap of the rounded window."""
+        return BitmapInstance(self.to_bitmap()).crop(box)
+
+    def resize(self, size: tuple[int, int], full_cover: bool = False) -> RleInstance | BitmapInstance:
+        """Bitmap of the new size (itself when the size stays)."""
+        if (int(size[0]), int(size[1])) == self.size:
+            return self
+        return BitmapInstance(self.to_bitmap()).resize(size, full_cover)
+
+    def to_rle(self) -> dict[str, Any]:
+        """The stored run lengths."""
+        return self.rle
+
+    def to_bitmap(self) -> Tensor:
+        """(h,w) bool."""
+        return torch.from_numpy(coco_mask.decode(self.rle)).bool()
+
+
+MaskInstance = PolygonInstance | BitmapInstance | RleInstance
+
+
+def instance_from(entry: Any, size: Size) -> MaskInstance:
+    """The instance for one annotation entry: list of polygons, run-length dict or 2-d bitmap.
+
+    Polygons of fewer than three points are left out. Raises ValueError when a bitmap or run
+    length is not of `size`, or run lengths do not add up.
+    """
+    instance: MaskInstance
+    if isinstance(entry, dict):
+        instance = RleInstance(_compressed(entry))
+    elif isinstance(entry, list | tuple):
+        polygons = [torch.as_tensor(polygon, dtype=torch.float32).reshape(-1) for polygon in entry]
+        return PolygonInstance([p for p in polygons if len(p) >= MIN_POLYGON_NUMBERS], size)
+    else:
+        instance = BitmapInstance(torch.as_tensor(entry).cpu() != 0)
+    if instance.size != (int(size[0]), int(size[1])):
+        raise ValueError(f"mask of size (w,h)={instance.size} in a picture of size {size}")
+    return instance
+
+
+def clamp_window(box: Sequence[float], size: Size) -> tuple[float, float, float, float]:
+    """Clamp (x0, y0, x1, y1) into a picture of `size`: x0 in 0..W-1, x1 in 0..W, at least x0 + 1; y alike."""
+    x0, y0, x1, y1 = box
+    x0, y0 = min(max(x0, 0), size[0] - 1), min(max(y0, 0), size[1] - 1)
+    x1, y1 = min(max(x1, 0), size[0]), min(max(y1, 0), size[1])
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+
+
+def _encode(bitmap: np.ndarray) -> dict[str, Any]:
+    """Compressed run-length dict of a (h,w) uint8 array."""
+    return coco_mask.encode(np.asfortranarray(bitmap))
+
+
+def _compressed(rle: dict[str, Any]) -> dict[str, Any]:
+    """A run-length dict with bytes counts from the compressed (text or bytes) or the plain (list) form."""
+    counts = rle["counts"]
+    if isinstance(counts, list):
+        if sum(counts) != rle["size"][0] * rle["size"][1]:
+            raise ValueError(f"run lengths of {sum(counts)} pixels in a mask of (h,w)={tuple(rle['size'])}")
+        return coco_mask.frPyObjects({"size": list(rle["size"]), "counts": counts}, *rle["size"])
+    return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}

@@ -1,0 +1,134 @@
+"""Masks of the objects of one picture: polygons, run lengths or bitmaps under one interface (core spec 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .flips import check_flip
+from .mask_instances import MaskInstance, PolygonInstance, clamp_window, instance_from
+
+Size = tuple[float, float]
+
+
+class SegmentationMask:
+    """Masks of N objects in a picture of `size` (width, height); polygons stay polygons under all geometry.
+
+    Every object keeps its own form, so that one picture may mix polygons and run lengths. An object whose
+    polygons are all invalid (fewer than 3 points) stays as an empty mask: boxes and masks never lose their
+    alignment. All data is on the CPU. Polygon coordinates are float32 pixels (parity).
+    """
+
+    def __init__(self, instances: Any, size: Size, mode: str = "poly") -> None:
+        """Build from annotation entries.
+
+        mode "poly" or "rle": per object a list of flat polygons [x0, y0, x1, y1, ...] or a run-length dict
+        (compressed or not). mode "mask": a (N,h,w) tensor, bool or number (non-zero is inside).
+        Raises ValueError for another mode or a bitmap whose size is not `size`.
+        """
+        if mode not in ("poly", "rle", "mask"):
+            raise ValueError(f'mask mode must be "poly", "rle" or "mask", got {mode!r}')
+        self.size = (size[0], size[1])
+        self._items: list[MaskInstance] = [instance_from(entry, self.size) for entry in instances]
+
+    @property
+    def mode(self) -> str:
+        """ "poly" when every object is made of polygons, else "mask"."""
+        return "poly" if all(isinstance(item, PolygonInstance) for item in self._items) else "mask"
+
+    def transpose(self, method: int) -> SegmentationMask:
+        """Mirrored by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM: coordinate' = side - coordinate - 1."""
+        check_flip(method)
+        return self._like([item.transpose(method) for item in self._items], self.size)
+
+    def crop(self, box: Sequence[float]) -> SegmentationMask:
+        """The window (x0, y0, x1, y1), at least one pixel wide and high.
+
+        parity: polygons are shifted and not cut and keep the fractions of the window, whose origin alone is
+        clamped into the picture. Bitmaps, and polygons among bitmaps, use the window rounded and clamped.
+        """
+        numbers = [float(v) for v in box]
+        if self.mode == "poly":
+            size = (max(numbers[2] - numbers[0], 1.0), max(numbers[3] - numbers[1], 1.0))
+            return self._like([item.crop(numbers) for item in self._items], size)
+        window = clamp_window([round(v) for v in numbers], self.size)
+        items = [item.crop(window) for item in self._items]
+        return self._like(items, (window[2] - window[0], window[3] - window[1]))
+
+    def resize(self, size: tuple[int, int], *, full_cover: bool = False) -> SegmentationMask:
+        """Scaled to `size` (width, height).
+
+        Bitmaps are interpolated bilinearly (align_corners False) and kept where at least half is inside; with
+        `full_cover` only where the value reaches 1 (what the original got by truncating uint8).
+        """
+        return self._like([item.resize(size, full_cover) for item in self._items], size)
+
+    def polygons(self) -> list[list[Tensor]]:
+        """Per object its polygons as flat float32 tensors x0, y0, x1, y1, ...; ValueError in mode "mask"."""
+        out = []
+        for item in self._items:
+            if not isinstance(item, PolygonInstance):
+                raise ValueError(
+                    "polygons() needs masks that are all polygons; use to_bitmaps() or to_rles()"
+                )
+            out.append(list(item.polygons))
+        return out
+
+    def to_bitmaps(self) -> Tensor:
+        """(N,h,w) bool on the CPU; polygons rasterised by the COCO rule, the size is cut to whole pixels."""
+        width, height = int(self.size[0]), int(self.size[1])
+        if not self._items:
+            return torch.zeros((0, height, width), dtype=torch.bool)
+        return torch.stack([item.to_bitmap() for item in self._items])
+
+    def to_rles(self) -> list[dict[str, Any]]:
+        """Per object a compressed run-length dict {"size": [h, w], "counts": bytes} of pycocotools."""
+        return [item.to_rle() for item in self._items]
+
+    def box_targets(
+        self, instance_of_box: Sequence[int] | Tensor, boxes: Tensor, size: int, *, full_cover: bool = False
+    ) -> Tensor:
+        """(R,size,size) bool: for box r ((R,4) xyxy) the mask of object `instance_of_box[r]`, cut and scaled.
+
+        The general path for any mixture of forms; polygons have a native one in `layers`.
+        """
+        out = torch.zeros((len(boxes), size, size), dtype=torch.bool)
+        rows = zip(torch.as_tensor(instance_of_box).tolist(), boxes.tolist(), strict=True)
+        for slot, (instance, box) in zip(out, rows, strict=True):
+            slot.copy_(self._items[instance].crop(box).resize((size, size), full_cover).to_bitmap())
+        return out
+
+    @staticmethod
+    def cat(parts: Sequence[SegmentationMask]) -> SegmentationMask:
+        """The objects of all `parts` (of one picture size) in order."""
+        return parts[0]._like([item for part in parts for item in part._items], parts[0].size)
+
+    def __getitem__(self, index: Any) -> SegmentationMask:
+        """Objects picked by a boolean mask, indices, a slice or one number."""
+        if isinstance(index, int):
+            index = [index]
+        if isinstance(index, slice):
+            return self._like(self._items[index], self.size)
+        index = torch.as_tensor(index, device="cpu").reshape(-1)
+        if index.dtype == torch.bool:
+            if len(index) != len(self):
+                raise IndexError(f"boolean mask of {len(index)} entries for {len(self)} objects")
+            index = index.nonzero().flatten()
+        return self._like([self._items[int(i)] for i in index], self.size)
+
+    def __len__(self) -> int:
+        """Number of objects."""
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        """Short description: count, size and mode."""
+        return f"SegmentationMask({len(self)} objects, size={self.size}, mode={self.mode!r})"
+
+    def _like(self, items: Sequence[MaskInstance], size: Size) -> SegmentationMask:
+        """A SegmentationMask of ready instances."""
+        out = SegmentationMask([], size)
+        out._items = list(items)
+        return out

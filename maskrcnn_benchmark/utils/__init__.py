@@ -1,0 +1,1 @@
+"""Floor 0: errors, registries, files, processes, random numbers, logging and text output."""

@@ -1,0 +1,48 @@
+"""The machine the program runs on."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from .errors import DeviceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device for the value of MODEL.DEVICE.
+
+    "auto" is the GPU if there is one, else the CPU.
+
+    Raises:
+        DeviceError: a GPU was asked for by name and there is none, or the name is no device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"MODEL.DEVICE {name!r} is no device; use auto, cpu, cuda or cuda:0") from None
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        reason = "this torch was built without CUDA" if torch.version.cuda is None else "no GPU was found"
+        raise DeviceError(f"MODEL.DEVICE is {name!r}, but {reason}; use MODEL.DEVICE auto or cpu")
+    count = torch.cuda.device_count()
+    if device.index is not None and device.index >= count:
+        raise DeviceError(
+            f"MODEL.DEVICE is {name!r}, but there are only {count} GPUs (cuda:0 to cuda:{count - 1})"
+        )
+    return device
+
+
+def versions() -> dict[str, str]:
+    """Versions that are stored with checkpoints and printed at the start of a run."""
+    import torchvision
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": torch.version.cuda or "none",
+    }

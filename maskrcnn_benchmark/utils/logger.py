@@ -1,0 +1,48 @@
+"""The log of a run: standard output of the main process and ``log.txt`` in the output folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TextIO
+
+NAME = "maskrcnn_benchmark"
+_FORMAT = "%(asctime)s %(levelname).1s %(message)s"
+
+
+class _StdoutHandler(logging.StreamHandler):
+    """Writes to whatever ``sys.stdout`` is at the time, so that redirected output is honoured."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout
+
+
+def setup_logger(output_dir: str | None, rank: int) -> logging.Logger:
+    """Prepare and return the package's logger; package code logs through ``logging.getLogger(__name__)``.
+
+    Rank 0 logs from INFO on to standard output and, with ``output_dir``, appends to ``log.txt`` there;
+    other ranks log warnings only, to standard output, marked with their rank. A second call replaces the
+    handlers of the first.
+    """
+    logger = logging.getLogger(NAME)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = False
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    mark = "" if rank == 0 else f"[rank {rank}] "
+    formatter = logging.Formatter(mark + _FORMAT, datefmt="%H:%M:%S")
+    handlers: list[logging.Handler] = [_StdoutHandler()]
+    if output_dir and rank == 0:
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+    return logger

@@ -1,0 +1,59 @@
+"""Tables from the names used in configuration files to the things they build."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from .errors import ConfigError
+
+T = TypeVar("T")
+
+
+def close_matches(name: str, known: list[str], count: int = 3) -> list[str]:
+    """Up to ``count`` entries of ``known`` that resemble ``name`` (in any case), best first."""
+    folded: dict[str, str] = {}
+    for entry in known:
+        folded.setdefault(entry.lower(), entry)
+    return [folded[m] for m in difflib.get_close_matches(name.lower(), list(folded), n=count, cutoff=0.55)]
+
+
+class Registry(Generic[T]):
+    """Named entries of one choice point of the configuration.
+
+    Args:
+        name: what the entries are, for messages ("backbone").
+        home: file where entries are added, for messages ("modeling/backbones/build.py").
+    """
+
+    def __init__(self, name: str, home: str) -> None:
+        self.name = name
+        self.home = home
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that files the decorated object under ``name``; a name in use raises ``ValueError``."""
+
+        def add(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self.name} {name!r} is registered twice (second time by {entry!r})")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def get(self, name: str) -> T:
+        """Entry of ``name``; an unknown name raises ``ConfigError`` with the names that resemble it."""
+        if name in self._entries:
+            return self._entries[name]
+        near = close_matches(name, self.names())
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self.names()) or 'none'}"
+        raise ConfigError(f"unknown {self.name} {name!r}; {hint} (entries are registered in {self.home})")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def names(self) -> list[str]:
+        """Registered names, sorted."""
+        return sorted(self._entries)

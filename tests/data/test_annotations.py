@@ -1,0 +1,87 @@
+"""Annotation files: indexing and the messages for broken ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.utils.errors import DataError
+
+
+def test_index(raw: dict[str, Any]) -> None:
+    """Pictures by id, categories and annotations in file order, an entry for pictures without objects."""
+    annotations = AnnotationFile(raw)
+    assert [image["id"] for image in annotations.images] == [11, 12, 13, 14, 15]
+    assert annotations.category_ids == [7, 3, 5] and annotations.kind == "coco"
+    assert {k: [a["id"] for a in v] for k, v in annotations.anns_by_image.items()} == {
+        11: [1, 2],
+        12: [3, 4],
+        13: [5],
+        14: [],
+        15: [6, 7],
+    }
+
+
+def test_lvis_is_recognised(raw: dict[str, Any]) -> None:
+    """Frequency groups or negative sets make it LVIS."""
+    for category in raw["categories"]:
+        category["frequency"] = "r"
+    assert AnnotationFile(raw).kind == "lvis"
+
+
+BROKEN = {
+    "no list": (lambda raw: raw.pop("annotations"), 'no list "annotations"'),
+    "unknown category": (
+        lambda raw: raw["annotations"][1].update(category_id=99),
+        "annotation 2 has the unknown category 99; add it",
+    ),
+    "unknown picture": (
+        lambda raw: raw["annotations"][2].update(image_id=99),
+        "annotation 3 belongs to picture 99, which has no record",
+    ),
+    "repeated picture": (lambda raw: raw["images"].append(raw["images"][0]), "picture id 14 occurs twice"),
+    "repeated annotation": (
+        lambda raw: raw["annotations"].append(raw["annotations"][0]),
+        "annotation id 1 occurs",
+    ),
+    "no box": (lambda raw: raw["annotations"][0].pop("bbox"), 'annotation 1 has no "bbox"'),
+    "nan": (
+        lambda raw: raw["annotations"][0].update(bbox=[0, 0, float("nan"), 1]),
+        "annotation 1 has the box",
+    ),
+    "short box": (lambda raw: raw["annotations"][0].update(bbox=[0, 0, 1]), "four finite numbers"),
+    "no size": (lambda raw: raw["images"][0].pop("width"), 'picture 14 has no "width"'),
+    "zero size": (lambda raw: raw["images"][0].update(height=0), "picture 14 has the size 50 x 0"),
+    "no name": (lambda raw: raw["images"][0].pop("file_name"), "picture 14 has neither"),
+    "text id": (lambda raw: raw["images"][1].update(id="11"), 'picture number 1 has no integer "id"'),
+}
+
+
+@pytest.mark.parametrize("case", list(BROKEN))
+def test_broken_files_are_refused(raw: dict[str, Any], case: str, tmp_path: Path) -> None:
+    """The message names the file and the record."""
+    change, message = BROKEN[case]
+    broken = copy.deepcopy(raw)
+    change(broken)
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps(broken))
+    with pytest.raises(DataError) as error:
+        AnnotationFile.load(path)
+    assert message in str(error.value) and str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_other_json_and_missing_file(tmp_path: Path) -> None:
+    """A list, no JSON, no file."""
+    with pytest.raises(DataError, match="JSON object"):
+        AnnotationFile([])  # type: ignore[arg-type]
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(DataError, match="bad.json"):
+        AnnotationFile.load(tmp_path / "bad.json")
+    with pytest.raises(DataError, match="nowhere.json does not exist"):
+        AnnotationFile.load(tmp_path / "nowhere.json")

@@ -1,0 +1,98 @@
+"""A model of a few numbers and a stream of batches that exercise the training loop without pictures."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.config.defaults import get_cfg
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class FakeBatch:
+    """The attributes of data.types.Batch that the loop reads."""
+
+    images: Tensor
+    image_ids: list[int]
+    targets: list[None] = field(default_factory=list)
+    query_classes: list[int] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> FakeBatch:
+        """The same batch on ``device``."""
+        return FakeBatch(self.images.to(device), self.image_ids, self.targets, self.query_classes)
+
+
+class FakeModel(nn.Module):
+    """Two losses of two layers; dropout makes them depend on torch's default generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 8)
+        self.second = nn.Linear(8, 2)
+        self.calls: list[dict] = []
+
+    def forward(
+        self,
+        images: Tensor,
+        targets: Sequence[None],
+        *,
+        query_classes: Sequence[int] | None = None,
+        distill: object = None,
+    ) -> dict[str, Tensor]:
+        """Losses of a batch (B,3)."""
+        self.calls.append({"query_classes": query_classes, "distill": distill})
+        hidden = torch.nn.functional.dropout(self.first(images).relu(), 0.5)
+        out = self.second(hidden)
+        return {"loss_a": (out[:, 0] - 1).square().mean(), "loss_b": out[:, 1].abs().mean()}
+
+
+def fake_stream(start: int, rank: int = 0, world: int = 1, *, bad: int = -1) -> Iterator[FakeBatch]:
+    """Endless batches of two pictures made from their slot number alone; slot ``bad`` holds a NaN."""
+    number = start
+    while True:
+        slot = number * world + rank
+        images = torch.randn(2, 3, generator=torch.Generator().manual_seed(slot))
+        if slot == bad:
+            images[0, 0] = torch.nan
+        yield FakeBatch(images, [2 * slot, 2 * slot + 1], [None, None], [0, 0])
+        number += 1
+
+
+def make_cfg(**solver: object) -> CfgNode:
+    """Defaults with a short, fast schedule on the CPU."""
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.SOLVER.BASE_LR = 0.1
+    cfg.SOLVER.WARMUP_ITERS = 2
+    cfg.SOLVER.STEPS = (8,)
+    cfg.SOLVER.LOG_PERIOD = 2
+    cfg.SOLVER.CHECKPOINT_PERIOD = 0
+    cfg.SOLVER.merge_from_list([item for pair in solver.items() for item in pair])
+    cfg.freeze()
+    return cfg
+
+
+def make_model() -> FakeModel:
+    """The fake model, always with the same weights."""
+    torch.manual_seed(5)
+    return FakeModel()
+
+
+@pytest.fixture
+def fake() -> dict[str, Callable]:
+    """Builders of the fakes by name."""
+    return {"cfg": make_cfg, "model": make_model, "stream": fake_stream}

@@ -1,0 +1,86 @@
+"""Process group and device from the environment."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed, local_rank, process_device
+from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import ConfigError, DeviceError
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("spelling", ["--local_rank", "--local-rank"])
+def test_both_spellings_of_the_rank(spelling: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_launch_arguments(parser)
+    assert parser.parse_args([f"{spelling}=3"]).local_rank == 3
+    assert parser.parse_args([]).local_rank is None
+
+
+def test_rank_from_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert local_rank() == 0
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert local_rank() == 2
+    assert local_rank(1) == 1
+    monkeypatch.setenv("LOCAL_RANK", "two")
+    with pytest.raises(ConfigError, match=r"LOCAL_RANK is 'two'"):
+        local_rank()
+
+
+def test_each_process_takes_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert process_device("auto", 1) == torch.device("cuda", 1)
+    assert process_device("cuda:0", 1) == torch.device("cuda", 0)
+    assert process_device("cpu", 1) == torch.device("cpu")
+    with pytest.raises(DeviceError, match="process 2"):
+        process_device("cuda", 2)
+
+
+def test_one_process_has_no_group() -> None:
+    with distributed("cpu") as device:
+        assert device == torch.device("cpu")
+        assert not dist.is_initialized()
+
+
+def test_incomplete_environment_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ConfigError, match=r"RANK, MASTER_ADDR, MASTER_PORT is not set.*torchrun"),
+        distributed("cpu"),
+    ):
+        pass
+
+
+def _member(rank: int, port: int, results: list) -> None:
+    import os
+
+    os.environ.update(
+        WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="localhost", MASTER_PORT=str(port)
+    )
+    with distributed("cpu"):
+        found = (dist.get_backend(), comm.all_gather_objects(rank))
+    results.put((found, dist.is_initialized()))
+
+
+@pytest.mark.dist
+def test_two_processes_meet_and_leave(free_port: int) -> None:
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.Queue()
+    members = [context.Process(target=_member, args=(rank, free_port, results)) for rank in range(2)]
+    for member in members:
+        member.start()
+    found = [results.get(timeout=120) for _ in members]
+    for member in members:
+        member.join(60)
+    assert found == [(("gloo", [0, 1]), False)] * 2

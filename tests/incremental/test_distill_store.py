@@ -1,0 +1,146 @@
+"""The store of teacher outputs: round trips, look-up, refusals, the published layout."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.incremental.distill import DistillLookup
+from maskrcnn_benchmark.incremental.distill_json import (
+    export_published,
+    import_published,
+    new_annotation_order,
+)
+from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillRows, DistillStore, write_store
+from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.image_list import to_image_list
+from maskrcnn_benchmark.utils.errors import DataError
+
+HEADER = DistillHeader(1, 3, "c" * 64, "f" * 64, (800, 1333), (0, 1), "float32")
+
+
+def rows(num_old: int = 3) -> list[DistillRows]:
+    """Images 9 and 4 with two and one boxes, both flips, in scrambled order."""
+    made = np.random.default_rng(0)
+    ids = {9: np.array([31, 22]), 4: np.array([7])}
+    shape = num_old + 1
+    return [
+        DistillRows(image, flip, ids[image], made.normal(size=(len(ids[image]), shape)).astype(np.float32))
+        for flip in (1, 0)
+        for image in (9, 4)
+    ]
+
+
+def batch(
+    labels: list[list[int]], annotation_ids: list[list[int]], image_ids: list[int], flips: list[bool]
+) -> Batch:
+    """Pictures of 20 x 20 with boxes that carry their annotation id as x2."""
+    targets = []
+    for label, ids in zip(labels, annotation_ids, strict=True):
+        box = BoxList(torch.tensor([[0.0, 0.0, float(i), 9.0] for i in ids]).reshape(-1, 4), (20, 20))
+        box.add_field("labels", torch.tensor(label, dtype=torch.int64))
+        box.add_field("annotation_ids", torch.tensor(ids, dtype=torch.int64))
+        targets.append(box)
+    images = to_image_list([torch.zeros(3, 20, 20) for _ in labels])
+    return Batch(images, targets, image_ids, list(range(len(labels))), [0] * len(labels), flips)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_round_trip(tmp_path: Path, dtype: str) -> None:
+    store = write_store(tmp_path / "s", replace(HEADER, dtype=dtype), rows())
+    again = DistillStore(tmp_path / "s")
+    assert again.header == store.header and len(again) == 2 and 9 in again and 5 not in again
+    assert again.image_ids.tolist() == [4, 9]
+    for row in rows():
+        found = again.rows(row.image_id, row.flip)
+        assert found.annotation_ids.tolist() == row.annotation_ids.tolist()
+        np.testing.assert_array_equal(found.cosines, row.cosines.astype(dtype))
+        assert isinstance(found.cosines.base, np.memmap) or isinstance(found.cosines, np.memmap)
+
+
+def test_store_without_boxes(tmp_path: Path) -> None:
+    assert len(write_store(tmp_path, HEADER, [])) == 0
+
+
+def test_lookup_matches_by_annotation_id(tmp_path: Path) -> None:
+    lookup = DistillLookup(write_store(tmp_path, HEADER, rows()), 3)
+    found = lookup(
+        batch(
+            [[2, 4, 5], [1, 3], [5]],  # labels above 3 are new
+            [[1, 22, 31], [5, 6], [7]],
+            [9, 8, 4],
+            [True, False, False],
+        )
+    )
+    assert [len(b) for b in found.boxes] == [2, 0, 1]
+    assert found.boxes[0][:, 2].tolist() == [22.0, 31.0]
+    stored = {(r.image_id, r.flip): r.cosines for r in rows()}
+    torch.testing.assert_close(found.teacher_cosine[0], torch.from_numpy(stored[(9, 1)][[1, 0]]))
+    torch.testing.assert_close(found.teacher_cosine[2], torch.from_numpy(stored[(4, 0)]))
+    assert found.teacher_cosine[1].shape == (0, 4)
+
+
+def test_missing_entries_are_named(tmp_path: Path) -> None:
+    store = write_store(tmp_path, HEADER, rows())
+    lookup = DistillLookup(store, 3)
+    with pytest.raises(DataError, match="image 8"):
+        lookup(batch([[4]], [[22]], [8], [False]))
+    with pytest.raises(DataError, match="annotation 23 of image 9"):
+        lookup(batch([[4]], [[23]], [9], [False]))
+    with pytest.raises(DataError, match="3 old classes, this step has 2"):
+        DistillLookup(store, 2)
+    one = write_store(tmp_path / "one", replace(HEADER, flips=(0,)), [r for r in rows() if r.flip == 0])
+    with pytest.raises(DataError, match="flip 1 was not dumped"):
+        one.rows(9, 1)
+
+
+def test_flips_must_agree_and_files_be_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="image 4 differ between the flips"):
+        write_store(tmp_path / "a", HEADER, rows()[:-1])
+    with pytest.raises(DataError, match="must have 4 columns"):
+        write_store(tmp_path / "b", HEADER, rows(num_old=2))
+    write_store(tmp_path / "c", HEADER, rows())
+    (tmp_path / "c" / "logits.npy").write_bytes(b"broken")
+    with pytest.raises(DataError, match="dump it again"):
+        DistillStore(tmp_path / "c")
+    with pytest.raises(DataError, match="does not exist"):
+        DistillStore(tmp_path / "nowhere")
+
+
+def test_published_layout_is_lossless(golden: dict[str, Any], golden_lst: Path, tmp_path: Path) -> None:
+    content = golden["distill_logits"]
+    ids = {int(image): [10 * int(image) + i for i in range(len(v))] for image, v in content[0].items()}
+    header = replace(HEADER, num_old=6)
+    store = import_published(golden_lst / "distill_logits.json", tmp_path / "s", header, ids)
+    export_published(store, tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == content
+    with pytest.raises(DataError, match=r"image 1001 has rows of shape \(3, 7\), expected 2"):
+        import_published(golden_lst / "distill_logits.json", tmp_path / "t", header, {**ids, 1001: [1, 2]})
+
+
+def test_published_box_order(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
+    train = golden["lvis_mini_train"]
+    order = new_annotation_order(train, mini_plan, 1)
+    label = {c: i for i, c in enumerate(mini_plan.seen_ids(1))}
+    records = {
+        a["id"]: (label.get(a["category_id"]), position)
+        for position, a in enumerate(train["annotations"])
+        for _ in [0]
+    }
+    by_id = {a["id"]: records[a["id"]] for a in train["annotations"]}
+    new_images = {
+        golden["replay"]["steps"]["1"]["dataset_image_ids"][i]
+        for i in golden["replay"]["steps"]["1"]["new_pair_images"]
+    }
+    assert set(order) == new_images
+    for ids in order.values():
+        keys = [by_id[i] for i in ids]
+        assert keys == sorted(keys) and all(k[0] >= 6 for k in keys)

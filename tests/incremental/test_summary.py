@@ -1,0 +1,110 @@
+"""The course of a run: forgetting, files, tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.report import EvaluationReport
+from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
+from maskrcnn_benchmark.incremental.split import val_file
+from maskrcnn_benchmark.incremental.summary import build_summary, format_summary, summary_rows, write_summary
+
+
+def evaluate(
+    golden: dict[str, Any], folder: Path, plan: PhasePlan, phase: int, rule: str
+) -> EvaluationReport:
+    """Reference detections of the classes seen so far, as a phase's report evaluates them."""
+    data = val_file(golden["lvis_mini_val"], plan, phase, rule)
+    images, seen = {im["id"] for im in data["images"]}, set(plan.seen_ids(phase))
+    records = json.loads((folder / "detections_val.json").read_text())
+    kept = [r for r in records if r["image_id"] in images and r["category_id"] in seen]
+    groups = report_groups(plan, phase)
+    evaluator = DetectionEvaluator(data, "lvis", [0, *plan.seen_ids(phase)], ("bbox", "segm"), groups=groups)
+    return evaluator.evaluate_detections(Detections.from_json(kept))
+
+
+@pytest.mark.parametrize("phase", [0, 1, 2])
+def test_ap_per_phase_equals_the_reference(
+    golden: dict[str, Any], golden_lst: Path, mini_plan: PhasePlan, phase: int
+) -> None:
+    report = evaluate(golden, golden_lst, mini_plan, phase, "positive")
+    expected = golden["eval"]["base" if phase == 0 else f"step{phase}"]
+    for task in ("bbox", "segm"):
+        for name, value in expected[task]["metrics"].items():
+            assert report.tasks[task].metrics[name] == pytest.approx(value, rel=1e-4, abs=1e-5), (task, name)
+        for group in mini_plan.groups(phase):
+            value = expected[task]["per_phase_AP"][f"AP{group}"]
+            assert report.tasks[task].groups[group] == pytest.approx(value, rel=1e-4, abs=1e-5)
+
+
+@pytest.fixture
+def finished(golden: dict[str, Any], golden_lst: Path, mini_plan: PhasePlan, tmp_path: Path) -> Path:
+    """A run folder with the reports of all three phases."""
+    for phase in range(3):
+        report = evaluate(golden, golden_lst, mini_plan, phase, "all")
+        folder = tmp_path / f"phase_{phase}" / "report"
+        write_phase_report(report, mini_plan, phase, folder, details={"checkpoint": "x"})
+    return tmp_path
+
+
+def test_phase_report_files(finished: Path, mini_plan: PhasePlan) -> None:
+    folder = finished / "phase_1" / "report"
+    assert {p.name for p in folder.iterdir()} == {
+        "metrics.json",
+        "per_class.csv",
+        "per_phase.json",
+        "lvis_dt.json",
+    }
+    rows = list(csv.DictReader((folder / "per_class.csv").open()))
+    assert [int(r["category_id"]) for r in rows] == mini_plan.seen_ids(1)
+    assert [r["group"] for r in rows] == ["b0"] * 6 + ["t0"] * 5
+    per_phase = json.loads((folder / "per_phase.json").read_text())
+    assert per_phase["groups"] == {"b0": 6, "t0": 5} and set(per_phase["segm"]) == {"b0", "t0", "seen"}
+    detections = json.loads((folder / "lvis_dt.json").read_text())
+    assert {"image_id", "category_id", "bbox", "segmentation", "score"} <= set(detections[0])
+
+
+def test_forgetting_is_ap_then_minus_ap_now(finished: Path, mini_plan: PhasePlan) -> None:
+    summary = build_summary(mini_plan, finished)
+    first, second, third = (e["tasks"]["segm"] for e in summary["phases"])
+    assert first["forgetting"] == {} and first["mean_forgetting"] is None
+    assert second["forgetting"] == {"b0": first["groups"]["b0"] - second["groups"]["b0"]}
+    assert third["forgetting"]["t0"] == second["groups"]["t0"] - third["groups"]["t0"]
+    assert third["mean_forgetting"] == pytest.approx(sum(third["forgetting"].values()) / 2)
+
+
+def test_summary_files_and_table(finished: Path, mini_plan: PhasePlan) -> None:
+    summary = build_summary(mini_plan, finished)
+    write_summary(summary, mini_plan, finished)
+    assert json.loads((finished / "summary.json").read_text()) == summary
+    rows = list(csv.DictReader((finished / "summary.csv").open()))
+    assert len(rows) == 3 and rows[0]["segm/AP/t0"] == "" and rows[2]["seen"] == "16"
+    assert float(rows[2]["segm/AP"]) == summary_rows(summary)[2]["segm/AP"]
+    with Image.open(finished / "summary.png") as image:
+        assert image.size[0] >= 1600
+    text = format_summary(summary, mini_plan)
+    assert "segm AP per phase" in text and "forgotten" in text
+    assert f"{summary['phases'][2]['tasks']['segm']['groups']['t0']:.3f}" in text
+
+
+def test_missing_reports_are_left_out(
+    finished: Path, mini_plan: PhasePlan, golden: dict[str, Any], golden_lst: Path
+) -> None:
+    (finished / "phase_0" / "report" / "metrics.json").unlink()
+    summary = build_summary(mini_plan, finished)
+    assert [e["phase"] for e in summary["phases"]] == [1, 2]
+    assert summary["phases"][0]["tasks"]["bbox"]["forgetting"] == {"b0": None}
+    write_summary(summary, mini_plan, finished)
+    empty = build_summary(mini_plan, finished / "nothing")
+    assert format_summary(empty, mini_plan) == "no phase has been reported yet"
+    text = format_phase_report(evaluate(golden, golden_lst, mini_plan, 1, "all"), mini_plan, 1)
+    assert "Phase 1 (model after step 1): 11 classes, 32 pictures" in text and "[10,100)" in text

@@ -1,0 +1,105 @@
+"""Bodies and necks: shapes, names, freezing, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from maskrcnn_benchmark.modeling.backbones.build import build_backbone
+from maskrcnn_benchmark.modeling.necks.fpn import FPN
+from maskrcnn_benchmark.modeling.registry import BACKBONES, TRANSFORMATIONS
+from maskrcnn_benchmark.utils.errors import ConfigError
+
+Cfg = Callable[..., Any]
+
+
+@pytest.mark.parametrize("trans", TRANSFORMATIONS.names() or ["BasicBlockWithGN"])
+def test_every_block_runs_forward_and_backward(small_cfg: Cfg, trans: str) -> None:
+    stem = "StemWithGN" if trans.endswith("GN") else "StemWithFixedBatchNorm"
+    cfg = small_cfg("MODEL.RESNETS.TRANS_FUNC", trans, "MODEL.RESNETS.STEM_FUNC", stem)
+    cfg.merge_from_list(["MODEL.RESNETS.WIDTH_PER_GROUP", 4])
+    backbone = build_backbone(cfg)
+    maps = backbone(torch.randn(2, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [(2, 16, -(-64 // s), -(-96 // s)) for s in (4, 8, 16, 32, 64)]
+    sum(m.sum() for m in maps).backward()
+    assert all(p.grad is not None for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_every_entry_builds_and_runs(small_cfg: Cfg, name: str) -> None:
+    channels = {"C4": 32, "C5": 64}.get(name[-2:], 16)
+    cfg = small_cfg("MODEL.BACKBONE.CONV_BODY", name, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", channels)
+    if not name.startswith(("R-10", "R-18")) or name.startswith("R-101"):
+        cfg.merge_from_list(
+            ["MODEL.RESNETS.TRANS_FUNC", "BottleneckWithGN", "MODEL.RESNETS.WIDTH_PER_GROUP", 4]
+        )
+    backbone = build_backbone(cfg)
+    maps = backbone(torch.randn(1, 3, 32, 32))
+    assert backbone.out_channels == channels and all(m.shape[1] == channels for m in maps)
+    sum(m.sum() for m in maps).backward()
+
+
+@pytest.mark.parametrize(("freeze_at", "frozen"), [(-1, []), (0, []), (1, ["stem"]), (2, ["stem", "layer1"])])
+def test_freezing(small_cfg: Cfg, freeze_at: int, frozen: list[str]) -> None:
+    body = build_backbone(small_cfg("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", freeze_at)).body
+    names = {n.split(".")[0] for n, p in body.named_parameters() if not p.requires_grad}
+    assert names == set(frozen)
+    trained = {n.split(".")[0] for n, p in body.named_parameters() if p.requires_grad}
+    assert not trained & names
+
+
+def test_stride_place_and_groups(small_cfg: Cfg) -> None:
+    overrides = ("MODEL.BACKBONE.CONV_BODY", "R-50-FPN", "MODEL.RESNETS.TRANS_FUNC", "BottleneckWithGN")
+    resnext = (*overrides, "MODEL.RESNETS.NUM_GROUPS", 4, "MODEL.RESNETS.WIDTH_PER_GROUP", 2)
+    block = build_backbone(small_cfg(*resnext, "MODEL.RESNETS.STRIDE_IN_1X1", False)).body.layer2[0]
+    assert (block.conv1.stride, block.conv2.stride, block.conv2.groups) == ((1, 1), (2, 2), 4)
+    assert block.conv2.weight.shape == (16, 4, 3, 3)
+    block = build_backbone(small_cfg(*overrides)).body.layer2[0]
+    assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
+
+
+def test_names_of_a_basic_block(small_cfg: Cfg) -> None:
+    layer = build_backbone(small_cfg()).body.layer2
+    names = [n for n in layer.state_dict() if n.endswith(("conv1.weight", "conv2.weight", "0.weight"))]
+    assert names == ["0.downsample.0.weight", "0.conv1.weight", "0.conv2.weight"]
+    assert "0.downsample.0.weight" not in build_backbone(small_cfg()).body.layer1.state_dict()
+
+
+def test_wrong_keys_are_named(small_cfg: Cfg) -> None:
+    with pytest.raises(ConfigError, match="R-50-FPN"):
+        build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-FPNN"))
+    with pytest.raises(ConfigError, match="BottleneckWithGN"):
+        build_backbone(small_cfg("MODEL.RESNETS.TRANS_FUNC", "BottleneckWithNG"))
+    with pytest.raises(ConfigError, match="STAGE_WITH_DCN"):
+        build_backbone(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (False, True, True, True)))
+    with pytest.raises(ConfigError, match="BACKBONE_OUT_CHANNELS"):
+        build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-C4"))
+
+
+def test_fpn_equals_doubling_and_takes_odd_sizes() -> None:
+    torch.manual_seed(0)
+    fpn = FPN([4, 6, 8], 5)
+    sizes = [(16, 24), (8, 12), (4, 6)]
+    maps = [torch.randn(1, c, *s) for c, s in zip((4, 6, 8), sizes, strict=True)]
+    inner3 = fpn.fpn_inner3(maps[2])
+    inner2 = fpn.fpn_inner2(maps[1]) + F.interpolate(inner3, scale_factor=2, mode="nearest")
+    out = fpn(maps)
+    assert torch.equal(out[1], fpn.fpn_layer2(inner2)) and torch.equal(out[3], out[2][..., ::2, ::2])
+    odd = fpn([torch.randn(1, 4, 17, 23), torch.randn(1, 6, 9, 12), torch.randn(1, 8, 5, 6)])
+    assert [tuple(m.shape[-2:]) for m in odd] == [(17, 23), (9, 12), (5, 6), (3, 3)]
+
+
+def test_fpn_names_with_norm() -> None:
+    fpn = FPN([4], 4, norm=lambda c: nn.GroupNorm(2, c), relu=True, extra_pool=False)
+    assert list(fpn.state_dict())[:4] == [
+        "fpn_inner1.0.weight",
+        "fpn_inner1.1.weight",
+        "fpn_inner1.1.bias",
+        "fpn_layer1.0.weight",
+    ]
+    assert fpn([torch.randn(1, 4, 4, 4)])[0].min() >= 0

@@ -1,0 +1,118 @@
+"""Selection of proposals against the rule written out image by image and level by level."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from maskrcnn_benchmark.layers.nms import nms
+from torch import Tensor
+
+from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
+from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, SelectionSettings, add_ground_truth
+from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.utils.errors import UsageError
+
+CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
+SIZES = [(60, 90), (70, 50)]
+
+
+def settings(**changes: float) -> SelectionSettings:
+    """Small numbers, with changes."""
+    values = {"pre_nms_top_n": 40, "post_nms_top_n": 15, "total_top_n": 20, "per_batch": False}
+    return SelectionSettings(**{**values, "nms_thresh": 0.6, "min_size": 0, **changes})  # type: ignore[arg-type]
+
+
+def outputs(seed: int = 0) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Anchors (n,4), logits (2,n,1) and deltas (2,n,4) of two levels."""
+    generator = torch.Generator().manual_seed(seed)
+    anchors, logits, deltas = [], [], []
+    for count, side in ((80, 20), (30, 45)):
+        corner = torch.rand(count, 2, generator=generator) * 50
+        anchors.append(torch.cat((corner, corner + side), dim=1))
+        logits.append(torch.randn(2, count, 1, generator=generator))
+        deltas.append(torch.randn(2, count, 4, generator=generator) * 0.3)
+    return anchors, logits, deltas
+
+
+def slow_level(
+    cfg: SelectionSettings, anchors: Tensor, logits: Tensor, deltas: Tensor, size: tuple[int, int]
+):
+    """Boxes and logits of one level of one image, best first."""
+    order = logits.argsort(descending=True)[: cfg.pre_nms_top_n]
+    boxes = clip_boxes(CODER.decode(deltas[order], anchors[order]), (size[1], size[0]))
+    good = ((boxes[:, 2:] - boxes[:, :2] + 1) >= cfg.min_size).all(dim=1)
+    boxes, order = boxes[good], order[good]
+    keep = nms(boxes, logits[order], cfg.nms_thresh)[: cfg.post_nms_top_n]
+    return boxes[keep], logits[order][keep]
+
+
+@pytest.mark.parametrize("changes", [{}, {"min_size": 18}, {"total_top_n": 1000}, {"pre_nms_top_n": 5}])
+@pytest.mark.parametrize("per_batch", [False, True])
+def test_against_slow_rule(changes: dict[str, float], per_batch: bool) -> None:
+    cfg = settings(per_batch=per_batch, **changes)
+    anchors, logits, deltas = outputs()
+    found = ProposalSelector(CODER, cfg, cfg).select(anchors, logits, deltas, SIZES, training=True)
+    slow = [
+        [
+            slow_level(cfg, a, s[i, :, 0], d[i], SIZES[i])
+            for a, s, d in zip(anchors, logits, deltas, strict=True)
+        ]
+        for i in range(2)
+    ]
+    scores = [torch.cat([level[1] for level in image]) for image in slow]
+    boxes = [torch.cat([level[0] for level in image]) for image in slow]
+    if per_batch:
+        everything = torch.cat(scores)
+        cut = everything.sort(descending=True).values[: cfg.total_top_n][-1]
+        picked = [s >= cut for s in scores]
+    else:
+        picked = [s.argsort(descending=True)[: cfg.total_top_n] for s in scores]
+    for i in range(2):
+        assert torch.allclose(found[i].bbox, boxes[i][picked[i]], atol=1e-4)
+        assert torch.allclose(found[i].get_field("objectness"), scores[i][picked[i]].sigmoid())
+        assert found[i].size == (SIZES[i][1], SIZES[i][0])
+
+
+def test_single_level_has_no_total_limit() -> None:
+    anchors, logits, deltas = (part[:1] for part in outputs())
+    cfg = settings(total_top_n=3)
+    found = ProposalSelector(CODER, cfg, cfg).select(anchors, logits, deltas, SIZES, training=False)
+    assert all(len(p) == 15 for p in found)
+
+
+def test_saturated_logits_keep_their_order() -> None:
+    anchors = [torch.tensor([[0.0, 0, 9, 9], [30, 30, 39, 39], [50, 5, 59, 14]])]
+    logits = [torch.tensor([[[100.0], [300.0], [200.0]]])]
+    cfg = settings(pre_nms_top_n=2)
+    (found,) = ProposalSelector(CODER, cfg, cfg).select(
+        anchors, logits, [torch.zeros(1, 3, 4)], SIZES[:1], training=False
+    )
+    assert found.bbox[:, 0].tolist() == [30, 50]
+
+
+def test_non_finite_outputs() -> None:
+    anchors, logits, deltas = outputs()
+    logits[0][0, 3], deltas[0][0, 5, 1] = float("nan"), float("inf")
+    selector = ProposalSelector(CODER, settings(), settings())
+    found = selector.select(anchors, logits, deltas, SIZES, training=True)
+    assert all(torch.isfinite(p.bbox).all() for p in found) and len(found[0]) > 0
+    with pytest.raises(UsageError, match="not finite"):
+        selector.select(anchors, logits, deltas, SIZES, training=False)
+    everything_bad = [torch.full_like(s, float("nan")) for s in logits]
+    assert [len(p) for p in selector.select(anchors, everything_bad, deltas, SIZES, training=True)] == [0, 0]
+
+
+def test_no_proposals_left() -> None:
+    cfg = settings(min_size=1000)
+    found = ProposalSelector(CODER, cfg, cfg).select(*outputs(), SIZES, training=False)
+    assert [len(p) for p in found] == [0, 0]
+
+
+def test_ground_truth_is_appended_with_full_objectness() -> None:
+    proposal = BoxList(torch.tensor([[0.0, 0, 5, 5]]), (20, 20))
+    proposal.add_field("objectness", torch.tensor([0.3]))
+    (joined,) = add_ground_truth([proposal], [BoxList(torch.tensor([[1.0, 1, 8, 9]]), (20, 20))])
+    assert joined.bbox.tolist() == [[0, 0, 5, 5], [1, 1, 8, 9]]
+    assert joined.get_field("objectness").tolist() == pytest.approx([0.3, 1.0])
+    (same,) = add_ground_truth([proposal], [BoxList(torch.zeros(0, 4), (20, 20))])
+    assert len(same) == 1

@@ -1,0 +1,60 @@
+"""The code base against the reference outputs of the original programs (golden/)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maskrcnn_benchmark.parity.checks import FAIL, OK, UNSUPPORTED
+from maskrcnn_benchmark.parity.run import find_jobs, run_folder
+
+GOLDEN = Path(__file__).with_name("golden")
+# Jobs that take more than a few seconds beyond the one Mask R-CNN that stands for the others.
+SLOW = {
+    "faster_rcnn_r50_c4_eval",
+    "faster_rcnn_r50_c4_train",
+    "mask_rcnn_r50_fpn_gn_eval",
+    "mask_rcnn_r50_fpn_gn_train",
+}
+JOBS = [
+    pytest.param(folder, name, id=f"{folder}-{name}", marks=[pytest.mark.slow] if name in SLOW else [])
+    for folder in ("core", "lst")
+    for name, _ in find_jobs(GOLDEN / folder, fast=True)
+]
+
+
+@pytest.mark.parametrize(("folder", "name"), JOBS)
+def test_reference(folder: str, name: str) -> None:
+    checks = list(run_folder(GOLDEN / folder, fast=True, only=name))
+    assert checks
+    failed = [check.line() for check in checks if check.status == FAIL]
+    assert not failed
+
+
+@pytest.mark.slow
+def test_large_mask_layer() -> None:
+    checks = list(run_folder(GOLDEN / "lst", only="model"))
+    assert {check.status for check in checks} == {OK}
+    assert any("mask_logits_strided" in check.name for check in checks)
+
+
+def test_only_later_families_are_missing() -> None:
+    checks = [
+        c for part in ("components", "params") for c in run_folder(GOLDEN / "core", fast=True, only=part)
+    ]
+    missing = {check.name for check in checks if check.status == UNSUPPORTED}
+    assert missing == {
+        "anchors.retinanet",
+        "dc",
+        "focal",
+        "kp",
+        "params.e2e_keypoint_rcnn_R_50_FPN_1x",
+        "params.e2e_mask_rcnn_dconv_R_50_FPN_1x",
+        "params.e2e_mask_rcnn_mdconv_R_50_FPN_1x",
+        "params.retinanet_R-50-FPN_1x",
+        "ps",
+        "rn",
+        "roi.pool.s0.25.p7.first10",
+        "voc",
+    }

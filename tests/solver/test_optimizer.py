@@ -1,0 +1,124 @@
+"""Parameter groups, optimizers, clipping and precision."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.solver.clipping import GradientClipper
+from maskrcnn_benchmark.solver.optimizer import build_optimizer, parameter_groups
+from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.utils.errors import ConfigError
+
+
+def _cfg(**solver: object) -> CfgNode:
+    values = {
+        "OPTIMIZER": "SGD",
+        "BASE_LR": 0.02,
+        "BIAS_LR_FACTOR": 2,
+        "MOMENTUM": 0.9,
+        "WEIGHT_DECAY": 1e-4,
+        "WEIGHT_DECAY_BIAS": 0,
+    }
+    values.update(solver)
+    return CfgNode({"SOLVER": values, "MODEL": {"BACKBONE": {"FREEZE_CONV_BODY_AT": 5}}})
+
+
+def _model() -> nn.Module:
+    model = nn.Sequential(nn.Linear(2, 3), nn.GroupNorm(1, 3), nn.Linear(3, 1))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+def test_one_group_per_trainable_parameter_with_bias_rule() -> None:
+    optimizer = build_optimizer(_cfg(), _model())
+    found = [(g["name"], g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+    assert found == [
+        ("0.bias", 0.04, 0, 1),
+        ("1.weight", 0.02, 1e-4, 1),
+        ("1.bias", 0.04, 0, 1),
+        ("2.weight", 0.02, 1e-4, 1),
+        ("2.bias", 0.04, 0, 1),
+    ]
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_shared_parameter_has_one_group() -> None:
+    shared = nn.Linear(2, 2, bias=False)
+    groups = parameter_groups(
+        nn.ModuleList([shared, shared]), lr=1.0, weight_decay=0.0, bias_lr_factor=1.0, weight_decay_bias=0.0
+    )
+    assert len(groups) == 1
+
+
+def test_adamw_and_unknown_optimizer() -> None:
+    assert isinstance(build_optimizer(_cfg(OPTIMIZER="ADAMW"), _model()), torch.optim.AdamW)
+    with pytest.raises(ConfigError, match=r"SOLVER\.OPTIMIZER.*LION"):
+        build_optimizer(_cfg(OPTIMIZER="LION"), _model())
+
+
+def test_all_frozen_is_an_error() -> None:
+    model = nn.Linear(1, 1).requires_grad_(False)
+    with pytest.raises(ConfigError, match="FREEZE_CONV_BODY_AT"):
+        build_optimizer(_cfg(), model)
+
+
+def _with_gradients(*values: float) -> list[nn.Parameter]:
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in values]
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.grad = torch.tensor([value])
+    return [*parameters, nn.Parameter(torch.zeros(3))]
+
+
+@pytest.mark.parametrize(
+    ("clipper", "expected"),
+    [
+        (GradientClipper(), [3.0, -4.0]),
+        (GradientClipper("norm", 2.5), [1.5, -2.0]),
+        (GradientClipper("norm", 10.0), [3.0, -4.0]),
+        (GradientClipper("value", 3.5), [3.0, -3.5]),
+    ],
+)
+def test_clipping(clipper: GradientClipper, expected: list[float]) -> None:
+    parameters = _with_gradients(3.0, -4.0)
+    assert float(clipper(parameters)) == pytest.approx(5.0)
+    assert [float(p.grad) for p in parameters[:2]] == pytest.approx(expected, rel=1e-5)
+    assert parameters[2].grad is None
+
+
+def test_norm_shows_bad_gradients_and_no_gradients() -> None:
+    assert math.isnan(float(GradientClipper()(_with_gradients(1.0, math.nan))))
+    assert float(GradientClipper()([])) == 0.0
+
+
+@pytest.mark.parametrize(("kind", "limit", "key"), [("both", 1.0, "TYPE"), ("norm", 0.0, "VALUE")])
+def test_clipping_refuses_bad_values(kind: str, limit: float, key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        GradientClipper(kind, limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "scales"),
+    [
+        ("float32", torch.float32, False),
+        ("bfloat16", torch.bfloat16, False),
+        ("float16", torch.float16, True),
+    ],
+)
+def test_precision(name: str, dtype: torch.dtype, scales: bool) -> None:
+    precision = Precision.from_cfg(CfgNode({"DTYPE": name}), torch.device("cpu"))
+    layer = nn.Linear(4, 4)
+    with precision.autocast():
+        assert layer(torch.ones(2, 4)).dtype == dtype
+    assert precision.scaler.is_enabled() == scales
+    assert layer.weight.dtype == torch.float32
+
+
+def test_unknown_precision() -> None:
+    with pytest.raises(ConfigError, match="DTYPE is 'int8'"):
+        Precision.from_cfg(CfgNode({"DTYPE": "int8"}), torch.device("cpu"))

@@ -1,0 +1,49 @@
+"""Padding of batches and keypoint geometry."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maskrcnn_benchmark.structures import FLIP_TOP_BOTTOM, ImageList, Keypoints, to_image_list
+
+
+def test_padding_to_multiple() -> None:
+    """Right and bottom are zero, sizes are (height, width), pixels stay."""
+    pictures = [torch.ones((3, 30, 41)), torch.ones((3, 33, 20))]
+    batch = to_image_list(pictures, 32)
+    assert batch.tensors.shape == (2, 3, 64, 64) and batch.image_sizes == [(30, 41), (33, 20)]
+    assert batch.tensors[0].sum() == pictures[0].sum() and batch.tensors[0, :, :30, :41].all()
+    assert to_image_list(pictures).tensors.shape == (2, 3, 33, 41)
+    assert to_image_list(batch, 64) is batch
+
+
+def test_one_picture_and_stacked_batch() -> None:
+    """A (C,H,W) and a (B,C,H,W) tensor are taken; a 1x1 picture pads to the multiple."""
+    assert to_image_list(torch.ones((3, 1, 1)), 32).tensors.shape == (1, 3, 32, 32)
+    assert to_image_list(torch.ones((2, 3, 5, 7))).image_sizes == [(5, 7), (5, 7)]
+
+
+def test_bad_batches() -> None:
+    """Nothing, other channels, other counts."""
+    with pytest.raises(ValueError, match="at least one"):
+        to_image_list([])
+    with pytest.raises(ValueError, match="equal C"):
+        to_image_list([torch.ones((3, 4, 4)), torch.ones((1, 4, 4))])
+    with pytest.raises(ValueError, match="does not go with"):
+        ImageList(torch.ones((2, 3, 4, 4)), [(4, 4)])
+
+
+def test_keypoint_flip_swaps_sides() -> None:
+    """Left and right change places, invisible points become zero, twice is the identity."""
+    points = torch.zeros((1, 17, 3))
+    points[0, 5] = torch.tensor([10.0, 20.0, 2.0])
+    points[0, 6] = torch.tensor([3.0, 4.0, 0.0])
+    keypoints = Keypoints(points, (100, 50))
+    flipped = keypoints.transpose(0)
+    assert flipped.points[0, 6].tolist() == [89, 20, 2] and flipped.points[0, 5].tolist() == [0, 0, 0]
+    assert flipped.transpose(0).points[0, 5].tolist() == [10, 20, 2]
+    assert keypoints.resize((200, 150)).points[0, 5].tolist() == [20, 60, 2]
+    assert len(Keypoints.cat([keypoints, flipped])[[1]]) == 1
+    with pytest.raises(ValueError, match="VERTICAL_FLIP"):
+        keypoints.transpose(FLIP_TOP_BOTTOM)

@@ -1,0 +1,52 @@
+"""Test a trained detector: AP tables on the terminal, result files in OUTPUT_DIR/inference.
+
+    python tools/test_net.py --config-file configs/FILE.yaml [--ckpt FILE] KEY VALUE ...
+    python tools/test_net.py --config-file configs/lst/FILE.yaml [--phase N] KEY VALUE ...
+
+Without --ckpt, the last checkpoint in OUTPUT_DIR is tested, else MODEL.WEIGHT. With LST.ENABLED the model of
+a phase (default: the last finished one) is tested and the per-phase AP table is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
+from maskrcnn_benchmark.engine.plain import load_test_weights, test_plain
+from maskrcnn_benchmark.incremental.scheduler import test_phase
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.comm import get_rank
+from maskrcnn_benchmark.utils.logger import setup_logger
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file, see configs/")
+    parser.add_argument("--ckpt", metavar="FILE", help="weights to test (one-phase configs)")
+    parser.add_argument("--phase", type=int, help="phase to test (LST configs); 0 is the base phase")
+    add_launch_arguments(parser)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, join the process group, test."""
+    args = parse_arguments()
+    cfg = load_config(args.config_file, args.opts)
+    with distributed(cfg.MODEL.DEVICE, args.local_rank):
+        setup_logger(cfg.OUTPUT_DIR, get_rank())
+        if cfg.LST.ENABLED:
+            test_phase(cfg, args.phase)
+            return
+        model = build_detection_model(cfg)
+        load_test_weights(cfg, model, args.ckpt)
+        test_plain(cfg, model)
+
+
+if __name__ == "__main__":
+    run_cli(main)
