@@ -1,10 +1,11 @@
-"""Build of the native operations: `pip install --no-build-isolation -e .` or `python setup.py build_ext --inplace`.
+"""Build of the native operations, for `pip install --no-build-isolation -e .`.
 
-CPU kernels are always built; CUDA kernels when torch is a CUDA build, a CUDA compiler is found and a GPU is visible.
-FORCE_CUDA=1 asks for them without a GPU (TORCH_CUDA_ARCH_LIST says for which), FORCE_CUDA=0 leaves them out.
-`python setup.py check_cuda` compiles every CUDA source for one architecture and keeps nothing; it needs no GPU.
-The library defines no Python module, so one build serves every Python version. Nothing is done twice: an unchanged
-library is left alone, and after an edit only the changed sources are compiled.
+CPU kernels are always built; CUDA kernels when torch is a CUDA build, a CUDA compiler is found and a GPU is
+visible. FORCE_CUDA=1 asks for them without a GPU (TORCH_CUDA_ARCH_LIST says for which), FORCE_CUDA=0 leaves
+them out. `python setup.py build_ext --inplace` builds without installing; `python setup.py check_cuda`
+compiles every CUDA source for one architecture and keeps nothing, with or without a GPU. The library defines
+no Python module: one build serves every Python version. Nothing is done twice: an unchanged library is kept,
+and after an edit only the changed sources are compiled.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from setuptools import Command, Extension, setup
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build" / "native"
 DEFAULT_ARCHES = "7.5;8.0;8.6;8.9;9.0+PTX"
-HOST_FLAGS = ["-O3", "-g0", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+HOST_FLAGS = [
+    "-O3",
+    "-g0",
+    "-std=c++17",
+    "-fopenmp",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
 # --fmad=false: the same rounding as on the CPU, so that comparisons with a threshold agree.
 NVCC_FLAGS = ["-O3", "-std=c++17", "--fmad=false", "--expt-relaxed-constexpr"]
 
@@ -50,7 +59,9 @@ def toolkit_problem(toolkit: Path | None, torch_cuda: str | None) -> str | None:
     if torch_cuda is None:
         return "this torch is built without CUDA; install a CUDA build of torch"
     if toolkit is None:
-        return f"no CUDA compiler found; install the CUDA toolkit {torch_cuda} and set CUDA_HOME to its folder"
+        return (
+            f"no CUDA compiler found; install the CUDA toolkit {torch_cuda} and set CUDA_HOME to its folder"
+        )
     text = subprocess.run([str(toolkit / "bin" / "nvcc"), "--version"], capture_output=True, text=True).stdout
     release = re.search(r"release (\d+)\.(\d+)", text)
     if release is None or release.group(1) != torch_cuda.split(".")[0]:
@@ -78,7 +89,9 @@ def want_cuda() -> tuple[bool, Path | None, str]:
 
     forced = os.environ.get("FORCE_CUDA", "").strip()
     if forced not in ("", "0", "1"):
-        fail(f"FORCE_CUDA must be 0 or 1, got {forced!r}; unset it to build CUDA kernels where there is a GPU")
+        fail(
+            f"FORCE_CUDA must be 0 or 1, got {forced!r}; unset it to build CUDA kernels where there is a GPU"
+        )
     if forced == "0":
         return False, None, "CPU kernels only (FORCE_CUDA=0)"
     if forced == "" and not torch.cuda.is_available():
@@ -106,7 +119,11 @@ def make_extension(cuda: bool) -> Extension:
     import torch
     from torch.utils.cpp_extension import include_paths, library_paths
 
-    sources = [*ROOT.glob("csrc/*.cpp"), *ROOT.glob("csrc/cpu/*.cpp"), *(ROOT.glob("csrc/cuda/*.cu") if cuda else [])]
+    sources = [
+        *ROOT.glob("csrc/*.cpp"),
+        *ROOT.glob("csrc/cpu/*.cpp"),
+        *(ROOT.glob("csrc/cuda/*.cu") if cuda else []),
+    ]
     includes = include_paths("cuda" if cuda else "cpu")
     if cuda:
         includes += pip_cuda_headers(str(torch.version.cuda))
@@ -130,26 +147,37 @@ def build_command() -> type[Command]:
     """torch's build_ext with a lasting build folder, so that unchanged sources are not compiled again."""
     from torch.utils.cpp_extension import BuildExtension
 
-    class BuildNative(BuildExtension):  # type: ignore[misc]
+    class BuildNative(BuildExtension):
         """Builds into build/native, also when pip asks for a temporary folder."""
 
         def finalize_options(self) -> None:
             """Fix the folder of object files; record the settings they were made with."""
             super().finalize_options()
             self.build_temp = str(BUILD)
+            self.settings_changed = False
 
         def run(self) -> None:
-            """Start anew when a setting has changed (CUDA, architectures, torch), else build what is outdated."""
+            """Start anew when a setting has changed (CUDA, torch, ...), else build what is outdated."""
             require_compiler()
             cuda = any(source.endswith(".cu") for source in self.extensions[0].sources)
             settings = BUILD / "settings.txt"
             wanted = describe_settings(cuda)
             if settings.is_file() and settings.read_text() != wanted:
                 shutil.rmtree(BUILD)
-                self.force = True
+                self.settings_changed = True
             super().run()
             BUILD.mkdir(parents=True, exist_ok=True)
             settings.write_text(wanted)
+
+        def build_extension(self, ext: Extension) -> None:
+            """Leave a library alone that is newer than its sources (torch's command would link it again)."""
+            library = Path(self.get_ext_fullpath(ext.name))
+            inputs = [ROOT / name for name in (*ext.sources, *ext.depends, "setup.py")]
+            fresh = library.is_file() and all(i.stat().st_mtime <= library.stat().st_mtime for i in inputs)
+            if fresh and not self.settings_changed:
+                print(f"{library.name} is up to date", flush=True)
+            else:
+                super().build_extension(ext)
 
         def copy_extensions_to_source(self) -> None:
             """Copy the library beside the package, unless it is there already."""
@@ -170,7 +198,9 @@ def describe_settings(cuda: bool) -> str:
 
     arches = os.environ.get("TORCH_CUDA_ARCH_LIST", "") if cuda else ""
     compiler = os.environ.get("CXX", "")
-    return f"torch {torch.__version__}\ncuda {cuda} {arches}\ncompiler {compiler}\n{HOST_FLAGS}\n{NVCC_FLAGS}\n"
+    return (
+        f"torch {torch.__version__}\ncuda {cuda} {arches}\ncompiler {compiler}\n{HOST_FLAGS}\n{NVCC_FLAGS}\n"
+    )
 
 
 class CheckCuda(Command):
@@ -193,19 +223,35 @@ class CheckCuda(Command):
 
         toolkit = find_toolkit()
         if toolkit is None:
-            print("check_cuda: skipped, no CUDA compiler found (install a CUDA toolkit, or set CUDA_HOME to one)")
+            print("check_cuda: skipped, no CUDA compiler found (install a toolkit, or set CUDA_HOME to one)")
             return
         problem = toolkit_problem(toolkit, torch.version.cuda)
         if problem:
             print(f"check_cuda: skipped, {problem}")
             return
-        folders = [*include_paths("cpu"), str(toolkit / "include"), *pip_cuda_headers(str(torch.version.cuda))]
-        includes = [f"-isystem{folder}" for folder in folders]
+        folders = [
+            *include_paths("cpu"),
+            str(toolkit / "include"),
+            *pip_cuda_headers(str(torch.version.cuda)),
+        ]
+        includes = [word for folder in folders for word in ("-isystem", folder)]
         failures = 0
         with tempfile.TemporaryDirectory() as scratch:
             for source in sorted(ROOT.glob("csrc/cuda/*.cu")):
-                command = [str(toolkit / "bin" / "nvcc"), "-c", str(source), "-o", f"{scratch}/{source.stem}.o"]
-                command += [*includes, *COMMON_NVCC_FLAGS, *NVCC_FLAGS, f"-arch={self.arch}", "-DMRB_WITH_CUDA"]
+                command = [
+                    str(toolkit / "bin" / "nvcc"),
+                    "-c",
+                    str(source),
+                    "-o",
+                    f"{scratch}/{source.stem}.o",
+                ]
+                command += [
+                    *includes,
+                    *COMMON_NVCC_FLAGS,
+                    *NVCC_FLAGS,
+                    f"-arch={self.arch}",
+                    "-DMRB_WITH_CUDA",
+                ]
                 done = subprocess.run([*command, "-Xcompiler", "-fPIC"], capture_output=True, text=True)
                 print(f"check_cuda: {source.name}: {'ok' if done.returncode == 0 else 'FAIL'}", flush=True)
                 if done.returncode != 0:
@@ -218,7 +264,7 @@ class CheckCuda(Command):
 def main() -> None:
     """Describe the build to setuptools."""
     if importlib.util.find_spec("torch") is None:
-        fail("torch is needed to build: pip install -r requirements.txt, then pip install --no-build-isolation -e .")
+        fail("torch is needed: pip install -r requirements.txt, then pip install --no-build-isolation -e .")
     cuda, toolkit, sentence = want_cuda()
     if toolkit is not None:
         os.environ["CUDA_HOME"] = str(toolkit)  # read by torch.utils.cpp_extension when it is imported

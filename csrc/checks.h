@@ -1,5 +1,5 @@
-// Argument checks shared by the CPU and CUDA kernels. Every message names the operation, the argument, what was
-// expected and what came; shapes and values raise ValueError in Python, data types TypeError.
+// Argument checks shared by the CPU and CUDA kernels. Every message names the operation, the argument, what
+// was expected and what came; shapes and values raise ValueError in Python, data types TypeError.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -36,8 +36,8 @@ inline void check_shape(const char* op, const char* name, const at::Tensor& tens
 
 inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
   const auto type = tensor.scalar_type();
-  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16, op,
-                   ": ", name, " must be float32, float64, float16 or bfloat16, got ", type);
+  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16,
+                   op, ": ", name, " must be float32, float64, float16 or bfloat16, got ", type);
 }
 
 inline void check_dtype(const char* op, const char* name, const at::Tensor& tensor, at::ScalarType expected) {
@@ -52,8 +52,8 @@ inline void check_device(const char* op, const char* name, const at::Tensor& ten
 }
 
 inline void check_range(const char* op, const char* name, int64_t value, int64_t low, int64_t high) {
-  TORCH_CHECK_VALUE(value >= low && value <= high, op, ": ", name, " must be from ", low, " to ", high, ", got ",
-                    value);
+  TORCH_CHECK_VALUE(value >= low && value <= high, op, ": ", name, " must be from ", low, " to ", high,
+                    ", got ", value);
 }
 
 inline void check_fraction(const char* op, const char* name, double value) {

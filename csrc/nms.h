@@ -8,7 +8,8 @@
 
 namespace mrb {
 
-inline void check_nms(const char* op, const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold) {
+inline void check_nms(const char* op, const at::Tensor& boxes, const at::Tensor& scores,
+                      double iou_threshold) {
   check_shape(op, "boxes", boxes, {-1, 4}, "(N, 4)");
   check_floating(op, "boxes", boxes);
   check_shape(op, "scores", scores, {boxes.size(0)}, "(N,), one number per box");

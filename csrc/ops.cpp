@@ -6,13 +6,20 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#ifdef MRB_WITH_CUDA
+constexpr bool kWithCuda = true;
+#else
+constexpr bool kWithCuda = false;
+#endif
+
 TORCH_LIBRARY(maskrcnn_benchmark, m) {
   const std::vector<at::Tag> plain = {at::Tag::pt2_compliant_tag};
   const std::vector<at::Tag> sized_by_data = {at::Tag::pt2_compliant_tag, at::Tag::dynamic_output_shape};
 
   // Indices of the kept boxes, ascending.
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", sized_by_data);
-  m.def("batched_nms(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold) -> Tensor", sized_by_data);
+  m.def("batched_nms(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold) -> Tensor",
+        sized_by_data);
 
   // (B, C, H, W), (R, 5) -> (R, C, pooled_h, pooled_w), and its adjoint.
   m.def(
@@ -35,15 +42,19 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "rasterize_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, "
       "Tensor instance_of_box, Tensor boxes, SymInt image_w, SymInt image_h, SymInt size) -> Tensor",
       plain);
+
+  // Whether this build holds CUDA kernels.
+  m.def("has_cuda_kernels() -> bool", [] { return kWithCuda; });
 }
 
 #ifndef MRB_WITH_CUDA
 namespace {
 
 void without_cuda(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack*) {
-  TORCH_CHECK_NOT_IMPLEMENTED(false, op.schema().name(),
-                              ": the native operations were built without CUDA kernels; install a CUDA toolkit that "
-                              "fits torch, then run FORCE_CUDA=1 pip install --no-build-isolation -e .");
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      false, op.schema().name(),
+      ": the native operations were built without CUDA kernels; install a CUDA toolkit that "
+      "fits torch, then run FORCE_CUDA=1 pip install --no-build-isolation -e .");
 }
 
 }  // namespace

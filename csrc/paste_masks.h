@@ -14,7 +14,8 @@ inline void check_paste_masks(const at::Tensor& masks, const at::Tensor& boxes, 
   const char* op = "paste_masks";
   check_shape(op, "masks", masks, {-1, -1, -1}, "(N, M, M)");
   TORCH_CHECK_VALUE(masks.size(1) == masks.size(2) && masks.size(1) >= 1 && masks.size(1) <= kMaxMaskSide, op,
-                    ": masks must have shape (N, M, M) with M from 1 to ", kMaxMaskSide, ", got ", shape_text(masks));
+                    ": masks must have shape (N, M, M) with M from 1 to ", kMaxMaskSide, ", got ",
+                    shape_text(masks));
   check_floating(op, "masks", masks);
   check_shape(op, "boxes", boxes, {masks.size(0), 4}, "(N, 4), one box per mask");
   check_floating(op, "boxes", boxes);
@@ -25,7 +26,8 @@ inline void check_paste_masks(const at::Tensor& masks, const at::Tensor& boxes, 
   check_range(op, "padding", padding, 0, kMaxMaskSide);
 }
 
-// Columns (or rows) that a resized mask covers: `size` of them from `start`, of which [low, high) are in the picture.
+// Columns (or rows) that a resized mask covers: `size` of them from `start`, of which [low, high) are in the
+// picture.
 struct PasteSpan {
   int64_t start;
   int64_t size;
@@ -40,8 +42,8 @@ C10_HOST_DEVICE inline int64_t truncate_pixel(float value) {
   return static_cast<int64_t>(clamped);
 }
 
-// The box side grows about its centre by (M + 2 padding) / M, measured as x2 - x1 (no +1). parity: as published.
-// A side with a NaN gets an empty span.
+// The box side grows about its centre by (M + 2 padding) / M, measured as x2 - x1 (no +1). parity: as
+// published. A side with a NaN gets an empty span.
 C10_HOST_DEVICE inline PasteSpan paste_span(float low, float high, float scale, int64_t picture) {
   const float half = (high - low) * 0.5f * scale;
   const float centre = (high + low) * 0.5f;

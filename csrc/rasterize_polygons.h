@@ -1,9 +1,10 @@
-// What the CPU and CUDA kernels of rasterize_polygons share: argument checks, the crop window and the crossings of
-// an edge with the columns of the raster.
+// What the CPU and CUDA kernels of rasterize_polygons share: argument checks, the crop window and the
+// crossings of an edge with the columns of the raster.
 //
-// The raster is that of the COCO mask library: vertices are rounded on a grid five times finer, edges are walked on
-// that grid, and where an edge passes the middle of a column it toggles all following pixels in column-major order.
-// Here the crossings are computed per column instead of walking the edge, so that far away vertices cost nothing.
+// The raster is that of the COCO mask library: vertices are rounded on a grid five times finer, edges are
+// walked on that grid, and where an edge passes the middle of a column it toggles all following pixels in
+// column-major order. Here the crossings are computed per column instead of walking the edge, so that far
+// away vertices cost nothing.
 #pragma once
 
 #include <c10/macros/Macros.h>
@@ -17,7 +18,8 @@ constexpr int64_t kFine = 5;  // parity: grid of the COCO mask library
 
 inline void check_rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygon_offsets,
                                      const at::Tensor& instance_offsets, const at::Tensor& instance_of_box,
-                                     const at::Tensor& boxes, int64_t image_w, int64_t image_h, int64_t size) {
+                                     const at::Tensor& boxes, int64_t image_w, int64_t image_h,
+                                     int64_t size) {
   const char* op = "rasterize_polygons";
   check_shape(op, "boxes", boxes, {-1, 4}, "(R, 4)");
   check_floating(op, "boxes", boxes);
@@ -41,8 +43,9 @@ inline void check_rasterize_polygons(const at::Tensor& coords, const at::Tensor&
   check_range(op, "size", size, 1, kMaxRasterSide);
 }
 
-// Window that is cropped and resized to the raster, in float32 as polygons are kept. parity: the published code clamps
-// the origin into the picture, but scales by the whole side of the box (at least one pixel), wherever it ends.
+// Window that is cropped and resized to the raster, in float32 as polygons are kept. parity: the published
+// code clamps the origin into the picture, but scales by the whole side of the box (at least one pixel),
+// wherever it ends.
 struct CropWindow {
   float x, y;
   float scale_x, scale_y;
@@ -65,7 +68,8 @@ struct CropWindow {
   }
 };
 
-// A coordinate on the fine grid of the raster, rounded as the COCO mask library does (half up, then toward zero).
+// A coordinate on the fine grid of the raster, rounded as the COCO mask library does (half up, then toward
+// zero).
 C10_HOST_DEVICE inline int64_t fine_coordinate(double value, float origin, float scale) {
   const float inside = (static_cast<float>(value) - origin) * scale;
   const double fine = static_cast<double>(kFine) * static_cast<double>(inside) + 0.5;
@@ -74,7 +78,8 @@ C10_HOST_DEVICE inline int64_t fine_coordinate(double value, float origin, float
   return fine < bound ? static_cast<int64_t>(fine) : static_cast<int64_t>(bound);
 }
 
-// Row of the raster at which a crossing at fine height v toggles: from 0 to size, size being the next column's 0.
+// Row of the raster at which a crossing at fine height v toggles: from 0 to size, size being the next
+// column's 0.
 C10_HOST_DEVICE inline int64_t crossing_row(int64_t v, int64_t size) {
   const double row = (static_cast<double>(v) + 0.5) / static_cast<double>(kFine) - 0.5;
   const double limit = static_cast<double>(size);
@@ -88,8 +93,8 @@ C10_HOST_DEVICE inline int64_t along(int64_t start, double slope, int64_t t) {
   return static_cast<int64_t>(static_cast<double>(start) + slope * static_cast<double>(t) + 0.5);
 }
 
-// Calls emit(column, row) for every column whose middle the edge from (xs, ys) to (xe, ye) passes: the step from fine
-// column 5 X + 2 to 5 X + 3 or back.
+// Calls emit(column, row) for every column whose middle the edge from (xs, ys) to (xe, ye) passes: the step
+// from fine column 5 X + 2 to 5 X + 3 or back.
 template <typename Emit>
 C10_HOST_DEVICE inline void edge_crossings(int64_t xs, int64_t ys, int64_t xe, int64_t ye, int64_t size,
                                            const Emit& emit) {
@@ -103,8 +108,8 @@ C10_HOST_DEVICE inline void edge_crossings(int64_t xs, int64_t ys, int64_t xe, i
   }
   const int64_t left = xs < xe ? xs : xe;
   const int64_t right = xs < xe ? xe : xs;
-  const int64_t first = left > 2 ? (left + 2) / kFine : 0;                 // 5 X + 2 >= left
-  const int64_t past = right >= 3 ? (right - 3) / kFine + 1 : 0;           // 5 X + 3 <= right
+  const int64_t first = left > 2 ? (left + 2) / kFine : 0;        // 5 X + 2 >= left
+  const int64_t past = right >= 3 ? (right - 3) / kFine + 1 : 0;  // 5 X + 3 <= right
   const double slope = flat ? static_cast<double>(ye - ys) / static_cast<double>(dx)
                             : static_cast<double>(xe - xs) / static_cast<double>(dy);
   for (int64_t column = first; column < (past < size ? past : size); ++column) {

@@ -1,5 +1,5 @@
-// What the CPU and CUDA kernels of roi_align share: argument checks and where a region is sampled (not "aligned":
-// no half-pixel shift, sides of at least one cell).
+// What the CPU and CUDA kernels of roi_align share: argument checks and where a region is sampled (not
+// "aligned": no half-pixel shift, sides of at least one cell).
 #pragma once
 
 #include <c10/macros/Macros.h>
@@ -12,8 +12,8 @@ namespace mrb {
 
 constexpr int64_t kMaxSamplingRatio = 1024;
 
-inline void check_rois(const char* op, const at::Tensor& rois, const char* other_name, const at::Tensor& other,
-                       double spatial_scale, int64_t sampling_ratio) {
+inline void check_rois(const char* op, const at::Tensor& rois, const char* other_name,
+                       const at::Tensor& other, double spatial_scale, int64_t sampling_ratio) {
   check_shape(op, "rois", rois, {-1, 5}, "(R, 5): image index, x1, y1, x2, y2");
   check_floating(op, "rois", rois);
   check_device(op, "rois", rois, other_name, other);
@@ -22,8 +22,8 @@ inline void check_rois(const char* op, const at::Tensor& rois, const char* other
   check_range(op, "sampling_ratio", sampling_ratio, 0, kMaxSamplingRatio);
 }
 
-inline void check_roi_align(const at::Tensor& input, const at::Tensor& rois, double spatial_scale, int64_t pooled_h,
-                            int64_t pooled_w, int64_t sampling_ratio) {
+inline void check_roi_align(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
+                            int64_t pooled_h, int64_t pooled_w, int64_t sampling_ratio) {
   const char* op = "roi_align";
   check_shape(op, "input", input, {-1, -1, -1, -1}, "(B, C, H, W)");
   check_floating(op, "input", input);
@@ -45,11 +45,12 @@ inline void check_roi_align_backward(const at::Tensor& grad, const at::Tensor& r
   check_shape(op, "grad", grad, {-1, channels, -1, -1}, "(R, channels, pooled_h, pooled_w)");
   check_floating(op, "grad", grad);
   check_rois(op, rois, "grad", grad, spatial_scale, sampling_ratio);
-  TORCH_CHECK_VALUE(rois.size(0) == grad.size(0), op, ": rois must have one row per row of grad (", grad.size(0),
-                    "), got ", rois.size(0));
+  TORCH_CHECK_VALUE(rois.size(0) == grad.size(0), op, ": rois must have one row per row of grad (",
+                    grad.size(0), "), got ", rois.size(0));
 }
 
-// Samples of one region along one axis: bin b holds `grid` of them, the i-th at start + b * bin + (i + .5) * bin / grid.
+// Samples of one region along one axis: bin b holds `grid` of them, the i-th at start + b * bin + (i + .5) *
+// bin / grid.
 template <typename T>
 struct RoiAxis {
   T start;
@@ -68,8 +69,8 @@ struct RoiAxis {
     return start + static_cast<T>(b) * bin + (static_cast<T>(i) + T(.5)) * bin / grid;
   }
 
-  // Samples [first, last) of bin b that can fall on the map: a region far larger than the map costs no more than
-  // the map. The range is wide by two on each side; `Tap` drops what is outside.
+  // Samples [first, last) of bin b that can fall on the map: a region far larger than the map costs no more
+  // than the map. The range is wide by two on each side; `Tap` drops what is outside.
   C10_HOST_DEVICE void inside(int64_t b, int64_t size, int64_t* first, int64_t* last) const {
     const T origin = start + static_cast<T>(b) * bin;
     const T step = bin / grid;
@@ -81,7 +82,8 @@ struct RoiAxis {
   }
 };
 
-// The two cells that a sample reads, and the share of the second; `inside` is false beyond one cell off the map.
+// The two cells that a sample reads, and the share of the second; `inside` is false beyond one cell off the
+// map.
 template <typename T>
 struct Tap {
   bool inside;

@@ -30,8 +30,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--ckpt", metavar="FILE", help="weights to test (one-phase configs)")
     parser.add_argument("--phase", type=int, help="phase to test (LST configs); 0 is the base phase")
     add_launch_arguments(parser)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides")
-    return parser.parse_args()
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
+    return parser.parse_intermixed_args()
 
 
 def main() -> None:

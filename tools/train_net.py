@@ -29,8 +29,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file, see configs/")
     parser.add_argument("--skip-test", action="store_true", help="do not test after training")
     add_launch_arguments(parser)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides")
-    return parser.parse_args()
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
+    return parser.parse_intermixed_args()
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 // Greedy non-maximum suppression on the CPU.
 //
-// Boxes are laid out by falling score, one array per coordinate. Blocks of them are decided in order; the boxes a
-// block keeps then strike out later ones, eight or sixteen at a time and by several threads, since each thread owns
-// its boxes. Struck boxes are squeezed out now and then, so that crowded inputs get shorter as they go.
+// Boxes are laid out by falling score, one array per coordinate. Blocks of them are decided in order; the
+// boxes a block keeps then strike out later ones, eight or sixteen at a time and by several threads, since
+// each thread owns its boxes. Struck boxes are squeezed out now and then, so that crowded inputs get shorter
+// as they go.
 #include "../nms.h"
 
 #include <ATen/Parallel.h>
@@ -49,8 +50,7 @@ MRB_MULTIVERSION void strike(const Lanes& all, int64_t i, int64_t begin, int64_t
   int32_t* MRB_RESTRICT dead = all.dead;
   const float ix1 = x1[i], iy1 = y1[i], ix2 = x2[i], iy2 = y2[i], iarea = area[i];
   for (int64_t j = begin; j < end; ++j) {
-    const float intersection =
-        side_overlap(ix1, ix2, x1[j], x2[j]) * side_overlap(iy1, iy2, y1[j], y2[j]);
+    const float intersection = side_overlap(ix1, ix2, x1[j], x2[j]) * side_overlap(iy1, iy2, y1[j], y2[j]);
     dead[j] |= overlaps(intersection, iarea, area[j], threshold);
   }
 }
@@ -81,7 +81,8 @@ void suppress_range(const Lanes& boxes, int64_t begin, int64_t end, float thresh
     }
     at::parallel_for(block_end, end, 2 * kTile, [&](int64_t from, int64_t to) {
       for (int64_t tile = from; tile < to; tile += kTile) {
-        for (int64_t k = 0; k < count; ++k) strike(boxes, kept[k], tile, std::min(tile + kTile, to), threshold);
+        for (int64_t k = 0; k < count; ++k)
+          strike(boxes, kept[k], tile, std::min(tile + kTile, to), threshold);
       }
     });
     begin = block_end;
@@ -122,9 +123,11 @@ at::Tensor suppress(const at::Tensor& boxes, const at::Tensor& order, const std:
   std::vector<uint8_t> keep(n, 0);
   const int64_t classes = static_cast<int64_t>(starts.size()) - 1;
   const auto decide = [&](int64_t first, int64_t last) {
-    for (int64_t c = first; c < last; ++c) suppress_range(lanes, starts[c], starts[c + 1], threshold, keep.data());
+    for (int64_t c = first; c < last; ++c)
+      suppress_range(lanes, starts[c], starts[c + 1], threshold, keep.data());
   };
-  // Threads share the classes, or the boxes of the only class (a nested parallel loop would run on one thread).
+  // Threads share the classes, or the boxes of the only class (a nested parallel loop would run on one
+  // thread).
   if (classes == 1) {
     decide(0, 1);
   } else {
@@ -150,8 +153,8 @@ at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const 
   const int64_t n = boxes.size(0);
   if (n == 0) return at::empty({0}, at::kLong);
   const at::Tensor by_score = by_falling_score(scores);
-  const auto [sorted_labels, position] =
-      at::sort(labels.to(at::kLong).index_select(0, by_score), /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  const auto [sorted_labels, position] = at::sort(labels.to(at::kLong).index_select(0, by_score),
+                                                  /*stable=*/true, /*dim=*/0, /*descending=*/false);
   const at::Tensor order = by_score.index_select(0, position);
   const int64_t* label = sorted_labels.const_data_ptr<int64_t>();
   std::vector<int64_t> starts = {0};

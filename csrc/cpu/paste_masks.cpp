@@ -1,5 +1,5 @@
-// Mask pasting on the CPU. Per instance, each source row is stretched to the picture's columns once; every picture
-// row then blends two stretched rows and compares with the threshold, all along contiguous memory.
+// Mask pasting on the CPU. Per instance, each source row is stretched to the picture's columns once; every
+// picture row then blends two stretched rows and compares with the threshold, all along contiguous memory.
 #include "../paste_masks.h"
 
 #include <ATen/Parallel.h>
@@ -37,21 +37,24 @@ struct Stretch {
   }
 };
 
-MRB_MULTIVERSION void stretch_row(const float* MRB_RESTRICT source, const Stretch& columns, float* MRB_RESTRICT out) {
+MRB_MULTIVERSION void stretch_row(const float* MRB_RESTRICT source, const Stretch& columns,
+                                  float* MRB_RESTRICT out) {
   const int32_t* MRB_RESTRICT low = columns.low.data();
   const int32_t* MRB_RESTRICT high = columns.high.data();
   const float* MRB_RESTRICT share = columns.share.data();
   const int64_t width = static_cast<int64_t>(columns.low.size());
-  for (int64_t i = 0; i < width; ++i) out[i] = (1.0f - share[i]) * source[low[i]] + share[i] * source[high[i]];
+  for (int64_t i = 0; i < width; ++i)
+    out[i] = (1.0f - share[i]) * source[low[i]] + share[i] * source[high[i]];
 }
 
-MRB_MULTIVERSION void blend_rows(const float* MRB_RESTRICT first, const float* MRB_RESTRICT second, float share,
-                                 float threshold, int64_t width, uint8_t* MRB_RESTRICT out) {
+MRB_MULTIVERSION void blend_rows(const float* MRB_RESTRICT first, const float* MRB_RESTRICT second,
+                                 float share, float threshold, int64_t width, uint8_t* MRB_RESTRICT out) {
   const float rest = 1.0f - share;
   for (int64_t i = 0; i < width; ++i) out[i] = rest * first[i] + share * second[i] > threshold;
 }
 
-// Brings source rows `low` and `high` into first and second; rows only move down, so one of them is often there.
+// Brings source rows `low` and `high` into first and second; rows only move down, so one of them is often
+// there.
 void load_rows(Stretch& s, const float* mask, int64_t side, int64_t low, int64_t high) {
   if (s.first_row != low) {
     if (s.second_row == low) {
@@ -68,8 +71,9 @@ void load_rows(Stretch& s, const float* mask, int64_t side, int64_t low, int64_t
   }
 }
 
-void paste_one(const float* mask, int64_t side, const float* box, int64_t padding, int64_t height, int64_t width,
-               float threshold, Stretch& stretch, std::vector<float>& padded, uint8_t* picture) {
+void paste_one(const float* mask, int64_t side, const float* box, int64_t padding, int64_t height,
+               int64_t width, float threshold, Stretch& stretch, std::vector<float>& padded,
+               uint8_t* picture) {
   const int64_t source = side + 2 * padding;
   const float scale = static_cast<float>(static_cast<double>(source) / static_cast<double>(side));
   const PasteSpan x = paste_span(box[0], box[2], scale, width);
@@ -102,8 +106,8 @@ at::Tensor paste_masks(const at::Tensor& masks, const at::Tensor& boxes, int64_t
     Stretch stretch;
     std::vector<float> padded;
     for (int64_t n = first; n < last; ++n) {
-      paste_one(mask + n * side * side, side, box + 4 * n, padding, height, width, static_cast<float>(threshold),
-                stretch, padded, out + n * height * width);
+      paste_one(mask + n * side * side, side, box + 4 * n, padding, height, width,
+                static_cast<float>(threshold), stretch, padded, out + n * height * width);
     }
   });
   return result;

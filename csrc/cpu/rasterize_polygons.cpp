@@ -1,4 +1,5 @@
-// Polygon mask targets on the CPU: crop by a box, resize to size x size, rasterise (see ../rasterize_polygons.h).
+// Polygon mask targets on the CPU: crop by a box, resize to size x size, rasterise (see
+// ../rasterize_polygons.h).
 #include "../rasterize_polygons.h"
 
 #include <ATen/Parallel.h>
@@ -16,11 +17,11 @@ void check_offsets(const char* name, const at::Tensor& offsets, int64_t total, c
   const int64_t count = offsets.size(0);
   TORCH_CHECK_VALUE(value[0] == 0, "rasterize_polygons: ", name, " must begin with 0, got ", value[0]);
   for (int64_t i = 1; i < count; ++i) {
-    TORCH_CHECK_VALUE(value[i] >= value[i - 1], "rasterize_polygons: ", name, " must not fall, got ", value[i - 1],
-                      " then ", value[i], " at ", i);
+    TORCH_CHECK_VALUE(value[i] >= value[i - 1], "rasterize_polygons: ", name, " must not fall, got ",
+                      value[i - 1], " then ", value[i], " at ", i);
   }
-  TORCH_CHECK_VALUE(value[count - 1] == total, "rasterize_polygons: ", name, " must end with the number of ", of,
-                    " (", total, "), got ", value[count - 1]);
+  TORCH_CHECK_VALUE(value[count - 1] == total, "rasterize_polygons: ", name, " must end with the number of ",
+                    of, " (", total, "), got ", value[count - 1]);
 }
 
 struct Polygons {
@@ -55,9 +56,11 @@ void draw_polygon(const double* points, int64_t count, const CropWindow& window,
 at::Tensor rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygon_offsets,
                               const at::Tensor& instance_offsets, const at::Tensor& instance_of_box,
                               const at::Tensor& boxes, int64_t image_w, int64_t image_h, int64_t size) {
-  check_rasterize_polygons(coords, polygon_offsets, instance_offsets, instance_of_box, boxes, image_w, image_h, size);
+  check_rasterize_polygons(coords, polygon_offsets, instance_offsets, instance_of_box, boxes, image_w,
+                           image_h, size);
   const at::Tensor point_tensor = coords.to(at::kDouble).contiguous();
-  const at::Tensor polygon_tensor = polygon_offsets.contiguous(), instance_tensor = instance_offsets.contiguous();
+  const at::Tensor polygon_tensor = polygon_offsets.contiguous(),
+                   instance_tensor = instance_offsets.contiguous();
   const at::Tensor chosen_tensor = instance_of_box.contiguous();
   const at::Tensor box_tensor = boxes.to(at::kFloat).contiguous();
   check_offsets("polygon_offsets", polygon_tensor, coords.size(0), "points");
@@ -78,7 +81,8 @@ at::Tensor rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygo
     for (int64_t r = first; r < last; ++r) {
       const CropWindow window(box + 4 * r, image_w, image_h, size);
       if (!window.valid) continue;
-      for (int64_t k = polygons.instance_offsets[chosen[r]]; k < polygons.instance_offsets[chosen[r] + 1]; ++k) {
+      for (int64_t k = polygons.instance_offsets[chosen[r]]; k < polygons.instance_offsets[chosen[r] + 1];
+           ++k) {
         const int64_t begin = polygons.polygon_offsets[k], points = polygons.polygon_offsets[k + 1] - begin;
         // Fewer than three points enclose nothing.
         if (points < 3) continue;
@@ -92,4 +96,6 @@ at::Tensor rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygo
 }  // namespace
 }  // namespace mrb
 
-TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CPU, m) { m.impl("rasterize_polygons", TORCH_FN(mrb::rasterize_polygons)); }
+TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CPU, m) {
+  m.impl("rasterize_polygons", TORCH_FN(mrb::rasterize_polygons));
+}

@@ -1,9 +1,10 @@
 // ROIAlign on the CPU, forward and backward.
 //
-// The average of bilinear samples over a bin factors into one weighted sum over rows and one over columns. So each
-// region gets, per axis and bin, a short list of cells and weights ("taps"); the row sums then run along contiguous
-// memory. Loops go over feature planes outside and regions inside: a plane stays in cache while all regions read it,
-// and in the backward pass each plane belongs to one thread, which makes the sums the same for any number of threads.
+// The average of bilinear samples over a bin factors into one weighted sum over rows and one over columns. So
+// each region gets, per axis and bin, a short list of cells and weights ("taps"); the row sums then run along
+// contiguous memory. Loops go over feature planes outside and regions inside: a plane stays in cache while
+// all regions read it, and in the backward pass each plane belongs to one thread, which makes the sums the
+// same for any number of threads.
 #include "../roi_align.h"
 
 #include <ATen/Parallel.h>
@@ -25,10 +26,10 @@ constexpr int64_t kRoiBlock = 256;
 
 template <typename T>
 struct RoiPlan {
-  int64_t roi;                                  // row of rois
-  int64_t image;                                // row of input
-  int32_t row_taps, column_taps;                // per bin
-  int32_t column, width;                        // columns that are read
+  int64_t roi;                                    // row of rois
+  int64_t image;                                  // row of input
+  int32_t row_taps, column_taps;                  // per bin
+  int32_t column, width;                          // columns that are read
   std::vector<int32_t>::size_type rows, columns;  // where its taps begin
 };
 
@@ -82,10 +83,11 @@ struct AxisTaps {
 
 int32_t round_up(int32_t value, int32_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Appends the taps to the plan, `most` per bin: bin by bin for rows, tap by tap for columns. Missing taps repeat a
-// cell of the same bin (or of the region) with weight zero.
+// Appends the taps to the plan, `most` per bin: bin by bin for rows, tap by tap for columns. Missing taps
+// repeat a cell of the same bin (or of the region) with weight zero.
 template <typename T>
-void append(Plans<T>& plans, const AxisTaps<T>& taps, int64_t bins, int32_t most, int32_t shift, bool by_bin) {
+void append(Plans<T>& plans, const AxisTaps<T>& taps, int64_t bins, int32_t most, int32_t shift,
+            bool by_bin) {
   const size_t offset = plans.index.size();
   plans.index.resize(offset + bins * most);
   plans.weight.resize(offset + bins * most);
@@ -102,8 +104,9 @@ void append(Plans<T>& plans, const AxisTaps<T>& taps, int64_t bins, int32_t most
 }
 
 template <typename T>
-Plans<T> plan_rois(const char* op, const at::Tensor& rois, double spatial_scale, int64_t images, int64_t height,
-                   int64_t width, int64_t pooled_h, int64_t pooled_w, int64_t sampling_ratio) {
+Plans<T> plan_rois(const char* op, const at::Tensor& rois, double spatial_scale, int64_t images,
+                   int64_t height, int64_t width, int64_t pooled_h, int64_t pooled_w,
+                   int64_t sampling_ratio) {
   Plans<T> plans;
   const T scale = static_cast<T>(spatial_scale);
   const T* data = rois.const_data_ptr<T>();
@@ -140,8 +143,8 @@ Plans<T> plan_rois(const char* op, const at::Tensor& rois, double spatial_scale,
 
 // One region on one plane: out (pooled_h, pooled_w).
 template <typename T>
-MRB_INLINE void pool(const Plans<T>& plans, const RoiPlan<T>& plan, const T* plane, int64_t stride, int64_t pooled_h,
-                     int64_t pooled_w, T* MRB_RESTRICT row, T* MRB_RESTRICT out) {
+MRB_INLINE void pool(const Plans<T>& plans, const RoiPlan<T>& plan, const T* plane, int64_t stride,
+                     int64_t pooled_h, int64_t pooled_w, T* MRB_RESTRICT row, T* MRB_RESTRICT out) {
   const int64_t width = plan.width;
   const int32_t* MRB_RESTRICT xi = plans.index.data() + plan.columns;
   const T* MRB_RESTRICT xw = plans.weight.data() + plan.columns;
@@ -176,8 +179,8 @@ MRB_INLINE void pool(const Plans<T>& plans, const RoiPlan<T>& plan, const T* pla
 
 // The adjoint of `pool`: adds the gradient of one region to the gradient of one plane.
 template <typename T>
-MRB_INLINE void spread(const Plans<T>& plans, const RoiPlan<T>& plan, const T* grad, int64_t stride, int64_t pooled_h,
-                       int64_t pooled_w, T* MRB_RESTRICT row, T* plane) {
+MRB_INLINE void spread(const Plans<T>& plans, const RoiPlan<T>& plan, const T* grad, int64_t stride,
+                       int64_t pooled_h, int64_t pooled_w, T* MRB_RESTRICT row, T* plane) {
   const int64_t width = plan.width;
   const int32_t* MRB_RESTRICT xi = plans.index.data() + plan.columns;
   const T* MRB_RESTRICT xw = plans.weight.data() + plan.columns;
@@ -202,8 +205,8 @@ struct Shape {
 };
 
 template <typename T>
-MRB_INLINE void pool_block(const Plans<T>& plans, const Shape& s, int64_t roi_begin, int64_t roi_end, int64_t c,
-                           const T* input, T* row, T* output) {
+MRB_INLINE void pool_block(const Plans<T>& plans, const Shape& s, int64_t roi_begin, int64_t roi_end,
+                           int64_t c, const T* input, T* row, T* output) {
   for (int64_t r = roi_begin; r < roi_end; ++r) {
     const RoiPlan<T>& plan = plans.rois[r];
     T* out = output + (plan.roi * s.channels + c) * s.pooled_h * s.pooled_w;
@@ -217,8 +220,8 @@ MRB_INLINE void pool_block(const Plans<T>& plans, const Shape& s, int64_t roi_be
 }
 
 template <typename T>
-MRB_INLINE void spread_plane(const Plans<T>& plans, const Shape& s, int64_t image, int64_t c, const T* grad, T* row,
-                             T* grad_input) {
+MRB_INLINE void spread_plane(const Plans<T>& plans, const Shape& s, int64_t image, int64_t c, const T* grad,
+                             T* row, T* grad_input) {
   T* plane = grad_input + (image * s.channels + c) * s.height * s.width;
   for (const RoiPlan<T>& plan : plans.rois) {
     if (plan.image != image || plan.width == 0) continue;
@@ -232,8 +235,9 @@ MRB_MULTIVERSION void pool_task(const Plans<float>& plans, const Shape& s, int64
   pool_block(plans, s, roi_begin, roi_end, c, input, row, output);
 }
 
-MRB_MULTIVERSION void pool_task(const Plans<double>& plans, const Shape& s, int64_t roi_begin, int64_t roi_end,
-                                int64_t c, const double* input, double* row, double* output) {
+MRB_MULTIVERSION void pool_task(const Plans<double>& plans, const Shape& s, int64_t roi_begin,
+                                int64_t roi_end, int64_t c, const double* input, double* row,
+                                double* output) {
   pool_block(plans, s, roi_begin, roi_end, c, input, row, output);
 }
 
@@ -250,8 +254,8 @@ MRB_MULTIVERSION void spread_task(const Plans<double>& plans, const Shape& s, in
 template <typename T>
 void forward(const at::Tensor& input, const at::Tensor& rois, double spatial_scale, const Shape& s,
              int64_t sampling_ratio, at::Tensor& output) {
-  const Plans<T> plans = plan_rois<T>("roi_align", rois, spatial_scale, s.images, s.height, s.width, s.pooled_h,
-                                      s.pooled_w, sampling_ratio);
+  const Plans<T> plans = plan_rois<T>("roi_align", rois, spatial_scale, s.images, s.height, s.width,
+                                      s.pooled_h, s.pooled_w, sampling_ratio);
   const T* in = input.const_data_ptr<T>();
   T* out = output.mutable_data_ptr<T>();
   const int64_t region = s.channels * s.pooled_h * s.pooled_w;
@@ -306,8 +310,9 @@ at::Tensor roi_align(const at::Tensor& input, const at::Tensor& rois, double spa
   return output.to(input.scalar_type());
 }
 
-at::Tensor roi_align_backward(const at::Tensor& grad, const at::Tensor& rois, double spatial_scale, int64_t batch,
-                              int64_t channels, int64_t height, int64_t width, int64_t sampling_ratio) {
+at::Tensor roi_align_backward(const at::Tensor& grad, const at::Tensor& rois, double spatial_scale,
+                              int64_t batch, int64_t channels, int64_t height, int64_t width,
+                              int64_t sampling_ratio) {
   check_roi_align_backward(grad, rois, spatial_scale, batch, channels, height, width, sampling_ratio);
   const auto type = grad.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const Shape s{batch, channels, height, width, grad.size(2), grad.size(3)};

@@ -64,27 +64,25 @@ class LogHook(Hook):
 
     def __init__(self, period: int) -> None:
         self.period = max(1, period)
-        self._last = self._began = time.perf_counter()
+        self._began = time.perf_counter()
         self._steps = 0
 
     def on_start(self, run: Run) -> None:
-        """Start the clocks."""
-        self._last = self._began = time.perf_counter()
+        """Start the clock of the ETA, which counts evaluations and checkpoints in."""
+        self._began = time.perf_counter()
 
     def after_step(self, run: Run, result: StepResult) -> None:
         """Update the meters; log when due."""
-        now = time.perf_counter()
         run.meters.update(loss=result.loss, **result.losses)
         if result.updated:
             run.meters.update(grad_norm=result.grad_norm)
         else:
             _LOG.warning("iteration %d: float16 overflow, update skipped, loss scale lowered", run.iteration)
-        run.meters.update(time=now - self._last, data=result.data_seconds)
-        self._last = now
+        run.meters.update(time=result.seconds, data=result.data_seconds)
         self._steps += 1
         if run.iteration % self.period and run.iteration != run.max_iter:
             return
-        eta = (now - self._began) / self._steps * (run.max_iter - run.iteration)
+        eta = (time.perf_counter() - self._began) / self._steps * (run.max_iter - run.iteration)
         memory = _peak_memory_mb(run.device)
         memory_text = "" if memory is None else f"  max mem: {memory:.0f} MB"
         _LOG.info(

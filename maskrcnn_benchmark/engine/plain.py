@@ -119,6 +119,10 @@ def test_plain(cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> di
     reports: dict[str, EvaluationReport] = {}
     for name in cfg.DATASETS.TEST:
         spec = resolve_dataset(cfg, name)
+        if spec.name in reports:
+            raise ConfigError(
+                f"DATASETS.TEST has two sets called {spec.name}; name them in DATASETS.REGISTER"
+            )
         dataset = build_dataset(cfg, spec, train=False)
         check_class_count(cfg, dataset, name)
         evaluator = DetectionEvaluator(

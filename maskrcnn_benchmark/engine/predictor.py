@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import nn
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.data.transforms.build import build_transforms
@@ -18,12 +20,30 @@ from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import to_image_list
+from maskrcnn_benchmark.utils.errors import DataError
 
 from .launch import process_device
 
 # parity: padding of pasted masks and the probability above which a pixel belongs to the object.
 MASK_PADDING = 1
 MASK_THRESHOLD = 0.5
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture file as RGB. Raises DataError when it is missing or cannot be decoded to its end."""
+    try:
+        with Image.open(path) as file:
+            return file.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"picture {path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"picture {path} cannot be read: {error}") from None
+
+
+def stored_class_names(weights: str, num_classes: int) -> list[str]:
+    """Names by label, background first, from a checkpoint; numbers as text when it holds none."""
+    names = read_checkpoint(weights).get("classes")
+    return [str(label) for label in range(num_classes)] if names is None else list(names)
 
 
 class Predictor:
@@ -48,8 +68,9 @@ class Predictor:
     @classmethod
     def from_config(cls, cfg: CfgNode, weights: str) -> Predictor:
         """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name)."""
+        path = resolve_weight(cfg, weights)
         model = build_detection_model(cfg)
-        load_weights(model, resolve_weight(cfg, weights), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+        load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
         device = process_device(cfg.MODEL.DEVICE)
         return cls(
             model,

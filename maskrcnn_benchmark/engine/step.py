@@ -30,6 +30,7 @@ _STOP = "stop"
 class StepResult:
     """One update in numbers: losses are means over micro-batches and ranks, ``loss`` is their sum.
 
+    ``seconds`` is the time of the whole update, ``data_seconds`` the part spent on waiting for batches.
     ``grad_norm`` is taken before clipping; ``updated`` is False when float16 overflow made the scaler skip
     the update; ``stop`` tells that some rank was asked to stop.
     """
@@ -38,6 +39,7 @@ class StepResult:
     loss: float
     grad_norm: float
     lr: float
+    seconds: float
     data_seconds: float
     updated: bool
     stop: bool
@@ -162,8 +164,8 @@ class TrainStep:
         }
         means[_STOP] = torch.tensor(float(stop_requested), device=self.device)
         reduced = comm.reduce_mean(means)
-        reduced[GRADIENT] = norm.detach().to(self.device)
-        return dict(zip(reduced, torch.stack([v.float() for v in reduced.values()]).tolist(), strict=True))
+        values = torch.stack([*(reduced[name].float() for name in means), norm.detach().to(self.device)])
+        return dict(zip([*means, GRADIENT], values.tolist(), strict=True))
 
     def __call__(
         self, iteration: int, batches: Iterator[Batch], stop_requested: Callable[[], bool] = lambda: False
@@ -174,6 +176,7 @@ class TrainStep:
         is not finite; UsageError when ``batches`` ends.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        start = time.perf_counter()
         scaler, lr = self.precision.scaler, self.optimizer.param_groups[0]["lr"]
         passes: list[MicroBatch] = []
         data_seconds = 0.0
@@ -199,6 +202,7 @@ class TrainStep:
             loss=sum(numbers.values()),
             grad_norm=grad_norm,
             lr=lr,
+            seconds=time.perf_counter() - start,
             data_seconds=data_seconds,
             updated=scaler.get_scale() >= scale,
             stop=stop,

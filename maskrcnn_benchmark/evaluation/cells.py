@@ -127,6 +127,17 @@ class _Shapes:
                 "segm evaluation needs a segmentation in every detection; evaluate 'bbox' or add masks"
             )
         self.truth, self.detections, self.segm = truth, detections, iou_type == "segm"
+        if self.segm:
+            self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """DataError naming the picture of a mask of another size, which could never overlap anything."""
+        for image_id, rle in zip(self.detections.image_ids.tolist(), self.detections.rles or [], strict=True):
+            if tuple(rle["size"]) != self.truth.sizes[image_id]:
+                raise DataError(
+                    f"detections: a mask of image {image_id} has size {list(rle['size'])} (height, width), "
+                    f"the annotations say {list(self.truth.sizes[image_id])}; encode masks at that size"
+                )
 
     def iou(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """float64 (len(rows), len(columns)); for a crowd the overlap counts against the detection's area

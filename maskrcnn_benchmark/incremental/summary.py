@@ -62,7 +62,8 @@ def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
     """Write summary.json, summary.csv (one row per phase) and summary.png into the run folder."""
     write_json(run_dir / "summary.json", summary, indent=1)
     table = summary_rows(summary)
-    columns = list(dict.fromkeys(name for row in table for name in row))
+    # the last phase has the most columns and gives their order
+    columns = list(dict.fromkeys(name for row in reversed(table) for name in row))
     with atomic_path(run_dir / "summary.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

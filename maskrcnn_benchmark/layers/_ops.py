@@ -7,7 +7,7 @@ The library is loaded at the first use of an operation, not at import. Fake kern
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,32 +31,26 @@ def load_ops() -> bool:
 
 
 def has_cuda_kernels() -> bool:
-    """Whether the library was built with kernels for CUDA tensors (setup.py decides; FORCE_CUDA overrides)."""
+    """Whether the library was built with CUDA kernels (setup.py decides; FORCE_CUDA overrides)."""
     load_ops()
-    try:
-        torch.ops.maskrcnn_benchmark.cuda_kernels()
-    except AttributeError:
-        return False
-    return True
+    return torch.ops.maskrcnn_benchmark.has_cuda_kernels()
 
 
 @functools.cache
 def _load_once(folder: Path) -> bool:
-    libraries = sorted(folder.glob("_C*.so")) + sorted(folder.glob("_C*.pyd"))
+    libraries = sorted(folder.glob("_C*.so"))
     if not libraries:
         raise UsageError(f"the native operations are not built (no _C*.so in the package); {BUILD_HINT}")
     try:
         torch.ops.load_library(str(libraries[0]))
     except OSError as error:
         raise UsageError(
-            f"the native operations in {libraries[0].name} do not load with torch {torch.__version__} ({error}); "
-            f"re{BUILD_HINT}"
+            f"the native operations in {libraries[0].name} do not load with torch {torch.__version__} "
+            f"({error}); re{BUILD_HINT}"
         ) from error
     for name, fake in _FAKE_KERNELS.items():
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
-    torch.library.register_autograd(
-        f"{NAMESPACE}::roi_align", _roi_align_grad, setup_context=_save_roi_align
-    )
+    torch.library.register_autograd(f"{NAMESPACE}::roi_align", _roi_align_grad, setup_context=_save_roi_align)
     torch.library.register_autograd(
         f"{NAMESPACE}::roi_align_backward", _roi_align_grad_grad, setup_context=_save_roi_align_backward
     )
@@ -109,7 +103,7 @@ def _fake_rasterize_polygons(
     return boxes.new_empty((boxes.shape[0], size, size), dtype=torch.bool)
 
 
-_FAKE_KERNELS = {
+_FAKE_KERNELS: dict[str, Callable[..., Tensor]] = {
     "nms": _fake_nms,
     "batched_nms": _fake_batched_nms,
     "roi_align": _fake_roi_align,
@@ -130,7 +124,14 @@ def _roi_align_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, None, None, None
     (rois,) = ctx.saved_tensors
     backward = torch.ops.maskrcnn_benchmark.roi_align_backward
-    return backward(grad, rois, ctx.spatial_scale, *ctx.shape, ctx.sampling_ratio), None, None, None, None, None
+    return (
+        backward(grad, rois, ctx.spatial_scale, *ctx.shape, ctx.sampling_ratio),
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def _save_roi_align_backward(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:

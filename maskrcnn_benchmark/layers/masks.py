@@ -38,8 +38,8 @@ def polygon_mask_targets(
 
     polygons: per instance a list of (2k,) tensors x1, y1, x2, y2, ...; those with fewer than three points
     draw nothing. instance_of_box: (R,) int64; boxes: (R,4) xyxy. image_size (width, height) clamps the corner
-    x1, y1, not the side that is scaled (parity: as published); leave it out when boxes are inside the picture. The pixels are those of the COCO mask library. Raises
-    ValueError (shapes, indices) and TypeError (dtypes).
+    x1, y1, not the side that is scaled (parity: as published); leave it out for boxes inside the picture.
+    The pixels are those of the COCO mask library. Raises ValueError (shapes, indices), TypeError (dtypes).
     """
     load_ops()
     flat = list(chain.from_iterable(polygons))

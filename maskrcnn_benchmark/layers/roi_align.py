@@ -16,8 +16,8 @@ def roi_align(
     features: (B,C,H,W); rois: (R,5) rows (image index, x1, y1, x2, y2) in picture coordinates, which
     `spatial_scale` maps to the features without a half-pixel shift; a side is at least one cell.
     sampling_ratio: samples per bin and axis, 0 for ceil(side / bins). Samples more than a cell outside count
-    as zero. A roi with a NaN or an infinite number gives NaN. Half precision is summed in float32; pass `rois`
-    in float32, since half precision cannot hold coordinates. Differentiable (twice) in `features` only.
+    as zero. A roi with a NaN or an infinite number gives NaN. Half precision is summed in float32; pass
+    `rois` in float32, since half precision cannot hold coordinates. Differentiable, even twice, in features.
     Raises ValueError (shapes, devices, ranges, on the CPU image indices) and TypeError (dtypes).
     """
     load_ops()

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from maskrcnn_benchmark.layers.roi_align import roi_align
 from torch import Tensor, nn
+
+from maskrcnn_benchmark.layers.roi_align import roi_align
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode

@@ -1,4 +1,4 @@
-"""Checks of the class order, derived annotation files, replay and growth of LST."""
+"""Checks of the class order, derived annotation files and growth of LST."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ import torch
 
 from maskrcnn_benchmark.incremental.grow import grow_state
 from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
-from maskrcnn_benchmark.incremental.replay_files import layout
 from maskrcnn_benchmark.incremental.split import build_plan, sorted_category_ids, train_file, val_file
 from maskrcnn_benchmark.parity.checks import Checker
-from maskrcnn_benchmark.parity.store import read_pair
 from maskrcnn_benchmark.utils.files import read_json
 
 PREDICTOR = "roi_heads.box.predictor."
@@ -113,56 +110,6 @@ def check_phase_labels(folder: Path, checker: Checker) -> None:
         for phase in range(plan.num_phases):
             got = {str(c["id"]): c["step_state"] for c in val_file(data, plan, phase)["categories"]}
             checker.same(f"phase{phase}", got, {category: right[category] for category in got})
-
-
-def check_replay(folder: Path, checker: Checker) -> None:
-    """Counts, epochs and both stored sequences of every step in ``replay.json``."""
-    info, arrays = read_pair(folder, "replay")
-    plan, data = read_plan(folder), annotation_file(folder, "train")
-    world, samples = info["n_gpu"], info["n_iter"]
-    with checker.section("replay"):
-        for step, expected in info["steps"].items():
-            replay = build_replay_plan(data["annotations"], plan, int(step))
-            with checker.section(f"step{step}"):
-                _check_plan(replay, expected, checker)
-                seed = info["python_random_seed"] + int(step)
-                for kind, shuffle in (("in_order", None), ("shuffled", seed)):
-                    images, classes = layout(replay, world, samples, shuffle)
-                    checker.equal(f"{kind}_images", images, arrays[f"step{step}_{kind}_images"])
-                    checker.equal(f"{kind}_classes", classes, arrays[f"step{step}_{kind}_classes"])
-                _check_totals(replay, expected, layout(replay, world, samples, None)[1].reshape(-1), checker)
-
-
-def _check_plan(replay: ReplayPlan, expected: dict[str, Any], checker: Checker) -> None:
-    got = {
-        "dataset_image_ids": replay.image_ids,
-        "n_old_classes": replay.num_old,
-        "n_new_classes": len(replay.instances) - replay.num_old,
-        "new_pairs": len(replay.new_pairs),
-        "new_pair_images": [image for image, _ in replay.new_pairs],
-        "new_pair_classes": [label for _, label in replay.new_pairs],
-        "instances_per_class": replay.instances,
-        "images_per_class": replay.images,
-        "avg_sample_num_raw": replay.raw_counts,
-        "avg_sample_num": replay.counts,
-        "epoch_length_formula": replay.epoch_length,
-    }
-    for name, value in got.items():
-        checker.equal(name, value, expected[name])
-    checker.close("mean_new_instances", replay.mean_new, expected["mean_new_instances"])
-
-
-def _check_totals(replay: ReplayPlan, expected: dict[str, Any], labels: np.ndarray, checker: Checker) -> None:
-    """Numbers of whole epochs, of the tail and of every class, from the laid out labels."""
-    length, size = replay.epoch_length, len(replay.instances) + 1
-    checker.equal("total_iteration", len(labels), expected["total_iteration"])
-    checker.equal("epochs", len(labels) // length, expected["epochs"])
-    checker.equal("tail_fill", len(labels) % length, expected["tail_fill"])
-    first = np.bincount(labels[:length], minlength=size)
-    checker.equal("per_class_count_in_epoch0", first, expected["per_class_count_in_epoch0"])
-    checker.equal(
-        "per_class_count_total", np.bincount(labels, minlength=size), expected["per_class_count_total"]
-    )
 
 
 def check_grow(folder: Path, checker: Checker) -> None:

@@ -14,6 +14,7 @@ from maskrcnn_benchmark.parity import (
     lst_eval,
     lst_model,
     lst_params,
+    lst_replay,
 )
 from maskrcnn_benchmark.parity.checks import FAIL, OK, SKIPPED, UNSUPPORTED, Check, Checker
 from maskrcnn_benchmark.utils.errors import DataError
@@ -59,7 +60,7 @@ def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
             jobs.append((path.stem, partial(core_models.check_model, folder, path.stem)))
     known: list[tuple[str, Callable[[Checker], None]]] = [
         ("splits", partial(lst_data.check_splits, folder)),
-        ("replay", partial(lst_data.check_replay, folder)),
+        ("replay", partial(lst_replay.check_replay, folder)),
         ("model", partial(lst_model.check_model, folder, fast=fast)),
         ("grow", partial(lst_data.check_grow, folder)),
         ("eval", partial(lst_eval.check_evaluation, folder)),

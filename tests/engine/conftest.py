@@ -96,3 +96,12 @@ def make_model() -> FakeModel:
 def fake() -> dict[str, Callable]:
     """Builders of the fakes by name."""
     return {"cfg": make_cfg, "model": make_model, "stream": fake_stream}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small run fastest, and independently of other work on the machine, on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

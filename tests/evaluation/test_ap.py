@@ -167,6 +167,14 @@ def test_errors_name_the_culprit() -> None:
         evaluate_coco(lost, Detections.empty(), "bbox")
 
 
+def test_mask_of_another_size_is_an_error() -> None:
+    dataset = ref.random_dataset(6)
+    results = ref.random_results(dataset, 6)
+    results[0]["segmentation"]["size"] = [60, 80]
+    with pytest.raises(DataError, match=rf"image {results[0]['image_id']} has size \[60, 80\]"):
+        evaluate_coco(dataset, Detections.from_json(results), "segm")
+
+
 @pytest.mark.parametrize("bad", [None, "abc", [[1.0, 2.0]], {"size": [3, 3]}])
 def test_unreadable_mask_names_the_annotation(bad: Any) -> None:
     box = [10.0, 10.0, 30.0, 30.0]

@@ -129,18 +129,10 @@ def test_published_layout_is_lossless(golden: dict[str, Any], golden_lst: Path, 
 def test_published_box_order(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
     train = golden["lvis_mini_train"]
     order = new_annotation_order(train, mini_plan, 1)
-    label = {c: i for i, c in enumerate(mini_plan.seen_ids(1))}
-    records = {
-        a["id"]: (label.get(a["category_id"]), position)
-        for position, a in enumerate(train["annotations"])
-        for _ in [0]
-    }
-    by_id = {a["id"]: records[a["id"]] for a in train["annotations"]}
-    new_images = {
-        golden["replay"]["steps"]["1"]["dataset_image_ids"][i]
-        for i in golden["replay"]["steps"]["1"]["new_pair_images"]
-    }
-    assert set(order) == new_images
+    label = {category: i for i, category in enumerate(mini_plan.seen_ids(1), start=1)}
+    place = {a["id"]: (label.get(a["category_id"], 0), i) for i, a in enumerate(train["annotations"])}
+    expected = golden["replay"]["steps"]["1"]
+    assert set(order) == {expected["dataset_image_ids"][i] for i in expected["new_pair_images"]}
     for ids in order.values():
-        keys = [by_id[i] for i in ids]
-        assert keys == sorted(keys) and all(k[0] >= 6 for k in keys)
+        keys = [place[i] for i in ids]
+        assert keys == sorted(keys) and all(label_of_box > 6 for label_of_box, _ in keys)

@@ -18,9 +18,11 @@ from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with, load_config, save_config
+from maskrcnn_benchmark.incremental import distill_json, replay_files
 from maskrcnn_benchmark.incremental import work as tasks
 from maskrcnn_benchmark.incremental.distill_store import DistillStore
 from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.replay import ReplayPlan
 from maskrcnn_benchmark.incremental.scheduler import run_lst
 from maskrcnn_benchmark.incremental.scheduler import test_phase as report_of_phase
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
@@ -222,3 +224,29 @@ def test_two_processes_share_the_work(finished: CfgNode, tmp_path: Path, project
     state = json.loads((tmp_path / "run" / "state.json").read_text())["stages"]
     assert all(state[f"phase_1/{name}"]["finished"] for name in STAGES[1])
     assert (tmp_path / "run" / "phase_1" / "report" / "metrics.json").exists()
+
+
+def test_published_files_drive_a_step(finished: CfgNode, tmp_path: Path) -> None:
+    cfg = copy_of(finished, tmp_path / "run")
+    run = tmp_path / "run"
+    plan = ReplayPlan.from_json(json.loads((run / "phase_1" / "replay.json").read_text()))
+    store = DistillStore(Path(finished.OUTPUT_DIR) / "phase_1" / "distill")
+    replay_files.export_published(plan, tmp_path, world=1, samples_per_rank=20, shuffle_seed=0)
+    distill_json.export_published(store, tmp_path / "logits_step1.json")
+    for phase in (1, 2):
+        shutil.rmtree(run / f"phase_{phase}")
+    files = {
+        "LST.REPLAY.FILE_IMAGES": "lvis_indices_qry_step{phase}_rand_balanced.json",
+        "LST.REPLAY.FILE_CLASSES": "lvis_classes_qry_step{phase}_rand_balanced.json",
+        "LST.DISTILL.FILE": "logits_step{phase}.json",
+    }
+    given = [item for key, name in files.items() for item in (key, str(tmp_path / name))]
+    run_lst(clone_with(cfg, ["LST.PHASES", (1,), "LST.REPLAY.MODE", "file", *given]))
+    imported = DistillStore(run / "phase_1" / "distill")
+    assert imported.image_ids.tolist() == store.image_ids.tolist()
+    for image in store.image_ids.tolist():
+        for flip in (0, 1):
+            one, two = store.rows(image, flip), imported.rows(image, flip)
+            assert one.annotation_ids.tolist() == two.annotation_ids.tolist()
+            assert (one.cosines == two.cosines).all()
+    assert (run / "phase_1" / "report" / "metrics.json").exists()

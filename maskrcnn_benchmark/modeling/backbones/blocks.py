@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
 from maskrcnn_benchmark.modeling.norm import NormFactory, group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import STEMS, TRANSFORMATIONS

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
 from maskrcnn_benchmark.modeling.samplers import sample_labels

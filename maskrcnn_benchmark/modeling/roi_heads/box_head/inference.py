@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from maskrcnn_benchmark.layers.nms import batched_nms
 from torch import Tensor
 
+from maskrcnn_benchmark.layers.nms import batched_nms
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
 from maskrcnn_benchmark.modeling.checks import require_finite
 from maskrcnn_benchmark.structures.boxlist import BoxList

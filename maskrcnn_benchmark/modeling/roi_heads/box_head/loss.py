@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.utils.errors import DataError
 
 SMOOTH_L1_BETA = 1.0

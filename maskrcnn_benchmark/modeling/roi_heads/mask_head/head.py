@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from maskrcnn_benchmark.layers.masks import paste_masks
 from torch import Tensor, nn
 
+from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.loss import mask_loss, mask_targets
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.predictors import MaskPredictor
 from maskrcnn_benchmark.structures.boxlist import BoxList

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from maskrcnn_benchmark.layers.masks import polygon_mask_targets
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskrcnn_benchmark.layers.masks import polygon_mask_targets
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 

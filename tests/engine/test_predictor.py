@@ -1,0 +1,104 @@
+"""Inference over a loader and on single pictures, with models that answer from a script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from maskrcnn_benchmark.config.defaults import get_cfg
+from maskrcnn_benchmark.data.transforms import build_transforms
+from maskrcnn_benchmark.engine.inference import inference
+from maskrcnn_benchmark.engine.predictor import Predictor, read_picture
+from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.utils.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+class Scripted(nn.Module):
+    """Finds the middle half of every picture twice, with the scores given."""
+
+    def __init__(self, scores: Sequence[float] = (0.2, 0.9), masks: bool = True) -> None:
+        super().__init__()
+        self.scores = torch.tensor(scores)
+        self.masks = masks
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: ImageList) -> list[BoxList]:
+        """One BoxList per picture."""
+        assert not self.training and not torch.is_grad_enabled()
+        self.seen.append(tuple(images.tensors.shape))
+        found = []
+        for height, width in images.image_sizes:
+            box = torch.tensor([width / 4, height / 4, 3 * width / 4 - 1, 3 * height / 4 - 1])
+            boxes = BoxList(box.repeat(len(self.scores), 1), (width, height))
+            boxes.add_field("scores", self.scores)
+            boxes.add_field("labels", torch.arange(1, len(self.scores) + 1))
+            if self.masks:
+                boxes.add_field("mask", torch.ones(len(self.scores), 1, 28, 28))
+            found.append(boxes)
+        return found
+
+
+def _predictor(model: nn.Module) -> Predictor:
+    cfg = get_cfg()
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 32, 64
+    transform = build_transforms(cfg, train=False)
+    return Predictor(model, transform=transform, device=CPU, size_divisible=32)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_predictions_are_at_the_original_size_best_first(mode: str) -> None:
+    model = Scripted()
+    found = _predictor(model)(Image.new(mode, (80, 40)))
+    assert model.seen == [(1, 3, 32, 64)]
+    assert found.size == (80, 40) and found.mode == "xyxy"
+    assert found.get_field("scores").tolist() == pytest.approx([0.9, 0.2])
+    assert found.get_field("labels").tolist() == [2, 1]
+    masks = found.get_field("masks")
+    assert masks.shape == (2, 40, 80) and masks.dtype == torch.bool
+    inside = torch.zeros(40, 80, dtype=torch.bool)
+    inside[10:30, 20:60] = True
+    assert (masks[0] != inside).float().mean() < 0.06
+
+
+def test_no_detections_and_no_masks() -> None:
+    empty = _predictor(Scripted(scores=()))(Image.new("RGB", (80, 40)))
+    assert len(empty) == 0 and empty.get_field("masks").shape == (0, 40, 80)
+    assert not _predictor(Scripted(masks=False))(Image.new("RGB", (80, 40))).has_field("masks")
+
+
+def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    good = tmp_path / "good.png"
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(good)
+    assert read_picture(good).mode == "RGB"
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(good.read_bytes()[:40])
+    for path in (broken, tmp_path / "missing.png"):
+        with pytest.raises(DataError, match=path.name):
+            read_picture(path)
+
+
+def test_inference_feeds_every_picture_and_restores_the_mode() -> None:
+    calls: list[tuple] = []
+    evaluator = SimpleNamespace(
+        reset=lambda: calls.append(("reset",)),
+        process=lambda ids, found: calls.append((ids, [len(f) for f in found])),
+        evaluate=lambda: "report",
+    )
+    loader = [
+        SimpleNamespace(images=ImageList(torch.zeros(n, 3, 8, 8), [(8, 8)] * n), image_ids=list(range(n)))
+        for n in (2, 1)
+    ]
+    model = Scripted().train()
+    assert inference(model, loader, evaluator, CPU, "testing") == "report"
+    assert calls == [("reset",), ([0, 1], [2, 2]), ([0], [2])]
+    assert model.training

@@ -1,0 +1,181 @@
+"""The command lines, run as a user runs them, on a few demo pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
+
+
+@pytest.fixture(scope="module")
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of train_net.py with tests during and after training."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    project_root, config = (request.getfixturevalue(name) for name in ("project_root", "tiny_config"))
+    command = [sys.executable, project_root / "tools" / "train_net.py", "--config-file", config]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")])
+    overrides = ["OUTPUT_DIR", folder, "SOLVER.TEST_PERIOD", "3"]
+    subprocess.run([*command, *overrides], env=environment, check=True, timeout=300)
+    return folder
+
+
+def test_training_leaves_everything_a_user_expects(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {
+        "log.txt",
+        "config.yml",
+        "labels.json",
+        "model_final.pth",
+        "last_checkpoint",
+        "tensorboard",
+    }
+    assert len(json.loads((trained / "labels.json").read_text())) == 6
+    records = read_metrics(trained / METRICS_FILE)
+    assert [r["iteration"] for r in records if r["kind"] == "train"] == [1, 2, 3, 4, 5]
+    assert [r["iteration"] for r in records if r["kind"] == "evaluation"] == [3]
+    assert "val/segm/AP" in next(r for r in records if r["kind"] == "evaluation")
+    log = (trained / "log.txt").read_text()
+    assert "training starts from random weights" in log
+    assert "iteration: 5/5  eta: 0:00:00  loss:" in log
+    results = trained / "inference" / "val"
+    assert {p.name for p in results.iterdir()} == {"bbox.json", "segm.json", "metrics.json", "per_class.csv"}
+    for iou_type, key in (("bbox", "bbox"), ("segm", "segmentation")):
+        found = json.loads((results / f"{iou_type}.json").read_text())
+        assert found and all(set(r) == {"image_id", "category_id", "score", key} for r in found)
+    assert (trained / "validation" / "0000003" / "val" / "metrics.json").exists()
+
+
+def test_same_command_again_has_nothing_to_do(trained: Path, tiny_config: Path, tool) -> None:
+    before = (trained / "model_final.pth").stat().st_mtime_ns
+    done = tool("train_net", "--config-file", tiny_config, "--skip-test", "OUTPUT_DIR", trained)
+    assert "nothing to do" in done.stdout
+    assert (trained / "model_final.pth").stat().st_mtime_ns == before
+
+
+def test_testing_gives_the_numbers_of_training(
+    trained: Path, tiny_config: Path, tmp_path: Path, tool
+) -> None:
+    weights = trained / "model_final.pth"
+    options = (
+        "OUTPUT_DIR",
+        tmp_path,
+        "--ckpt",
+        weights,
+        "TEST.EXPECTED_RESULTS",
+        "[['bbox','AP',[0.9,0.01]]]",
+    )
+    done = tool("test_net", "--config-file", tiny_config, *options)
+    assert f"testing {weights}" in done.stdout
+    assert "NOT as expected" in done.stdout
+    again, first = (
+        json.loads((folder / "inference" / "val" / "metrics.json").read_text())
+        for folder in (tmp_path, trained)
+    )
+    assert again == first
+
+
+def test_drawing_what_is_found(
+    trained: Path, tiny_config: Path, demo_data: Path, tmp_path: Path, tool
+) -> None:
+    pictures = sorted((demo_data / "images" / "val").iterdir())[:2]
+    weights = ("--weights", trained / "model_final.pth")
+    options = ("--config-file", tiny_config, *weights, "--out", tmp_path, "--threshold", "0", "--scale", "2")
+    tool("predict", *options, *pictures)
+    for picture in pictures:
+        drawn = Image.open(tmp_path / f"{picture.stem}.png")
+        assert drawn.size == (128, 128)
+        plain = Image.open(picture).convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
+        assert drawn.convert("RGB").tobytes() != plain.tobytes()
+
+
+def test_ctrl_c_and_the_same_command_end_like_an_unbroken_run(
+    tiny_config: Path, tmp_path: Path, project_root: Path, tool
+) -> None:
+    common = (
+        "--config-file",
+        tiny_config,
+        "--skip-test",
+        "SOLVER.MAX_ITER",
+        "30",
+        "SOLVER.CHECKPOINT_PERIOD",
+        "1000",
+    )
+    tool("train_net", *common, "OUTPUT_DIR", tmp_path / "whole")
+    broken = tmp_path / "broken"
+    script = str(project_root / "tools" / "train_net.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, script, *map(str, common), "OUTPUT_DIR", str(broken)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (broken / METRICS_FILE).exists() or not read_metrics(broken / METRICS_FILE):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "run the same command again" in errors
+    assert not (broken / "model_final.pth").exists()
+    tool("train_net", *common, "OUTPUT_DIR", broken)
+    stored = _weights(broken)
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in _weights(tmp_path / "whole").items())
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+@pytest.mark.dist
+def test_two_processes_equal_one_with_the_same_total_batch(tiny_config: Path, tmp_path: Path, tool) -> None:
+    both, one = tmp_path / "both", tmp_path / "one"
+    done = tool("train_net", "--config-file", tiny_config, "OUTPUT_DIR", both, world=2)
+    assert "2 process(es)" in done.stdout
+    halves = ("SOLVER.IMS_PER_BATCH", "2", "SOLVER.ACCUMULATION_STEPS", "2")
+    tool("train_net", "--config-file", tiny_config, "OUTPUT_DIR", one, *halves)
+    for name, tensor in _weights(one).items():
+        torch.testing.assert_close(_weights(both)[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    first, second = (read_metrics(folder / METRICS_FILE) for folder in (one, both))
+    assert [r["loss"] for r in second] == pytest.approx([r["loss"] for r in first], rel=1e-4)
+    for folder in (one, both):
+        metrics = json.loads((folder / "inference" / "val" / "metrics.json").read_text())
+        assert metrics["num_images"] == 8
+
+
+def test_bad_input_is_one_clear_line(tiny_config: Path, tmp_path: Path, tool) -> None:
+    options = ("OUTPUT_DIR", tmp_path, "SOLVER.BASE_LRR", "1")
+    done = tool("train_net", "--config-file", tiny_config, *options, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and "SOLVER.BASE_LR" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["train_net", "test_net"])
+def test_options_may_come_before_and_after_overrides(
+    project_root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    spec = importlib.util.spec_from_file_location(name, project_root / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    line = "A.B -1 C.D (1,2) --config-file f.yaml --local_rank=1 E.F 0.5"
+    monkeypatch.setattr(sys, "argv", [name, *line.split()])
+    args = module.parse_arguments()
+    assert args.opts == ["A.B", "-1", "C.D", "(1,2)", "E.F", "0.5"]
+    assert (args.config_file, args.local_rank) == ("f.yaml", 1)
