@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.predictor import Predictor, read_picture, stored_class_names
 from maskrcnn_benchmark.utils.cli import run_cli
@@ -38,7 +39,7 @@ def main() -> None:
     logger = setup_logger(None, get_rank())
     cfg = load_config(args.config_file, args.opts)
     predictor = Predictor.from_config(cfg, args.weights)
-    names = stored_class_names(args.weights, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES)
+    names = stored_class_names(resolve_weight(cfg, args.weights), cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES)
     for path in args.pictures:
         picture = read_picture(path)
         found = predictor(picture)

@@ -1,4 +1,4 @@
-"""Weight files of Caffe2 and Detectron (``.pkl``): reading them without running what they hold, and their names.
+"""Weight files of Caffe2 and Detectron (``.pkl``): reading them safely, and their names.
 
 A pickle can call any function that it names. The reader here knows four names, all of them needed to rebuild
 numpy arrays, and each stands for a function of this file that checks its arguments.
@@ -141,7 +141,7 @@ def rename_blobs(names: list[str], conv_body: str) -> dict[str, str]:
     for name in names:
         if name.startswith("fpn_") and depth not in LAST_BLOCKS:
             raise CheckpointError(
-                f"blob {name}: FPN weights of Caffe2 are known for {', '.join(LAST_BLOCKS)}, not for {conv_body}"
+                f"blob {name}: FPN blobs are known for {', '.join(LAST_BLOCKS)}, not for {conv_body}"
             )
         result[name] = _rename(name, LAST_BLOCKS.get(depth, ()))
     return result

@@ -58,7 +58,7 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
     near = close_matches(name, [*cfg.DATASETS.REGISTER, *known])
     hint = f"did you mean {' or '.join(near)}?" if near else f"packaged names: {', '.join(known)}."
     raise ConfigError(
-        f"unknown data set {name!r}; {hint} Give a data set of your own as kind:annotations.json@picture_folder "
+        f"unknown data set {name!r}; {hint} Give one of your own as kind:annotations.json@picture_folder "
         "or under DATASETS.REGISTER"
     )
 

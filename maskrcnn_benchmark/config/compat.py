@@ -1,7 +1,8 @@
-"""What published yaml files hold that means nothing here, so that they load unchanged.
+"""What published yaml files hold that is written in another way here, so that they load unchanged.
 
-Keys without effect (``MODEL.ROI_HEADS.USE_FPN``, ``AMP_VERBOSE`` ...) are ordinary keys of the tree.
-The step files of the LST release leave some values blank, to be filled in by hand.
+Keys without effect (``MODEL.ROI_HEADS.USE_FPN``, ``AMP_VERBOSE`` ...) are ordinary keys of the tree. Here are
+keys that moved, keys whose purpose is served otherwise, and values that the step files of the LST release
+leave blank, to be filled in by hand.
 """
 
 from __future__ import annotations
@@ -9,38 +10,66 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Where a key was, and where it is now.
+MOVED = {("MODEL", "BACKBONE", "OUT_CHANNELS"): ("MODEL", "RESNETS", "BACKBONE_OUT_CHANNELS")}
+
 # Keys of published files that ask for something which is done in another way here.
 REPLACED = {
-    "MODEL.GENERATE_DISTILL": "stored logits are made by the stage 'dump' of LST.ENABLED runs",
-    "SOLVER.USE_CAS": "classes are balanced by LST.REPLAY",
+    ("MODEL", "GENERATE_DISTILL"): "stored logits are made by the stage 'dump' of LST.ENABLED runs",
+    ("SOLVER", "USE_CAS"): "classes are balanced by LST.REPLAY",
 }
 
 
-def drop_blank(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], list[str]]:
-    """Leave out keys without a value, which so keep what they had before.
+def modernise(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Bring the content of a yaml file into today's form.
+
+    A key without a value is left out and so keeps what it had before.
 
     Returns:
-        The tree without blank values, and the full keys of those that were left out.
+        The new tree, and lines for the log about what was changed or has no effect.
     """
+    result, blank = _drop_blank(tree)
+    notes = [f"{key} has no value; it keeps the one it had" for key in blank]
+    for old, new in MOVED.items():
+        value = _find(result, old)
+        if value is not None:
+            _section(result, old).pop(old[-1])
+            _section(result, new).setdefault(new[-1], value)
+            notes.append(f"{'.'.join(old)} is now {'.'.join(new)}")
+    for key, instead in REPLACED.items():
+        if _find(result, key) is True:
+            notes.append(f"{'.'.join(key)} has no effect: {instead}")
+    return result, notes
+
+
+def _drop_blank(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], list[str]]:
+    """The tree without keys that have no value, and the full names of these."""
     kept: dict[str, Any] = {}
     blank: list[str] = []
     for name, value in tree.items():
         if value is None:
             blank.append(f"{prefix}{name}")
         elif isinstance(value, Mapping):
-            kept[name], inner = drop_blank(value, f"{prefix}{name}.")
+            kept[name], inner = _drop_blank(value, f"{prefix}{name}.")
             blank += inner
         else:
             kept[name] = value
     return kept, blank
 
 
-def notes(tree: Mapping[str, Any], blank: list[str]) -> list[str]:
-    """Lines for the log about what a file holds and this project treats in its own way."""
-    lines = [f"{key} has no value; it keeps the one it had" for key in blank]
-    for key, instead in REPLACED.items():
-        section, _, name = key.partition(".")
-        inner = tree.get(section)
-        if isinstance(inner, Mapping) and inner.get(name) is True:
-            lines.append(f"{key} has no effect: {instead}")
-    return lines
+def _find(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """Value at a path; None when there is none."""
+    node: Any = tree
+    for part in path:
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def _section(tree: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """The section that holds the last part of a path; made if it is not there."""
+    node = tree
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+    return node

@@ -14,9 +14,10 @@ from yacs.config import CfgNode
 from ..utils.errors import ConfigError
 from ..utils.files import StrPath, write_text
 from .check import check_config
-from .compat import drop_blank, notes
+from .compat import modernise
 from .defaults import get_cfg
 from .merge import merge_pairs, merge_tree
+from .yaml_text import read_yaml
 
 BASE_KEY = "_BASE_"
 _logger = logging.getLogger(__name__)
@@ -83,34 +84,13 @@ def _merge_file(cfg: CfgNode, path: Path, parents: tuple[Path, ...]) -> None:
     if real in parents:
         chain = " -> ".join(p.name for p in (*parents, real))
         raise ConfigError(f"{path}: {BASE_KEY} leads back to the file itself ({chain})")
-    tree = _read_yaml(path)
+    tree = read_yaml(path)
     bases = tree.pop(BASE_KEY, [])
     for base in [bases] if isinstance(bases, str) else bases:
         if not isinstance(base, str):
             raise ConfigError(f"{path}: {BASE_KEY} must be a path or a list of paths, found {bases!r}")
         _merge_file(cfg, Path(os.path.normpath(path.parent / base)), (*parents, real))
-    values, blank = drop_blank(tree)
-    for line in notes(values, blank):
+    values, notes = modernise(tree)
+    for line in notes:
         _logger.warning("%s: %s", path, line)
     merge_tree(cfg, values, os.fspath(path))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"configuration file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"configuration file {path} is not valid yaml{where}: {problem}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"configuration file {path} must hold keys and values, found a {type(tree).__name__}"
-        )
-    return tree

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.checkpoint.download import fetch, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
@@ -42,7 +43,7 @@ def read_picture(path: Path) -> Image.Image:
 
 def stored_class_names(weights: str, num_classes: int) -> list[str]:
     """Names by label, background first, from a checkpoint; numbers as text when it holds none."""
-    names = read_checkpoint(weights).get("classes")
+    names = read_checkpoint(fetch(weights) if is_url(weights) else weights).get("classes")
     return [str(label) for label in range(num_classes)] if names is None else list(names)
 
 

@@ -23,6 +23,7 @@ from maskrcnn_benchmark.solver.lr import build_lr_scheduler
 from maskrcnn_benchmark.solver.optimizer import build_optimizer
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import UsageError
 
 from .hooks import CheckpointHook, EvaluationHook, Hook, LogHook, Run
 from .interrupt import InterruptGuard
@@ -56,7 +57,12 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
         _LOG.info("nothing to resume and MODEL.WEIGHT is empty: training starts from random weights")
         return
     _LOG.info("nothing to resume: training starts from MODEL.WEIGHT %s", cfg.MODEL.WEIGHT)
-    load_weights(model, resolve_weight(cfg, cfg.MODEL.WEIGHT), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+    load_weights(
+        model,
+        resolve_weight(cfg, cfg.MODEL.WEIGHT),
+        conv_body=cfg.MODEL.BACKBONE.CONV_BODY,
+        allow_mismatch=cfg.MODEL.WEIGHT_ALLOW_MISMATCH,
+    )
 
 
 def _open_run(
@@ -71,6 +77,12 @@ def _open_run(
     """Resume from the folder's last checkpoint or start anew; the folder gets ``config.yml``."""
     resumed = checkpointer.resume()
     start = 0 if resumed is None else int(resumed["iteration"])
+    starts = comm.all_gather_objects(start)
+    if len(set(starts)) > 1:
+        raise UsageError(
+            f"the processes found checkpoints of different iterations in {output_dir} ({starts}); OUTPUT_DIR "
+            "must be one folder that every machine of the run sees"
+        )
     if resumed is None:
         load_initial_weights(cfg, model)
     else:
@@ -173,6 +185,7 @@ def train(
             )
             _loop(cfg, run, step, make_batches, evaluate)
             run.save(FINAL)
+            comm.barrier()  # the file is there when any rank returns
     finally:
         if run.writer is not None:
             run.writer.close()

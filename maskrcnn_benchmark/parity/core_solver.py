@@ -64,7 +64,8 @@ def check_suffix_match(ctx: Components, checker: Checker) -> None:
     """Loaded name for every model name.
 
     The reference matches any text suffix, which is a listed defect: matches that begin inside a component
-    ("score" in "cls_score") are expected to be none here.
+    ("score" in "cls_score") or right behind a block number (the stem's "conv1" in "layer3.7.conv1") are
+    expected to be none here.
     """
     for number, case in enumerate(ctx.info["suffix_match"]):
         shapes = {name: (1,) for name in [*case["model"], *case["loaded"]]}
@@ -76,5 +77,7 @@ def check_suffix_match(ctx: Components, checker: Checker) -> None:
 
 
 def _at_boundary(name: str, loaded: str | None) -> str | None:
-    whole = loaded is not None and (name == loaded or name.endswith(f".{loaded}"))
-    return loaded if whole else None
+    if loaded is None or name == loaded:
+        return loaded
+    before = name.removesuffix(f".{loaded}")
+    return None if before == name or before.rpartition(".")[2].isdecimal() else loaded

@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a subclass of str, which safe loading refuses
         "torchvision": torchvision.__version__,
         "cuda": torch.version.cuda or "none",
     }

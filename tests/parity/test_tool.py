@@ -51,9 +51,9 @@ def test_wrong_number_fails(lst_part: Path) -> None:
     path.write_text(json.dumps(content))
     done = _run(lst_part, "--failures")
     assert done.returncode == 1
-    assert [line.split()[0] for line in done.stdout.splitlines() if line.endswith("FAIL")] == [
-        "eval.full.bbox.AP75"
-    ]
+    heading, failure, summary = done.stdout.splitlines()
+    assert heading.startswith("== ") and summary.endswith(" 1 FAIL")
+    assert failure.startswith("eval.full.bbox.AP75 ") and failure.endswith(" FAIL")
 
 
 def test_damaged_and_missing_files_fail_without_ending_the_run(lst_part: Path) -> None:

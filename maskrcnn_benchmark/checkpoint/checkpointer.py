@@ -1,0 +1,152 @@
+"""Checkpoints of a run: written whole, found again, and restored to the last bit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..utils.comm import is_main_process
+from ..utils.env import versions
+from ..utils.errors import CheckpointError
+from ..utils.files import StrPath, write_text
+from .io import read_checkpoint, save_atomic
+from .matching import match_names, strip_module_prefix
+
+LAST = "last_checkpoint"
+_PERIODIC = re.compile(r"model_\d{7}\.pth")
+_OWN_KEYS = ("model", "optimizer", "scheduler", "scaler", "iteration")
+_logger = logging.getLogger(__name__)
+
+
+def last_checkpoint(folder: StrPath) -> Path | None:
+    """File from which a run in ``folder`` goes on; None when there is none yet.
+
+    The file ``last_checkpoint`` holds its name relative to the folder, so that the folder can be moved; a
+    path as older programs wrote it is looked for as it stands, then by its last component.
+
+    Raises:
+        CheckpointError: the file that is named is not there.
+    """
+    note = Path(folder) / LAST
+    if not note.is_file():
+        return None
+    name = note.read_text(encoding="utf-8").strip()
+    for path in (Path(folder) / name, Path(folder) / os.path.basename(name)):
+        if name and path.is_file():
+            return path
+    raise CheckpointError(f"{note} names {name!r}, which does not exist; remove {note} to start the run anew")
+
+
+class Checkpointer:
+    """Saves and restores everything that a run needs to go on as if it had not been stopped.
+
+    A checkpoint is a dict with ``model``, ``optimizer``, ``scheduler``, ``scaler``, ``iteration``, the
+    entries of ``meta`` (resolved configuration, class list ...), ``versions`` and the extra entries of
+    ``save``. All of them must be tensors, numbers, text or containers of these.
+
+    Args:
+        output_dir: folder of the run.
+        model: plain or wrapped for parallel training; names are stored without ``module.``.
+        optimizer, scheduler, scaler: objects with state_dict and load_state_dict, or None.
+        meta: entries stored in every checkpoint; a stored list ``classes`` must be equal when resuming.
+        keep: periodic checkpoints (model_<7 digits>.pth) that stay; older ones are removed. 0 keeps all.
+    """
+
+    def __init__(
+        self,
+        output_dir: StrPath,
+        model: nn.Module,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scaler: Any = None,
+        meta: Mapping[str, Any] | None = None,
+        keep: int = 2,
+    ) -> None:
+        self._folder = Path(output_dir)
+        self._model = model.module if isinstance(model, DistributedDataParallel) else model
+        self._parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+        self._meta = dict(meta or {})
+        self._keep = keep
+
+    def save(self, name: str, iteration: int, extra: Mapping[str, Any] | None = None) -> Path:
+        """Write ``<name>.pth`` after ``iteration`` finished iterations; only the main process writes.
+
+        ``last_checkpoint`` then names it, and periodic checkpoints beyond ``keep`` are removed.
+        """
+        path = self._folder / f"{name}.pth"
+        if not is_main_process():
+            return path
+        data: dict[str, Any] = {**self._meta, **(extra or {}), "versions": versions()}
+        data["model"] = self._model.state_dict()
+        data["iteration"] = iteration
+        for key, part in self._parts.items():
+            if part is not None:
+                data[key] = part.state_dict()
+        save_atomic(data, path)
+        write_text(self._folder / LAST, path.name)
+        _logger.info("saved %s", path)
+        self._remove_old()
+        return path
+
+    def resume(self) -> dict[str, Any] | None:
+        """Restore the last checkpoint of the folder; None when there is none.
+
+        Returns:
+            ``iteration``, and the entries of ``meta`` and ``extra`` of the checkpoint.
+
+        Raises:
+            CheckpointError: the file is damaged, or belongs to another model or class list.
+        """
+        path = last_checkpoint(self._folder)
+        if path is None:
+            return None
+        data = read_checkpoint(path)
+        self._check(path, data)
+        self._model.load_state_dict(strip_module_prefix(data["model"]))
+        for key, part in self._parts.items():
+            if part is None:
+                continue
+            try:
+                part.load_state_dict(data[key])
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{path}: its {key} state does not fit this run ({' '.join(str(error).split())}); "
+                    f"use the settings it began with, or another OUTPUT_DIR with MODEL.WEIGHT {path}"
+                ) from None
+        rest = {key: value for key, value in data.items() if key not in _OWN_KEYS}
+        return {**rest, "iteration": int(data["iteration"])}
+
+    def _check(self, path: Path, data: Mapping[str, Any]) -> None:
+        """The checkpoint must be one of a run, of this model and of these classes."""
+        if "iteration" not in data:
+            raise CheckpointError(f"{path} holds weights only, no run; give it as MODEL.WEIGHT")
+        stored, own = data.get("classes"), self._meta.get("classes")
+        if stored is not None and own is not None and list(stored) != list(own):
+            raise CheckpointError(
+                f"{path} was trained on another class list ({len(stored)} names, this run has {len(own)}); "
+                "use another OUTPUT_DIR"
+            )
+        own_shapes = {k: tuple(v.shape) for k, v in self._model.state_dict().items()}
+        shapes = {k: tuple(v.shape) for k, v in strip_module_prefix(data["model"]).items()}
+        if own_shapes != shapes:
+            report = match_names(own_shapes, shapes)
+            wrong = [m.model_name for m in report.mismatched] + report.missing + report.unexpected
+            raise CheckpointError(
+                f"{path} belongs to another model: {len(wrong)} tensors differ, the first is {wrong[0]}; "
+                "use the settings the run began with, or another OUTPUT_DIR"
+            )
+
+    def _remove_old(self) -> None:
+        """Remove the oldest periodic checkpoints; the numbers in their names give the order."""
+        if self._keep <= 0:
+            return
+        files = sorted(p for p in self._folder.glob("model_*.pth") if _PERIODIC.fullmatch(p.name))
+        for path in files[: -self._keep]:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""Reading and writing checkpoint files: nothing in a file is executed, and a write is whole or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..utils.errors import CheckpointError
+from ..utils.files import StrPath, atomic_path
+from .caffe2 import read_caffe2
+
+
+def read_checkpoint(path: StrPath) -> dict[str, Any]:
+    """Read a weight file onto the CPU.
+
+    ``.pkl`` is Caffe2 (blob names stay as they are); everything else is a torch file that holds either a dict
+    with ``model`` (and perhaps optimizer, iteration, classes ...) or a bare state dict.
+
+    Returns:
+        A dict with at least ``model``: tensors by name. Prefixes such as ``module.`` stay.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, foreign, or holds objects other than tensors,
+            numbers, text and containers of them.
+    """
+    if str(path).endswith(".pkl"):
+        return {"model": read_caffe2(path)}
+    if not Path(path).is_file():
+        raise CheckpointError(f"weight file {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file may raise anything
+        raise CheckpointError(f"weight file {path} {_reason(error)}") from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"weight file {path} holds a {type(content).__name__} instead of named tensors")
+    if isinstance(content.get("model"), Mapping):
+        model = content["model"]
+        result = dict(content)
+    else:
+        model = content
+        result = {}
+    strange = next((n for n, value in model.items() if not isinstance(value, Tensor)), None)
+    if strange is not None or not model:
+        what = "is empty" if strange is None else f"{strange!r} is no tensor"
+        raise CheckpointError(
+            f"weight file {path} is neither a state dict nor a dict with one under 'model': {what}; "
+            f"its keys begin with {', '.join(repr(k) for k in list(content)[:4]) or 'nothing'}"
+        )
+    result["model"] = dict(model)
+    return result
+
+
+def save_atomic(obj: Any, path: StrPath) -> None:
+    """Write ``obj`` with torch.save under a temporary name, then rename it.
+
+    If anything fails (a full disk, a signal), a file that was there before stays whole.
+    """
+    with atomic_path(path) as temporary:
+        torch.save(obj, temporary)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in words and in one line."""
+    text = " ".join(str(error).split())
+    if "Unsupported global" in text or "WeightsUnpickler" in text or "weights_only" in text.lower():
+        refused = text.partition("Unsupported global: GLOBAL ")[2].partition(" ")[0]
+        what = f" ({refused})" if refused else ""
+        return f"holds objects other than tensors, numbers and text{what} and is not read"
+    return f"is damaged, cut short or no torch file: {text[:120] or type(error).__name__}"

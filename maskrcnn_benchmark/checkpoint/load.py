@@ -1,0 +1,90 @@
+"""Starting a model from a weight file of any of the published families."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.errors import CheckpointError
+from ..utils.files import StrPath
+from .caffe2 import rename_blobs
+from .download import fetch, is_url
+from .io import read_checkpoint
+from .matching import MatchReport, match_names, strip_module_prefix
+from .torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
+
+_logger = logging.getLogger(__name__)
+
+
+def read_weights(path: StrPath, *, conv_body: str) -> dict[str, Tensor]:
+    """Tensors of a file (or of a URL) under names that are names of the model or tails of them.
+
+    Knows maskrcnn-benchmark files with and without ``module.``, files written here, Caffe2 pickles and
+    torchvision ResNets. Optimizer state, schedule and iteration in the file are not looked at.
+
+    Args:
+        conv_body: MODEL.BACKBONE.CONV_BODY; Caffe2 names depend on the depth.
+
+    Raises:
+        CheckpointError: the file cannot be had or read.
+    """
+    name = os.fspath(path)
+    local = os.fspath(fetch(name)) if is_url(name) else name
+    state: dict[str, Tensor] = strip_module_prefix(read_checkpoint(local)["model"])
+    if local.endswith(".pkl"):
+        names = rename_blobs(list(state), conv_body)
+        return {names[blob]: tensor for blob, tensor in state.items()}
+    if is_torchvision_resnet(state):
+        return import_torchvision_resnet(state)
+    return state
+
+
+@torch.no_grad()
+def load_weights(
+    model: nn.Module, path: StrPath, *, conv_body: str, allow_mismatch: bool = False
+) -> MatchReport:
+    """Copy the weights of a file into ``model`` and log what fitted and what did not.
+
+    Args:
+        path: file or URL (catalog names are resolved by ``config.weights.resolve_weight``).
+        conv_body: MODEL.BACKBONE.CONV_BODY.
+        allow_mismatch: leave tensors of another shape at their initial values (fine-tuning with other
+            classes) instead of refusing the file.
+
+    Returns:
+        The report of all names. Missing and unexpected names are reported, not refused.
+
+    Raises:
+        CheckpointError: the file cannot be read, no name of it fits, or a shape differs.
+    """
+    state = read_weights(path, conv_body=conv_body)
+    targets = model.state_dict(keep_vars=True)
+    report = match_names(
+        {name: tuple(t.shape) for name, t in targets.items()},
+        {name: tuple(t.shape) for name, t in state.items()},
+    )
+    _refuse(report, path, allow_mismatch)
+    for name, found in report.matched.items():
+        targets[name].copy_(state[found])
+    for number, line in enumerate(report.lines()):
+        _logger.info("%s%s", f"{path}: " if number == 0 else "", line)
+    return report
+
+
+def _refuse(report: MatchReport, path: StrPath, allow_mismatch: bool) -> None:
+    if report.mismatched and not allow_mismatch:
+        first = report.mismatched[0]
+        more = f" (and {len(report.mismatched) - 1} more)" if len(report.mismatched) > 1 else ""
+        raise CheckpointError(
+            f"{path}: {first.model_name} has shape {first.file_shape} in the file and {first.model_shape} in "
+            f"the model{more}; check MODEL.BACKBONE.CONV_BODY and NUM_CLASSES, or set "
+            "MODEL.WEIGHT_ALLOW_MISMATCH True to leave such tensors out"
+        )
+    if not report.matched:
+        raise CheckpointError(
+            f"{path}: no tensor of the file fits the model; it begins with {report.unexpected[:3]}, "
+            f"the model with {report.missing[:3]}"
+        )
