@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+PIP := $(PY) -m pip --disable-pip-version-check install --progress-bar off
 DEMO_DATA ?= datasets/demo
 DEMO_CONFIG ?= configs/lst/demo.yaml
 OPTS ?=

@@ -39,7 +39,7 @@ def _likeness(key: str, known: str) -> float:
     whole = difflib.SequenceMatcher(None, key.upper(), known.upper()).ratio()
     last, known_last = key.rpartition(".")[2], known.rpartition(".")[2]
     tail = difflib.SequenceMatcher(None, last.upper(), known_last.upper()).ratio()
-    return max(whole, 0.97 * tail + 0.03 * whole) if tail > 0.8 else whole
+    return max(whole, 0.97 * tail + 0.03 * whole) if tail > 0.9 else whole
 
 
 def nearest_keys(key: str, known: list[str], count: int = 3) -> list[str]:

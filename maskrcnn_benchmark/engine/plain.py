@@ -113,6 +113,8 @@ def test_plain(cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> di
         raise ConfigError(
             "DATASETS.TEST is empty: name a data set, or give one as 'coco:annotations.json@pictures'"
         )
+    if cfg.TEST.BBOX_AUG.ENABLED:
+        raise ConfigError("TEST.BBOX_AUG.ENABLED: test-time augmentation is not available; set it to False")
     device = process_device(cfg.MODEL.DEVICE)
     model.to(device)
     folder = folder or Path(cfg.OUTPUT_DIR) / "inference"

@@ -73,6 +73,9 @@ def test_nothing_to_test(cfg: CfgNode, tmp_path: Path) -> None:
     model = build_seeded_model(used)
     with pytest.raises(ConfigError, match="DATASETS.TEST is empty"):
         test_plain(used, model)
+    augmented = clone_with(cfg, ["TEST.BBOX_AUG.ENABLED", True])
+    with pytest.raises(ConfigError, match=r"TEST\.BBOX_AUG\.ENABLED"):
+        test_plain(augmented, model)
     with pytest.raises(ConfigError, match="no weights to test"):
         load_test_weights(used, model, None)
 

@@ -1,0 +1,156 @@
+"""checkpoint.checkpointer: a run that goes on as if it had not been stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer, last_checkpoint
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
+from maskrcnn_benchmark.utils.errors import CheckpointError
+
+CLASSES = ["__background__", "cat", "dog"]
+
+
+def _parts(width: int = 3) -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    torch.manual_seed(0)
+    model = nn.Linear(4, width)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
+
+
+def _steps(parts: tuple, first: int, last: int) -> None:
+    model, optimizer, scheduler = parts
+    for i in range(first, last):
+        optimizer.zero_grad()
+        x = torch.rand(2, 4, generator=torch.Generator().manual_seed(i))
+        model(x).pow(2).sum().backward()
+        optimizer.step()
+        scheduler.step()
+
+
+def _checkpointer(folder: Path, parts: tuple, keep: int = 2, classes: list[str] = CLASSES) -> Checkpointer:
+    return Checkpointer(folder, *parts, meta={"classes": classes, "config": "SEED: 0\n"}, keep=keep)
+
+
+def test_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
+    whole = _parts()
+    _steps(whole, 0, 10)
+
+    first = _parts()
+    _steps(first, 0, 6)
+    _checkpointer(tmp_path, first).save("model_0000006", 6, {"meters": {"loss": [1.0]}})
+    second = _parts()
+    found = _checkpointer(tmp_path, second).resume()
+    assert found is not None
+    assert found["iteration"] == 6 and found["meters"] == {"loss": [1.0]} and found["classes"] == CLASSES
+    assert found["versions"]["torch"] == torch.__version__ and "model" not in found
+    _steps(second, 6, 10)
+    for a, b in zip(whole[0].parameters(), second[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert whole[1].param_groups[0]["lr"] == second[1].param_groups[0]["lr"]
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    assert _checkpointer(tmp_path / "new", _parts()).resume() is None
+    assert last_checkpoint(tmp_path / "new") is None
+
+
+def test_folder_may_be_moved(tmp_path: Path) -> None:
+    _checkpointer(tmp_path / "a", _parts()).save("model_final", 5)
+    assert (tmp_path / "a" / "last_checkpoint").read_text() == "model_final.pth"
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    found = _checkpointer(tmp_path / "b", _parts()).resume()
+    assert found is not None and found["iteration"] == 5
+
+
+def test_path_as_older_programs_wrote_it(tmp_path: Path) -> None:
+    path = _checkpointer(tmp_path, _parts()).save("model_0000005", 5)
+    (tmp_path / "last_checkpoint").write_text("/elsewhere/run/model_0000005.pth\n")
+    assert last_checkpoint(tmp_path) == path
+
+
+def test_only_the_newest_periodic_files_stay(tmp_path: Path) -> None:
+    checkpointer = _checkpointer(tmp_path, _parts(), keep=2)
+    for i in (1, 2, 3, 10):
+        checkpointer.save(f"model_{i:07d}", i)
+    checkpointer.save("model_final", 11)
+    checkpointer.save("model_best", 11)
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == [
+        *("model_0000003.pth", "model_0000010.pth", "model_best.pth", "model_final.pth")
+    ]
+
+
+def test_keep_all(tmp_path: Path) -> None:
+    checkpointer = _checkpointer(tmp_path, _parts(), keep=0)
+    for i in range(5):
+        checkpointer.save(f"model_{i:07d}", i)
+    assert len(list(tmp_path.glob("*.pth"))) == 5
+
+
+def test_failing_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpointer = _checkpointer(tmp_path, _parts())
+    checkpointer.save("model_0000001", 1)
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fails)
+        with pytest.raises(OSError, match="No space"):
+            checkpointer.save("model_0000002", 2)
+    found = _checkpointer(tmp_path, _parts()).resume()
+    assert found is not None and found["iteration"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
+
+
+def test_file_that_is_named_but_gone(tmp_path: Path) -> None:
+    _checkpointer(tmp_path, _parts()).save("model_0000001", 1).unlink()
+    with pytest.raises(CheckpointError, match="names 'model_0000001.pth', which does not exist; remove"):
+        _checkpointer(tmp_path, _parts()).resume()
+
+
+def test_damaged_file(tmp_path: Path) -> None:
+    path = _checkpointer(tmp_path, _parts()).save("model_0000001", 1)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match="damaged, cut short"):
+        _checkpointer(tmp_path, _parts()).resume()
+
+
+def test_other_model_classes_and_optimizer(tmp_path: Path) -> None:
+    _checkpointer(tmp_path, _parts()).save("model_0000001", 1)
+    with pytest.raises(
+        CheckpointError, match="belongs to another model: 2 tensors differ, the first is weight"
+    ):
+        _checkpointer(tmp_path, _parts(width=5)).resume()
+    with pytest.raises(CheckpointError, match=r"another class list \(3 names, this run has 2\)"):
+        _checkpointer(tmp_path, _parts(), classes=["__background__", "dog"]).resume()
+    model, _, scheduler = _parts()
+    grouped = torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=0.1)
+    with pytest.raises(CheckpointError, match="optimizer state does not fit this run"):
+        _checkpointer(tmp_path, (model, grouped, scheduler)).resume()
+
+
+def test_weights_are_no_run(tmp_path: Path) -> None:
+    model = _parts()[0]
+    save_atomic({"model": model.state_dict()}, tmp_path / "a.pth")
+    (tmp_path / "last_checkpoint").write_text("a.pth")
+    with pytest.raises(CheckpointError, match="holds weights only, no run; give it as MODEL.WEIGHT"):
+        Checkpointer(tmp_path, model).resume()
+
+
+def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskrcnn_benchmark.checkpoint.checkpointer.is_main_process", lambda: False)
+    _checkpointer(tmp_path, _parts()).save("model_0000001", 1)
+    assert os.listdir(tmp_path) == []
+
+
+def test_content_is_plain(tmp_path: Path) -> None:
+    path = _checkpointer(tmp_path, _parts()).save("model_0000001", 1)
+    data = read_checkpoint(path)
+    assert {"model", "optimizer", "scheduler", "iteration", "classes", "config", "versions"} == set(data)

@@ -1,0 +1,111 @@
+"""config.catalog and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maskrcnn_benchmark.config.catalog import DatasetSpec, packaged_datasets, resolve_dataset, resolve_weight
+from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.utils.errors import ConfigError
+
+USER = """
+class DatasetCatalog:
+    @staticmethod
+    def get(name):
+        if name == "mine":
+            return dict(factory="LVISDataset", args=dict(root="pictures", ann_file="a.json"))
+        if name == "odd":
+            return dict(factory="MyDataset", args={})
+        if name == "half":
+            return dict(factory="COCODataset", args=dict(root="x"))
+        raise RuntimeError("Dataset not available: " + name)
+
+
+class ModelCatalog:
+    @staticmethod
+    def get(name):
+        if name == "mine":
+            return "/weights/mine.pth"
+        raise RuntimeError("model not present: " + name)
+"""
+
+
+def test_packaged_names() -> None:
+    cfg = load_config(None)
+    assert resolve_dataset(cfg, "coco_2014_minival") == DatasetSpec(
+        "coco_2014_minival",
+        "coco",
+        "datasets/coco/annotations/instances_minival2014.json",
+        "datasets/coco/val2014",
+    )
+    assert resolve_dataset(cfg, "lvis_v0.5_train").kind == "lvis"
+    assert resolve_dataset(cfg, "lvis_v1_val").img_dir == "datasets/coco"
+    published = ["coco_2017_train", "keypoints_coco_2014_valminusminival", "voc_2007_test_cocostyle"]
+    assert set(published) <= set(packaged_datasets())
+
+
+def test_inline_form() -> None:
+    spec = resolve_dataset(load_config(None), "lvis:/data/a@b/train.json@/pictures")
+    assert spec == DatasetSpec("train", "lvis", "/data/a@b/train.json", "/pictures")
+
+
+@pytest.mark.parametrize("name", ["voc:a.json@b", "lvis:@b", "lvis:a.json@", "a.json@b"])
+def test_bad_inline_form(name: str) -> None:
+    with pytest.raises(ConfigError, match="is not of the form kind:annotations.json@picture_folder"):
+        resolve_dataset(load_config(None), name)
+
+
+def test_registered_in_the_configuration() -> None:
+    cfg = load_config(
+        None, ["DATASETS.REGISTER", "{'coco_2014_train': {'KIND': 'lvis', 'ANN_FILE': 'a', 'IMG_DIR': 'b'}}"]
+    )
+    assert resolve_dataset(cfg, "coco_2014_train") == DatasetSpec("coco_2014_train", "lvis", "a", "b")
+
+
+def test_unknown_name_lists_what_resembles_it() -> None:
+    with pytest.raises(ConfigError, match="unknown data set 'coco_2014_trian'; did you mean coco_2014_train"):
+        resolve_dataset(load_config(None), "coco_2014_trian")
+    with pytest.raises(ConfigError, match="packaged names: .*lvis_v1_val"):
+        resolve_dataset(load_config(None), "zzzz")
+
+
+def test_user_catalog(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.py"
+    path.write_text(USER)
+    cfg = load_config(None, ["PATHS_CATALOG", str(path)])
+    assert resolve_dataset(cfg, "mine") == DatasetSpec("mine", "lvis", "a.json", "pictures")
+    assert resolve_dataset(cfg, "coco_2014_train").kind == "coco"
+    assert resolve_weight(cfg, "catalog://mine") == "/weights/mine.pth"
+    assert resolve_weight(cfg, "catalog://ImageNetPretrained/MSRA/R-50").endswith("/MSRA/R-50.pkl")
+    with pytest.raises(ConfigError, match="factory 'MyDataset'; known: COCODataset, LVISDataset"):
+        resolve_dataset(cfg, "odd")
+    with pytest.raises(ConfigError, match="'half' has no args ann_file"):
+        resolve_dataset(cfg, "half")
+
+
+def test_user_catalog_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.py"
+    with pytest.raises(ConfigError, match="does not exist"):
+        resolve_dataset(load_config(None, ["PATHS_CATALOG", str(path)]), "x")
+    path.write_text("import nothing_of_that_name")
+    with pytest.raises(ConfigError, match="fails: ModuleNotFoundError"):
+        resolve_dataset(load_config(None, ["PATHS_CATALOG", str(path)]), "x")
+
+
+def test_weights() -> None:
+    cfg = load_config(None)
+    assert resolve_weight(cfg, "a/b.pth") == "a/b.pth" and resolve_weight(cfg, "") == ""
+    base = "https://dl.fbaipublicfiles.com/detectron"
+    assert (
+        resolve_weight(cfg, "catalog://ImageNetPretrained/MSRA/R-50-GN")
+        == f"{base}/ImageNetPretrained/47261647/R-50-GN.pkl"
+    )
+    keypoint = resolve_weight(cfg, "catalog://Caffe2Detectron/COCO/37697547/e2e_keypoint_rcnn_R-50-FPN_1x")
+    assert keypoint == (
+        f"{base}/37697547/12_2017_baselines/e2e_keypoint_rcnn_R-50-FPN_1x.yaml.08_42_54.kdzV35ao/output/train/"
+        "keypoints_coco_2014_train%3Akeypoints_coco_2014_valminusminival/generalized_rcnn/model_final.pkl"
+    )
+    with pytest.raises(ConfigError, match="did you mean catalog://ImageNetPretrained/MSRA/R-50"):
+        resolve_weight(cfg, "catalog://ImageNetPretrained/MSRA/R50")
