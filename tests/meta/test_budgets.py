@@ -26,7 +26,9 @@ def _length(node: Function) -> int:
 def test_files_stay_small() -> None:
     lengths = {p: len(p.read_text().splitlines()) for p in SOURCES if p.name != "__init__.py"}
     assert statistics.median(lengths.values()) <= 150
-    too_long = {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > 500 and p.name != "defaults.py"}
+    too_long = {
+        str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > 500 and p.name != "defaults.py"
+    }
     assert not too_long
 
 

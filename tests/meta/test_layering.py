@@ -58,7 +58,8 @@ def test_imports_go_down(path: Path) -> None:
         if other is None or other == area or other not in FLOORS:
             continue
         allowed = FLOORS[other] < FLOORS[area] or (area, other) in SAME_FLOOR
-        assert allowed, f"{path.relative_to(ROOT)} (floor {FLOORS[area]}) imports {module} (floor {FLOORS[other]})"
+        where = path.relative_to(ROOT)
+        assert allowed, f"{where} (floor {FLOORS[area]}) imports {module} (floor {FLOORS[other]})"
 
 
 def test_no_cycle_between_modules() -> None:

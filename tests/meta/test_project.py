@@ -1,4 +1,4 @@
-"""What the project's files must and must not hold: links that lead somewhere, no machine paths, no stray data."""
+"""The project's files: links lead somewhere, no machine paths, no stray data."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ REGISTRIES: list[Registry[Any]] = [value for value in vars(registry).values() if
 ENTRIES = [(r.name, name) for r in REGISTRIES for name in sorted(r.names())]
 
 
-def _overrides(key: str, name: str, groups: dict[str, tuple[Any, ...]]) -> list[Any]:
+def _overrides(key: str, name: str, groups: dict[str, Any]) -> list[Any]:
     """KEY VALUE pairs of a small detector with entry `name` of the choice point `key`."""
     result: list[Any] = []
     needs = NEEDS.get(name, [])
@@ -45,7 +45,7 @@ def _overrides(key: str, name: str, groups: dict[str, tuple[Any, ...]]) -> list[
             *("MODEL.RPN.ANCHOR_STRIDE", (stride,), "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", channels),
         ]
     for item in needs:
-        result += groups[item] if item in groups else [item]
+        result += groups.get(item, [item])
     return [*result, key, name]
 
 
