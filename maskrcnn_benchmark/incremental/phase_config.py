@@ -86,6 +86,7 @@ def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -
     if phase > 0:
         derived |= {
             "MODEL.WEIGHT": str(phase_folder(run_dir, phase) / GROWN_WEIGHTS),
+            "MODEL.WEIGHT_ALLOW_MISMATCH": False,
             "MODEL.NUM_DISTILL_CLASSES": plan.num_old(phase),
             "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": cfg.LST.ROI_BATCH_STEP,
             "MODEL.ROI_HEADS.SCORE_THRESH": cfg.LST.SCORE_THRESH_STEP,

@@ -23,6 +23,22 @@ def _new_file_mode() -> int:
     return 0o666 & ~mask
 
 
+def make_folder(path: StrPath) -> Path:
+    """Make a folder and those above it; one that is there already is fine.
+
+    Raises:
+        DataError: it cannot be made (no permission, a file in its place); names the folder and the reason.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"folder {folder} cannot be made: {error.strerror}; choose another folder (OUTPUT_DIR for a run)"
+        ) from None
+    return folder
+
+
 @contextmanager
 def atomic_path(path: StrPath) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; rename it onto ``path`` when the block succeeds.
@@ -31,7 +47,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     the rename. If the block raises, the temporary file is removed and an older ``path`` stays as it was.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
@@ -83,7 +99,7 @@ def read_json(path: StrPath, what: str = "file") -> Any:
 
 def append_jsonl(path: StrPath, obj: Any) -> None:
     """Append ``obj`` as one line of JSON; the line goes out in a single write."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(path).parent)
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(obj) + "\n")
 

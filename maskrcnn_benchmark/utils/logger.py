@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import TextIO
+
+from .files import make_folder
 
 NAME = "maskrcnn_benchmark"
 _FORMAT = "%(asctime)s %(levelname).1s %(message)s"
@@ -39,9 +40,7 @@ def setup_logger(output_dir: str | None, rank: int) -> logging.Logger:
     formatter = logging.Formatter(mark + _FORMAT, datefmt="%H:%M:%S")
     handlers: list[logging.Handler] = [_StdoutHandler()]
     if output_dir and rank == 0:
-        folder = Path(output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
+        handlers.append(logging.FileHandler(make_folder(output_dir) / "log.txt", encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(formatter)
         logger.addHandler(handler)

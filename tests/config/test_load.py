@@ -208,9 +208,11 @@ def test_saved_tree_reads_back_equal(
     assert load_config(path) == cfg
 
 
-def test_blank_values_keep_what_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_blank_values_keep_what_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with caplog.at_level(logging.WARNING, logger="maskrcnn_benchmark"):
-        logging.getLogger("maskrcnn_benchmark").propagate = True
+        monkeypatch.setattr(logging.getLogger("maskrcnn_benchmark"), "propagate", True)
         cfg = _load(tmp_path, "SOLVER:\n  STEPS:\n  MAX_ITER:\nTEST:\n")
     assert cfg == get_cfg()
     assert "SOLVER.STEPS has no value; it keeps the one it had" in caplog.text

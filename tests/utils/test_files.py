@@ -13,6 +13,7 @@ from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import (
     append_jsonl,
     atomic_path,
+    make_folder,
     read_json,
     sha256_file,
     sha256_json,
@@ -98,3 +99,12 @@ def test_hashes(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "a") == known
     assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
     assert sha256_json([1, 2]) != sha256_json([2, 1])
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for write in (make_folder, lambda p: write_text(p / "a", "x"), lambda p: append_jsonl(p / "a", 1)):
+        with pytest.raises(DataError, match=r"folder .*file.*run cannot be made: .*choose another") as error:
+            write(tmp_path / "file" / "run")
+        assert "\n" not in str(error.value)
+    assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b")

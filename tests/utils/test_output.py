@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.logger import NAME, setup_logger
 from maskrcnn_benchmark.utils.meters import MetricLogger
 from maskrcnn_benchmark.utils.progress import Progress, format_eta
@@ -50,6 +51,12 @@ def test_other_ranks_only_warn_and_write_no_file(tmp_path: Path, capsys: pytest.
     out = capsys.readouterr().out
     assert "quiet" not in out and "[rank 1]" in out
     assert not (tmp_path / "log.txt").exists()
+
+
+def test_log_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file cannot be made"):
+        setup_logger(str(tmp_path / "file"), rank=0)
 
 
 def test_meters_use_a_window_and_keep_the_average() -> None:

@@ -1,0 +1,119 @@
+"""Every file in configs/ is short, loads and builds its model; those of long-tail runs in every phase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
+from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.incremental.phase_config import derive_phase_cfg
+from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan, phase_sizes
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
+# Classes in the data of every long-tail file, and its phases (base included).
+LST_FILES = {
+    "lst/coco_sample.yaml": (80, 5),
+    "lst/demo.yaml": (24, 3),
+    "lst/lvis_v0.5_270_6x160.yaml": (1230, 7),
+}
+
+
+def _build(cfg: CfgNode) -> nn.Module:
+    """The model without memory for its weights."""
+    with torch.device("meta"):
+        return build_detection_model(cfg)
+
+
+def _plan(cfg: CfgNode, num_classes: int) -> PhasePlan:
+    """A plan for as many classes as the real data have; 30 objects in 20 pictures each."""
+    classes = tuple(ClassInfo(i, f"class {i}", "c", 30, 20, 30, 20) for i in range(1, num_classes + 1))
+    return PhasePlan(classes, phase_sizes(cfg.LST.BASE_SIZE, cfg.LST.STEP_SIZE, num_classes))
+
+
+def test_the_files_are_found() -> None:
+    assert len(FILES) >= 15
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_is_short(name: str) -> None:
+    assert len((CONFIGS / name).read_text(encoding="utf-8").splitlines()) <= 30
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_builds_its_model(name: str) -> None:
+    cfg = load_config(CONFIGS / name)
+    model = _build(cfg)
+    assert all(p.is_meta for p in model.parameters())
+    assert sum(p.requires_grad for p in model.parameters()) > 40
+    state = model.state_dict()
+    assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and not cfg.MODEL.RPN_ONLY)
+    assert any("roi_heads.box" in n for n in state) == (not cfg.MODEL.RPN_ONLY)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_names_in_the_file_are_known(name: str) -> None:
+    cfg = load_config(CONFIGS / name)
+    for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        assert resolve_dataset(cfg, dataset).ann_file.endswith(".json")
+    assert not resolve_weight(cfg, cfg.MODEL.WEIGHT).startswith("catalog://")
+
+
+def test_every_long_tail_file_is_in_the_table() -> None:
+    enabled = {name for name in FILES if load_config(CONFIGS / name).LST.ENABLED}
+    assert enabled == set(LST_FILES)
+
+
+@pytest.mark.parametrize("name", LST_FILES)
+def test_every_phase_is_derived(name: str, tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / name)
+    num_classes, num_phases = LST_FILES[name]
+    plan = _plan(cfg, num_classes)
+    assert plan.num_phases == num_phases
+    for phase in range(num_phases):
+        derived = derive_phase_cfg(cfg, plan, phase, tmp_path)
+        assert 1 + plan.num_seen(phase) == derived.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+        assert not derived.SOLVER.STEPS or derived.SOLVER.STEPS[-1] < derived.SOLVER.MAX_ITER
+        assert (phase > 0) == derived.MODEL.USE_DISTILL
+
+
+@pytest.mark.parametrize("name", LST_FILES)
+def test_first_and_last_phase_build(name: str, tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / name)
+    plan = _plan(cfg, LST_FILES[name][0])
+    frozen = []
+    for phase in (0, plan.num_phases - 1):
+        model = _build(derive_phase_cfg(cfg, plan, phase, tmp_path))
+        state = model.state_dict()
+        classes = 1 + plan.num_seen(phase)
+        assert state["roi_heads.box.predictor.cls_score.weight"].shape[0] == classes
+        assert state["roi_heads.box.predictor.bbox_pred.weight"].shape[0] == 4 * classes
+        assert "roi_heads.box.predictor.scale_cls" in state
+        frozen.append(sum(not p.requires_grad for p in model.parameters()))
+    # The whole body rests in the steps.
+    assert frozen[1] > frozen[0]
+
+
+def test_paper_file_trains_what_the_paper_trains(tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / "lst/lvis_v0.5_270_6x160.yaml")
+    plan = _plan(cfg, 1230)
+    base, last = (derive_phase_cfg(cfg, plan, phase, tmp_path) for phase in (0, 6))
+    assert sum(p.requires_grad for p in _build(base).parameters()) == 88
+    assert sum(p.requires_grad for p in _build(last).parameters()) == 46
+    for phase in (base, last):
+        assert phase.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN == 1000
+        assert phase.MODEL.RPN.PRE_NMS_TOP_N_TRAIN == 2000 and phase.MODEL.RPN.PRE_NMS_TOP_N_TEST == 1000
+        assert phase.MODEL.RPN.POST_NMS_TOP_N_TEST == 1000 and phase.MODEL.RPN.FPN_POST_NMS_PER_BATCH
+        assert phase.MODEL.ROI_HEADS.DETECTIONS_PER_IMG == 300
+    assert (base.SOLVER.BASE_LR, base.SOLVER.IMS_PER_BATCH, base.SOLVER.WARMUP_ITERS) == (0.01, 8, 500)
+    assert (base.SOLVER.STEPS, base.SOLVER.MAX_ITER) == ((30000, 40000), 50000)
+    assert (last.SOLVER.BASE_LR, last.SOLVER.IMS_PER_BATCH, last.SOLVER.WARMUP_ITERS) == (0.005, 16, 0)
+    assert base.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE == 512 and base.MODEL.ROI_HEADS.SCORE_THRESH == 0.05
+    assert last.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE == 200 and last.MODEL.ROI_HEADS.SCORE_THRESH == 0.0
+    assert last.MODEL.NUM_DISTILL_CLASSES == 1070
