@@ -31,6 +31,23 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "SymInt height, SymInt width, int sampling_ratio) -> Tensor",
       plain);
 
+  // (N, 4) -> int32 (N,): the level of each box, counted from the first one.
+  m.def(
+      "fpn_levels(Tensor boxes, int first_level, int levels, int canonical_level, float canonical_size) "
+      "-> Tensor",
+      plain);
+  // roi_align from the level of each region: levels (B, C, H_l, W_l), (R, 5) -> (R, C, pooled_h, pooled_w),
+  // and its adjoint, one gradient per level.
+  m.def(
+      "fpn_roi_align(Tensor[] features, Tensor rois, float[] scales, SymInt pooled_h, SymInt pooled_w, "
+      "int sampling_ratio, int canonical_level, float canonical_size) -> Tensor",
+      plain);
+  m.def(
+      "fpn_roi_align_backward(Tensor grad, Tensor rois, float[] scales, SymInt batch, SymInt[] heights, "
+      "SymInt[] widths, int sampling_ratio, int canonical_level, float canonical_size, "
+      "bool channels_last) -> Tensor[]",
+      plain);
+
   // (N, M, M), (N, 4) -> bool (N, height, width).
   m.def(
       "paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, int padding) "
@@ -60,8 +77,8 @@ void without_cuda(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit
 }  // namespace
 
 TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CUDA, m) {
-  for (const char* op :
-       {"nms", "batched_nms", "roi_align", "roi_align_backward", "paste_masks", "rasterize_polygons"}) {
+  for (const char* op : {"nms", "batched_nms", "roi_align", "roi_align_backward", "fpn_levels",
+                         "fpn_roi_align", "fpn_roi_align_backward", "paste_masks", "rasterize_polygons"}) {
     m.impl(op, torch::CppFunction::makeFromBoxedFunction<&without_cuda>());
   }
 }

@@ -19,6 +19,9 @@ namespace {
 
 constexpr int64_t kBlock = 64;
 constexpr int64_t kTile = 1024;
+// Pairs of boxes per thread and block below which waking threads costs more than it saves, most of all on a
+// busy machine.
+constexpr int64_t kPairsPerThread = 1 << 20;
 
 struct Lanes {
   float* x1;
@@ -79,12 +82,13 @@ void suppress_range(const Lanes& boxes, int64_t begin, int64_t end, float thresh
       keep[boxes.source[i]] = 1;
       strike(boxes, i, i + 1, block_end, threshold);
     }
-    at::parallel_for(block_end, end, 2 * kTile, [&](int64_t from, int64_t to) {
-      for (int64_t tile = from; tile < to; tile += kTile) {
-        for (int64_t k = 0; k < count; ++k)
-          strike(boxes, kept[k], tile, std::min(tile + kTile, to), threshold);
-      }
-    });
+    at::parallel_for(block_end, end, kPairsPerThread / std::max<int64_t>(count, 1),
+                     [&](int64_t from, int64_t to) {
+                       for (int64_t tile = from; tile < to; tile += kTile) {
+                         for (int64_t k = 0; k < count; ++k)
+                           strike(boxes, kept[k], tile, std::min(tile + kTile, to), threshold);
+                       }
+                     });
     begin = block_end;
     end = squeeze(boxes, begin, end);
   }

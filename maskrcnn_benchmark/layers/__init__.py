@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._ops import has_cuda_kernels
+from .fpn_roi_align import assign_levels, fpn_roi_align
 from .losses import smooth_l1_loss
 from .masks import paste_masks, polygon_mask_targets
 from .nms import batched_nms, boxlist_nms, nms
@@ -12,8 +13,10 @@ from .roi_align import ROIAlign, roi_align
 __all__ = [
     "FrozenBatchNorm2d",
     "ROIAlign",
+    "assign_levels",
     "batched_nms",
     "boxlist_nms",
+    "fpn_roi_align",
     "has_cuda_kernels",
     "nms",
     "paste_masks",

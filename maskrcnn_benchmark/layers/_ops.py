@@ -1,7 +1,8 @@
 """Loading of the native library, and what torch must know about its operations besides the kernels.
 
 The library is loaded at the first use of an operation, not at import. Fake kernels give shapes to
-`torch.compile` and `torch.export`; `roi_align` and its backward pass are each other's derivative.
+`torch.compile` and `torch.export`; `roi_align` and its backward pass are each other's derivative
+(`_fpn_roi_align.py` holds the same for the pyramid).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.utils.errors import UsageError
+
+from . import _fpn_roi_align as fpn
 
 NAMESPACE = "maskrcnn_benchmark"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -50,10 +53,8 @@ def _load_once(folder: Path) -> bool:
         ) from error
     for name, fake in _FAKE_KERNELS.items():
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
-    torch.library.register_autograd(f"{NAMESPACE}::roi_align", _roi_align_grad, setup_context=_save_roi_align)
-    torch.library.register_autograd(
-        f"{NAMESPACE}::roi_align_backward", _roi_align_grad_grad, setup_context=_save_roi_align_backward
-    )
+    for name, (derivative, save) in _DERIVATIVES.items():
+        torch.library.register_autograd(f"{NAMESPACE}::{name}", derivative, setup_context=save)
     return True
 
 
@@ -103,11 +104,14 @@ def _fake_rasterize_polygons(
     return boxes.new_empty((boxes.shape[0], size, size), dtype=torch.bool)
 
 
-_FAKE_KERNELS: dict[str, Callable[..., Tensor]] = {
+_FAKE_KERNELS: dict[str, Callable[..., Any]] = {
     "nms": _fake_nms,
     "batched_nms": _fake_batched_nms,
     "roi_align": _fake_roi_align,
     "roi_align_backward": _fake_roi_align_backward,
+    "fpn_levels": fpn.fake_levels,
+    "fpn_roi_align": fpn.fake_forward,
+    "fpn_roi_align_backward": fpn.fake_backward,
     "paste_masks": _fake_paste_masks,
     "rasterize_polygons": _fake_rasterize_polygons,
 }
@@ -146,3 +150,11 @@ def _roi_align_grad_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (rois,) = ctx.saved_tensors
     forward = torch.ops.maskrcnn_benchmark.roi_align
     return forward(grad, rois, ctx.spatial_scale, *ctx.pooled, ctx.sampling_ratio), *(None,) * 7
+
+
+_DERIVATIVES: dict[str, tuple[Callable[..., Any], Callable[..., None]]] = {
+    "roi_align": (_roi_align_grad, _save_roi_align),
+    "roi_align_backward": (_roi_align_grad_grad, _save_roi_align_backward),
+    "fpn_roi_align": (fpn.grad_forward, fpn.save_forward),
+    "fpn_roi_align_backward": (fpn.grad_backward, fpn.save_backward),
+}

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, cell_anchors
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.matcher import Matcher
-from maskrcnn_benchmark.modeling.poolers import assign_levels
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
 from maskrcnn_benchmark.parity.store import unpack

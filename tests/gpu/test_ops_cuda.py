@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.library import opcheck
 
 from maskrcnn_benchmark.layers import (
+    assign_levels,
     batched_nms,
+    fpn_roi_align,
     has_cuda_kernels,
     nms,
     paste_masks,
@@ -82,6 +84,40 @@ def test_roi_align_unusable_regions_and_empty_input() -> None:
     out[3].sum().backward()
     assert features.grad is not None and features.grad.isfinite().all()
     assert roi_align(features, rois[:0].cuda(), (2, 2), 1.0, 2).shape == (0, 2, 2, 2)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_fpn_roi_align(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    boxes = torch.cat([random_boxes(150), random_boxes(50) * torch.tensor([1.0, 1, 3, 3])])
+    assert torch.equal(assign_levels(boxes.cuda(), 2, 5).cpu(), assign_levels(boxes, 2, 5))
+    rois = torch.cat([torch.arange(200)[:, None] % 2, boxes], dim=1)
+    scales = (0.25, 0.125, 0.0625, 0.03125)
+    planar = [torch.randn(2, 20, 960 // s, 960 // s).to(dtype) for s in (4, 8, 16, 32)]
+    grad, results = torch.randn(200, 20, 7, 7).to(dtype), []
+    for device in ("cpu", "cuda"):
+        maps = [m.to(device).contiguous(memory_format=layout).requires_grad_() for m in planar]
+        out = fpn_roi_align(maps, rois.to(device), (7, 7), scales, 2)
+        grads = torch.autograd.grad(out, maps, grad.to(device))
+        assert all(g.stride() == m.stride() for g, m in zip(grads, maps, strict=True))
+        results.append([t.detach().cpu() for t in (out, *grads)])
+    tolerance = 2e-2 if dtype in (torch.float16, torch.bfloat16) else 1e-4
+    for cpu, cuda in zip(*results, strict=True):
+        torch.testing.assert_close(cuda, cpu, rtol=tolerance, atol=tolerance)
+
+
+def test_fpn_roi_align_empty_and_opcheck() -> None:
+    maps = [torch.randn(1, 2, s, s, device="cuda", requires_grad=True) for s in (16, 8)]
+    assert fpn_roi_align(maps, torch.zeros(0, 5, device="cuda"), (2, 2), (0.25, 0.125), 2).shape == (
+        0,
+        2,
+        2,
+        2,
+    )
+    rois = torch.cat([torch.zeros(9, 1), random_boxes(9, 60.0)], dim=1).cuda()
+    opcheck(
+        torch.ops.maskrcnn_benchmark.fpn_roi_align.default, (maps, rois, [0.25, 0.125], 2, 2, 2, 4, 224.0)
+    )
 
 
 def test_paste_masks() -> None:

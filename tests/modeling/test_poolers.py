@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from maskrcnn_benchmark.layers.roi_align import roi_align
 
-from maskrcnn_benchmark.modeling.poolers import Pooler, assign_levels, to_rois
+from maskrcnn_benchmark.layers import assign_levels, roi_align
+from maskrcnn_benchmark.modeling.poolers import Pooler, to_rois
 
 
 def test_levels_of_square_boxes() -> None:

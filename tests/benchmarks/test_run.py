@@ -1,0 +1,56 @@
+"""The benchmark command: its messages and one quick run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskrcnn_benchmark.utils.files import read_json
+
+
+def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python benchmarks/run.py ...` with the package of this checkout."""
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, str(root / "benchmarks" / "run.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_unknown_suite_is_one_line(project_root: Path) -> None:
+    done = run(project_root, "speed")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown suite 'speed'; there are: ops")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_suite_that_is_not_there(project_root: Path, tmp_path: Path) -> None:
+    """A copy of the command without any suite."""
+    (tmp_path / "benchmarks").mkdir()
+    source = (project_root / "benchmarks" / "run.py").read_text()
+    (tmp_path / "benchmarks" / "run.py").write_text(source)
+    path = os.pathsep.join([str(project_root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "benchmarks" / "run.py"), "ops"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 2
+    assert "benchmarks/ops.py is missing" in done.stderr
+
+
+def test_quick_run_of_the_operations(project_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    done = run(project_root, "ops", "--quick", "--json", str(tmp_path / "ops.json"))
+    assert done.returncode == 0, done.stderr
+    result = read_json(tmp_path / "ops.json")
+    assert result["suite"] == "ops" and result["machine"]["device"].startswith("cpu")
+    names = {row["op"] for row in result["rows"]}
+    assert {"nms", "roi_align", "roi_align backward", "fpn_roi_align"} <= names
+    for row in result["rows"]:
+        assert row["ours_ms"] > 0 and row["bound_ms"] > 0
+        assert row["ratio"] == pytest.approx(row["ours_ms"] / row["torchvision_ms"], rel=0.05, abs=0.01)
+        assert row["op"] in done.stdout
