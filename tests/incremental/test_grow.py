@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from torch import Tensor
 
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint, grow_state
 from maskrcnn_benchmark.utils.errors import CheckpointError
 

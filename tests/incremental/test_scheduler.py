@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with, load_config, save_config
 from maskrcnn_benchmark.incremental import distill_json, replay_files
 from maskrcnn_benchmark.incremental import work as tasks

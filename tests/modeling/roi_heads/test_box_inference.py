@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from maskrcnn_benchmark.layers.nms import nms
 from torch import Tensor
 
+from maskrcnn_benchmark.layers.nms import nms
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
 from maskrcnn_benchmark.modeling.roi_heads.box_head import inference as module
 from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProcessor

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from maskrcnn_benchmark.layers.nms import nms
 from torch import Tensor
 
+from maskrcnn_benchmark.layers.nms import nms
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
 from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, SelectionSettings, add_ground_truth
 from maskrcnn_benchmark.structures import BoxList
