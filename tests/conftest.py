@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-# The same examples in every run of continuous integration; new ones on a developer's machine.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# The same examples in every run of continuous integration, new ones on a developer's machine; no test is timed.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("local", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(scope="session", autouse=True)
