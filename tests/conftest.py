@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-# The same examples in every run of continuous integration, new ones on a developer's machine; no test is timed.
+# The same examples in every run of continuous integration, new ones elsewhere; no test is timed.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
