@@ -122,6 +122,7 @@ def make_extension(cuda: bool) -> Extension:
     sources = [
         *ROOT.glob("csrc/*.cpp"),
         *ROOT.glob("csrc/cpu/*.cpp"),
+        *ROOT.glob("csrc/evaluation/*.cpp"),
         *(ROOT.glob("csrc/cuda/*.cu") if cuda else []),
     ]
     includes = include_paths("cuda" if cuda else "cpu")

@@ -1,5 +1,6 @@
 // Table of contents of the native operations: every schema of torch.ops.maskrcnn_benchmark. cpu/<op>.cpp and
-// cuda/<op>.cu hold the kernels, maskrcnn_benchmark/layers the fake kernels, derivatives and Python faces.
+// cuda/<op>.cu hold the kernels, evaluation/ those that only evaluation needs, maskrcnn_benchmark/layers the
+// fake kernels, derivatives and Python faces.
 //
 // Autocast needs no kernels of its own: it leaves the arguments alone, and every kernel takes half precision
 // and computes coordinates and sums in float32 at least.
@@ -42,6 +43,29 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "rasterize_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, "
       "Tensor instance_of_box, Tensor boxes, SymInt image_w, SymInt image_h, SymInt size) -> Tensor",
       plain);
+
+  // Evaluation, CPU only (maskrcnn_benchmark/evaluation). Masks are run-length encoded: one text and a table
+  // (N, 4) of begin, length, height, width.
+  m.def(
+      "box_overlaps(Tensor det_boxes, Tensor gt_boxes, Tensor gt_crowd, Tensor det_start, Tensor gt_start) "
+      "-> Tensor");
+  m.def(
+      "mask_overlaps(Tensor det_text, Tensor det_table, Tensor gt_text, Tensor gt_table, Tensor gt_crowd, "
+      "Tensor det_start, Tensor gt_start) -> (Tensor, int, int)");
+  m.def(
+      "match_cells(Tensor ious, Tensor det_start, Tensor gt_start, Tensor det_areas, Tensor forgiven, "
+      "Tensor gt_areas, Tensor gt_ignore, Tensor gt_crowd, Tensor thresholds, Tensor area_ranges) "
+      "-> (Tensor, Tensor)");
+  m.def(
+      "accumulate_precision(Tensor outcome, Tensor gt_ignored, Tensor scores, Tensor det_rank, "
+      "Tensor det_start, Tensor gt_start, Tensor recall_points, int[] max_dets) -> (Tensor, Tensor)");
+  // Areas (N,), boxes (N, 4), what is wrong with the text of each (0: nothing).
+  m.def("rle_measure(Tensor text, Tensor table) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "rle_from_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, Tensor sizes) "
+      "-> (Tensor, Tensor)");
+  // JSON list of results: image ids, category ids, scores, boxes, which have a box, text, table.
+  m.def("parse_detections(Tensor json) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 
   // Whether this build holds CUDA kernels.
   m.def("has_cuda_kernels() -> bool", [] { return kWithCuda; });

@@ -70,19 +70,24 @@ struct CropWindow {
 
 // A coordinate on the fine grid of the raster, rounded as the COCO mask library does (half up, then toward
 // zero).
-C10_HOST_DEVICE inline int64_t fine_coordinate(double value, float origin, float scale) {
-  const float inside = (static_cast<float>(value) - origin) * scale;
-  const double fine = static_cast<double>(kFine) * static_cast<double>(inside) + 0.5;
+C10_HOST_DEVICE inline int64_t fine_coordinate(double value) {
+  const double fine = static_cast<double>(kFine) * value + 0.5;
   const double bound = 1073741824.0;
   if (!(fine > -bound)) return -static_cast<int64_t>(bound);  // also NaN
   return fine < bound ? static_cast<int64_t>(fine) : static_cast<int64_t>(bound);
 }
 
-// Row of the raster at which a crossing at fine height v toggles: from 0 to size, size being the next
+// The same inside a crop window, which is computed in float32.
+C10_HOST_DEVICE inline int64_t fine_coordinate(double value, float origin, float scale) {
+  const float inside = (static_cast<float>(value) - origin) * scale;
+  return fine_coordinate(static_cast<double>(inside));
+}
+
+// Row of the raster at which a crossing at fine height v toggles: from 0 to height, height being the next
 // column's 0.
-C10_HOST_DEVICE inline int64_t crossing_row(int64_t v, int64_t size) {
+C10_HOST_DEVICE inline int64_t crossing_row(int64_t v, int64_t height) {
   const double row = (static_cast<double>(v) + 0.5) / static_cast<double>(kFine) - 0.5;
-  const double limit = static_cast<double>(size);
+  const double limit = static_cast<double>(height);
   const double clamped = row < 0.0 ? 0.0 : (row > limit ? limit : row);
   const int64_t floor = static_cast<int64_t>(clamped);
   return static_cast<double>(floor) < clamped ? floor + 1 : floor;
@@ -93,11 +98,11 @@ C10_HOST_DEVICE inline int64_t along(int64_t start, double slope, int64_t t) {
   return static_cast<int64_t>(static_cast<double>(start) + slope * static_cast<double>(t) + 0.5);
 }
 
-// Calls emit(column, row) for every column whose middle the edge from (xs, ys) to (xe, ye) passes: the step
-// from fine column 5 X + 2 to 5 X + 3 or back.
+// Calls emit(column, row) for every column of the raster (width x height) whose middle the edge from (xs, ys)
+// to (xe, ye) passes: the step from fine column 5 X + 2 to 5 X + 3 or back.
 template <typename Emit>
-C10_HOST_DEVICE inline void edge_crossings(int64_t xs, int64_t ys, int64_t xe, int64_t ye, int64_t size,
-                                           const Emit& emit) {
+C10_HOST_DEVICE inline void edge_crossings(int64_t xs, int64_t ys, int64_t xe, int64_t ye, int64_t width,
+                                           int64_t height, const Emit& emit) {
   if (xs == xe) return;
   const int64_t dx = xe > xs ? xe - xs : xs - xe;
   const int64_t dy = ye > ys ? ye - ys : ys - ye;
@@ -112,12 +117,12 @@ C10_HOST_DEVICE inline void edge_crossings(int64_t xs, int64_t ys, int64_t xe, i
   const int64_t past = right >= 3 ? (right - 3) / kFine + 1 : 0;  // 5 X + 3 <= right
   const double slope = flat ? static_cast<double>(ye - ys) / static_cast<double>(dx)
                             : static_cast<double>(xe - xs) / static_cast<double>(dy);
-  for (int64_t column = first; column < (past < size ? past : size); ++column) {
+  for (int64_t column = first; column < (past < width ? past : width); ++column) {
     const int64_t before = column * kFine + 2;
     if (flat) {
       const int64_t t = before - xs;
       const int64_t here = along(ys, slope, t), next = along(ys, slope, t + 1);
-      emit(column, crossing_row(here < next ? here : next, size));
+      emit(column, crossing_row(here < next ? here : next, height));
     } else {
       // The last step t on this side of the middle: near the analytic place, found exactly by stepping.
       const bool rising = slope > 0.0;
@@ -126,7 +131,7 @@ C10_HOST_DEVICE inline void edge_crossings(int64_t xs, int64_t ys, int64_t xe, i
       if (t > dy - 1) t = dy - 1;
       while (t > 0 && (along(xs, slope, t) > before) == rising) --t;
       while (t < dy - 1 && (along(xs, slope, t + 1) > before) != rising) ++t;
-      emit(column, crossing_row(ys + t, size));
+      emit(column, crossing_row(ys + t, height));
     }
   }
 }

@@ -40,7 +40,7 @@ void draw_polygon(const double* points, int64_t count, const CropWindow& window,
   for (int64_t p = 0; p < count; ++p) {
     const int64_t next_x = fine_coordinate(points[2 * p], window.x, window.scale_x);
     const int64_t next_y = fine_coordinate(points[2 * p + 1], window.y, window.scale_y);
-    edge_crossings(x, y, next_x, next_y, size, emit);
+    edge_crossings(x, y, next_x, next_y, size, size, emit);
     x = next_x;
     y = next_y;
   }

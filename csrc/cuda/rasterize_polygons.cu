@@ -37,7 +37,7 @@ __device__ void toggle_edges(const double* points, int64_t count, const CropWind
     edge_crossings(fine_coordinate(a[0], window.x, window.scale_x),
                    fine_coordinate(a[1], window.y, window.scale_y),
                    fine_coordinate(b[0], window.x, window.scale_x),
-                   fine_coordinate(b[1], window.y, window.scale_y), size, emit);
+                   fine_coordinate(b[1], window.y, window.scale_y), size, size, emit);
   }
 }
 

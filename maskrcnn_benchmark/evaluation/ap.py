@@ -12,7 +12,8 @@ import numpy as np
 from maskrcnn_benchmark.evaluation.accumulate import accumulate
 from maskrcnn_benchmark.evaluation.cells import build_cells
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, positions, read_ground_truth
-from maskrcnn_benchmark.evaluation.matching import Matcher, match_cells
+from maskrcnn_benchmark.evaluation.matching import match_cells
+from maskrcnn_benchmark.evaluation.overlaps import check_masks
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -120,7 +121,6 @@ def evaluate_coco(
     iou_type: str,
     *,
     area: str = "mask",
-    matcher: Matcher = match_cells,
 ) -> APResult:
     """COCO protocol, array-equal to pycocotools (whose results carry a box only in box evaluation).
 
@@ -130,6 +130,7 @@ def evaluate_coco(
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
     images, categories = _locate(detections, truth)
+    check_masks(truth, detections, iou_type)
     chosen = np.flatnonzero(categories >= 0)
     kept = detections.select(chosen)
     cells = build_cells(
@@ -142,7 +143,7 @@ def evaluate_coco(
         iou_type=iou_type,
         per_cell_limit=COCO_MAX_DETS[-1],
     )
-    matches = matcher(cells, IOU_THRESHOLDS, AREA_RANGES)
+    matches = match_cells(cells, IOU_THRESHOLDS, AREA_RANGES)
     precision, recall = accumulate(
         cells,
         matches,
@@ -159,7 +160,6 @@ def evaluate_lvis(
     iou_type: str,
     *,
     area: str = "box",
-    matcher: Matcher = match_cells,
 ) -> APResult:
     """LVIS federated protocol (specs: the 300 best per picture over all categories), array-equal to
     lvis-api 0.5.3.
@@ -172,6 +172,7 @@ def evaluate_lvis(
     truth = read_ground_truth(dataset, crowd=False, drop_empty=True)
     limited = detections.top_per_image(LVIS_MAX_DETS)
     images, categories = _locate(limited, truth)
+    check_masks(truth, limited, iou_type)
     areas = _areas(limited, iou_type, area)
     pairs = categories * len(truth.image_ids) + images
     present = np.isin(pairs, truth.categories * len(truth.image_ids) + truth.images)
@@ -189,7 +190,7 @@ def evaluate_lvis(
         iou_type=iou_type,
         per_cell_limit=None,
     )
-    matches = matcher(cells, IOU_THRESHOLDS, AREA_RANGES)
+    matches = match_cells(cells, IOU_THRESHOLDS, AREA_RANGES)
     precision, recall = accumulate(
         cells, matches, num_categories=len(truth.category_ids), recall_points=RECALL_POINTS, max_dets=(None,)
     )
@@ -219,14 +220,11 @@ def _locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.
 
 def _areas(detections: Detections, iou_type: str, area: str) -> np.ndarray:
     """float64 (D,): width * height, or the number of mask pixels for masks with ``area`` "mask"."""
-    from pycocotools import mask as mask_utils
-
     if area not in ("box", "mask"):
         raise DataError(f"area {area!r} is unknown; expected 'box' or 'mask'")
-    if iou_type == "segm" and area == "mask" and detections.rles:
-        # One by one: pycocotools 2.0.11 fails on lists of more than 255 masks with numpy 2.
-        return np.array([mask_utils.area(rle) for rle in detections.rles], np.float64)
-    return detections.boxes[:, 2] * detections.boxes[:, 3]
+    if iou_type != "segm" or area == "box" or detections.rles is None:
+        return detections.boxes[:, 2] * detections.boxes[:, 3]
+    return detections.mask_areas()
 
 
 def _listed_pairs(dataset: Mapping[str, Any], truth: GroundTruth, key: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.rle import RleMasks
 from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
@@ -52,7 +53,7 @@ def boxlist_to_detections(
         category_ids=categories,
         scores=resized.get_field("scores").double().numpy(),
         boxes=resized.convert("xywh").bbox.double().numpy(),
-        rles=rles,
+        rles=None if rles is None else RleMasks.from_dicts(rles),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class GroundTruth:
         boxes: float64 (G, 4) as x, y, width, height. areas: float64 (G,), the file's ``area``.
         ignore, crowd: bool (G,), neither hit nor miss; crowd may in addition be matched many times.
         annotations: the G dicts of the file, for masks on demand.
-        sizes: image id -> (height, width).
+        sizes: int64 (I, 2), height and width of the pictures, 0 where the file does not say.
     """
 
     image_ids: np.ndarray
@@ -34,7 +34,20 @@ class GroundTruth:
     ignore: np.ndarray
     crowd: np.ndarray
     annotations: list[dict[str, Any]]
-    sizes: dict[int, tuple[int, int]]
+    sizes: np.ndarray
+
+    def select(self, order: np.ndarray) -> GroundTruth:
+        """The annotations at int64 positions ``order``, in that order; the tables stay."""
+        return replace(
+            self,
+            images=self.images[order],
+            categories=self.categories[order],
+            boxes=self.boxes[order],
+            areas=self.areas[order],
+            ignore=self.ignore[order],
+            crowd=self.crowd[order],
+            annotations=[self.annotations[place] for place in order.tolist()],
+        )
 
 
 def positions(values: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -80,31 +93,14 @@ def read_ground_truth(dataset: Mapping[str, Any], *, crowd: bool, drop_empty: bo
         ignore=flags,
         crowd=flags if crowd else np.zeros(len(chosen), bool),
         annotations=chosen,
-        sizes={image["id"]: (image.get("height", 0), image.get("width", 0)) for image in dataset["images"]},
+        sizes=_sizes(dataset["images"], image_ids),
     )
+
+
+def _sizes(images: Sequence[Mapping[str, Any]], image_ids: np.ndarray) -> np.ndarray:
+    rows = {image["id"]: (image.get("height", 0), image.get("width", 0)) for image in images}
+    return np.array([rows[image_id] for image_id in image_ids.tolist()], np.int64).reshape(-1, 2)
 
 
 def _column(annotations: Sequence[Mapping[str, Any]], key: str, dtype: type) -> np.ndarray:
     return np.array([annotation[key] for annotation in annotations], dtype)
-
-
-def annotation_rle(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
-    """Compressed RLE of polygons, uncompressed or compressed RLE. Raises DataError naming the annotation."""
-    from pycocotools import mask as mask_utils
-
-    shape = annotation.get("segmentation")
-    try:
-        if isinstance(shape, list):
-            return mask_utils.merge(mask_utils.frPyObjects(shape, height, width))
-        if isinstance(shape, Mapping) and isinstance(shape.get("counts"), list):
-            return mask_utils.frPyObjects(dict(shape), height, width)
-        if isinstance(shape, Mapping) and "counts" in shape:
-            return dict(shape)
-    except Exception as error:  # pycocotools raises bare exceptions of many types
-        raise DataError(
-            f"annotation {annotation.get('id', '?')}: unreadable segmentation ({error})"
-        ) from error
-    raise DataError(
-        f"annotation {annotation.get('id', '?')}: segmentation is {type(shape).__name__}, "
-        "expected polygons or an RLE; evaluate boxes only or repair the file"
-    )

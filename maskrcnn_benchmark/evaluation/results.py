@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from maskrcnn_benchmark.evaluation.rle import PROBLEMS, RleMasks
+from maskrcnn_benchmark.layers._ops import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import StrPath
 
 
 @dataclass
@@ -20,14 +24,15 @@ class Detections:
         category_ids: int64 (D,), ids of the annotation file (never contiguous labels).
         scores: float64 (D,).
         boxes: float64 (D, 4) as x, y, width, height in pixels of the original picture.
-        rles: D compressed COCO RLE dicts (``size`` [h, w], ``counts`` bytes or str), or None without masks.
+        rles: D masks, or None without masks. A list of compressed COCO RLE dicts (``size`` [h, w], ``counts``
+            bytes or str) is taken too, and kept as RleMasks.
     """
 
     image_ids: np.ndarray
     category_ids: np.ndarray
     scores: np.ndarray
     boxes: np.ndarray
-    rles: list[dict[str, Any]] | None = None
+    rles: RleMasks | None = None
 
     def __post_init__(self) -> None:
         """Cast to the documented dtypes; raise DataError when lengths differ or a score is NaN."""
@@ -36,6 +41,8 @@ class Detections:
         self.scores = np.asarray(self.scores, np.float64).reshape(-1)
         self.boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
         sizes = [len(self.image_ids), len(self.category_ids), len(self.scores), len(self.boxes)]
+        if isinstance(self.rles, list):
+            self.rles = RleMasks.from_dicts(self.rles)
         if self.rles is not None:
             sizes.append(len(self.rles))
         if len(set(sizes)) != 1:
@@ -52,7 +59,9 @@ class Detections:
     def empty(cls, with_masks: bool = False) -> Detections:
         """No detection at all; ``with_masks`` says that later additions carry RLEs."""
         nothing = np.zeros(0)
-        return cls(nothing, nothing, nothing, np.zeros((0, 4)), [] if with_masks else None)
+        return cls(
+            nothing, nothing, nothing, np.zeros((0, 4)), RleMasks.from_dicts([]) if with_masks else None
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
@@ -62,7 +71,7 @@ class Detections:
             return cls.empty(with_masks=bool(parts) and all(part.rles is not None for part in parts))
         masks = None
         if all(part.rles is not None for part in filled):
-            masks = [rle for part in filled for rle in part.rles or []]
+            masks = RleMasks.concatenate([part.rles for part in filled if part.rles is not None])
         return cls(
             np.concatenate([part.image_ids for part in filled]),
             np.concatenate([part.category_ids for part in filled]),
@@ -79,7 +88,7 @@ class Detections:
         key.
         """
         rows = list(results)
-        boxes, rles = [], []
+        absent, rles = [], []
         for number, row in enumerate(rows):
             missing = [key for key in ("image_id", "category_id", "score") if key not in row]
             if missing or ("bbox" not in row and "segmentation" not in row):
@@ -88,18 +97,40 @@ class Detections:
                 )
             if "segmentation" in row:
                 rles.append(row["segmentation"])
-            boxes.append(row["bbox"] if "bbox" in row else _tight_box(row["segmentation"]))
+            absent.append("bbox" not in row)
         if rles and len(rles) != len(rows):
-            raise DataError(
-                f"detections: {len(rles)} of {len(rows)} entries have a segmentation; give all or none"
-            )
+            raise _some_masks(len(rles), len(rows))
+        masks = RleMasks.from_dicts(rles) if rles else None
+        boxes = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64).reshape(-1, 4)
         return cls(
             np.array([row["image_id"] for row in rows], np.int64),
             np.array([row["category_id"] for row in rows], np.int64),
             np.array([row["score"] for row in rows], np.float64),
-            np.array(boxes, np.float64).reshape(-1, 4),
-            rles or None,
+            _fill_boxes(boxes, np.array(absent, bool), masks),
+            masks,
         )
+
+    @classmethod
+    def read(cls, path: StrPath) -> Detections:
+        """``from_json`` of a result file, without a Python object per detection.
+
+        Raises DataError naming the file and the place of what is wrong.
+        """
+        load_ops()
+        try:
+            content = np.fromfile(path, np.uint8)
+        except OSError as error:
+            raise DataError(f"results {path}: cannot be read ({error.strerror})") from error
+        try:
+            columns = torch.ops.maskrcnn_benchmark.parse_detections(torch.from_numpy(content))
+        except ValueError as error:
+            raise DataError(f"results {path}: {error}") from error
+        images, categories, scores, boxes, has_box, text, table = (column.numpy() for column in columns)
+        with_mask = int((table[:, 1] >= 0).sum())
+        if 0 < with_mask < len(table):
+            raise _some_masks(with_mask, len(table))
+        masks = RleMasks(text, table) if with_mask else None
+        return cls(images, categories, scores, _fill_boxes(boxes, has_box == 0, masks), masks)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The COCO/LVIS result list, RLE counts as text; ``from_json`` reads it back unchanged."""
@@ -113,9 +144,7 @@ class Detections:
             }
             if self.rles is not None:
                 rle = self.rles[index]
-                counts = rle["counts"]
-                text = counts.decode("ascii") if isinstance(counts, bytes) else counts
-                row["segmentation"] = {"size": [int(side) for side in rle["size"]], "counts": text}
+                row["segmentation"] = rle | {"counts": rle["counts"].decode("ascii")}
             rows.append(row)
         return rows
 
@@ -128,7 +157,7 @@ class Detections:
     def select(self, index: np.ndarray) -> Detections:
         """The detections at ``index`` (bool mask (D,) or int64 positions), in that order."""
         positions = np.flatnonzero(index) if index.dtype == bool else index
-        masks = None if self.rles is None else [self.rles[int(position)] for position in positions]
+        masks = None if self.rles is None else self.rles.select(positions)
         return Detections(
             self.image_ids[positions],
             self.category_ids[positions],
@@ -137,26 +166,51 @@ class Detections:
             masks,
         )
 
+    def mask_areas(self) -> np.ndarray:
+        """float64 (D,): pixels of each mask. Raises DataError naming the picture of a malformed one."""
+        if self.rles is None:
+            raise DataError("detections: there are no masks; give every entry a segmentation")
+        areas, _, problems = self.rles.measure()
+        if problems.any():
+            first = int((problems > 0).argmax())
+            raise DataError(
+                f"detections: a mask of image {self.image_ids[first]} is malformed "
+                f"({PROBLEMS[problems[first]]}); encode it with pycocotools"
+            )
+        return areas.astype(np.float64)
+
     def top_per_image(self, limit: int) -> Detections:
         """The ``limit`` best scores of every picture over all categories (ties: the earlier one), file
         order kept.
         """
         order = np.lexsort((-self.scores, self.image_ids))
-        images = self.image_ids[order]
-        starts = (
-            np.flatnonzero(np.r_[True, images[1:] != images[:-1]]) if len(images) else np.zeros(0, np.int64)
-        )
-        lengths = np.diff(np.r_[starts, len(images)])
-        rank = np.arange(len(images)) - np.repeat(starts, lengths)
-        return self.select(np.sort(order[rank < limit]))
+        rank = ranks(self.image_ids[order])
+        return self if (rank < limit).all() else self.select(np.sort(order[rank < limit]))
 
     def __len__(self) -> int:
         """Number of detections."""
         return len(self.scores)
 
 
-def _tight_box(rle: dict[str, Any]) -> list[float]:
-    """x, y, width, height of a compressed RLE."""
-    from pycocotools import mask as mask_utils
+def ranks(keys: np.ndarray) -> np.ndarray:
+    """int64: position of every element inside its run of equal ``keys`` (sorted)."""
+    if not len(keys):
+        return np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    return np.arange(len(keys)) - np.repeat(starts, np.diff(np.r_[starts, len(keys)]))
 
-    return [float(value) for value in mask_utils.toBbox(rle)]
+
+def _some_masks(with_mask: int, total: int) -> DataError:
+    return DataError(f"detections: {with_mask} of {total} entries have a segmentation; give all or none")
+
+
+def _fill_boxes(boxes: np.ndarray, absent: np.ndarray, masks: RleMasks | None) -> np.ndarray:
+    """``boxes`` (D, 4) with the tight box of the mask where bool ``absent`` (D,) says so."""
+    if masks is not None and absent.any():
+        _, tight, problems = masks.select(np.flatnonzero(absent)).measure()
+        if problems.any():
+            first = int((problems > 0).argmax())
+            place = int(np.flatnonzero(absent)[first])
+            raise DataError(f"detection {place}: malformed segmentation ({PROBLEMS[problems[first]]})")
+        boxes[absent] = tight
+    return boxes

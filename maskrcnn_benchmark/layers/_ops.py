@@ -21,13 +21,16 @@ PACKAGE = Path(__file__).resolve().parents[1]
 BUILD_HINT = "build them with: pip install --no-build-isolation -e ."
 
 
-@torch.compiler.assume_constant_result
 def load_ops() -> bool:
     """Make `torch.ops.maskrcnn_benchmark` available; True.
 
     Raises UsageError when the library is not built or does not fit the installed torch.
     """
     return _load_once(PACKAGE)
+
+
+# What torch.compiler.assume_constant_result does; calling it would import the whole compiler (1 s, 100 MB).
+load_ops._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def has_cuda_kernels() -> bool:

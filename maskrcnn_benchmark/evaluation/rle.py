@@ -1,0 +1,188 @@
+"""Run-length encoded masks of many objects in one buffer, and how annotations become such masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.utils.errors import DataError
+
+# What csrc/evaluation/rle.h finds wrong with a text, by its number.
+PROBLEMS = (
+    "",
+    "its size is negative or too large",
+    "a character that is not of the compressed format",
+    "its counts end in the middle of a number",
+    "a run of negative length",
+    "its runs do not add up to height * width",
+)
+
+
+@dataclass(eq=False)
+class RleMasks:
+    """N masks in COCO's compressed text. Reads like a list of dicts ``{"size": [h, w], "counts": bytes}``.
+
+    Attributes:
+        text: uint8 (bytes,), the compressed counts; may hold more than the masks of this object.
+        table: int64 (N, 4), begin in ``text``, length, height, width of each mask.
+    """
+
+    text: np.ndarray
+    table: np.ndarray
+
+    @classmethod
+    def from_dicts(cls, rles: Iterable[Mapping[str, Any]]) -> RleMasks:
+        """Masks given as compressed RLE dicts (``counts`` bytes or str). Raises DataError naming the
+        place.
+        """
+        parts: list[bytes] = []
+        rows: list[tuple[int, int, int, int]] = []
+        place = 0
+        for number, rle in enumerate(rles):
+            try:
+                counts, (height, width) = rle["counts"], rle["size"]
+                part = counts.encode("ascii") if isinstance(counts, str) else bytes(memoryview(counts))
+                rows.append((place, len(part), int(height), int(width)))
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"mask {number}: expected a compressed RLE with size [h, w] and counts as text, "
+                    f"got {str(rle)[:80]}"
+                ) from error
+            parts.append(part)
+            place += len(part)
+        text = np.frombuffer(bytearray(b"".join(parts)), np.uint8)
+        return cls(text, np.array(rows, np.int64).reshape(-1, 4))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[RleMasks]) -> RleMasks:
+        """All ``parts`` one after another."""
+        shifts = np.cumsum([0, *(len(part.text) for part in parts)])
+        tables = [part.table + [shift, 0, 0, 0] for part, shift in zip(parts, shifts, strict=False)]
+        texts = [part.text for part in parts]
+        return cls(
+            np.concatenate([np.zeros(0, np.uint8), *texts]),
+            np.concatenate([np.zeros((0, 4), np.int64), *tables]),
+        )
+
+    def select(self, positions: np.ndarray) -> RleMasks:
+        """The masks at int64 ``positions``, in that order; the text is shared."""
+        return RleMasks(self.text, self.table[positions])
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 (N, 2): height and width of each mask."""
+        return self.table[:, 2:]
+
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``text`` and ``table`` as the native operations take them."""
+        return torch.from_numpy(self.text), torch.from_numpy(np.ascontiguousarray(self.table))
+
+    def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Areas int64 (N,), tight boxes x, y, width, height int64 (N, 4), and uint8 (N,) places in PROBLEMS.
+
+        A mask with a problem has area 0.
+        """
+        load_ops()
+        areas, boxes, problems = torch.ops.maskrcnn_benchmark.rle_measure(*self.tensors())
+        return areas.numpy(), boxes.numpy(), problems.numpy()
+
+    def problem(self, position: int) -> str:
+        """What is wrong with one mask, in words; empty if nothing is."""
+        return PROBLEMS[int(self.select(np.array([position])).measure()[2][0])]
+
+    def __len__(self) -> int:
+        """Number of masks."""
+        return len(self.table)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """One mask as a dict for pycocotools."""
+        begin, length, height, width = self.table[position].tolist()
+        return {"size": [height, width], "counts": self.text[begin : begin + length].tobytes()}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The masks as dicts, in order."""
+        return (self[position] for position in range(len(self)))
+
+
+def annotation_masks(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> RleMasks:
+    """Masks of annotations (polygons, uncompressed or compressed RLE), equal to pycocotools' to the byte.
+
+    ``sizes`` int64 (N, 2): height and width of each annotation's picture. Raises DataError naming the
+    annotation whose segmentation is unreadable.
+    """
+    plain = np.array([_is_plain(a.get("segmentation")) for a in annotations], bool) & (sizes > 0).all(1)
+    drawn, others = np.flatnonzero(plain).tolist(), np.flatnonzero(~plain).tolist()
+    polygons = _draw([annotations[i]["segmentation"] for i in drawn], sizes[drawn], annotations, drawn)
+    if not len(others):
+        return polygons
+    encoded = [_annotation_rle(annotations[i], *sizes[i].tolist()) for i in others]
+    both = RleMasks.concatenate([polygons, RleMasks.from_dicts(encoded)])
+    return both.select(np.argsort(drawn + others))
+
+
+def _is_plain(shape: Any) -> bool:
+    """Whether these are polygons of three points or more (pycocotools gives other lists another meaning)."""
+    if not isinstance(shape, list) or not shape:
+        return False
+    return all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape)
+
+
+def _draw(
+    shapes: list[list[list[float]]],
+    sizes: np.ndarray,
+    annotations: Sequence[Mapping[str, Any]],
+    places: Sequence[int],
+) -> RleMasks:
+    """Masks of lists of polygons; ``places`` in ``annotations`` serve the message of a DataError."""
+    lengths = [len(part) // 2 for shape in shapes for part in shape]
+    try:
+        numbers = np.fromiter(
+            chain.from_iterable(chain.from_iterable(shapes)), np.float64, count=2 * sum(lengths)
+        )
+    except (TypeError, ValueError) as error:
+        for place, shape in zip(places, shapes, strict=True):
+            if not all(isinstance(value, int | float) for part in shape for value in part):
+                raise _unreadable(annotations[place], error) from error
+        raise
+    load_ops()
+    columns = (
+        numbers.reshape(-1, 2),
+        np.cumsum([0, *lengths]),
+        np.cumsum([0, *(len(shape) for shape in shapes)]),
+        np.ascontiguousarray(sizes, np.int64),
+    )
+    try:
+        text, table = torch.ops.maskrcnn_benchmark.rle_from_polygons(*map(torch.from_numpy, columns))
+    except ValueError as error:
+        raise DataError(f"annotations: pictures of an impossible size ({error})") from error
+    return RleMasks(text.numpy(), table.numpy())
+
+
+def _annotation_rle(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """Compressed RLE by pycocotools. Raises DataError naming the annotation."""
+    from pycocotools import mask as mask_utils
+
+    shape = annotation.get("segmentation")
+    try:
+        if isinstance(shape, list):
+            return mask_utils.merge(mask_utils.frPyObjects(shape, height, width))
+        if isinstance(shape, Mapping) and isinstance(shape.get("counts"), list):
+            return mask_utils.frPyObjects(dict(shape), height, width)
+        if isinstance(shape, Mapping) and isinstance(shape.get("counts"), str | bytes) and "size" in shape:
+            return dict(shape)
+    except Exception as error:  # pycocotools raises bare exceptions of many types
+        raise _unreadable(annotation, error) from error
+    raise DataError(
+        f"annotation {annotation.get('id', '?')}: segmentation is {type(shape).__name__}, "
+        "expected polygons or an RLE; evaluate boxes only or repair the file"
+    )
+
+
+def _unreadable(annotation: Mapping[str, Any], error: Exception) -> DataError:
+    return DataError(f"annotation {annotation.get('id', '?')}: unreadable segmentation ({error})")

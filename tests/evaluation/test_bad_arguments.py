@@ -1,0 +1,110 @@
+"""Ten thousand wrong calls of every native operation of evaluation: refused or survived, never a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskrcnn_benchmark.evaluation.rle import RleMasks
+from maskrcnn_benchmark.layers._ops import load_ops
+
+CALLS = 10_000
+DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32, torch.uint8, torch.bool)
+
+
+def good_arguments() -> dict[str, tuple[Any, ...]]:
+    """A correct call of every operation: 2 cells, 3 detections, 2 ground truths."""
+    starts = torch.tensor([0, 2, 3])
+    truths = torch.tensor([0, 1, 2])
+    crowd = torch.tensor([False, True])
+    boxes = torch.rand(3, 4, dtype=torch.float64)
+    masks = RleMasks.from_dicts([{"size": [3, 4], "counts": "264"}] * 3).tensors()
+    gt_masks = masks[0], masks[1][:2]
+    column = torch.rand(3, dtype=torch.float64)
+    points = torch.linspace(0, 1, 5, dtype=torch.float64)
+    ignored = torch.zeros(4, 2, dtype=torch.bool)
+    text = b'[{"image_id":1,"category_id":2,"score":0.5,"bbox":[1,2,3,4]}]'
+    return {
+        "box_overlaps": (boxes, boxes[:2], crowd, starts, truths),
+        "mask_overlaps": (*masks, *gt_masks, crowd, starts, truths),
+        "match_cells": (
+            column,
+            starts,
+            truths,
+            column,
+            torch.zeros(3, dtype=torch.bool),
+            column[:2],
+            crowd,
+            crowd,
+            points,
+            torch.rand(4, 2, dtype=torch.float64),
+        ),
+        "accumulate_precision": (
+            torch.zeros(4, 5, 3, dtype=torch.uint8),
+            ignored,
+            column,
+            torch.arange(3),
+            starts,
+            truths,
+            points,
+            [1, 100],
+        ),
+        "rle_measure": masks,
+        "rle_from_polygons": (
+            torch.rand(6, 2, dtype=torch.float64) * 9,
+            torch.tensor([0, 3, 6]),
+            torch.tensor([0, 2]),
+            torch.tensor([[9, 8]]),
+        ),
+        "parse_detections": (torch.frombuffer(bytearray(text), dtype=torch.uint8),),
+    }
+
+
+def spoiled(value: Any, rng: np.random.Generator) -> Any:
+    """An argument with another shape, data type, layout or content."""
+    if not isinstance(value, torch.Tensor):
+        return [int(v) for v in rng.integers(-3, 4, int(rng.integers(0, 4)))]
+    kind = int(rng.integers(0, 7))
+    if kind == 0:
+        return value.to(DTYPES[int(rng.integers(len(DTYPES)))])
+    if kind == 1:
+        return torch.zeros([int(n) for n in rng.integers(0, 5, int(rng.integers(0, 4)))], dtype=value.dtype)
+    if kind == 2:
+        return value[: int(rng.integers(0, len(value) + 1))]
+    if kind == 3:
+        return torch.cat([value, value])[:: int(rng.integers(1, 3))]
+    if kind == 4:
+        return value.unsqueeze(0) if rng.random() < 0.5 else value.flip(0)
+    changed = value.clone().reshape(-1)
+    if changed.numel():
+        if value.is_floating_point():
+            extreme = torch.tensor([np.nan, np.inf, -np.inf, -1.0, 1e300, 0.0], dtype=torch.float64)
+        else:
+            extreme = torch.tensor([-1, 0, 1, 7, 255, 2**31, 2**62, -(2**62)])
+        choice = extreme[int(rng.integers(len(extreme)))].to(value.dtype)
+        changed[int(rng.integers(changed.numel()))] = choice
+    return changed.reshape(value.shape)
+
+
+@pytest.mark.parametrize("name", sorted(good_arguments()))
+def test_wrong_arguments_are_refused_or_survived(name: str) -> None:
+    load_ops()
+    op = getattr(torch.ops.maskrcnn_benchmark, name)
+    arguments = good_arguments()[name]
+    op(*arguments)  # a correct call
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(CALLS):
+        wrong = list(arguments)
+        for _ in range(int(rng.integers(1, 3))):
+            place = int(rng.integers(len(wrong)))
+            wrong[place] = spoiled(arguments[place], rng)
+        try:
+            op(*wrong)
+        except (ValueError, TypeError, RuntimeError) as error:
+            refused += 1
+            assert name in str(error) or name == "parse_detections"
+    assert refused > CALLS // 10

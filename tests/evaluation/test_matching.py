@@ -1,0 +1,153 @@
+"""Native matching and accumulation against the rules written out, for any overlaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskrcnn_benchmark.evaluation.accumulate import accumulate
+from maskrcnn_benchmark.evaluation.cells import Cells
+from maskrcnn_benchmark.evaluation.matching import IGNORED, RIGHT, WRONG, match_cells
+
+THRESHOLDS = np.array([0.25, 0.5, 1.0])
+RANGES = np.array([[0.0, 1e10], [0.0, 4.0], [4.0, 9.0]])
+RECALL_POINTS = np.linspace(0, 1, 11)
+
+
+def random_cells(seed: int, categories: int = 3, pictures: int = 4, most: int = 5) -> Cells:
+    """Cells with few distinct overlaps, areas and scores, so that ties are everywhere."""
+    rng = np.random.default_rng(seed)
+    dets, gts = rng.integers(0, most + 1, (2, categories * pictures))
+    filled = (dets > 0) | (gts > 0)
+    places, dets, gts = np.repeat(np.arange(categories), pictures)[filled], dets[filled], gts[filled]
+    total, truths = int(dets.sum()), int(gts.sum())
+    scores = [np.sort(rng.integers(0, 4, n) / 4.0)[::-1] for n in dets]
+    return Cells(
+        categories=places,
+        det_start=np.concatenate([[0], np.cumsum(dets)]).astype(np.int64),
+        gt_start=np.concatenate([[0], np.cumsum(gts)]).astype(np.int64),
+        scores=np.concatenate([np.zeros(0), *scores]),
+        det_areas=rng.integers(1, 11, total).astype(float),
+        det_rank=np.concatenate([np.zeros(0, np.int64), *(np.arange(n) for n in dets)]),
+        forgiven=rng.random(total) < 0.2,
+        gt_areas=rng.integers(1, 11, truths).astype(float),
+        gt_ignore=rng.random(truths) < 0.3,
+        gt_crowd=rng.random(truths) < 0.2,
+        ious=rng.choice([0.0, 0.25, 0.5, 0.5, 0.75, 1.0], int((dets * gts).sum())),
+    )
+
+
+def plain_outcome(cells: Cells, area: int, threshold: float) -> tuple[list[int], list[bool]]:
+    """Outcome of each detection and whether each ground truth is ignored, one decision after another."""
+    low, high = RANGES[area]
+    gt_ignored = [
+        bool(flag or size < low or size > high)
+        for flag, size in zip(cells.gt_ignore, cells.gt_areas, strict=True)
+    ]
+    outcome, base = [], 0
+    for cell in range(len(cells.categories)):
+        truths = range(cells.gt_start[cell], cells.gt_start[cell + 1])
+        taken: set[int] = set()
+        for det in range(cells.det_start[cell], cells.det_start[cell + 1]):
+            iou = dict(zip(truths, cells.ious[base : base + len(truths)].tolist(), strict=True))
+            base += len(truths)
+            fits = [
+                g
+                for g in truths
+                if iou[g] >= min(threshold, 1 - 1e-10) and (g not in taken or cells.gt_crowd[g])
+            ]
+            # regular before ignored, then the best overlap, then the later one
+            best = max(fits, key=lambda g: (not gt_ignored[g], iou[g], g), default=None)
+            if best is not None:
+                taken.add(best)
+                outcome.append(IGNORED if gt_ignored[best] else RIGHT)
+            else:
+                outside = not low <= cells.det_areas[det] <= high
+                outcome.append(IGNORED if outside or cells.forgiven[det] else WRONG)
+    return outcome, gt_ignored
+
+
+def plain_curve(rows: list[int], outcome: list[int], positives: int) -> tuple[list[float], float]:
+    """Precision at RECALL_POINTS and the final recall of detections ``rows``, by descending score."""
+    right = wrong = 0
+    curve = []
+    for row in rows:
+        right += outcome[row] == RIGHT
+        wrong += outcome[row] == WRONG
+        curve.append((right / positives, right / (wrong + right + np.spacing(1))))
+    values = [max([p for r, p in curve[i:]]) for i in range(len(curve))]
+    found = [next((i for i, (r, _) in enumerate(curve) if r >= point), None) for point in RECALL_POINTS]
+    return [0.0 if i is None else values[i] for i in found], right / positives
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6))
+def test_matching_follows_the_rules(seed: int) -> None:
+    cells = random_cells(seed)
+    matches = match_cells(cells, THRESHOLDS, RANGES)
+    for area in range(len(RANGES)):
+        for level, threshold in enumerate(THRESHOLDS):
+            outcome, gt_ignored = plain_outcome(cells, area, threshold)
+            assert matches.outcome[area, level].tolist() == outcome
+            assert matches.gt_ignored[area].tolist() == gt_ignored
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6))
+def test_accumulation_follows_the_rules(seed: int) -> None:
+    cells, limits = random_cells(seed), (1, 3, None)
+    matches = match_cells(cells, THRESHOLDS, RANGES)
+    precision, recall = accumulate(
+        cells, matches, num_categories=4, recall_points=RECALL_POINTS, max_dets=limits
+    )
+    category_of = np.repeat(cells.categories, np.diff(cells.det_start))
+    truth_of = np.repeat(cells.categories, np.diff(cells.gt_start))
+    for category in range(4):
+        mine = [int(d) for d in np.flatnonzero(category_of == category)]
+        mine.sort(key=lambda d: -cells.scores[d])
+        for area in range(len(RANGES)):
+            positives = int((~matches.gt_ignored[area][truth_of == category]).sum())
+            for level in range(len(THRESHOLDS)):
+                for slot, limit in enumerate(limits):
+                    got = precision[level, :, category, area, slot]
+                    if positives == 0:
+                        assert set(got) == {-1.0} and recall[level, category, area, slot] == -1.0
+                        continue
+                    rows = [d for d in mine if limit is None or cells.det_rank[d] < limit]
+                    values, last = plain_curve(rows, matches.outcome[area, level].tolist(), positives)
+                    assert got.tolist() == values
+                    assert recall[level, category, area, slot] == last
+
+
+def test_number_of_threads_does_not_matter() -> None:
+    cells = random_cells(1, categories=40, pictures=30)
+    before = torch.get_num_threads()
+    found: list[Any] = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            matches = match_cells(cells, THRESHOLDS, RANGES)
+            curves = accumulate(
+                cells, matches, num_categories=40, recall_points=RECALL_POINTS, max_dets=(None,)
+            )
+            found.append((matches.outcome, matches.gt_ignored, *curves))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for mine, first in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(mine, first)
+
+
+def test_nan_score_and_falling_recall_points_are_errors() -> None:
+    cells = random_cells(2)
+    matches = match_cells(cells, THRESHOLDS, RANGES)
+    with pytest.raises(ValueError, match="recall_points must not fall"):
+        accumulate(cells, matches, num_categories=3, recall_points=np.array([0.5, 0.1]), max_dets=(1,))
+    cells.scores[0] = np.nan
+    with pytest.raises(ValueError, match="score 0 is NaN"):
+        accumulate(cells, matches, num_categories=3, recall_points=RECALL_POINTS, max_dets=(1,))

@@ -1,0 +1,138 @@
+"""Result files read natively give what Python's JSON gives, or an error that names the place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_utils
+
+from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.utils.errors import DataError
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "results.json"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def same(one: Detections, other: Detections) -> None:
+    """Equal to the bit."""
+    for name in ("image_ids", "category_ids", "scores", "boxes"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (one.rles is None) == (other.rles is None)
+    assert list(one.rles or []) == list(other.rles or [])
+
+
+def random_rows(seed: int, count: int = 200, *, box: bool = True, mask: bool = True) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        row: dict[str, Any] = {
+            "image_id": int(rng.integers(-5, 10**12)),
+            "category_id": int(rng.integers(0, 2000)),
+            "score": float(rng.random() * 10.0 ** rng.integers(-20, 3)),
+        }
+        if box:
+            row["bbox"] = (rng.random(4) * 1000).tolist()
+        if mask:
+            flat = np.repeat(rng.random(60) < 0.5, 20).astype(np.uint8)
+            flat[:108], flat[108] = 0, 1  # a first run of 108 is written with a backslash
+            rle = mask_utils.encode(flat.reshape((40, 30), order="F"))
+            row["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+        order = rng.permutation(list(row))
+        rows.append({str(key): row[key] for key in order})
+    return rows
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(("box", "mask"), [(True, True), (True, False), (False, True)])
+def test_equal_to_python(tmp_path: Path, box: bool, mask: bool, indent: int | None) -> None:
+    rows = random_rows(3, box=box, mask=mask)
+    text = json.dumps(rows, indent=indent)
+    assert not mask or "\\\\" in text  # which JSON escapes
+    same(Detections.read(write(tmp_path, text)), Detections.from_json(rows))
+
+
+def test_what_results_may_hold_besides(tmp_path: Path) -> None:
+    text = """ [ {"id": 3, "image_id": 7.0, "note": "a \\"}] quoted", "category_id": 1e1,
+      "extra": {"x": [1, {"y": "]"}], "z": null}, "score": -1.5E-3, "bbox": [0, 1e2, 3.25, 4] , "area":1}
+      ]\n"""
+    found = Detections.read(write(tmp_path, text))
+    assert found.to_json() == [
+        {"image_id": 7, "category_id": 10, "bbox": [0.0, 100.0, 3.25, 4.0], "score": -0.0015}
+    ]
+    assert len(Detections.read(write(tmp_path, " [ ] "))) == 0
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1e-400", "123456789012345678901234567890", "0.1"])
+def test_numbers_are_rounded_as_in_python(tmp_path: Path, number: str) -> None:
+    text = f'[{{"image_id": 1, "category_id": 1, "score": {number}, "bbox": [0, 0, 1, {number}]}}]'
+    same(Detections.read(write(tmp_path, text)), Detections.from_json(json.loads(text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "detection 0: expected a list of results at byte 0"),
+        ("{}", "expected a list of results"),
+        ("[1]", "detection 0: expected an object"),
+        ("[{}]", "detection 0: missing image_id"),
+        ('[{"image_id": 1}]', "missing category_id"),
+        ('[{"image_id": "1"}]', "a whole number as image_id"),
+        ('[{"image_id": 1.5}]', "a whole number as image_id"),
+        ('[{"image_id": 1, "category_id": 1, "score": 1}]', "missing bbox or segmentation"),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [1,2,3,4]}]', "missing score"),
+        ('[{"bbox": [1, 2, 3]}]', "bbox as a list of 4 numbers"),
+        ('[{"segmentation": [[1, 2, 3, 4, 5, 6]]}]', "segmentation as a compressed RLE"),
+        ('[{"segmentation": {"size": [1, 2], "counts": [2]}}]', "segmentation as a compressed RLE"),
+        ('[{"segmentation": {"size": [1, 2]}}]', "segmentation as a compressed RLE"),
+        ('[{"segmentation": {"size": [1, 2], "counts": "\\u0041"}}]', "no other escape"),
+        ('[{"a": }]', "a value"),
+        ('[{"a" 1}]', "':'"),
+        ('[{"image_id": 1, "category_id": 1, "score": 1, "bbox": [1,2,3,4]}] x', "the end of the file"),
+        ('[{"image_id": 1, "category_id": 1, "score": NaN, "bbox": [1,2,3,4]}]', "is NaN"),
+    ],
+)
+def test_errors_name_the_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Detections.read(write(tmp_path, text))
+
+
+def test_some_masks_and_malformed_masks(tmp_path: Path) -> None:
+    rows = random_rows(1, 3)
+    del rows[1]["segmentation"]
+    with pytest.raises(DataError, match="2 of 3 entries have a segmentation"):
+        Detections.read(write(tmp_path, json.dumps(rows)))
+    rows = random_rows(1, 3)
+    del rows[1]["bbox"]
+    rows[1]["segmentation"]["counts"] = "5"
+    with pytest.raises(DataError, match="detection 1: malformed segmentation .its runs do not add up"):
+        Detections.read(write(tmp_path, json.dumps(rows)))
+    with pytest.raises(DataError, match=r"cannot be read \(No such file"):
+        Detections.read(tmp_path / "absent.json")
+
+
+def test_a_file_cut_anywhere_is_an_error(tmp_path: Path) -> None:
+    text = json.dumps(random_rows(5, 2))
+    for length in range(0, len(text), 2):
+        with pytest.raises(DataError):
+            Detections.read(write(tmp_path, text[:length]))
+
+
+def test_changed_bytes_never_crash(tmp_path: Path) -> None:
+    original = json.dumps(random_rows(6, 3)).encode()
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        data = np.frombuffer(original, np.uint8).copy()
+        data[rng.integers(0, len(data), 3)] = rng.integers(0, 256, 3)
+        try:
+            found = Detections.read(write(tmp_path, data.tobytes()))
+            if found.rles is not None:
+                found.rles.measure()
+        except DataError:
+            pass

@@ -1,0 +1,152 @@
+"""Masks in one buffer: equal to pycocotools to the byte, and what malformed ones say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as mask_utils
+
+from maskrcnn_benchmark.evaluation.rle import RleMasks, annotation_masks
+from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.utils.errors import DataError
+
+coordinate = st.one_of(st.floats(-20, 80, width=32), st.integers(-5, 60).map(float), st.floats(-1e5, 1e5))
+polygon = st.lists(coordinate, min_size=6, max_size=24).map(lambda v: v[: len(v) // 2 * 2])
+
+
+def encoded(bitmaps: np.ndarray) -> list[dict[str, Any]]:
+    """RLEs of bool (N, h, w) by pycocotools."""
+    return [mask_utils.encode(np.asfortranarray(bitmap.astype(np.uint8))) for bitmap in bitmaps]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(polygon, min_size=1, max_size=3), st.integers(1, 60), st.integers(1, 60))
+def test_polygons_equal_pycocotools(shape: list[list[float]], height: int, width: int) -> None:
+    expected = mask_utils.merge(mask_utils.frPyObjects(shape, height, width))
+    (found,) = annotation_masks([{"segmentation": shape}], np.array([[height, width]]))
+    assert found == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 12), st.integers(0, 12))
+def test_areas_and_boxes_equal_pycocotools(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    bitmaps = rng.random((6, height, width)) < rng.choice([0.0, 0.1, 0.5, 1.0], (6, 1, 1))
+    # pycocotools cannot encode pictures without pixels
+    rles = encoded(bitmaps) if height and width else [{"size": [height, width], "counts": b"0"}] * 6
+    areas, boxes, problems = RleMasks.from_dicts(rles).measure()
+    assert areas.tolist() == bitmaps.sum((1, 2)).tolist()
+    assert not problems.any()
+    if height and width:
+        assert boxes.tolist() == [mask_utils.toBbox(rle).tolist() for rle in rles]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_overlaps_equal_pycocotools(threads: int) -> None:
+    load_ops()
+    rng = np.random.default_rng(0)
+    shape = (300, 20, 30)
+    rows = encoded(rng.random(shape) < rng.choice([0.0, 0.05, 0.5, 0.95], (300, 1, 1)))
+    columns = encoded(rng.random(shape) < rng.choice([0.0, 0.05, 0.5, 0.95], (300, 1, 1)))
+    crowd = rng.random(300) < 0.3
+    # 100 cells of 3 x 3, and one with nothing on the left
+    starts = torch.from_numpy(np.append(np.arange(0, 301, 3), 300))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found, bad_row, bad_column = torch.ops.maskrcnn_benchmark.mask_overlaps(
+            *RleMasks.from_dicts(rows).tensors(),
+            *RleMasks.from_dicts(columns).tensors(),
+            torch.from_numpy(crowd),
+            starts,
+            starts,
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert (bad_row, bad_column) == (-1, -1)
+    cells = found.numpy().reshape(100, 3, 3)
+    for c in range(100):
+        part = slice(3 * c, 3 * c + 3)
+        expected = mask_utils.iou(rows[part], columns[part], crowd[part].astype(int).tolist())
+        np.testing.assert_array_equal(cells[c], expected)
+
+
+def test_mixed_annotations_keep_their_order() -> None:
+    square = [[2.0, 2.0, 9.0, 2.0, 9.0, 9.0, 2.0, 9.0]]
+    rle = mask_utils.merge(mask_utils.frPyObjects(square, 20, 10))
+    counts = {"size": [20, 10], "counts": [50, 30, 120]}
+    shapes = [counts, square, rle, counts, square]
+    found = annotation_masks([{"segmentation": shape} for shape in shapes], np.array([[20, 10]] * 5))
+    assert found.measure()[0].tolist() == [30, *[mask_utils.area(rle)] * 2, 30, mask_utils.area(rle)]
+
+
+def test_select_and_concatenate_share_nothing_wrong() -> None:
+    masks = RleMasks.from_dicts(encoded(np.eye(12, dtype=bool).reshape(3, 4, 12)))
+    part = masks.select(np.array([2, 0]))
+    both = RleMasks.concatenate([part, masks])
+    assert list(both) == [masks[2], masks[0], *masks]
+    assert len(RleMasks.concatenate([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        (b"", "do not add up"),
+        (b"5", "do not add up"),
+        (b"\x8f", "character"),
+        (b"0 1", "character"),
+        (b"o", "middle of a number"),
+        (b"oooooooooooooooooo0", "character"),
+        (b"N", "negative"),
+        (b"ooo9", "do not add up"),
+    ],
+)
+def test_malformed_masks_say_why(counts: bytes, reason: str) -> None:
+    masks = RleMasks.from_dicts([{"size": [3, 4], "counts": counts}, {"size": [3, 4], "counts": b"<"}])
+    areas, boxes, problems = masks.measure()
+    assert reason in masks.problem(0)
+    assert masks.problem(1) == ""
+    assert problems.tolist() == [problems[0], 0] and problems[0] > 0
+    assert areas.tolist() == [0, 0] and not boxes.any()
+
+
+@pytest.mark.parametrize("size", [[-1, 4], [2**40, 2**40], [2**33, 1]])
+def test_impossible_sizes_say_so(size: list[int]) -> None:
+    assert "size" in RleMasks.from_dicts([{"size": size, "counts": b"<"}]).problem(0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{}, {"size": [3, 4]}, {"size": [3], "counts": "0"}, {"size": [3, 4], "counts": [12]}, [], None, "x"],
+)
+def test_dicts_of_another_kind_name_the_place(bad: Any) -> None:
+    with pytest.raises(DataError, match="mask 1: expected a compressed RLE"):
+        RleMasks.from_dicts([{"size": [3, 4], "counts": "<"}, bad])
+
+
+def test_text_in_a_polygon_names_the_annotation() -> None:
+    shapes = [[[0, 0, 4, 0, 4, 4]], [[0, 0, 4, "x", 4, 4]]]
+    with pytest.raises(DataError, match="annotation 8: unreadable segmentation"):
+        annotation_masks(
+            [{"id": 7 + i, "segmentation": s} for i, s in enumerate(shapes)], np.array([[9, 9]] * 2)
+        )
+
+
+def test_impossible_picture_sizes_are_an_error() -> None:
+    shape = {"segmentation": [[0, 0, 1e9, 0, 1e9, 1]]}
+    with pytest.raises(DataError, match="impossible size .*got 1 x 2000000000"):
+        annotation_masks([shape], np.array([[1, 2_000_000_000]]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=30), st.integers(0, 50), st.integers(0, 50))
+def test_any_text_is_decoded_or_refused(counts: bytes, height: int, width: int) -> None:
+    masks = RleMasks.from_dicts([{"size": [height, width], "counts": counts}])
+    areas, _, problems = masks.measure()
+    assert 0 <= areas[0] <= height * width
+    assert areas[0] == 0 or problems[0] == 0
