@@ -15,6 +15,7 @@ namespace mrb {
 namespace {
 
 constexpr int64_t kMasksPerTask = 256;
+constexpr int64_t kMaxPictureSide = 1 << 20;  // bounds the crossings of an edge
 
 // x, y, width, height in whole pixels; all 0 for an empty mask.
 void tight_box(const Runs& runs, int64_t height, int64_t* box) {
@@ -119,9 +120,10 @@ std::tuple<at::Tensor, at::Tensor> rle_from_polygons(const at::Tensor& coords,
   const int64_t* size = size_tensor.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < instances; ++i) {
     const int64_t h = size[2 * i], w = size[2 * i + 1];
-    TORCH_CHECK_VALUE(h > 0 && w > 0 && h <= INT32_MAX && w <= INT32_MAX && h * w <= kMaxMaskPixels, op,
-                      ": sizes[", i, "] must be positive and hold at most ", kMaxMaskPixels, " pixels, got ",
-                      h, " x ", w);
+    TORCH_CHECK_VALUE(
+        h > 0 && w > 0 && h <= kMaxPictureSide && w <= kMaxPictureSide && h * w <= kMaxMaskPixels, op,
+        ": sizes[", i, "] must be from 1 to ", kMaxPictureSide, " and hold at most ", kMaxMaskPixels,
+        " pixels, got ", h, " x ", w);
   }
   const double* points = point_tensor.const_data_ptr<double>();
   std::vector<std::vector<uint8_t>> texts(instances);

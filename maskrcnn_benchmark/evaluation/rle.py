@@ -151,12 +151,16 @@ def _draw(
                 raise _unreadable(annotations[place], error) from error
         raise
     load_ops()
-    text, table = torch.ops.maskrcnn_benchmark.rle_from_polygons(
-        torch.from_numpy(numbers.reshape(-1, 2)),
-        torch.from_numpy(np.cumsum([0, *lengths])),
-        torch.from_numpy(np.cumsum([0, *(len(shape) for shape in shapes)])),
-        torch.from_numpy(np.ascontiguousarray(sizes, np.int64)),
+    columns = (
+        numbers.reshape(-1, 2),
+        np.cumsum([0, *lengths]),
+        np.cumsum([0, *(len(shape) for shape in shapes)]),
+        np.ascontiguousarray(sizes, np.int64),
     )
+    try:
+        text, table = torch.ops.maskrcnn_benchmark.rle_from_polygons(*map(torch.from_numpy, columns))
+    except ValueError as error:
+        raise DataError(f"annotations: pictures of an impossible size ({error})") from error
     return RleMasks(text.numpy(), table.numpy())
 
 

@@ -137,6 +137,12 @@ def test_text_in_a_polygon_names_the_annotation() -> None:
         )
 
 
+def test_impossible_picture_sizes_are_an_error() -> None:
+    shape = {"segmentation": [[0, 0, 1e9, 0, 1e9, 1]]}
+    with pytest.raises(DataError, match="impossible size .*got 1 x 2000000000"):
+        annotation_masks([shape], np.array([[1, 2_000_000_000]]))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=30), st.integers(0, 50), st.integers(0, 50))
 def test_any_text_is_decoded_or_refused(counts: bytes, height: int, width: int) -> None:
