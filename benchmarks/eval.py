@@ -22,7 +22,10 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 CASES = (("lvis", "segm"), ("lvis", "bbox"), ("coco", "segm"), ("coco", "bbox"))
 SETS = {
@@ -46,6 +49,11 @@ def run(device: str = "cpu", *, scale: float = 1.0, cases: tuple[tuple[str, str]
             for iou_type in (iou for other, iou in cases if other == protocol):
                 rows.append(_compare(protocol, iou_type, folder))
     return rows
+
+
+def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+    """Rows for ``benchmarks/run.py eval``: all cases at full size, or at a twentieth of it."""
+    return run(device.type, scale=0.05 if quick else 1.0)
 
 
 def _compare(protocol: str, iou_type: str, folder: Path) -> dict[str, Any]:
