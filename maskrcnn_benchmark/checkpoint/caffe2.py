@@ -1,88 +1,15 @@
-"""Weight files of Caffe2 and Detectron (``.pkl``): reading them safely, and their names.
-
-A pickle can call any function that it names. The reader here knows four names, all of them needed to rebuild
-numpy arrays, and each stands for a function of this file that checks its arguments.
-"""
+"""Weight files of Caffe2 and Detectron (``.pkl``): their tensors, and what their names become."""
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Callable
-from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..utils.errors import CheckpointError
 from ..utils.files import StrPath
-
-_NUMBER_KINDS = "biuf"
-
-
-class _ArrayClass:
-    """Stands for the class ``numpy.ndarray`` inside a pickle; it can be named but not called."""
-
-
-_ARRAY_CLASS = _ArrayClass()
-
-
-def _reconstruct(kind: Any, shape: tuple[int, ...], code: Any) -> np.ndarray:
-    """Empty array that the pickle then fills; only the form that numpy itself writes."""
-    if kind is not _ARRAY_CLASS or tuple(shape) != (0,):
-        raise pickle.UnpicklingError("an array is written in an unusual way")
-    return np.ndarray((0,), dtype=np.int8)
-
-
-def _dtype(code: Any, align: Any = False, copy: Any = True) -> np.dtype:
-    """A private copy of a number type (the pickle sets its byte order); never objects or records."""
-    dtype = np.dtype(str(code))
-    if dtype.kind not in _NUMBER_KINDS:
-        raise pickle.UnpicklingError(f"an array of type {code!r}, which is no number")
-    return np.dtype(str(code), align=False, copy=True)
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How Python 3 writes bytes into old pickle protocols."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
-    return text.encode("latin1")
-
-
-def _scalar(dtype: np.dtype, data: bytes | str) -> Any:
-    """A numpy number outside an array."""
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(raw, dtype=dtype, count=1)[0]
-
-
-def _from_buffer(data: Any, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """An array in pickle protocol 5."""
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
-
-
-_ADMITTED: dict[tuple[str, str], Callable[..., Any] | _ArrayClass] = {
-    ("numpy", "ndarray"): _ARRAY_CLASS,
-    ("numpy", "dtype"): _dtype,
-    ("_codecs", "encode"): _encode,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _ADMITTED[_core + ".multiarray", "_reconstruct"] = _reconstruct
-    _ADMITTED[_core + ".multiarray", "scalar"] = _scalar
-    _ADMITTED[_core + ".numeric", "_frombuffer"] = _from_buffer
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads pickles of numbers, text, lists, dicts and numpy arrays, and refuses every other name."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The function that stands for ``module.name``; anything but array parts is refused."""
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}; only numpy arrays are admitted")
-        return _ADMITTED[module, name]
+from .pickled_arrays import read_pickled_arrays
 
 
 def read_caffe2(path: StrPath) -> dict[str, Tensor]:
@@ -91,26 +18,8 @@ def read_caffe2(path: StrPath) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, truncated, no pickle, or names anything but numpy arrays.
     """
-    try:
-        with open(path, "rb") as file:
-            content = ArrayUnpickler(file).load()
-    except FileNotFoundError:
-        raise CheckpointError(f"weight file {path} does not exist") from None
-    except Exception as error:  # a damaged or hostile pickle may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"weight file {path} cannot be read as a pickle of arrays: {reason}") from None
-    if isinstance(content, dict) and isinstance(content.get("blobs"), dict):
-        content = content["blobs"]
-    if not isinstance(content, dict):
-        raise CheckpointError(f"weight file {path} holds a {type(content).__name__} instead of named arrays")
-    blobs = {
-        str(name): torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
-        for name, value in content.items()
-        if isinstance(value, np.ndarray) and "_momentum" not in str(name)
-    }
-    if not blobs:
-        raise CheckpointError(f"weight file {path} holds no arrays")
-    return blobs
+    arrays = read_pickled_arrays(path)
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if "_momentum" not in name}
 
 
 # Index of the last block of res2..res5, which Detectron puts into the names of FPN blobs.

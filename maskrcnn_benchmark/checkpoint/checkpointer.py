@@ -16,11 +16,11 @@ from ..utils.comm import is_main_process
 from ..utils.env import versions
 from ..utils.errors import CheckpointError
 from ..utils.files import StrPath, write_text
-from .io import read_checkpoint, save_atomic
+from .io import check_sums, read_checkpoint, save_atomic
 from .matching import match_names, strip_module_prefix
 
 LAST = "last_checkpoint"
-_PERIODIC = re.compile(r"model_\d{7}\.pth")
+_PERIODIC = re.compile(r"model_(\d{7,})\.pth")
 _OWN_KEYS = ("model", "optimizer", "scheduler", "scaler", "iteration")
 _logger = logging.getLogger(__name__)
 
@@ -92,22 +92,24 @@ class Checkpointer:
         save_atomic(data, path)
         write_text(self._folder / LAST, path.name)
         _logger.info("saved %s", path)
-        self._remove_old()
+        self._remove_old(iteration)
         return path
 
     def resume(self) -> dict[str, Any] | None:
         """Restore the last checkpoint of the folder; None when there is none.
 
+        When that file is damaged, a warning says so and the newest older one that can be read is taken.
+
         Returns:
             ``iteration``, and the entries of ``meta`` and ``extra`` of the checkpoint.
 
         Raises:
-            CheckpointError: the file is damaged, or belongs to another model or class list.
+            CheckpointError: no checkpoint can be read, or it belongs to another model or class list.
         """
-        path = last_checkpoint(self._folder)
-        if path is None:
+        last = last_checkpoint(self._folder)
+        if last is None:
             return None
-        data = read_checkpoint(path)
+        path, data = self._read(last)
         self._check(path, data)
         self._model.load_state_dict(strip_module_prefix(data["model"]))
         for key, part in self._parts.items():
@@ -122,6 +124,28 @@ class Checkpointer:
                 ) from None
         rest = {key: value for key, value in data.items() if key not in _OWN_KEYS}
         return {**rest, "iteration": int(data["iteration"])}
+
+    def _read(self, last: Path) -> tuple[Path, dict[str, Any]]:
+        """File and content of ``last``, or of the newest readable periodic checkpoint before it."""
+        limit = _iteration(last)
+        older = [p for i, p in _periodic(self._folder) if p != last and (limit is None or i < limit)]
+        damaged: list[CheckpointError] = []
+        for path in [last, *reversed(older)]:
+            try:
+                data = read_checkpoint(path)
+                check_sums(path)
+            except CheckpointError as error:
+                damaged.append(error)
+                continue
+            for problem in damaged:
+                _logger.warning("%s", problem)
+            if damaged:
+                _logger.warning("the run goes on from the older checkpoint %s", path)
+            return path, data
+        raise CheckpointError(
+            f"{damaged[0]}, or remove {self._folder / LAST} to start the run anew; there is no older "
+            "checkpoint to go back to"
+        )
 
     def _check(self, path: Path, data: Mapping[str, Any]) -> None:
         """The checkpoint must be one of a run, of this model and of these classes."""
@@ -143,10 +167,25 @@ class Checkpointer:
                 "use the settings the run began with, or another OUTPUT_DIR"
             )
 
-    def _remove_old(self) -> None:
-        """Remove the oldest periodic checkpoints; the numbers in their names give the order."""
+    def _remove_old(self, iteration: int) -> None:
+        """Remove the oldest periodic checkpoints up to ``iteration``.
+
+        Those beyond it are left from before the run went back to an older one; they will be written over.
+        """
         if self._keep <= 0:
             return
-        files = sorted(p for p in self._folder.glob("model_*.pth") if _PERIODIC.fullmatch(p.name))
+        files = [path for i, path in _periodic(self._folder) if i <= iteration]
         for path in files[: -self._keep]:
             path.unlink(missing_ok=True)
+
+
+def _iteration(path: Path) -> int | None:
+    """Iteration in the name of a periodic checkpoint; None for other names."""
+    match = _PERIODIC.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def _periodic(folder: Path) -> list[tuple[int, Path]]:
+    """Periodic checkpoints with their iterations, in the order of these."""
+    found = ((_iteration(path), path) for path in folder.glob("model_*.pth"))
+    return sorted((iteration, path) for iteration, path in found if iteration is not None)

@@ -8,10 +8,10 @@ whole path.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import os
 import re
-import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlparse
@@ -54,7 +54,7 @@ def fetch(url: str) -> Path:
     if is_main_process() and not target.is_file():
         try:
             _download(url, target)
-        except (OSError, urllib.error.URLError, CheckpointError) as error:
+        except (OSError, ValueError, http.client.HTTPException, CheckpointError) as error:
             problem = f"cannot download {url}: {error}; put the file at {target} by hand"
     problem = broadcast_object(problem)
     if problem:

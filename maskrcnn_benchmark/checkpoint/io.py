@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,15 @@ def read_checkpoint(path: StrPath) -> dict[str, Any]:
     if str(path).endswith(".pkl"):
         return {"model": read_caffe2(path)}
     if not Path(path).is_file():
-        raise CheckpointError(f"weight file {path} does not exist")
+        raise CheckpointError(f"weight file {path} does not exist; check MODEL.WEIGHT")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file may raise anything
         raise CheckpointError(f"weight file {path} {_reason(error)}") from None
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"weight file {path} holds a {type(content).__name__} instead of named tensors")
+        raise CheckpointError(
+            f"weight file {path} holds a {type(content).__name__} instead of named tensors; give a state dict"
+        )
     if isinstance(content.get("model"), Mapping):
         model = content["model"]
         result = dict(content)
@@ -63,11 +66,31 @@ def save_atomic(obj: Any, path: StrPath) -> None:
         torch.save(obj, temporary)
 
 
+def check_sums(path: StrPath) -> None:
+    """Compare the content of a torch file with the checksums in it, which ``torch.load`` does not look at.
+
+    Raises:
+        CheckpointError: a sum is wrong, as after a fault of the disk.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except Exception as error:  # a damaged archive may raise anything
+        raise CheckpointError(f"weight file {path} {_reason(error)}") from None
+    if wrong is not None:
+        raise CheckpointError(
+            f"weight file {path} is damaged: the checksum of {wrong} is wrong; get it again"
+        )
+
+
 def _reason(error: Exception) -> str:
     """What went wrong, in words and in one line."""
     text = " ".join(str(error).split())
     if "Unsupported global" in text or "WeightsUnpickler" in text or "weights_only" in text.lower():
         refused = text.partition("Unsupported global: GLOBAL ")[2].partition(" ")[0]
         what = f" ({refused})" if refused else ""
-        return f"holds objects other than tensors, numbers and text{what} and is not read"
-    return f"is damaged, cut short or no torch file: {text[:120] or type(error).__name__}"
+        return (
+            f"holds objects other than tensors, numbers and text{what} and is not read; where you trust it, "
+            "save its state dict alone"
+        )
+    return f"is damaged, cut short or no torch file ({text[:120] or type(error).__name__}); get it again"

@@ -16,6 +16,7 @@ from .io import read_checkpoint
 from .matching import MatchReport, match_names, strip_module_prefix
 from .torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
 
+_LISTED = 6  # mismatches that an error message names
 _logger = logging.getLogger(__name__)
 
 
@@ -75,16 +76,22 @@ def load_weights(
 
 
 def _refuse(report: MatchReport, path: StrPath, allow_mismatch: bool) -> None:
+    """CheckpointError for other shapes, unless they are allowed, and for a file of which nothing fits."""
     if report.mismatched and not allow_mismatch:
-        first = report.mismatched[0]
-        more = f" (and {len(report.mismatched) - 1} more)" if len(report.mismatched) > 1 else ""
+        listed = "; ".join(
+            f"{m.model_name} has shape {m.file_shape} in the file and {m.model_shape} in the model"
+            for m in report.mismatched[:_LISTED]
+        )
+        if len(report.mismatched) > _LISTED:
+            listed += f" (and {len(report.mismatched) - _LISTED} more)"
         raise CheckpointError(
-            f"{path}: {first.model_name} has shape {first.file_shape} in the file and {first.model_shape} in "
-            f"the model{more}; check MODEL.BACKBONE.CONV_BODY and NUM_CLASSES, or set "
+            f"{path}: {listed}; check MODEL.BACKBONE.CONV_BODY and NUM_CLASSES, or set "
             "MODEL.WEIGHT_ALLOW_MISMATCH True to leave such tensors out"
         )
     if not report.matched:
+        in_file = [m.file_name for m in report.mismatched] + report.unexpected
+        in_model = [m.model_name for m in report.mismatched] + report.missing
         raise CheckpointError(
-            f"{path}: no tensor of the file fits the model; it begins with {report.unexpected[:3]}, "
-            f"the model with {report.missing[:3]}"
+            f"{path}: no tensor of the file fits the model; it begins with {in_file[:3]}, the model with "
+            f"{in_model[:3]}; check MODEL.WEIGHT"
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,8 +120,51 @@ def test_file_that_is_named_but_gone(tmp_path: Path) -> None:
 def test_damaged_file(tmp_path: Path) -> None:
     path = _checkpointer(tmp_path, _parts()).save("model_0000001", 1)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CheckpointError, match="damaged, cut short"):
+    with pytest.raises(CheckpointError, match=r"damaged, cut short.*remove .*last_checkpoint.*no older"):
         _checkpointer(tmp_path, _parts()).resume()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def _flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    weight = torch.full((3, 4), 0.25).numpy().tobytes()
+    data[data.index(weight)] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip_a_byte])
+@pytest.mark.parametrize("name", ["model_0000004", "model_final"])
+def test_damaged_file_falls_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], name: str
+) -> None:
+    parts = _parts()
+    nn.init.constant_(parts[0].weight, 0.25)
+    checkpointer = _checkpointer(tmp_path, parts, keep=0)
+    for i in (1, 2, 3):
+        checkpointer.save(f"model_{i:07d}", i)
+    checkpointer.save("model_0000009", 9)  # left from before the run was set back
+    last = checkpointer.save(name, 4)
+    damage(last)
+    _cut(tmp_path / "model_0000003.pth")
+    if name == "model_final":
+        (tmp_path / "model_0000009.pth").unlink()
+    logging.getLogger("maskrcnn_benchmark").propagate = True
+    found = _checkpointer(tmp_path, _parts()).resume()
+    assert found is not None and found["iteration"] == 2
+    assert str(last) in caplog.text and "model_0000003.pth" in caplog.text
+    assert "goes on from the older checkpoint" in caplog.text and "0000002" in caplog.text
+
+
+def test_run_that_went_back_keeps_what_it_writes(tmp_path: Path) -> None:
+    checkpointer = _checkpointer(tmp_path, _parts(), keep=1)
+    checkpointer.save("model_0000009", 9)
+    path = checkpointer.save("model_0000005", 5)
+    assert last_checkpoint(tmp_path) == path
+    checkpointer.save("model_0000009", 9)
+    assert [p.name for p in tmp_path.glob("*.pth")] == ["model_0000009.pth"]
 
 
 def test_other_model_classes_and_optimizer(tmp_path: Path) -> None:

@@ -113,12 +113,14 @@ def test_caffe2_pickles_of_every_protocol(tmp_path: Path, protocol: int) -> None
         "conv1_w": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
         "fortran": np.asfortranarray(np.arange(6, dtype=np.float64).reshape(2, 3)),
         "big_endian": np.arange(3, dtype=">f4"),
+        "empty": np.zeros((0, 4), np.float32),
+        "flags": np.array([True, False]),
         "conv1_w_momentum": np.zeros(3, np.float32),
         "lr": np.float32(0.5),
     }
     path.write_bytes(pickle.dumps({"blobs": blobs, "cfg": "A: 1\n"}, protocol=protocol))
     read = read_checkpoint(path)["model"]
-    assert set(read) == {"conv1_w", "fortran", "big_endian"}
+    assert set(read) == {"conv1_w", "fortran", "big_endian", "empty", "flags"}
     for name, tensor in read.items():
         np.testing.assert_array_equal(tensor.numpy(), blobs[name])
     assert np.dtype("f4").isnative  # reading must not alter numpy's own types
@@ -136,6 +138,42 @@ def test_python_2_pickle(tmp_path: Path) -> None:
     path = tmp_path / "py2.pkl"
     path.write_bytes(text)
     assert read_caffe2(path)["a_w"].tolist() == [1.0, 2.0]
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+FLOAT = b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR"
+PLAIN = b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+
+
+def _pickled(number: bytes, shape: bytes = b"(I2\nt", data: bytes = b"S'abcdefgh'\n") -> bytes:
+    """Pickle of {"a": array} with the given number type, shape and data."""
+    return b"(dS'a'\n" + ARRAY + b"(I1\n" + shape + number + b"I00\n" + data + b"tbs."
+
+
+def test_the_refused_arrays_differ_from_a_good_one_in_one_place(tmp_path: Path) -> None:
+    path = tmp_path / "good.pkl"
+    path.write_bytes(_pickled(FLOAT + PLAIN))
+    assert read_checkpoint(path)["model"]["a"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(_pickled(FLOAT + PLAIN.replace(b"I0\n", b"I%d\n" % flags)) for flags in (1, 2, 63)),
+        _pickled(FLOAT + PLAIN.replace(b"NNN", b"N(S'x'\ntN")),  # a number type with fields
+        _pickled(FLOAT + PLAIN.replace(b"'<'", b"'!'")),
+        _pickled(b"cnumpy\ndtype\n(S'f16'\nI0\nI1\ntR" + PLAIN),
+        _pickled(b"S'f4'\n"),
+        _pickled(FLOAT + PLAIN, shape=b"(I3\nt"),
+        _pickled(FLOAT + PLAIN, data=b"(lI1\naI2\na"),
+        b"c__builtin__\nbytes\n(I1000000000\ntR.",
+        b"c_codecs\nencode\n(N(dS'__defaults__'\n(ttstb.",  # sets an attribute of a function
+    ],
+)
+def test_refused_states(tmp_path: Path, payload: bytes) -> None:
+    path = tmp_path / "bad.pkl"
+    path.write_bytes(payload)
+    _refused(path)
 
 
 def test_hostile_pickle(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import http.server
 import logging
 import pickle
@@ -127,12 +128,23 @@ def test_another_class_count(tmp_path: Path) -> None:
     model = _Tiny(classes=3)
     before = model.state_dict()["roi_heads.box.cls_score.weight"].clone()
     with pytest.raises(
-        CheckpointError, match=r"cls_score.weight has shape \(5, 2\).*\(3, 2\).*and 1 more.*ALLOW_MIS"
+        CheckpointError,
+        match=r"cls_score.weight has shape \(5, 2\).*\(3, 2\).*bias has.*\(5,\).*\(3,\).*ALLOW_MIS",
     ):
         load_weights(model, tmp_path / "a.pth", conv_body="R-50-C4")
     report = load_weights(model, tmp_path / "a.pth", conv_body="R-50-C4", allow_mismatch=True)
     assert [m.model_name.split(".")[-1] for m in report.mismatched] == ["weight", "bias"]
     assert torch.equal(before, model.state_dict()["roi_heads.box.cls_score.weight"])
+
+
+def test_long_lists_of_other_shapes_are_cut(tmp_path: Path) -> None:
+    model = nn.ModuleList([nn.Linear(2, 2) for _ in range(5)])
+    save_atomic({n: torch.ones(7, *t.shape) for n, t in model.state_dict().items()}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"0.weight .*2.bias .*and 4 more") as error:
+        load_weights(model, tmp_path / "a.pth", conv_body="R-50-C4")
+    assert "\n" not in str(error.value) and "3.weight" not in str(error.value)
+    with pytest.raises(CheckpointError, match="no tensor of the file fits"):
+        load_weights(model, tmp_path / "a.pth", conv_body="R-50-C4", allow_mismatch=True)
 
 
 def test_refused_file_changes_nothing(tmp_path: Path) -> None:
@@ -200,6 +212,20 @@ def test_download_that_fails(server: tuple, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("TORCH_MODEL_ZOO", str(tmp_path / "zoo"))
     with pytest.raises(CheckpointError, match=r"cannot download .*404.*by hand"):
         fetch(f"{server[0]}/nothing.pth")
+
+
+def test_interrupted_download(server: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_MODEL_ZOO", str(tmp_path / "zoo"))
+    (server[1] / "a.pth").write_bytes(b"abc")
+
+    def breaks(*_: object) -> bytes:
+        raise http.client.IncompleteRead(b"a", 2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(http.client.HTTPResponse, "read", breaks)
+        with pytest.raises(CheckpointError, match=r"cannot download .*IncompleteRead.*by hand"):
+            fetch(f"{server[0]}/a.pth")
+    assert list((tmp_path / "zoo").iterdir()) == []
 
 
 def test_cache_rule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,11 @@ def test_many_bad_arguments(project_root: Path, operation: str) -> None:
     fuzz(project_root, operation, 10_000, seed=2)
 
 
-def test_no_operation_is_forgotten() -> None:
+def test_no_operation_is_forgotten(project_root: Path) -> None:
     known = torch._C._dispatch_get_all_op_names()
     ours = {name.split("::")[1].split(".")[0] for name in known if name.startswith("maskrcnn_benchmark::")}
-    assert ours == {*OPERATIONS, "has_cuda_kernels"}
+    assert ours >= set(OPERATIONS)
+    # The operations of the evaluation core meet their bad arguments beside its other tests.
+    elsewhere = (project_root / "tests" / "evaluation" / "test_bad_arguments.py").read_text()
+    rest = ours - {*OPERATIONS, "has_cuda_kernels"}
+    assert not {name for name in rest if f'"{name}"' not in elsewhere}
