@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from .errors import UsageError
 
 
 def _active() -> bool:
@@ -87,6 +90,25 @@ def broadcast_object(obj: Any, src: int = 0) -> Any:
         data = torch.empty(int(size), dtype=torch.uint8)
     dist.broadcast(data, src, group=group)
     return _from_bytes(data)
+
+
+def on_main(action: Callable[[], Any]) -> Any:
+    """Result of ``action``, done by the main process, on every process.
+
+    A UsageError that it raises (bad input, a full disk) is raised on every process, so that all stop
+    together. Every process must call this; the result must be small.
+    """
+    result: Any = None
+    error: UsageError | None = None
+    if is_main_process():
+        try:
+            result = action()
+        except UsageError as caught:
+            error = caught
+    result, error = broadcast_object((result, error))
+    if error is not None:
+        raise error
+    return result
 
 
 def reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
