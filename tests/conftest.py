@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -57,6 +58,18 @@ def _member(function: Callable[..., Any], rank: int, world: int, folder: Path, a
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+@pytest.fixture(scope="session")
+def _ddp_loaded() -> None:
+    """What DistributedDataParallel imports at its first use (seconds), done once for all forked processes."""
+    importlib.import_module("torch._dynamo")
+
+
+@pytest.fixture
+def train_ranks(_ddp_loaded: None, run_ranks: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """``run_ranks`` for functions that wrap a model in DistributedDataParallel."""
+    return run_ranks
 
 
 @pytest.fixture

@@ -71,15 +71,15 @@ def test_losses_and_gradients(
     small_cfg: Callable[..., Any],
     lst_overrides: tuple[Any, ...],
     make_target: Callable[..., BoxList],
-    run_ranks: Callable[..., list],
+    train_ranks: Callable[..., list],
     which: str,
 ) -> None:
     cfg, case = small_cfg(*lst_overrides), _case(make_target, which)
-    ((losses, gradients),) = run_ranks(_step, 1, cfg, case)
+    ((losses, gradients),) = train_ranks(_step, 1, cfg, case)
     assert len(losses) == 6 and losses["loss_objectness"] > 0
     assert (losses["loss_distill"] > 0) == (losses["loss_mask"] > 0) == (which != "no objects")
     for world in (2, 3):
-        for values, found in run_ranks(_step, world, cfg, case):
+        for values, found in train_ranks(_step, world, cfg, case):
             assert values == pytest.approx(losses, rel=1e-5, abs=1e-7)
             assert found.keys() == gradients.keys()
             for name, gradient in gradients.items():
