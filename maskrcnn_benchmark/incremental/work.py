@@ -132,7 +132,7 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         )
         progress = Progress(len(indices), f"phase {phase}: storing outputs for {view} pictures", logger)
         rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
-    merge_rows(folder, header, rows)
+    merge_rows(folder, header, rows, shard_folder=work.folder(phase))
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
@@ -220,6 +220,7 @@ def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: 
         dataset.label_to_category,
         ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
         groups=report_groups(plan, cfg.LST.PHASE),
+        shard_folder=work.folder(cfg.LST.PHASE),
     )
     loader = build_test_loader(cfg, dataset)
     name = f"phase {cfg.LST.PHASE}: testing {what}"
