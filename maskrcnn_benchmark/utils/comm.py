@@ -93,10 +93,10 @@ def broadcast_object(obj: Any, src: int = 0) -> Any:
 
 
 def on_main(action: Callable[[], Any]) -> Any:
-    """Result of ``action``, done by the main process, on every process.
+    """Result of ``action``, done by process 0, on every process; every process must call this.
 
-    A UsageError that it raises (bad input, a full disk) is raised on every process, so that all stop
-    together. Every process must call this; the result must be small.
+    A UsageError of the action is raised on every process, so that none waits for another. The result is sent
+    through host memory: keep it small.
     """
     result: Any = None
     error: UsageError | None = None
@@ -105,10 +105,29 @@ def on_main(action: Callable[[], Any]) -> Any:
             result = action()
         except UsageError as caught:
             error = caught
-    result, error = broadcast_object((result, error))
+    error, result = broadcast_object((error, result))
     if error is not None:
         raise error
     return result
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum over the processes of a tensor of one shape and dtype everywhere, on its device. No gradient."""
+    if get_world_size() == 1:
+        return values.detach()
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def gather_rows(row: Tensor) -> Tensor:
+    """Tensors of one shape and dtype of all processes, stacked in the order of ranks. No gradient."""
+    row = row.detach().contiguous()
+    if get_world_size() == 1:
+        return row[None]
+    rows = [torch.empty_like(row) for _ in range(get_world_size())]
+    dist.all_gather(rows, row)
+    return torch.stack(rows)
 
 
 def reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
