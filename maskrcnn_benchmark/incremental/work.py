@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
+from maskrcnn_benchmark.data.datasets.pictures import picture_name
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.engine.plain import build_seeded_model
 from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
@@ -39,7 +42,7 @@ from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, s
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
-from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process
+from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.rng import generator
@@ -52,7 +55,7 @@ PLAN_FILE, REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
     "report",
     "previous",
 )
-_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard")
+_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard", NONFINITE_FILE)
 
 
 @dataclass
@@ -114,9 +117,7 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         dtype=cfg.LST.DISTILL.DTYPE,
     )
     if cfg.LST.DISTILL.FILE:
-        if is_main_process():
-            order = new_annotation_order(work.data.train.outline, plan, phase)
-            import_published(cfg.LST.DISTILL.FILE, folder, header, order)
+        on_main(lambda: _import(work, plan, cfg.LST.DISTILL.FILE, folder, header))
         return
     device = process_device(cfg.MODEL.DEVICE)
     teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file).to(device)
@@ -133,6 +134,11 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         progress = Progress(len(indices), f"phase {phase}: storing outputs for {view} pictures", logger)
         rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
     merge_rows(folder, header, rows, shard_folder=work.folder(phase))
+
+
+def _import(work: Work, plan: PhasePlan, file: str, folder: Path, header: DistillHeader) -> None:
+    """Make the store from a published file."""
+    import_published(file, folder, header, new_annotation_order(work.data.train.outline, plan, header.phase))
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
@@ -193,20 +199,26 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
         distill=lookup,
         classes=plan.names(phase),
         extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
+        picture_name=lambda index: picture_name(dataset.get_img_info(index)),
     )
 
 
 def set_aside(work: Work, phase: int) -> None:
-    """Move the training files of a phase into its folder ``previous``, replacing an older set there."""
+    """Move the training files of a phase into its folder ``previous``, replacing an older set there.
+
+    They are collected in a folder beside it first, so that a process killed here loses none of them: the next
+    call completes the set.
+    """
     folder = work.folder(phase)
+    target, partial = folder / OLD_FOLDER, folder / f"{OLD_FOLDER}.partial"
     found = [path for pattern in _TRAINING_FILES for path in folder.glob(pattern)]
-    if not found:
+    if not found and not partial.exists():
         return
-    target = folder / OLD_FOLDER
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
     for path in found:
-        shutil.move(path, target / path.name)
+        os.replace(path, partial / path.name)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
     logger.warning("phase %d: training starts again; its earlier files are in %s", phase, target)
 
 
@@ -233,10 +245,13 @@ def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
     """Test the final model of a phase, write its report folder and log the tables; collective over ranks."""
     cfg, weights = work.phase_cfg(plan, phase), work.folder(phase) / FINAL_WEIGHTS
     result = evaluate(work, cfg, plan, _model_with_weights(cfg, weights), FINAL_WEIGHTS)
-    if is_main_process():
+
+    def write() -> None:
         details = {"checkpoint": work.file_hash(weights), "val_images": cfg.LST.VAL_IMAGES}
         write_phase_report(result, plan, phase, work.folder(phase) / REPORT_FOLDER, details=details)
         logger.info("\n%s", format_phase_report(result, plan, phase))
+
+    on_main(write)
     return result
 
 

@@ -18,7 +18,7 @@ from .errors import DataError, WriteError
 StrPath = str | os.PathLike[str]
 
 # Part of the name of every temporary file and folder, by which those of a killed run are found.
-_MARK = ".tmp-"
+TEMPORARY = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _BROKEN = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
@@ -85,7 +85,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}{_MARK}", suffix=target.suffix, dir=target.parent
+            prefix=f".{target.stem}{TEMPORARY}", suffix=target.suffix, dir=target.parent
         )
         os.close(handle)
         temporary = Path(name)
@@ -123,7 +123,7 @@ def remove_leftovers(folder: StrPath, below: Sequence[str] = ()) -> list[Path]:
     top = Path(folder)
     if not top.is_dir():
         return []
-    pattern = f".*{_MARK}*"
+    pattern = f".*{TEMPORARY}*"
     found = list(top.glob(pattern))
     for name in below:
         found += [path for inner in top.glob(name) for path in inner.rglob(pattern)]
