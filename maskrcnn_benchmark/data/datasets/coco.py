@@ -83,6 +83,11 @@ class DetectionDataset:
         """The picture record (id, width, height, ...) of `index`."""
         return self._images[index]
 
+    def get_labels(self, index: int) -> list[int]:
+        """Labels of the sound annotations (both box sides above one pixel) of `index`, in file order."""
+        anns = self._used(self.image_ids[index])
+        return [self._label_of[ann["category_id"]] for ann in anns if not is_degenerate(ann)]
+
     def __getitem__(self, key: SampleKey | int) -> Sample:
         """Read, transform and annotate one picture.
 
