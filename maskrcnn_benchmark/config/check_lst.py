@@ -18,6 +18,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 MINIMA: dict[str, float] = {
     "LST.BASE_SIZE": 1,
     "LST.PHASE": -1,
+    "LST.FREEZE_BASE": 0,
+    "LST.FREEZE_STEP": 0,
     "LST.ROI_BATCH_STEP": 1,
     "LST.REPLAY.EPOCHS": 1,
     "LST.REPLAY.MIN_PER_CLASS": 0,
