@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import settings
 
 # The same examples in every run of continuous integration, new ones elsewhere; no test is timed.
@@ -34,3 +40,63 @@ def sample_data() -> Path:
 def project_root() -> Path:
     """Folder of the project's checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+def _member(function: Callable[..., Any], rank: int, world: int, folder: Path, args: tuple[Any, ...]) -> None:
+    """One forked process of ``run_ranks``: its result or its traceback goes to a file."""
+    code = 1
+    try:
+        torch.set_num_threads(1)  # the thread pool did not survive the fork
+        if world > 1:
+            dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+        torch.save(function(*args), folder / f"rank{rank}.pt")
+        if world > 1:
+            dist.destroy_process_group()
+        code = 0
+    except BaseException:
+        (folder / f"rank{rank}.txt").write_text(traceback.format_exc())
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+@pytest.fixture(scope="session")
+def _ddp_loaded() -> None:
+    """What DistributedDataParallel imports at its first use (seconds), done once for all forked processes."""
+    importlib.import_module("torch._dynamo")
+
+
+@pytest.fixture
+def train_ranks(_ddp_loaded: None, run_ranks: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """``run_ranks`` for functions that wrap a model in DistributedDataParallel."""
+    return run_ranks
+
+
+@pytest.fixture
+def run_ranks(tmp_path: Path) -> Callable[..., list[Any]]:
+    """Function (function, world, *args) -> what the function returned in each of ``world`` gloo processes.
+
+    The processes are forked, so that nothing is imported again; world 1 has no process group. Results travel
+    through torch.save.
+    """
+
+    def run(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
+        folder = tmp_path / f"ranks_{len(list(tmp_path.glob('ranks_*')))}"
+        folder.mkdir()
+        context = torch.multiprocessing.get_context("fork")
+        members = [
+            context.Process(target=_member, args=(function, rank, world, folder, args))
+            for rank in range(world)
+        ]
+        for member in members:
+            member.start()
+        for member in members:
+            member.join(120)
+        stuck = [member for member in members if member.is_alive()]
+        for member in stuck:
+            member.kill()
+        reports = [path.read_text() for path in sorted(folder.glob("rank*.txt"))]
+        assert not stuck and not reports, "\n".join([f"{len(stuck)} processes hang", *reports])
+        return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(world)]
+
+    return run

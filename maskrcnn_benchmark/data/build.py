@@ -28,6 +28,7 @@ from .samplers import (
     repeat_factors,
 )
 from .transforms import build_transforms
+from .transforms.geometry import resized_size
 from .types import SampleKey, collate
 
 AnyDataset = DetectionDataset | ConcatDataset
@@ -94,7 +95,8 @@ def build_train_loader(
 
     Without `batches` (lists of keys of this process, already starting at `start_iter`) the stream named by
     DATALOADER.SAMPLER is used; the shuffled one is grouped by aspect ratio if configured. num_iters: default
-    to SOLVER.MAX_ITER. The batch of an iteration does not depend on `start_iter` or on the number of workers.
+    to SOLVER.MAX_ITER. The batch of an iteration, all processes together, does not depend on `start_iter`, on
+    the number of processes or on that of workers.
     """
     if batches is None:
         left = max(0, cfg.SOLVER.MAX_ITER - start_iter) if num_iters is None else num_iters
@@ -111,12 +113,13 @@ def _stream_batches(
     cfg: Any, dataset: AnyDataset, start_iter: int, num_iters: int
 ) -> Iterable[list[SampleKey]]:
     """This process's batches of the stream that the config names."""
+    world = get_world_size()
     per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
-    place = {"start_iter": start_iter, "num_iters": num_iters, "world": get_world_size(), "rank": get_rank()}
+    place = {"start_iter": start_iter, "num_iters": num_iters, "world": world, "rank": get_rank()}
     name = sampler_name(cfg)
     if name == "shuffle":
         groups = _groups(dataset) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
-        return StreamBatches(ShuffledStream(len(dataset), cfg.SEED, per_rank, groups), **place)
+        return StreamBatches(ShuffledStream(len(dataset), cfg.SEED, per_rank * world, groups), **place)
     labels = [dataset.get_labels(index) for index in range(len(dataset))]
     stream: PositionStream
     if name == "class_aware":
@@ -131,11 +134,15 @@ def _stream_batches(
 
 
 def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:
-    """Loader of Batch objects over this process's share of the data set, every picture once."""
+    """Loader of Batch objects over this process's share of the data set, every picture once.
+
+    The pictures of a batch have one size, so that padding, and with it the predictions, depends neither on
+    the batch size nor on the number of processes. A process may get no picture at all.
+    """
     world, rank = get_world_size(), get_rank()
     size = max(1, cfg.TEST.IMS_PER_BATCH // world)
-    groups = _groups(dataset) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else [0] * len(dataset)
-    batches = GroupedBatchSampler(range(rank, len(dataset), world), groups, size).batches()
+    sizes = _padded_test_sizes(cfg, dataset)
+    batches = GroupedBatchSampler(range(rank, len(dataset), world), sizes, size).batches()
     return _loader(cfg, dataset, [[SampleKey(index) for index in batch] for batch in batches])
 
 
@@ -157,6 +164,20 @@ def _groups(dataset: AnyDataset) -> list[int]:
     """Aspect-ratio group of every picture, from the records."""
     records = (dataset.get_img_info(index) for index in range(len(dataset)))
     return aspect_groups(record["height"] / record["width"] for record in records)
+
+
+def _padded_test_sizes(cfg: Any, dataset: AnyDataset) -> list[int]:
+    """A number for every picture, equal for pictures that testing pads to the same size, from the records."""
+    step = max(1, cfg.DATALOADER.SIZE_DIVISIBILITY)
+    numbers: dict[tuple[int, int], int] = {}
+    found = []
+    for index in range(len(dataset)):
+        record = dataset.get_img_info(index)
+        sides = resized_size(
+            record["width"], record["height"], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+        )
+        found.append(numbers.setdefault((-(-sides[0] // step), -(-sides[1] // step)), len(numbers)))
+    return found
 
 
 def _start_worker(worker: int) -> None:

@@ -30,7 +30,7 @@ class Sample:
 
     `image` is (3,h,w) float32, normalised; `target` has labels, annotation_ids and, if the annotations have
     them, masks, in coordinates of `image`. `flipped` tells a left-right mirrored picture. `replaced` tells
-    that the picture asked for could not be used and the next one stands in.
+    that the picture asked for could not be used and the next one stands in. `draw`: see SampleKey.
     """
 
     image: Tensor
@@ -40,6 +40,7 @@ class Sample:
     query_class: int = 0
     flipped: bool = False
     replaced: bool = False
+    draw: int = 0
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Batch:
     query_classes: list[int]
     flipped: list[bool]
     replaced: list[bool] = field(default_factory=list)
+    draws: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with pictures and boxes on `device` (polygons stay on the CPU)."""
@@ -64,6 +66,7 @@ class Batch:
             self.query_classes,
             self.flipped,
             self.replaced,
+            self.draws,
         )
 
     def pin_memory(self) -> Batch:
@@ -86,4 +89,5 @@ def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
         query_classes=[sample.query_class for sample in samples],
         flipped=[sample.flipped for sample in samples],
         replaced=[sample.replaced for sample in samples],
+        draws=[sample.draw for sample in samples],
     )

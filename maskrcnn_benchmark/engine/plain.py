@@ -132,6 +132,7 @@ def test_plain(cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> di
             dataset.annotations.kind,
             dataset.label_to_category,
             ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
+            shard_folder=folder / spec.name,
         )
         loader = build_test_loader(cfg, dataset)
         what = f"testing {spec.name}"

@@ -19,7 +19,7 @@ from maskrcnn_benchmark.solver.lr import LRSchedule
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
-from maskrcnn_benchmark.utils.rng import seed_all
+from maskrcnn_benchmark.utils.rng import derive_seed, seed_all
 
 from .guard import GRADIENT, MicroBatch, check_finite
 
@@ -66,9 +66,10 @@ def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
 class TrainStep:
     """Callable that does one update from ``accumulation`` batches.
 
-    Random numbers of a forward pass are seeded by (seed, global number of the micro-batch), where micro-batch
-    ``m`` of iteration ``t`` on rank ``g`` of ``w`` has the number ``(t * accumulation + m) * w + g``: a run
-    can be resumed anywhere, and one rank accumulating w batches draws what w ranks draw.
+    What is drawn for a picture (its sample of anchors and proposals) is seeded by (seed, its place in the
+    training stream), so that it does not depend on the number of ranks. Other random numbers of a forward
+    pass are seeded by (seed, global number of the micro-batch), where micro-batch ``m`` of iteration ``t`` on
+    rank ``g`` of ``w`` has the number ``(t * accumulation + m) * w + g``. A run can be resumed anywhere.
     """
 
     def __init__(
@@ -134,11 +135,16 @@ class TrainStep:
         """Gradients of one batch are added to the parameters; ranks exchange them after the ``last`` one."""
         seed_all(self.seed, "train", number)
         stored = self.distill(batch) if self.distill is not None else None
+        seeds = [derive_seed(self.seed, "picture", draw) for draw in batch.draws]
         ddp = self.network if isinstance(self.network, DistributedDataParallel) else None
         with nullcontext() if ddp is None or last else ddp.no_sync():
             with self.precision.autocast():
                 losses = self.network(
-                    batch.images, batch.targets, query_classes=batch.query_classes, distill=stored
+                    batch.images,
+                    batch.targets,
+                    query_classes=batch.query_classes,
+                    distill=stored,
+                    seeds=seeds,
                 )
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             self.precision.scaler.scale(total / self.accumulation).backward()

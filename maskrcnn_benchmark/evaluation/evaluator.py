@@ -1,9 +1,12 @@
-"""Collects predictions of all processes by image id and evaluates them in one pass from memory."""
+"""Collects predictions by image id, joins those of all processes, and evaluates them in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from maskrcnn_benchmark.evaluation.ap import APResult, evaluate_coco, evaluate_lvis
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
@@ -11,9 +14,13 @@ from maskrcnn_benchmark.evaluation.groups import frequency_groups, group_ap, ste
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, TaskReport
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.utils.comm import all_gather_objects, broadcast_object, is_main_process
+from maskrcnn_benchmark.utils.comm import get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import StrPath
+from maskrcnn_benchmark.utils.shards import Merged, ShardExchange
 
+# With several processes, detections go to disk whenever so many have come together.
+SHARD_DETECTIONS = 100_000
 # Evaluation of each protocol, and what its published numbers take for the area of a detected mask.
 PROTOCOLS = {"coco": (evaluate_coco, "mask"), "lvis": (evaluate_lvis, "box")}
 
@@ -30,6 +37,11 @@ class DetectionEvaluator:
         groups: further groups of category ids to report AP for, beside those the file defines.
         area: a detection's area in mask evaluation, "box" or "mask"; None takes the protocol's published
             habit.
+        shard_folder: where several processes hand over their detections, seen by all of them; not used by a
+            single one.
+
+    With several processes every one must call ``reset`` and ``evaluate``; some may have no
+    picture to ``process``.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class DetectionEvaluator:
         *,
         groups: Mapping[str, Sequence[int]] | None = None,
         area: str | None = None,
+        shard_folder: StrPath | None = None,
     ) -> None:
         if protocol not in PROTOCOLS:
             raise DataError(
@@ -56,40 +69,82 @@ class DetectionEvaluator:
         self._sizes = {
             image["id"]: (image["width"], image["height"]) for image in dataset_annotations["images"]
         }
-        self._found: dict[int, Detections] = {}
+        self._shard_folder = shard_folder
+        self._exchange: ShardExchange | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._found: list[Detections] = []
+        self._held = 0
+        self._seen: dict[int, None] = {}  # in the order of their processing
+        self._handed_over = 0
 
     def reset(self) -> None:
-        """Forget everything collected so far."""
-        self._found = {}
+        """Forget everything collected so far. Raises ValueError without the folder that processes need."""
+        self._clear()
+        if get_world_size() > 1:
+            self._exchange = self._open_exchange()
+
+    def _open_exchange(self) -> ShardExchange:
+        if self._shard_folder is None:
+            raise ValueError("several processes need a shard_folder to bring their detections together")
+        return ShardExchange(self._shard_folder)
 
     def process(self, image_ids: Sequence[int], predictions: Sequence[BoxList]) -> None:
         """Take the predictions of a batch (any device); masks are pasted and encoded at once.
 
-        Raises DataError for an image id that the annotation file does not have.
+        A picture that was seen before is left out. Raises DataError for an image id that the annotation file
+        does not have.
         """
         for image_id, prediction in zip(image_ids, predictions, strict=True):
             if image_id not in self._sizes:
                 raise DataError(f"image id {image_id} was tested but is not in the annotation file")
-            self._found[int(image_id)] = boxlist_to_detections(
+            if int(image_id) in self._seen:
+                continue
+            self._seen[int(image_id)] = None
+            found = boxlist_to_detections(
                 prediction, int(image_id), self._sizes[image_id], self.label_to_category
             )
+            self._found.append(found)
+            self._held += len(found)
+        if self._exchange is not None and self._held >= SHARD_DETECTIONS:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Write what is held, and the pictures seen since the last time, as a shard."""
+        assert self._exchange is not None
+        seen = np.fromiter(self._seen, np.int64, len(self._seen))[self._handed_over :]
+        self._exchange.write({**Detections.concatenate(self._found).columns(), "seen": seen})
+        self._found, self._held, self._handed_over = [], 0, len(self._seen)
 
     def evaluate(self) -> EvaluationReport:
-        """Gather over all processes and evaluate on the first; every process gets the report.
+        """Bring the detections of all processes together and evaluate on the first.
 
-        A picture that several processes saw counts once. The result does not depend on the number of
-        processes.
+        Every process gets the numbers of the report; the first has the detections too. A picture that several
+        processes saw counts once. The result does not depend on the number of processes.
         """
-        gathered: dict[int, Detections] = {}
-        for part in all_gather_objects(self._found):
-            gathered |= {image_id: found for image_id, found in part.items() if image_id not in gathered}
-        report = None
-        if is_main_process():
-            detections = Detections.concatenate([gathered[image_id] for image_id in sorted(gathered)])
-            if not len(detections):
-                detections = Detections.empty(with_masks="segm" in self.iou_types)
-            report = self.evaluate_detections(detections)
-        return broadcast_object(report)
+        if get_world_size() == 1:
+            return self.evaluate_detections(self._in_order(Detections.concatenate(self._found)))
+        if self._exchange is None:
+            self._exchange = self._open_exchange()
+        self._hand_over()
+        merged = self._exchange.merge()
+        self._exchange = None
+        reports: list[EvaluationReport] = []
+
+        def on_first() -> EvaluationReport:
+            assert merged is not None
+            reports.append(self.evaluate_detections(self._in_order(_first_views(merged))))
+            return _numbers_only(reports[0])
+
+        numbers = on_main(on_first)
+        return reports[0] if is_main_process() else numbers
+
+    def _in_order(self, detections: Detections) -> Detections:
+        """The detections by ascending image id, those of a picture in their order."""
+        if not len(detections):
+            return Detections.empty(with_masks="segm" in self.iou_types)
+        return detections.select(np.argsort(detections.image_ids, kind="stable"))
 
     def evaluate_detections(self, detections: Detections) -> EvaluationReport:
         """The report for given detections, without gathering."""
@@ -112,3 +167,20 @@ class DetectionEvaluator:
             area=result.area if iou_type == "segm" else "box",
             result=result,
         )
+
+
+def _first_views(merged: Merged) -> Detections:
+    """Detections of all processes, without those of pictures that a lower rank has seen too."""
+    detections = Detections.from_columns(merged.columns)
+    seen = merged.columns["seen"]
+    pictures, first = np.unique(seen, return_index=True)
+    if len(pictures) == len(seen):
+        return detections
+    owner = merged.rank_of_rows("seen")[first][np.searchsorted(pictures, detections.image_ids)]
+    return detections.select(owner == merged.rank_of_rows("scores"))
+
+
+def _numbers_only(report: EvaluationReport) -> EvaluationReport:
+    """The report without detections and arrays, small enough to be sent."""
+    tasks = {name: replace(task, result=None) for name, task in report.tasks.items()}
+    return replace(report, tasks=tasks, detections=Detections.empty())

@@ -17,14 +17,15 @@ from maskrcnn_benchmark.utils.table import format_table
 class TaskReport:
     """One IoU type: summary metrics, AP per group and per category id (-1: undefined), arrays behind them.
 
-    ``area`` is what a detection's area was taken from, "box" or "mask": APs, APm and APl depend on it.
+    ``area`` is what a detection's area was taken from, "box" or "mask": APs, APm and APl depend on it. With
+    several processes only the first has ``result``.
     """
 
     metrics: dict[str, float]
     groups: dict[str, float]
     per_category: dict[int, float]
     area: str
-    result: APResult
+    result: APResult | None
 
 
 @dataclass
@@ -34,7 +35,8 @@ class EvaluationReport:
     Attributes:
         protocol: "coco" or "lvis". num_images: pictures in the annotation file.
         tasks: "bbox" and/or "segm". names: category id -> name.
-        detections: what was evaluated, by image id, in the original size.
+        detections: what was evaluated, by image id, in the original size; with several processes only the
+            first has them, and they are empty on the others.
     """
 
     protocol: str

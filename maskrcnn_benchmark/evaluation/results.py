@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,32 @@ class Detections:
             np.concatenate([part.boxes for part in filled]),
             masks,
         )
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, masks (if any) as ``rle_text`` and ``rle_lengths`` (D, 3): bytes, h, w."""
+        arrays = {
+            "image_ids": self.image_ids,
+            "category_ids": self.category_ids,
+            "scores": self.scores,
+            "boxes": self.boxes,
+        }
+        if self.rles is not None:
+            packed = self.rles.packed()
+            arrays |= {"rle_text": packed.text, "rle_lengths": packed.table[:, 1:]}
+        return arrays
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Detections:
+        """The inverse of ``columns``, also for the arrays of several detections joined by name.
+
+        Masks are kept only if every detection has one.
+        """
+        lengths, masks = columns.get("rle_lengths"), None
+        if lengths is not None and len(lengths) == len(columns["scores"]):
+            ends = np.cumsum(lengths[:, 0])
+            masks = RleMasks(columns["rle_text"], np.column_stack([ends - lengths[:, 0], lengths]))
+        names = ("image_ids", "category_ids", "scores", "boxes")
+        return cls(*(columns[name] for name in names), masks)
 
     @classmethod
     def from_json(cls, results: Iterable[dict[str, Any]]) -> Detections:

@@ -74,6 +74,16 @@ class RleMasks:
         """The masks at int64 ``positions``, in that order; the text is shared."""
         return RleMasks(self.text, self.table[positions])
 
+    def packed(self) -> RleMasks:
+        """The same masks with their texts one after another and nothing else between them."""
+        begins, lengths = self.table[:, 0], self.table[:, 1]
+        ends = np.cumsum(lengths)
+        table = np.column_stack([ends - lengths, self.table[:, 1:]])
+        if len(table) and (table[:, 0] == begins).all() and ends[-1] == len(self.text):
+            return self
+        pieces = [self.text[b : b + n] for b, n in zip(begins.tolist(), lengths.tolist(), strict=True)]
+        return RleMasks(np.concatenate([np.zeros(0, np.uint8), *pieces]), table)
+
     @property
     def sizes(self) -> np.ndarray:
         """int64 (N, 2): height and width of each mask."""

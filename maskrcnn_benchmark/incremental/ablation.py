@@ -91,6 +91,9 @@ def read_ablation(path: str | Path) -> Ablation:
             f"{path}: expected CONFIG, SEEDS, OPTS [KEY, VALUE, ...], VARIANTS and REFERENCES "
             f"{{name: [KEY, VALUE, ...]}} with different names, and nothing else (found {sorted(tree)})"
         )
+    folders = {_folder_name(name) for name in variants | references}
+    if len(folders) < len(variants) + len(references):
+        raise ConfigError(f"{path}: names of variants must differ in more than blanks and signs")
     return Ablation(
         config=Path(path).parent / tree["CONFIG"],
         seeds=tuple(int(s) for s in seeds),
@@ -112,7 +115,7 @@ def plan_runs(ablation: Ablation, out: Path) -> list[Run]:
     base = load_config(ablation.config)
     for variant, pairs in ablation.variants.items():
         for seed in ablation.seeds:
-            folder = out / re.sub(r"[^\w.-]+", "_", variant) / f"seed_{seed}"
+            folder = out / _folder_name(variant) / f"seed_{seed}"
             seeded = ["SEED", seed, "LST.SEED", seed, "OUTPUT_DIR", str(folder)]
             cfg = clone_with(base, [*ablation.opts, *pairs, *ablation.last, *seeded])
             if cfg.LST.ANN_TRAIN not in files:
@@ -124,6 +127,11 @@ def plan_runs(ablation: Ablation, out: Path) -> list[Run]:
             runs.append(Run(variant, seed, cfg, donor))
             donors.setdefault(key, runs[-1])
     return runs
+
+
+def _folder_name(variant: str) -> str:
+    """The variant's name with one "_" for blanks and other signs."""
+    return re.sub(r"[^\w.-]+", "_", variant)
 
 
 def run_ablation(

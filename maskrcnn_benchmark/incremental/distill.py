@@ -14,9 +14,10 @@ from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillR
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.utils.comm import all_gather_objects, is_main_process
+from maskrcnn_benchmark.utils.comm import get_world_size
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.progress import Progress
+from maskrcnn_benchmark.utils.shards import ShardExchange
 
 
 def new_boxes(target: BoxList, num_old: int) -> tuple[Tensor, np.ndarray]:
@@ -99,8 +100,40 @@ def dump_rows(
     return rows
 
 
-def merge_rows(folder: str | Path, header: DistillHeader, rows: list[DistillRows]) -> None:
-    """Collect the shares of all ranks; rank 0 writes the store. Every rank must call it."""
-    gathered = [row for part in all_gather_objects(rows) for row in part]
-    if is_main_process():
-        write_store(folder, header, gathered)
+def merge_rows(
+    folder: str | Path, header: DistillHeader, rows: list[DistillRows], *, shard_folder: str | Path
+) -> None:
+    """Collect the shares of all ranks through files in `shard_folder`; rank 0 writes the store.
+
+    Every rank must call it; one may have no rows.
+    """
+    if get_world_size() == 1:
+        write_store(folder, header, rows)
+        return
+    exchange = ShardExchange(shard_folder)
+    exchange.write(_to_columns(rows, header.num_old + 1))
+    merged = exchange.merge()
+    if merged is not None:
+        write_store(folder, header, _to_rows(merged.columns))
+
+
+def _to_columns(rows: list[DistillRows], width: int) -> dict[str, np.ndarray]:
+    """Rows of all pictures one after another, and of every picture its id, flip and number of boxes."""
+    return {
+        "pictures": np.array([(r.image_id, r.flip, len(r.annotation_ids)) for r in rows], np.int64).reshape(
+            -1, 3
+        ),
+        "annotation_ids": np.concatenate([np.zeros(0, np.int64), *(r.annotation_ids for r in rows)]),
+        "cosines": np.concatenate([np.zeros((0, width), np.float32), *(r.cosines for r in rows)]),
+    }
+
+
+def _to_rows(columns: dict[str, np.ndarray]) -> list[DistillRows]:
+    """The inverse of `_to_columns`."""
+    ends = np.cumsum(columns["pictures"][:, 2])
+    return [
+        DistillRows(
+            int(image), int(flip), columns["annotation_ids"][end - n : end], columns["cosines"][end - n : end]
+        )
+        for (image, flip, n), end in zip(columns["pictures"], ends, strict=True)
+    ]

@@ -20,8 +20,8 @@ from maskrcnn_benchmark.incremental.stages import RESUME, SKIP, Stage, begin, de
 from maskrcnn_benchmark.incremental.state import RunState
 from maskrcnn_benchmark.incremental.summary import Summary, build_summary, format_summary, write_summary
 from maskrcnn_benchmark.incremental.work import Work, load_plan
-from maskrcnn_benchmark.utils.comm import broadcast_object, is_main_process
-from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
+from maskrcnn_benchmark.utils.comm import is_main_process, on_main
+from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import sha256_file
 
 logger = logging.getLogger(__name__)
@@ -140,17 +140,7 @@ class _Runner:
 
     def on_main(self, action: Callable[[], object]) -> object:
         """Result of ``action`` done by rank 0, on every rank; an error of it is raised on every rank."""
-        result: object = None
-        error: UsageError | None = None
-        if is_main_process():
-            try:
-                result = action()
-            except UsageError as caught:
-                error = caught
-        error = broadcast_object(error)
-        if error is not None:
-            raise error
-        return broadcast_object(result)
+        return on_main(action)
 
     def _decide(self, stage: Stage) -> str:
         """The decision about a stage; makes room and keeps its settings when it will be done."""

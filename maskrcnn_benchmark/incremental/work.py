@@ -42,7 +42,7 @@ from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, s
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
-from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process
+from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.rng import generator
@@ -141,7 +141,7 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         )
         progress = Progress(len(indices), f"phase {phase}: storing outputs for {view} pictures", logger)
         rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
-    merge_rows(folder, header, rows)
+    merge_rows(folder, header, rows, shard_folder=work.folder(phase))
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
@@ -182,10 +182,9 @@ def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor
     progress = Progress(len(mine), f"phase {phase}: reading boxes for new rows", logger)
     batches = build_train_loader(cfg, dataset, batches=mine)
     features = collect_features(model, batches, boxes, device=device, progress=progress)
-    if not is_main_process():
-        return {}
     predictor: Any = model.get_submodule("roi_heads.box.predictor")
-    return new_rows(predictor, features, plan.new_labels(phase), cfg, generator(cfg.LST.SEED, "meta", phase))
+    source = generator(cfg.LST.SEED, "meta", phase)
+    return on_main(lambda: new_rows(predictor, features, plan.new_labels(phase), cfg, source))
 
 
 def replay(work: Work, plan: PhasePlan, phase: int) -> None:
@@ -258,6 +257,7 @@ def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: 
         dataset.label_to_category,
         ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
         groups=report_groups(plan, cfg.LST.PHASE),
+        shard_folder=work.folder(cfg.LST.PHASE),
     )
     loader = build_test_loader(cfg, dataset)
     name = f"phase {cfg.LST.PHASE}: testing {what}"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from maskrcnn_benchmark.modeling.losses import LossTerm
+
 
 @dataclass
 class DistillBatch:
@@ -19,8 +21,8 @@ class DistillBatch:
     teacher_cosine: list[Tensor]
 
 
-def distillation_loss(student_cosine: Tensor, teacher_cosine: Tensor, num_old_classes: int) -> Tensor:
-    """Squared difference of the old-class cosines, summed over classes and averaged over boxes (scalar).
+def distillation_loss(student_cosine: Tensor, teacher_cosine: Tensor, num_old_classes: int) -> LossTerm:
+    """Squared difference of the old-class cosines, summed over classes and boxes; the count is of boxes.
 
     student_cosine (n, C), teacher_cosine (n, C_old + 1), both with background
     first, which is left out, as are the student's new classes. No boxes: a
@@ -37,4 +39,4 @@ def distillation_loss(student_cosine: Tensor, teacher_cosine: Tensor, num_old_cl
         )
     old = slice(1, num_old_classes + 1)
     difference = student_cosine[:, old].float() - teacher_cosine[:, old].to(student_cosine.device).float()
-    return difference.square().sum() / max(1, len(student_cosine))
+    return LossTerm(difference.square().sum(), len(student_cosine))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProcessor
 from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
@@ -107,7 +108,8 @@ def check_rpn_loss(ctx: Components, checker: Checker) -> None:
         checker.equal(
             f"labels{i}", loss.assign(every, visible[i], target)[0], ctx.arrays[f"rpn_loss.labels{i}"]
         )
-    losses = loss(every, visible, torch.cat(logits, 1)[..., 0], torch.cat(deltas, 1), targets)
+    terms = loss(every, visible, torch.cat(logits, 1)[..., 0], torch.cat(deltas, 1), targets)
+    losses = mean_losses(terms)
     checker.relative("objectness", losses["loss_objectness"], ctx.arrays["rpn_loss.objectness"], 1e-4)
     checker.relative("box", losses["loss_rpn_box_reg"], ctx.arrays["rpn_loss.box"], 1e-4)
 
@@ -161,6 +163,6 @@ def check_box_loss(ctx: Components, checker: Checker) -> None:
         logits, deltas = ctx.noise(info["logits"], n=len(labels)), ctx.noise(info["deltas"], n=len(labels))
         if agnostic:
             deltas = ctx.noise(info["deltas"].replace("28", "8", 1), n=len(labels))
-        losses = box_losses(logits, deltas, labels, wanted, class_agnostic=agnostic)
+        losses = mean_losses(box_losses(logits, deltas, labels, wanted, class_agnostic=agnostic))
         checker.relative(f"{mode}.cls", losses["loss_classifier"], ctx.arrays[f"bl.{mode}.cls"], 1e-4)
         checker.relative(f"{mode}.box", losses["loss_box_reg"], ctx.arrays[f"bl.{mode}.box"], 1e-4)

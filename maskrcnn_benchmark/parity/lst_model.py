@@ -13,6 +13,7 @@ from torch import Tensor
 from maskrcnn_benchmark.incremental.distill_json import export_published, import_published
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
 from maskrcnn_benchmark.modeling.distill import distillation_loss
+from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.poolers import Pooler
 from maskrcnn_benchmark.modeling.roi_heads.box_head.extractors import FPN2MLPCosineFeatureExtractor
 from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
@@ -91,7 +92,7 @@ def _check_losses(
     checker.close("scores", scores, arrays["scores"])
     checker.close("bbox_deltas", deltas, arrays["bbox_deltas"])
     targets = noise_tensor(f"{prefix}reg_targets", (len(features), 4))
-    losses = box_losses(scores, deltas, torch.tensor(info["labels"]), targets)
+    losses = mean_losses(box_losses(scores, deltas, torch.tensor(info["labels"]), targets))
     for name, loss in losses.items():
         checker.close(name, loss, arrays[name])
     of_features, of_scale = torch.autograd.grad(
@@ -139,7 +140,7 @@ def _check_distillation(
     student: FPNCosinePredictor, features: Tensor, teacher: Tensor, arrays: Arrays, checker: Checker
 ) -> None:
     source = features.clone().requires_grad_()
-    loss = distillation_loss(student.cosine(source), teacher, teacher.shape[1] - 1)
+    loss = distillation_loss(student.cosine(source), teacher, teacher.shape[1] - 1).mean()
     checker.close("loss", loss, arrays["distill_loss"])
     weight = student.cls_score.weight
     of_features, of_rows, of_scale = torch.autograd.grad(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from .errors import UsageError
 
 
 def _active() -> bool:
@@ -87,6 +90,44 @@ def broadcast_object(obj: Any, src: int = 0) -> Any:
         data = torch.empty(int(size), dtype=torch.uint8)
     dist.broadcast(data, src, group=group)
     return _from_bytes(data)
+
+
+def on_main(action: Callable[[], Any]) -> Any:
+    """Result of ``action``, done by process 0, on every process; every process must call this.
+
+    A UsageError of the action is raised on every process, so that none waits for another. The result is sent
+    through host memory: keep it small.
+    """
+    result: Any = None
+    error: UsageError | None = None
+    if is_main_process():
+        try:
+            result = action()
+        except UsageError as caught:
+            error = caught
+    error, result = broadcast_object((error, result))
+    if error is not None:
+        raise error
+    return result
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum over the processes of a tensor of one shape and dtype everywhere, on its device. No gradient."""
+    if get_world_size() == 1:
+        return values.detach()
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def gather_rows(row: Tensor) -> Tensor:
+    """Tensors of one shape and dtype of all processes, stacked in the order of ranks. No gradient."""
+    row = row.detach().contiguous()
+    if get_world_size() == 1:
+        return row[None]
+    rows = [torch.empty_like(row) for _ in range(get_world_size())]
+    dist.all_gather(rows, row)
+    return torch.stack(rows)
 
 
 def reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -69,18 +69,28 @@ def test_aspect_groups() -> None:
 def test_stream_is_a_function_of_position(
     items: int, batch_size: int, start: int, world: int, grouped: bool
 ) -> None:
-    """A late start sees the batches of an unbroken run; ranks share the stream; draws count up."""
+    """A late start sees the batches of an unbroken run; ranks share every batch; draws count up."""
     groups = [i % 3 == 0 for i in range(items)] if grouped else None
+    batch_size *= world
     stream = ShuffledStream(items, 7, batch_size, groups)
     whole = [
         list(StreamBatches(stream, start_iter=0, num_iters=9, world=world, rank=r)) for r in range(world)
     ]
+    together = [[key for rank in range(world) for key in whole[rank][t]] for t in range(9)]
+    assert together == list(StreamBatches(stream, start_iter=0, num_iters=9))
     fresh = ShuffledStream(items, 7, batch_size, groups)
     for rank in range(world):
         late = StreamBatches(fresh, start_iter=start, num_iters=9 - start, world=world, rank=rank)
         assert list(late) == whole[rank][start:] and len(late) == 9 - start
-    draws = [key.draw for t in range(9) for rank in range(world) for key in whole[rank][t]]
-    assert draws == list(range(9 * world * batch_size))
+    assert [key.draw for batch in together for key in batch] == list(range(9 * batch_size))
+
+
+def test_stream_that_ranks_cannot_share() -> None:
+    """Five pictures for two processes, a rank that is not there."""
+    with pytest.raises(ValueError, match="rank 0 of 2 processes with 5 pictures"):
+        StreamBatches(ShuffledStream(9, 1, 5), start_iter=0, num_iters=1, world=2)
+    with pytest.raises(ValueError, match="rank 2 of 2"):
+        StreamBatches(ShuffledStream(9, 1, 4), start_iter=0, num_iters=1, world=2, rank=2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 13])
@@ -133,6 +143,23 @@ def test_replay_layout_over_processes_and_resume() -> None:
     assert [key.draw for key in single] == list(range(32))
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
+def test_replay_is_exact_for_every_number_of_processes(world: int) -> None:
+    """The ranks' pairs together are the stream: an epoch has every planned pair once, whatever the world."""
+    sampler = replay()
+    length, per_rank = sampler.epoch_length, 2
+    iterations = 7 * length  # a whole number of epochs for every batch size
+    ranks = [
+        list(replay(world=world, rank=r, images_per_rank=per_rank, num_iters=iterations))
+        for r in range(world)
+    ]
+    keys = [key for t in range(iterations) for r in range(world) for key in ranks[r][t]]
+    assert [key.draw for key in keys] == list(range(iterations * world * per_rank))
+    for epoch in range(len(keys) // length):
+        pairs = [(key.index, key.query_class) for key in keys[epoch * length : (epoch + 1) * length]]
+        assert sorted(pairs) == sorted(sampler.unpermuted_epoch(epoch))
+
+
 def test_replay_published_order() -> None:
     """Lists as given, permutations seeded by the epoch number: independent of the seed."""
     first, second = replay(published_order=True), replay(published_order=True, seed=99)
@@ -160,8 +187,16 @@ def test_pairs_from_files(tmp_path: Path) -> None:
     assert [[key[:2] for key in batch] for batch in sampler] == [[(3, 2), (4, 2)], [(5, 1), (3, 2)]]
     late = FilePairSampler(images, classes, world=2, rank=1, num_iters=1, start_iter=1, **common)
     assert list(late) == list(sampler)[1:]
-    with pytest.raises(DataError, match="made for 2 processes, this run has 1"):
-        FilePairSampler(images, classes, num_iters=1, **common)
+    both = [[*FilePairSampler(images, classes, world=2, rank=r, num_iters=7, **common)] for r in range(2)]
+    together = [first + second for first, second in zip(*both, strict=True)]
+    assert list(FilePairSampler(images, classes, num_iters=7, **{**common, "images_per_rank": 4})) == together
+    four = [
+        [*FilePairSampler(images, classes, world=4, rank=r, num_iters=7, **{**common, "images_per_rank": 1})]
+        for r in range(4)
+    ]
+    assert [sum((part[t] for part in four), []) for t in range(7)] == together
+    with pytest.raises(DataError, match=r"2 lists .* batch of 3 pictures.*IMS_PER_BATCH a multiple of 2"):
+        FilePairSampler(images, classes, world=3, num_iters=1, **{**common, "images_per_rank": 1})
     with pytest.raises(DataError, match=r"entry 2 is 5, expected a picture index in 0\.\.4"):
         FilePairSampler(images, classes, world=2, num_iters=1, **{**common, "num_images": 5})
     classes.write_text(json.dumps([[1, 2], [2, 2, 1]]))

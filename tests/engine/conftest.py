@@ -30,10 +30,11 @@ class FakeBatch:
     image_ids: list[int]
     targets: list[None] = field(default_factory=list)
     query_classes: list[int] = field(default_factory=list)
+    draws: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device) -> FakeBatch:
         """The same batch on ``device``."""
-        return FakeBatch(self.images.to(device), self.image_ids, self.targets, self.query_classes)
+        return FakeBatch(self.images.to(device), self.image_ids, self.targets, self.query_classes, self.draws)
 
 
 class FakeModel(nn.Module):
@@ -52,9 +53,10 @@ class FakeModel(nn.Module):
         *,
         query_classes: Sequence[int] | None = None,
         distill: object = None,
+        seeds: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of a batch (B,3)."""
-        self.calls.append({"query_classes": query_classes, "distill": distill})
+        self.calls.append({"query_classes": query_classes, "distill": distill, "seeds": seeds})
         hidden = torch.nn.functional.dropout(self.first(images).relu(), 0.5)
         out = self.second(hidden)
         return {"loss_a": (out[:, 0] - 1).square().mean(), "loss_b": out[:, 1].abs().mean()}
@@ -68,7 +70,7 @@ def fake_stream(start: int, rank: int = 0, world: int = 1, *, bad: int = -1) -> 
         images = torch.randn(2, 3, generator=torch.Generator().manual_seed(slot))
         if slot == bad:
             images[0, 0] = torch.nan
-        yield FakeBatch(images, [2 * slot, 2 * slot + 1], [None, None], [0, 0])
+        yield FakeBatch(images, [2 * slot, 2 * slot + 1], [None, None], [0, 0], [2 * slot, 2 * slot + 1])
         number += 1
 
 

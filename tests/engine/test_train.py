@@ -18,6 +18,7 @@ from maskrcnn_benchmark.engine.guard import NonFiniteError
 from maskrcnn_benchmark.engine.train import TrainSummary, train
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
 from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.rng import derive_seed
 
 CLASSES = ["__background__", "thing"]
 Fakes = dict[str, Callable]
@@ -196,7 +197,8 @@ def test_data_that_ends_early_is_an_error(fake: Fakes, tmp_path: Path) -> None:
 def test_query_classes_and_distillation_reach_the_model(fake: Fakes, tmp_path: Path) -> None:
     model = fake["model"]()
     _run(fake["cfg"](), model, fake["stream"], tmp_path, 1, distill=lambda batch: ("stored", batch.image_ids))
-    assert model.calls == [{"query_classes": [0, 0], "distill": ("stored", [0, 1])}]
+    seeds = [derive_seed(0, "picture", draw) for draw in (0, 1)]
+    assert model.calls == [{"query_classes": [0, 0], "distill": ("stored", [0, 1]), "seeds": seeds}]
 
 
 def test_periodic_evaluation(fake: Fakes, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 
-from maskrcnn_benchmark.evaluation import convert, evaluator
+from maskrcnn_benchmark.evaluation import convert
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import format_report, write_report
@@ -142,17 +142,6 @@ def test_empty_prediction_and_no_prediction_at_all() -> None:
     assert judge.evaluate().metrics["segm/AP"] > 0
     judge.reset()
     assert len(judge.evaluate().detections) == 0
-
-
-def test_gathering_keeps_each_picture_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = DetectionEvaluator(_dataset(), "coco", ORDER)
-    judge.process([7, 3], [_prediction(masks=False)] * 2)
-    alone = judge.evaluate()
-    other = DetectionEvaluator(_dataset(), "coco", ORDER)
-    other.process([3], [_prediction(masks=False)])
-    parts = [other._found, judge._found]
-    monkeypatch.setattr(evaluator, "all_gather_objects", lambda _: parts)
-    assert judge.evaluate().detections.to_json() == alone.detections.to_json()
 
 
 def test_errors() -> None:

@@ -154,7 +154,6 @@ def test_rows_do_not_depend_on_the_number_of_processes(
     monkeypatch.setattr(work, "get_world_size", lambda: 2)
     for rank in (1, 0):  # the main process gathers last and so sees both shares
         monkeypatch.setattr(work, "get_rank", lambda rank=rank: rank)
-        monkeypatch.setattr(work, "is_main_process", lambda rank=rank: rank == 0)
         shared = work._rows_from_data(task, plan, 1)
     assert all(len(share) for share in shares) and not set(shares[0]) & set(shares[1])
     assert all(torch.equal(shared[label], row) for label, row in alone.items())

@@ -126,7 +126,7 @@ class DetectionDataset:
             return None, f"picture {record['id']} has no usable object of class {key.query_class} ({name})"
         rng = random.Random(derive_seed(self.seed, "transform", key.draw))
         tensor, changed, flipped = self.transforms(image, target, rng)
-        return Sample(tensor, changed, key.index, record["id"], key.query_class, flipped), ""
+        return Sample(tensor, changed, key.index, record["id"], key.query_class, flipped, draw=key.draw), ""
 
     def _target(self, record: Record, image: Image.Image) -> BoxList:
         """Clipped boxes with labels, annotation_ids and masks in coordinates of `image`."""

@@ -14,8 +14,10 @@ from .pairs import PairBatches
 class FilePairSampler(PairBatches):
     """Pairs of files that hold one list per process: picture indices in one, class labels in the other.
 
-    Iteration t of a process takes entries t * images_per_rank + slot of its own list and starts over, in
-    both lists together, when they end.
+    With R lists, the batch of an iteration has R equal parts of n pictures: part r of iteration t takes
+    entries t * n + slot of list r and starts over, in both files together, when they end. The processes of
+    the run share the batch, however many they are; with R processes each reads a list of its own, as the
+    published program does.
     """
 
     def __init__(
@@ -34,8 +36,7 @@ class FilePairSampler(PairBatches):
         """Read and check both files.
 
         `num_images`: size of the data set; `num_classes`: labels with background. Raises DataError naming
-        the file when the lists do not belong together, were made for another number of processes, or leave
-        the data set.
+        the file when the lists do not belong together, cannot share the batch equally, or leave the data set.
         """
         super().__init__(
             world=world,
@@ -50,18 +51,21 @@ class FilePairSampler(PairBatches):
             raise DataError(
                 f"{fspath(images_file)} and {fspath(classes_file)} hold lists of different lengths"
             )
-        if len(images) != world:
+        self.images_per_list, rest = divmod(world * images_per_rank, len(images))
+        if rest:
             raise DataError(
-                f"{fspath(images_file)} was made for {len(images)} processes, this run has {world}; make it "
-                "again for this number, or use LST.REPLAY.MODE online"
+                f"{fspath(images_file)} holds {len(images)} lists (one per process of the run it was made "
+                f"for), which cannot share a batch of {world * images_per_rank} pictures; make "
+                f"SOLVER.IMS_PER_BATCH a multiple of {len(images)}, or use LST.REPLAY.MODE online"
             )
-        self.images = images[rank]
-        self.classes = classes[rank]
+        self.images = images
+        self.classes = classes
 
     def key(self, iteration: int, slot: int) -> SampleKey:
-        """The key of place `slot` in the batch of `iteration`."""
-        place = (iteration * self.images_per_rank + slot) % len(self.images)
-        return SampleKey(self.images[place], self.classes[place], self.position(iteration, slot))
+        """The key of place `slot` in this process's part of the batch of `iteration`."""
+        row, place = divmod(self.rank * self.images_per_rank + slot, self.images_per_list)
+        entry = (iteration * self.images_per_list + place) % len(self.images[row])
+        return SampleKey(self.images[row][entry], self.classes[row][entry], self.position(iteration, slot))
 
 
 def _rows(path: str | PathLike[str], limit: int, what: str) -> list[list[int]]:

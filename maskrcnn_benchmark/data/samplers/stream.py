@@ -90,12 +90,17 @@ class ShuffledStream:
 
 
 class StreamBatches:
-    """The batches of one process: iteration t of rank r of w takes batch t * w + r of the stream."""
+    """The batches of one process: in iteration t rank r of w takes part r of w equal parts of batch t.
+
+    All processes together see what one process with the whole batch sees.
+    """
 
     def __init__(
         self, stream: ShuffledStream, *, start_iter: int, num_iters: int, world: int = 1, rank: int = 0
     ) -> None:
-        """`num_iters` iterations from `start_iter`."""
+        """`num_iters` iterations from `start_iter`; ValueError when the ranks cannot share a batch."""
+        if not 0 <= rank < world or stream.batch_size % world:
+            raise ValueError(f"rank {rank} of {world} processes with {stream.batch_size} pictures together")
         self.stream = stream
         self.start_iter = start_iter
         self.num_iters = num_iters
@@ -104,8 +109,9 @@ class StreamBatches:
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Key lists in order of iterations."""
+        size = self.stream.batch_size // self.world
         for iteration in range(self.start_iter, self.start_iter + self.num_iters):
-            yield self.stream.batch(iteration * self.world + self.rank)
+            yield self.stream.batch(iteration)[self.rank * size : (self.rank + 1) * size]
 
     def __len__(self) -> int:
         """Iterations."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.distill import DistillBatch
+from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
 from maskrcnn_benchmark.modeling.rpn.rpn import RegionProposalNetwork
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -33,14 +34,21 @@ class GeneralizedRCNN(nn.Module):
         *,
         query_classes: Sequence[int] | None = None,
         distill: DistillBatch | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> dict[str, Tensor] | list[BoxList]:
         """Training: dict of scalar losses, same keys in every step. Evaluation: detections per image.
+
+        With several processes every one must take part in a training call: the losses are divided by counts
+        of the whole batch, so that their mean over the processes is the loss of one process with all
+        pictures.
 
         images: normalised float32 pictures (3,h,w), or an ImageList of them.
         targets: boxes in coordinates of the network input with fields `labels`
         (1..C) and `masks` (mask models); may be empty lists of boxes.
         query_classes: one label per image, 0 for ordinary sampling (LST spec 4). distill: stored
-        teacher outputs (LST spec 6). Detections: boxes in the network input with fields
+        teacher outputs (LST spec 6). seeds: one
+        number per image for the choice of anchors and proposals; None takes torch's default generator.
+        Detections: boxes in the network input with fields
         `scores`, `labels`,
         `mask`; RPN-only: proposals with `objectness`, best first.
         Raises ValueError without targets in training, UsageError for non-finite outputs in evaluation.
@@ -48,8 +56,12 @@ class GeneralizedRCNN(nn.Module):
         if self.training:
             if targets is None:
                 raise ValueError("targets are needed in training mode; call model.eval() for detection")
-            return self._losses(to_image_list(images), targets, query_classes, distill)
+            return self._losses(to_image_list(images), targets, query_classes, distill, seeds)
         return self._detections(to_image_list(images))
+
+    def _features(self, images: ImageList) -> list[Tensor]:
+        """Feature maps, computed channels-last: the layout that convolutions on CPU and GPU are fastest in."""
+        return self.backbone(images.tensors.contiguous(memory_format=torch.channels_last))
 
     def _losses(
         self,
@@ -57,21 +69,22 @@ class GeneralizedRCNN(nn.Module):
         targets: Sequence[BoxList],
         query_classes: Sequence[int] | None,
         distill: DistillBatch | None,
+        seeds: Sequence[int] | None,
     ) -> dict[str, Tensor]:
         if len(targets) != len(images):
             raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
-        features = self.backbone(images.tensors)
-        proposals, losses = self.rpn(images, features, targets)
+        features = self._features(images)
+        proposals, losses = self.rpn(images, features, targets, seeds)
         if self.roi_heads is None:
-            return losses
+            return mean_losses(losses)
         heads = self.roi_heads.losses(
-            features, proposals, targets, query_classes=query_classes, distill=distill
+            features, proposals, targets, query_classes=query_classes, distill=distill, seeds=seeds
         )
-        return {**heads, **losses}
+        return mean_losses({**heads, **losses})
 
     @torch.no_grad()
     def _detections(self, images: ImageList) -> list[BoxList]:
-        features = self.backbone(images.tensors)
+        features = self._features(images)
         proposals, _ = self.rpn(images, features)
         if self.roi_heads is None:
             return [p[p.get_field("objectness").argsort(descending=True, stable=True)] for p in proposals]
@@ -98,7 +111,7 @@ class GeneralizedRCNN(nn.Module):
         batch = to_image_list(images)
         if len(boxes) != len(batch):
             raise ValueError(f"boxes of {len(boxes)} pictures for {len(batch)} pictures")
-        features = self.backbone(batch.tensors)
+        features = self._features(batch)
         device = batch.tensors.device
         placed = [b.to(device, torch.float32).reshape(-1, 4) for b in boxes]
         values = getattr(self.roi_heads.box, what)(features, placed)

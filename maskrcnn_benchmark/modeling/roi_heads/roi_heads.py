@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.distill import DistillBatch
+from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.roi_heads.box_head.head import RoIBoxHead
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.head import ClassRows, RoIMaskHead
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -73,17 +74,19 @@ class RoIHeads(nn.Module):
         *,
         query_classes: Sequence[int] | None = None,
         distill: DistillBatch | None = None,
-    ) -> dict[str, Tensor]:
-        """Losses of all heads; the keys are the same in every step.
+        seeds: Sequence[int] | None = None,
+    ) -> dict[str, LossTerm]:
+        """Losses of all heads before their division; the keys are the same in every step.
 
-        query_classes: see BoxTargets.sample. distill: stored teacher outputs, used when the model distils.
+        query_classes, seeds: see BoxTargets.sample. distill: stored teacher outputs, used when the model
+        distils.
         """
-        x, sampled, losses = self.box.train_step(features, proposals, targets, query_classes)
+        x, sampled, losses = self.box.train_step(features, proposals, targets, query_classes, seeds)
         if self.mask is not None:
             losses.update(self.mask.train_step(features, sampled, targets, x, self._class_rows()))
         if self.num_old_classes is not None:
-            value = self.box.distill(features, distill, self.num_old_classes)
-            losses["loss_distill"] = value * self.distill_weight
+            term = self.box.distill(features, distill, self.num_old_classes)
+            losses["loss_distill"] = term._replace(total=term.total * self.distill_weight)
         return losses
 
     @torch.no_grad()

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
-from maskrcnn_benchmark.modeling.samplers import sample_labels
+from maskrcnn_benchmark.modeling.samplers import picture_generators, sample_labels
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
@@ -69,18 +70,23 @@ class RPNLoss:
         logits: Tensor,
         deltas: Tensor,
         targets: Sequence[BoxList],
-    ) -> dict[str, Tensor]:
-        """Scalars `loss_objectness` and `loss_rpn_box_reg`.
+        seeds: Sequence[int] | None = None,
+    ) -> dict[str, LossTerm]:
+        """`loss_objectness` and `loss_rpn_box_reg`, not yet divided.
 
-        anchors (N,4), visible: per image (N,) bool, logits (B,N), deltas (B,N,4). Objectness: mean binary
-        cross entropy over the sampled anchors; regression: smooth L1 over the positives, divided by all
-        sampled anchors of the batch. Without any sampled anchor both are zeros connected to the graph.
+        anchors (N,4), visible: per image (N,) bool, logits (B,N), deltas (B,N,4); seeds: one per
+        image, see picture_generators. Objectness: binary cross entropy over the sampled anchors; regression:
+        smooth L1 over the positives; the count of both is that of all sampled anchors. Without any sampled
+        anchor both are zeros connected to the graph.
         """
         count = len(anchors)
+        generators = picture_generators(seeds, "rpn", len(targets), anchors.device)
         sampled_pos, sampled_neg, box_targets = [], [], []
         for i, target in enumerate(targets):
             labels, matches = self.assign(anchors, visible[i], target)
-            positive, negative = sample_labels(labels, self.batch_size_per_image, self.positive_fraction)
+            positive, negative = sample_labels(
+                labels, self.batch_size_per_image, self.positive_fraction, generators[i]
+            )
             sampled_pos.append(positive + i * count)
             sampled_neg.append(negative + i * count)
             matched = target.xyxy().to(anchors)[matches[positive]]
@@ -88,9 +94,9 @@ class RPNLoss:
         positive, negative = torch.cat(sampled_pos), torch.cat(sampled_neg)
         chosen = logits.reshape(-1)[torch.cat((positive, negative))]
         wanted = torch.cat((torch.ones_like(positive), torch.zeros_like(negative))).to(chosen.dtype)
-        number = max(1, len(chosen))
         regression = smooth_l1_loss(deltas.reshape(-1, 4)[positive], torch.cat(box_targets), SMOOTH_L1_BETA)
+        objectness = F.binary_cross_entropy_with_logits(chosen, wanted, reduction="sum")
         return {
-            "loss_objectness": F.binary_cross_entropy_with_logits(chosen, wanted, reduction="sum") / number,
-            "loss_rpn_box_reg": regression / number,
+            "loss_objectness": LossTerm(objectness, len(chosen)),
+            "loss_rpn_box_reg": LossTerm(regression, len(chosen)),
         }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
+from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
 from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, add_ground_truth
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
@@ -38,9 +39,13 @@ class RegionProposalNetwork(nn.Module):
         self.proposals_in_training = proposals_in_training
 
     def forward(
-        self, images: ImageList, features: Sequence[Tensor], targets: Sequence[BoxList] | None = None
-    ) -> tuple[list[BoxList], dict[str, Tensor]]:
-        """Proposals per image (field `objectness`) and, in training mode, losses.
+        self,
+        images: ImageList,
+        features: Sequence[Tensor],
+        targets: Sequence[BoxList] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> tuple[list[BoxList], dict[str, LossTerm]]:
+        """Proposals per image (field `objectness`) and, in training mode, losses before their division.
 
         features: per level (B,C,H_l,W_l). In training the ground truth boxes of `targets` are appended to the
         proposals; in evaluation `targets` is not used and the losses are empty.
@@ -48,14 +53,19 @@ class RegionProposalNetwork(nn.Module):
         logits, deltas = self.head(features)
         anchors = self.anchor_generator([(f.shape[-2], f.shape[-1]) for f in features])
         flat_logits, flat_deltas = flatten_levels(logits, 1), flatten_levels(deltas, 4)
-        losses: dict[str, Tensor] = {}
+        losses: dict[str, LossTerm] = {}
         if self.training:
             if targets is None:
                 raise ValueError("the region proposal network needs targets in training mode")
             everything = torch.cat(anchors)
             visible = [self.anchor_generator.visibility(everything, size) for size in images.image_sizes]
             losses = self.loss(
-                everything, visible, torch.cat(flat_logits, 1)[..., 0], torch.cat(flat_deltas, 1), targets
+                everything,
+                visible,
+                torch.cat(flat_logits, 1)[..., 0],
+                torch.cat(flat_deltas, 1),
+                targets,
+                seeds,
             )
             if not self.proposals_in_training:
                 return [], losses

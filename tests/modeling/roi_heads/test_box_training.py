@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor
@@ -68,20 +69,21 @@ def test_losses_by_hand() -> None:
     torch.manual_seed(0)
     logits, deltas = torch.randn(4, 3), torch.randn(4, 12)
     labels, targets = torch.tensor([2, 0, -1, 1]), torch.randn(4, 4)
-    losses = box_losses(logits, deltas, labels, targets)
+    losses = mean_losses(box_losses(logits, deltas, labels, targets))
     kept = labels >= 0
     assert torch.allclose(losses["loss_classifier"], F.cross_entropy(logits[kept], labels[kept]))
     expected = F.smooth_l1_loss(deltas[0, 8:12], targets[0], reduction="sum")
     expected += F.smooth_l1_loss(deltas[3, 4:8], targets[3], reduction="sum")
     assert torch.allclose(losses["loss_box_reg"], expected / 4)
-    agnostic = box_losses(logits, deltas[:, :8], labels, targets, class_agnostic=True)["loss_box_reg"]
+    terms = box_losses(logits, deltas[:, :8], labels, targets, class_agnostic=True)
+    agnostic = terms["loss_box_reg"].mean()
     expected = F.smooth_l1_loss(deltas[[0, 3], 4:8], targets[[0, 3]], reduction="sum")
     assert torch.allclose(agnostic, expected / 4)
 
 
 def test_no_proposals_and_unknown_label() -> None:
     logits, deltas = torch.zeros(0, 3, requires_grad=True), torch.zeros(0, 12, requires_grad=True)
-    losses = box_losses(logits, deltas, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+    losses = mean_losses(box_losses(logits, deltas, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)))
     assert all(v.item() == 0 and v.requires_grad for v in losses.values())
     with pytest.raises(DataError, match="label 3"):
         box_losses(torch.zeros(1, 3), torch.zeros(1, 12), torch.tensor([3]), torch.zeros(1, 4))

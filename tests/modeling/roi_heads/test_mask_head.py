@@ -98,5 +98,5 @@ def test_no_positives_and_missing_masks() -> None:
     with pytest.raises(DataError, match="MASK_ON"):
         mask_targets([some], [target], 14)
     logits = torch.zeros(0, 14, 14, requires_grad=True)
-    loss = mask_loss(logits, torch.zeros(0, 14, 14))
+    loss = mask_loss(logits, torch.zeros(0, 14, 14)).mean()
     assert loss.item() == 0 and loss.requires_grad

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
 from maskrcnn_benchmark.structures import BoxList
@@ -32,7 +33,9 @@ def test_values_by_hand() -> None:
     logits = torch.tensor([[0.0, 5.0, 2.0, 7.0]], requires_grad=True)
     deltas = torch.zeros(1, 4, 4, requires_grad=True)
     target = BoxList([[1.0, 0, 10, 9]], (60, 60))  # overlap 9/11 with the first anchor
-    losses = make_loss()(ANCHORS, [torch.tensor([True, False, True, False])], logits, deltas, [target])
+    losses = mean_losses(
+        make_loss()(ANCHORS, [torch.tensor([True, False, True, False])], logits, deltas, [target])
+    )
     expected = (math.log(2) + math.log(1 + math.exp(2))) / 2
     assert losses["loss_objectness"].item() == pytest.approx(expected, rel=1e-5)
     assert losses["loss_rpn_box_reg"].item() == pytest.approx(0.5 * 0.1**2 * 9 / 2, rel=1e-4)
@@ -43,7 +46,7 @@ def test_no_objects_or_no_visible_anchor(visible: bool) -> None:
     logits = torch.zeros(1, 4, requires_grad=True)
     deltas = torch.zeros(1, 4, 4, requires_grad=True)
     empty = BoxList(torch.zeros(0, 4), (60, 60))
-    losses = make_loss()(ANCHORS, [torch.full((4,), visible)], logits, deltas, [empty])
+    losses = mean_losses(make_loss()(ANCHORS, [torch.full((4,), visible)], logits, deltas, [empty]))
     assert losses["loss_rpn_box_reg"].item() == 0
     assert losses["loss_objectness"].item() == pytest.approx(math.log(2) if visible else 0)
     sum(losses.values()).backward()
@@ -56,5 +59,5 @@ def test_sample_size_limits_the_denominator() -> None:
     empty = BoxList(torch.zeros(0, 4), (60, 60))
     make_loss(batch=2)(ANCHORS, [torch.ones(4, dtype=torch.bool)], logits, deltas, [empty])[
         "loss_objectness"
-    ].backward()
+    ].mean().backward()
     assert (logits.grad != 0).sum() == 2

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.distill import DistillBatch, distillation_loss
+from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProcessor
 from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_benchmark.modeling.roi_heads.box_head.targets import BoxTargets
@@ -37,9 +38,10 @@ class RoIBoxHead(nn.Module):
         proposals: Sequence[BoxList],
         targets: Sequence[BoxList],
         query_classes: Sequence[int] | None = None,
-    ) -> tuple[Tensor, list[BoxList], dict[str, Tensor]]:
+        seeds: Sequence[int] | None = None,
+    ) -> tuple[Tensor, list[BoxList], dict[str, LossTerm]]:
         """Region features of the sampled proposals, these proposals (BoxTargets.sample), and the losses."""
-        sampled = self.targets.sample(proposals, targets, query_classes)
+        sampled = self.targets.sample(proposals, targets, query_classes, seeds)
         x = self.feature_extractor(features, [p.bbox for p in sampled])
         logits, deltas = self.predictor(x)
         losses = box_losses(
@@ -73,8 +75,10 @@ class RoIBoxHead(nn.Module):
             )
         return cosine(self.feature_extractor(features, boxes))
 
-    def distill(self, features: Sequence[Tensor], batch: DistillBatch | None, num_old_classes: int) -> Tensor:
-        """Distillation loss (scalar) of the stored boxes; without any, a zero connected to the graph."""
+    def distill(
+        self, features: Sequence[Tensor], batch: DistillBatch | None, num_old_classes: int
+    ) -> LossTerm:
+        """Distillation loss of the stored boxes; without any, a zero connected to the graph."""
         reference = features[0]
         if batch is not None and len(batch.boxes) != len(reference):
             raise ValueError(

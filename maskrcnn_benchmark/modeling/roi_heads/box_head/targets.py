@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
-from maskrcnn_benchmark.modeling.samplers import keep_query_class, sample_labels
+from maskrcnn_benchmark.modeling.samplers import keep_query_class, picture_generators, sample_labels
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class BoxTargets:
         proposals: Sequence[BoxList],
         targets: Sequence[BoxList],
         query_classes: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> list[BoxList]:
         """Sampled proposals per image in their order, with the fields the losses need.
 
@@ -74,16 +75,21 @@ class BoxTargets:
         `regression_targets` float32 (n,4) (of background rows without meaning), and
         those of the proposals. `query_classes`: one label per image, 0 for ordinary
         sampling; another value leaves only proposals of that class as positives.
+        `seeds`: one per image, see picture_generators.
         """
         classes = query_classes if query_classes is not None else [0] * len(proposals)
         if len(classes) != len(proposals):
             raise ValueError(f"{len(classes)} query classes for {len(proposals)} pictures")
+        device = proposals[0].bbox.device
+        generators = picture_generators(seeds, "box", len(proposals), device)
         results = []
-        for proposal, target, query_class in zip(proposals, targets, classes, strict=True):
+        for proposal, target, query_class, source in zip(
+            proposals, targets, classes, generators, strict=True
+        ):
             labels, index = self.assign(proposal.bbox, target)
             candidates = keep_query_class(labels, int(query_class), self.fallback_positives)
-            chosen = torch.cat(sample_labels(candidates, self.batch_size_per_image, self.positive_fraction))
-            chosen = chosen.sort().values
+            parts = sample_labels(candidates, self.batch_size_per_image, self.positive_fraction, source)
+            chosen = torch.cat(parts).sort().values
             sampled = proposal[chosen]
             sampled.add_field("labels", labels[chosen])
             sampled.add_field("matched_idxs", index[chosen])

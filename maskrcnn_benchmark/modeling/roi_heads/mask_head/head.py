@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.layers.masks import paste_masks
+from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.loss import mask_loss, mask_targets
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.predictors import MaskPredictor
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -55,8 +56,8 @@ class RoIMaskHead(nn.Module):
         targets: Sequence[BoxList],
         box_features: Tensor,
         class_rows: ClassRows | None = None,
-    ) -> dict[str, Tensor]:
-        """Scalar `loss_mask` over the positives of the box head's sample (fields `labels`, `matched_idxs`).
+    ) -> dict[str, LossTerm]:
+        """`loss_mask` over the positives of the box head's sample (fields `labels`, `matched_idxs`).
 
         box_features: the box head's region features of `sampled`,
         used when the two heads share their extractor.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.masks import polygon_mask_targets
+from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -45,10 +46,10 @@ def _one_image(positives: BoxList, target: BoxList, size: int) -> Tensor:
     return masks.box_targets(index, boxes, size)
 
 
-def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Scalar: mean binary cross entropy over all pixels of logits and targets (N,M,M).
+def mask_loss(logits: Tensor, targets: Tensor) -> LossTerm:
+    """Binary cross entropy over all pixels of logits and targets (N,M,M), not yet divided by their number.
 
     No region: a zero connected to the graph.
     """
     total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
-    return total / max(1, targets.numel())
+    return LossTerm(total, targets.numel())

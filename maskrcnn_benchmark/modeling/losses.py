@@ -1,0 +1,47 @@
+"""Losses as sums and counts, which become means over the whole batch of all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskrcnn_benchmark.utils.comm import get_world_size, sum_over_ranks
+
+
+class LossTerm(NamedTuple):
+    """A loss before its division: `total` is a scalar of the graph, `count` how many entries it sums over.
+
+    The count is a number or a scalar tensor; a count of 0 goes with a total of 0 that is connected to the
+    graph.
+    """
+
+    total: Tensor
+    count: Tensor | int
+
+    def mean(self) -> Tensor:
+        """The mean over the entries of this process alone (scalar)."""
+        count = self.count.clamp(min=1) if isinstance(self.count, Tensor) else max(1, self.count)
+        return self.total / count
+
+
+def mean_losses(terms: Mapping[str, LossTerm]) -> dict[str, Tensor]:
+    """Scalars by name: every total divided by the mean count of the processes.
+
+    The mean of these values (and of their gradients, as DistributedDataParallel takes it) over the processes
+    is the loss of one process with the whole batch, however the entries are spread. All processes must call
+    this with the same names; the counts travel together in one reduction, without a wait for the device.
+    """
+    world = get_world_size()
+    if world == 1:
+        return {name: term.mean() for name, term in terms.items()}
+    device = next(iter(terms.values())).total.device
+    numbers = [0 if isinstance(term.count, Tensor) else term.count for term in terms.values()]
+    counts = torch.tensor(numbers, dtype=torch.float64).to(device)
+    for place, term in enumerate(terms.values()):
+        if isinstance(term.count, Tensor):
+            counts[place] = term.count
+    shared = (sum_over_ranks(counts).clamp(min=1) / world).float()
+    return {name: term.total / count for (name, term), count in zip(terms.items(), shared, strict=True)}
