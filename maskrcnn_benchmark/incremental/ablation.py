@@ -119,7 +119,7 @@ def plan_runs(ablation: Ablation, out: Path) -> list[Run]:
             seeded = ["SEED", seed, "LST.SEED", seed, "OUTPUT_DIR", str(folder)]
             cfg = clone_with(base, [*ablation.opts, *pairs, *ablation.last, *seeded])
             if cfg.LST.ANN_TRAIN not in files:
-                files[cfg.LST.ANN_TRAIN] = PhaseData(cfg).train.raw
+                files[cfg.LST.ANN_TRAIN] = PhaseData(cfg).train.outline
             key = _base_key(cfg, files[cfg.LST.ANN_TRAIN])
             donor = donors.get(key)
             if donor is not None:

@@ -99,10 +99,11 @@ def to_markdown(table: Table) -> str:
             title = f"*{name}*" if row["reference"] else name
             lines.append([title, str(len(row["seeds"])), *(_cell(cell) for cell in cells)])
         better = better_variants(table, task)
+        above = ", ".join(f"{name} (+{_cell(rows[name]['minus_full'])})" for name in better)
         verdict = (
-            f"The full method is not the best here; higher mean AP: {', '.join(better)}."
+            f"The full method does not have the highest mean AP; ablated variants above it: {above}."
             if better
-            else "The full method is at least as good as every ablated variant."
+            else "The full method has at least the mean AP of every ablated variant."
         )
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"**{task} AP after the last phase**\n\n{text}\n\n{verdict}")

@@ -100,7 +100,7 @@ def make_plan(cfg: CfgNode, data: dict[str, Any]) -> PhasePlan:
 
 def prepare(work: Work) -> None:
     """Order the classes, divide them into phases, write classes.json and config.yml."""
-    plan = make_plan(work.cfg, work.data.train.raw)
+    plan = make_plan(work.cfg, work.data.train.outline)
     for phase in range(plan.num_phases):
         # every phase's settings are checked before the first one trains
         work.phase_cfg(plan, phase)
@@ -124,7 +124,7 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
     )
     if cfg.LST.DISTILL.FILE:
         if is_main_process():
-            order = new_annotation_order(work.data.train.raw, plan, phase)
+            order = new_annotation_order(work.data.train.outline, plan, phase)
             import_published(cfg.LST.DISTILL.FILE, folder, header, order)
         return
     device = process_device(cfg.MODEL.DEVICE)
@@ -174,7 +174,7 @@ def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor
         device
     )
     labels = plan.new_labels(phase) if options.INIT == "feature_mean" else range(1, 1 + plan.num_seen(phase))
-    annotations = work.data.train.raw["annotations"]
+    annotations = work.data.train.outline["annotations"]
     boxes, pictures = choose_boxes(annotations, plan, labels, options.BOXES_PER_CLASS, cfg.LST.SEED)
     dataset = work.data.train_dataset(cfg, plan, flip=0)
     index = {image: i for i, image in enumerate(dataset.image_ids)}
@@ -204,7 +204,7 @@ def replay(work: Work, plan: PhasePlan, phase: int) -> None:
 def _replay_plan(work: Work, plan: PhasePlan, phase: int) -> ReplayPlan:
     """The plan of a step from the training annotations."""
     options = work.phase_cfg(plan, phase).LST.REPLAY
-    annotations = work.data.train.raw["annotations"]
+    annotations = work.data.train.outline["annotations"]
     return build_replay_plan(annotations, plan, phase, minimum=options.MIN_PER_CLASS, replay=options.ENABLED)
 
 

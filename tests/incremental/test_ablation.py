@@ -177,7 +177,7 @@ def test_markdown_and_page(tmp_path: Path) -> None:
     assert "| full | 2 | 0.510 ± 0.014 | - | 0.510 ± 0.014 | - |" in text
     assert "| *bound* | 2 | 0.710 ± 0.014 | 0.200 ± 0.000 |" in text
     assert ablation_table.better_variants(table, "segm") == ["more"]
-    assert "higher mean AP: more." in text
+    assert "ablated variants above it: more (+0.100 ± 0.000)." in text
     page = tmp_path / "page.md"
     page.write_text(f"# Title\n{ablation_table.BEGIN}\nold\n{ablation_table.END}\nrest\n")
     ablation_table.insert_into_page(page, text)

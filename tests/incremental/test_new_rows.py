@@ -130,7 +130,7 @@ def job(tiny_cfg: CfgNode) -> tuple[work.Work, PhasePlan]:
     """A run whose base phase holds an untrained model."""
     run_dir = Path(tiny_cfg.OUTPUT_DIR)
     task = work.Work(tiny_cfg, run_dir, PhaseData(tiny_cfg), sha256_file)
-    plan = work.make_plan(tiny_cfg, task.data.train.raw)
+    plan = work.make_plan(tiny_cfg, task.data.train.outline)
     write_json(run_dir / work.PLAN_FILE, plan.to_json())
     model = work.build_seeded_model(task.phase_cfg(plan, 0))
     run_dir.joinpath("phase_0").mkdir(parents=True)

@@ -60,7 +60,7 @@ class GeneralizedRCNN(nn.Module):
         return self._detections(to_image_list(images))
 
     def _features(self, images: ImageList) -> list[Tensor]:
-        """Feature maps, computed channels-last: the layout that convolutions on CPU and GPU are fastest in."""
+        """Feature maps, computed channels-last: the layout in which convolutions are fastest."""
         return self.backbone(images.tensors.contiguous(memory_format=torch.channels_last))
 
     def _losses(
