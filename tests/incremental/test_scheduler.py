@@ -204,7 +204,8 @@ def test_two_processes_share_the_work(finished: CfgNode, tmp_path: Path, project
     cfg = copy_of(finished, tmp_path / "run")
     for phase in (1, 2):
         shutil.rmtree(tmp_path / "run" / f"phase_{phase}")
-    save_config(clone_with(cfg, ["LST.PHASES", (0, 1)]), tmp_path / "two.yaml")
+    rows = ["LST.GROW.INIT", "feature_mean"]
+    save_config(clone_with(cfg, ["LST.PHASES", (0, 1), *rows]), tmp_path / "two.yaml")
     paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(project_root))))
     tool = str(project_root / "tools" / "train_net.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -223,6 +224,9 @@ def test_two_processes_share_the_work(finished: CfgNode, tmp_path: Path, project
             assert abs(one.cosines - two.cosines).max() < 1e-5
     state = json.loads((tmp_path / "run" / "state.json").read_text())["stages"]
     assert all(state[f"phase_1/{name}"]["finished"] for name in STAGES[1])
+    grown = read_checkpoint(tmp_path / "run" / "phase_1" / "init.pth")["model"]
+    norms = grown["roi_heads.box.predictor.cls_score.weight"].norm(dim=1)
+    assert torch.allclose(norms[13:], norms[1:13].mean().expand(6), rtol=1e-4)  # made from boxes, not drawn
     assert (tmp_path / "run" / "phase_1" / "report" / "metrics.json").exists()
 
 
