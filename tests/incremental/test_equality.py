@@ -41,7 +41,7 @@ def test_base_and_step(
     make_tiny_cfg: Callable[[Path], CfgNode], tmp_path: Path, train_ranks: Callable[..., list[Any]]
 ) -> None:
     options = ["SOLVER.IMS_PER_BATCH", 6, "SOLVER.CHECKPOINT_PERIOD", 9, "SOLVER.LOG_PERIOD", 1]
-    options += ["LST.PHASES", (0, 1)]
+    options += ["LST.PHASES", (0, 1), "MODEL.ROI_MASK_HEAD.USE_MLPMASK", False]
     for world in (1, 2, 3):
         cfg = clone_with(make_tiny_cfg(tmp_path / str(world)), options)
         assert train_ranks(_run, world, cfg) == [2] * world
