@@ -7,11 +7,12 @@ from .fpn_roi_align import assign_levels, fpn_roi_align
 from .losses import smooth_l1_loss
 from .masks import paste_masks, polygon_mask_targets
 from .nms import batched_nms, boxlist_nms, nms
-from .norm import FrozenBatchNorm2d
+from .norm import FrozenBatchNorm2d, conv_norm
 from .roi_align import ROIAlign, roi_align
 
 __all__ = [
     "FrozenBatchNorm2d",
+    "conv_norm",
     "ROIAlign",
     "assign_levels",
     "batched_nms",

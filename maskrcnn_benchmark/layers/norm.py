@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -28,10 +29,14 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) that the layer applies to every channel."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
     def forward(self, x: Tensor) -> Tensor:
         """Shape and dtype of `x`. One pass that keeps no activation for the backward pass."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        scale, shift = self.affine()
         shape = (1, -1, 1, 1)
         return torch.addcmul(shift.to(x.dtype).view(shape), x, scale.to(x.dtype).view(shape))
 
@@ -47,3 +52,16 @@ class FrozenBatchNorm2d(nn.Module):
         unexpected = args[3]
         if counter in unexpected:
             unexpected.remove(counter)
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """`norm(conv(x))` for maps (N,C,H,W).
+
+    Fixed statistics go into weight and bias of the convolution, which saves a pass over the result; the
+    gradient of `conv.weight` is the same. Hooks on `norm` are not called then.
+    """
+    if not isinstance(norm, FrozenBatchNorm2d) or conv.bias is not None:
+        return norm(conv(x))
+    scale, shift = norm.affine()
+    weight = conv.weight * scale.view(-1, 1, 1, 1)
+    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
+from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d, conv_norm
 from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
 from maskrcnn_benchmark.modeling.norm import NormFactory, group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import STEMS, TRANSFORMATIONS
@@ -42,10 +42,23 @@ def _conv(cin: int, cout: int, kernel: int, stride: int = 1, dilation: int = 1, 
     return kaiming_uniform(layer)
 
 
+class ConvNorm(nn.Sequential):
+    """Children `0`, a convolution, and `1`, its norm: (B,in,H,W) -> (B,out,H/stride,W/stride)."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module) -> None:
+        super().__init__(conv, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both, in one pass where the statistics are fixed."""
+        conv = self[0]
+        assert isinstance(conv, nn.Conv2d)
+        return conv_norm(conv, self[1], x)
+
+
 def _shortcut(spec: BlockSpec, norm: NormFactory) -> nn.Module:
     if spec.in_channels == spec.out_channels and spec.stride == 1:
         return nn.Identity()
-    return nn.Sequential(_conv(spec.in_channels, spec.out_channels, 1, spec.stride), norm(spec.out_channels))
+    return ConvNorm(_conv(spec.in_channels, spec.out_channels, 1, spec.stride), norm(spec.out_channels))
 
 
 class Stem(nn.Module):
@@ -58,7 +71,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map normalised images (B,3,H,W) to stride-4 features."""
-        x = F.relu_(self.bn1(self.conv1(x)))
+        x = F.relu_(conv_norm(self.conv1, self.bn1, x))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
@@ -84,9 +97,9 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Residual mapping, ReLU after the sum."""
         shortcut = self.downsample(x)
-        x = F.relu_(self.bn1(self.conv1(x)))
-        x = F.relu_(self.bn2(self.conv2(x)))
-        return _add_relu(self.bn3(self.conv3(x)), shortcut)
+        x = F.relu_(conv_norm(self.conv1, self.bn1, x))
+        x = F.relu_(conv_norm(self.conv2, self.bn2, x))
+        return _add_relu(conv_norm(self.conv3, self.bn3, x), shortcut)
 
 
 class BasicBlock(nn.Module):
@@ -103,8 +116,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Residual mapping, ReLU after the sum."""
         shortcut = self.downsample(x)
-        x = F.relu_(self.bn1(self.conv1(x)))
-        return _add_relu(self.bn2(self.conv2(x)), shortcut)
+        x = F.relu_(conv_norm(self.conv1, self.bn1, x))
+        return _add_relu(conv_norm(self.conv2, self.bn2, x), shortcut)
 
 
 def _add_relu(x: Tensor, shortcut: Tensor) -> Tensor:

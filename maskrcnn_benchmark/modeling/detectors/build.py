@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
@@ -26,5 +28,9 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN:
 
 
 def build_detection_model(cfg: CfgNode) -> GeneralizedRCNN:
-    """Model of MODEL.META_ARCHITECTURE on the default device (also "meta"); ConfigError for other names."""
-    return META_ARCHITECTURES.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    """Model of MODEL.META_ARCHITECTURE on the default device (also "meta"); ConfigError for other names.
+
+    Weights of convolutions lie channels-last in memory, as the pictures will; names and shapes do not change.
+    """
+    model = META_ARCHITECTURES.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    return model.to(memory_format=torch.channels_last)

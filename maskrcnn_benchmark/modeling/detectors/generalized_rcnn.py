@@ -59,6 +59,10 @@ class GeneralizedRCNN(nn.Module):
             return self._losses(to_image_list(images), targets, query_classes, distill, seeds)
         return self._detections(to_image_list(images))
 
+    def _features(self, images: ImageList) -> list[Tensor]:
+        """Feature maps, computed channels-last: the layout in which convolutions are fastest."""
+        return self.backbone(images.tensors.contiguous(memory_format=torch.channels_last))
+
     def _losses(
         self,
         images: ImageList,
@@ -69,7 +73,7 @@ class GeneralizedRCNN(nn.Module):
     ) -> dict[str, Tensor]:
         if len(targets) != len(images):
             raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
-        features = self.backbone(images.tensors)
+        features = self._features(images)
         proposals, losses = self.rpn(images, features, targets, seeds)
         if self.roi_heads is None:
             return mean_losses(losses)
@@ -80,7 +84,7 @@ class GeneralizedRCNN(nn.Module):
 
     @torch.no_grad()
     def _detections(self, images: ImageList) -> list[BoxList]:
-        features = self.backbone(images.tensors)
+        features = self._features(images)
         proposals, _ = self.rpn(images, features)
         if self.roi_heads is None:
             return [p[p.get_field("objectness").argsort(descending=True, stable=True)] for p in proposals]
@@ -98,7 +102,7 @@ class GeneralizedRCNN(nn.Module):
         batch = to_image_list(images)
         if len(boxes) != len(batch):
             raise ValueError(f"boxes of {len(boxes)} pictures for {len(batch)} pictures")
-        features = self.backbone(batch.tensors)
+        features = self._features(batch)
         device = batch.tensors.device
         placed = [b.to(device, torch.float32).reshape(-1, 4) for b in boxes]
         cosines = self.roi_heads.box.cosine(features, placed)

@@ -1,0 +1,160 @@
+"""Mask R-CNN R-50-FPN of this project and of torchvision with the same weights, for benchmarks.
+
+Both see one picture with the same objects, keep stem and second stage frozen, normalise with fixed
+statistics, and put the stride into the 3x3 convolutions (torchvision's layout). What differs is the work
+that each library does for the same outcome, and the +1 of the published box convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.image_list import ImageList as PeerImages
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.ops import FrozenBatchNorm2d
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.masks import SegmentationMask
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CLASSES = 81
+SCORE_SPREAD = 1.5
+"""Factor on the random class weights: makes scores pass the threshold, so that there are detections."""
+
+
+def load_model_config(*overrides: object) -> CfgNode:
+    """The published Mask R-CNN R-50-FPN with torchvision's place of the stride and selection per picture."""
+    settings = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.RESNETS.STRIDE_IN_1X1", False]
+    settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *overrides]
+    return load_config(str(CONFIGS / "e2e_mask_rcnn_R_50_FPN_1x.yaml"), [str(value) for value in settings])
+
+
+def load_lst_config(classes: int, *, small: bool = False) -> CfgNode:
+    """The LST model (cosine classifier, transferred masks) with so many classes, background included.
+
+    `small` takes a ResNet-18 body and leaves out the fully connected mask branch.
+    """
+    settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", ""]
+    settings += ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", classes]
+    if small:
+        settings += ["MODEL.ROI_MASK_HEAD.USE_MLPMASK", False, "MODEL.BACKBONE.CONV_BODY", "R-18-FPN"]
+        settings += ["MODEL.RESNETS.TRANS_FUNC", "BasicBlockWithFixedBatchNorm"]
+        settings += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
+    return load_config(str(CONFIGS / "base" / "coco_mask_fpn_lst.yaml"), [str(value) for value in settings])
+
+
+def make_ours(cfg: CfgNode) -> GeneralizedRCNN:
+    """The model with seeded random weights, class scores spread."""
+    torch.manual_seed(0)
+    model = build_detection_model(cfg)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_var"):
+                buffer.fill_(2.0)  # keeps the activations of random weights in range
+        box = model.get_submodule("roi_heads.box.predictor")
+        box.get_parameter("cls_score.weight").mul_(SCORE_SPREAD)
+    return model
+
+
+def peer_name(name: str) -> str:
+    """Name in torchvision's Mask R-CNN of one of our parameters."""
+    parts = name.split(".")
+    if name.startswith("backbone.body"):
+        name = name.replace("backbone.body.stem.", "backbone.body.")
+    elif name.startswith("backbone.fpn"):
+        kind = "inner_blocks" if parts[2].startswith("fpn_inner") else "layer_blocks"
+        name = f"backbone.fpn.{kind}.{int(parts[2][-1]) - 1}.0.{parts[3]}"
+    elif name.startswith("rpn.head.conv."):
+        name = f"rpn.head.conv.0.0.{parts[-1]}"
+    elif name.startswith("roi_heads.box.feature_extractor"):
+        name = f"roi_heads.box_head.{parts[-2]}.{parts[-1]}"
+    elif name.startswith("roi_heads.box.predictor"):
+        name = f"roi_heads.box_predictor.{parts[-2]}.{parts[-1]}"
+    elif name.startswith("roi_heads.mask.feature_extractor"):
+        name = f"roi_heads.mask_head.{int(parts[-2][-1]) - 1}.0.{parts[-1]}"
+    elif name.startswith("roi_heads.mask.predictor"):
+        name = f"roi_heads.mask_predictor.{parts[-2]}.{parts[-1]}"
+    return name
+
+
+def make_peer(ours: GeneralizedRCNN, cfg: CfgNode) -> MaskRCNN:
+    """torchvision's model with the weights of `ours` and equal numbers of proposals and detections."""
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
+    )
+    rpn, heads = cfg.MODEL.RPN, cfg.MODEL.ROI_HEADS
+    model = MaskRCNN(
+        backbone,
+        num_classes=cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES,
+        rpn_pre_nms_top_n_train=rpn.PRE_NMS_TOP_N_TRAIN,
+        rpn_pre_nms_top_n_test=rpn.PRE_NMS_TOP_N_TEST,
+        rpn_post_nms_top_n_train=rpn.FPN_POST_NMS_TOP_N_TRAIN,
+        rpn_post_nms_top_n_test=rpn.FPN_POST_NMS_TOP_N_TEST,
+        rpn_nms_thresh=rpn.NMS_THRESH,
+        box_score_thresh=heads.SCORE_THRESH,
+        box_nms_thresh=heads.NMS,
+        box_detections_per_img=heads.DETECTIONS_PER_IMG,
+        box_batch_size_per_image=heads.BATCH_SIZE_PER_IMAGE,
+        box_positive_fraction=heads.POSITIVE_FRACTION,
+    )
+    state = {peer_name(k): v for k, v in ours.state_dict().items() if "anchor_generator" not in k}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        raise RuntimeError(f"weights do not map: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    return model
+
+
+def make_objects(height: int, width: int, count: int = 8) -> tuple[list[BoxList], list[dict[str, Tensor]]]:
+    """The same ellipses as our target (polygons) and as torchvision's (bitmaps), labels 1..80."""
+    source = torch.Generator().manual_seed(1)
+    centre = torch.rand(count, 2, generator=source) * torch.tensor([width * 0.6, height * 0.6])
+    centre += torch.tensor([width * 0.2, height * 0.2])
+    radius = 20 + torch.rand(count, 2, generator=source) * (0.18 * min(height, width))
+    angle = torch.linspace(0, 2 * torch.pi, 33)[:-1]
+    circle = torch.stack((angle.cos(), angle.sin()), dim=1)
+    outlines = centre[:, None] + radius[:, None] * circle
+    boxes = torch.cat((outlines.amin(dim=1), outlines.amax(dim=1)), dim=1)
+    labels = torch.randint(1, CLASSES, (count,), generator=source)
+    target = BoxList(boxes, (width, height))
+    target.add_field("labels", labels)
+    masks = SegmentationMask([[outline.flatten().tolist()] for outline in outlines], (width, height))
+    target.add_field("masks", masks)
+    peer = {"boxes": boxes, "labels": labels, "masks": masks.to_bitmaps().to(torch.uint8)}
+    return [target], [peer]
+
+
+def peer_losses(model: MaskRCNN, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Losses of torchvision's model on normalised pictures (1,3,H,W), without its resizing."""
+    batch = PeerImages(images, [(images.shape[-2], images.shape[-1])])
+    features = model.backbone(images)
+    proposals, losses = model.rpn(batch, features, targets)
+    _, heads = model.roi_heads(features, proposals, batch.image_sizes, targets)
+    return losses | heads
+
+
+def peer_detections(
+    model: MaskRCNN, images: Tensor, paste: Callable[..., Tensor] = paste_masks_in_image
+) -> dict[str, Tensor]:
+    """Detections of torchvision's model with masks pasted into the picture: boxes, labels, scores, masks."""
+    height, width = images.shape[-2:]
+    batch = PeerImages(images, [(height, width)])
+    features = model.backbone(images)
+    proposals, _ = model.rpn(batch, features)
+    found, _ = model.roi_heads(features, proposals, batch.image_sizes)
+    result = found[0]
+    result["masks"] = paste(result["masks"], result["boxes"], (height, width)) > 0.5
+    return result
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that receive gradients."""
+    return [p for p in model.parameters() if p.requires_grad]
