@@ -85,7 +85,7 @@ def load_plan(run_dir: Path) -> PhasePlan:
 
 def prepare(work: Work) -> None:
     """Order the classes, divide them into phases, write classes.json and config.yml."""
-    lst, data = work.cfg.LST, work.data.train.raw
+    lst, data = work.cfg.LST, work.data.train.outline
     if lst.SORTED_IDS:
         ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
     else:
@@ -115,7 +115,7 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
     )
     if cfg.LST.DISTILL.FILE:
         if is_main_process():
-            order = new_annotation_order(work.data.train.raw, plan, phase)
+            order = new_annotation_order(work.data.train.outline, plan, phase)
             import_published(cfg.LST.DISTILL.FILE, folder, header, order)
         return
     device = process_device(cfg.MODEL.DEVICE)
@@ -167,7 +167,7 @@ def replay(work: Work, plan: PhasePlan, phase: int) -> None:
 def _replay_plan(work: Work, plan: PhasePlan, phase: int) -> ReplayPlan:
     """The plan of a step from the training annotations."""
     options = work.phase_cfg(plan, phase).LST.REPLAY
-    annotations = work.data.train.raw["annotations"]
+    annotations = work.data.train.outline["annotations"]
     return build_replay_plan(annotations, plan, phase, minimum=options.MIN_PER_CLASS, replay=options.ENABLED)
 
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...utils.errors import DataError
 from ...utils.files import read_json
+from .annotation_columns import AnnotationColumns, ColumnBuilder, Record
+from .annotation_index import FileIndex, FileRecords, MappedFile, Outlines, read_index, scan, write_index
 
-Record = dict[str, Any]
+logger = logging.getLogger(__name__)
+INDEX_FROM_BYTES = 2**24
+"""Files of this size or more are read through a cached index; smaller ones are parsed at once."""
 
 
 class AnnotationFile:
     """The content of one annotation file, indexed by picture.
 
-    Attributes: `images` sorted by id; `categories` in file order; `anns_by_image`: picture id to its
-    annotations in file order (every picture has an entry, often an empty one); `raw`: the JSON object;
-    `kind` "coco" or "lvis". Boxes are as in the file: x, y, width, height.
+    Attributes: `images` sorted by id; `categories` in file order; `columns`: arrays over all annotations in
+    file order; `anns_by_image`: picture id to its annotations in file order (every picture has an entry,
+    often an empty one); `raw`: the JSON object; `outline`: the same, but annotations may lack their
+    segmentation, which makes it cheap for large files; `kind` "coco" or "lvis". Boxes are as in the file: x,
+    y, width, height. The annotations of a large file are decoded when they are asked for: `raw` and `outline`
+    hold a sequence there, not a list.
     """
 
     def __init__(self, raw: dict[str, Any], path: str | PathLike[str] = "") -> None:
@@ -27,28 +38,71 @@ class AnnotationFile:
         Raises DataError naming the file and the record for missing keys, ids that occur twice, annotations of
         unknown pictures or categories, boxes that are not four finite numbers, pictures without a size.
         """
-        self.path = fspath(path)
-        where = f"annotation file {self.path}" if self.path else "annotations"
+        where = _where(fspath(path))
         _check_top(raw, where)
+        builder = ColumnBuilder(where)
+        for record in raw["annotations"]:
+            builder.add(record)
+        self._set(raw, path, _finish(builder, raw, where), raw["annotations"])
+        self.outline = raw
+
+    def _set(
+        self,
+        raw: dict[str, Any],
+        path: str | PathLike[str],
+        columns: AnnotationColumns,
+        records: Sequence[Record],
+    ) -> None:
+        """Attributes from checked content."""
+        self.path = fspath(path)
         self.raw = raw
+        self.columns = columns
         self.categories: list[Record] = raw["categories"]
-        self.images: list[Record] = sorted(
-            _checked_images(raw["images"], where), key=lambda image: image["id"]
-        )
-        category_ids = _unique_ids(self.categories, "category", ("name",), where)
-        image_ids = {image["id"] for image in self.images}
-        self.anns_by_image: dict[int, list[Record]] = {image["id"]: [] for image in self.images}
-        _unique_ids(raw["annotations"], "annotation", ("image_id", "category_id", "bbox"), where)
-        for ann in raw["annotations"]:
-            _check_annotation(ann, image_ids, category_ids, where)
-            self.anns_by_image[ann["image_id"]].append(ann)
+        self.images: list[Record] = sorted(raw["images"], key=lambda image: image["id"])
+        self.anns_by_image = AnnotationsByImage([i["id"] for i in self.images], columns.image_ids, records)
         federated = any("neg_category_ids" in image for image in self.images[:1])
         self.kind = "lvis" if federated or any("frequency" in c for c in self.categories) else "coco"
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> AnnotationFile:
-        """Read and check the JSON file `path` (DataError when it is missing, no JSON or wrong)."""
-        return cls(read_json(path, "annotation file"), path)
+    def load(cls, path: str | PathLike[str], index_from: int = INDEX_FROM_BYTES) -> AnnotationFile:
+        """Read and check the JSON file `path`; from `index_from` bytes on through a cached index.
+
+        Raises DataError when it is missing, no JSON or wrong, see the constructor.
+        """
+        if not Path(path).is_file() or Path(path).stat().st_size < index_from:
+            return cls(read_json(path, "annotation file"), path)
+        return cls._open(Path(path))
+
+    @classmethod
+    def _open(cls, path: Path) -> AnnotationFile:
+        """A large file through its index, which is made if there is none."""
+        file, where = MappedFile(str(path)), _where(str(path))
+        index = read_index(path)
+        if index is not None:
+            raw = _sections(file, index.sections)
+        else:
+            began = time.perf_counter()
+            logger.info("%s: making the index (kept for the next time)", where)
+            sections, starts, ends, builder = scan(file, where)
+            raw = _sections(file, sections)
+            _check_top(raw, where)
+            spans = np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64)
+            index = FileIndex(_finish(builder, raw, where), *spans, sections=sections)
+            write_index(path, index)
+            logger.info(
+                "%s: %d annotations indexed in %.1f s", where, len(starts), time.perf_counter() - began
+            )
+        records = FileRecords(file, index.starts, index.ends)
+        self = cls.__new__(cls)
+        self._set(raw | {"annotations": records}, path, index.columns, records)
+        self.outline = raw | {"annotations": Outlines(index.columns)}
+        return self
+
+    def __reduce__(self) -> Any:
+        """Pickled as its path when it is read through an index, so that workers share the mapped file."""
+        if isinstance(self.raw["annotations"], FileRecords):
+            return AnnotationFile._open, (Path(self.path),)
+        return AnnotationFile, (self.raw, self.path)
 
     @property
     def category_ids(self) -> list[int]:
@@ -56,9 +110,57 @@ class AnnotationFile:
         return [category["id"] for category in self.categories]
 
 
+class AnnotationsByImage(Mapping[int, list[Record]]):
+    """Picture id -> its annotation records in file order; every picture has an entry."""
+
+    def __init__(self, ids: Sequence[int], image_ids: np.ndarray, records: Sequence[Record]) -> None:
+        """`ids` of all pictures, ascending; `image_ids` int64 (N,) of the `records`."""
+        self._order = np.argsort(image_ids, kind="stable")
+        ends = np.searchsorted(image_ids[self._order], np.asarray(ids, np.int64), side="right").tolist()
+        self._spans = dict(zip(ids, zip([0, *ends], ends, strict=False), strict=True))
+        self._records = records
+
+    def rows(self, image_id: int) -> np.ndarray:
+        """Places of the picture's annotations in the file, int64 ascending."""
+        return self._order[slice(*self._spans[image_id])]
+
+    def __getitem__(self, image_id: int) -> list[Record]:
+        return [self._records[row] for row in self.rows(image_id).tolist()]
+
+    def take(self, rows: np.ndarray) -> list[Record]:
+        """The records at places in the file."""
+        return [self._records[row] for row in rows.tolist()]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+
 def is_degenerate(ann: Record) -> bool:
     """Whether a side of the annotation's box is at most one pixel (core spec 15: useless for training)."""
     return ann["bbox"][2] <= 1 or ann["bbox"][3] <= 1
+
+
+def _where(path: str) -> str:
+    """How messages name the file."""
+    return f"annotation file {path}" if path else "annotations"
+
+
+def _sections(file: MappedFile, sections: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """The values of all top-level keys but "annotations", for which an empty list stands."""
+    return {
+        key: [] if key == "annotations" and file.bytes[start : start + 1] == b"[" else file.parse(start, end)
+        for key, (start, end) in sections.items()
+    }
+
+
+def _finish(builder: ColumnBuilder, raw: dict[str, Any], where: str) -> AnnotationColumns:
+    """Check pictures and categories, then the references of the annotations to them."""
+    _checked_images(raw["images"], where)
+    categories = _unique_ids(raw["categories"], "category", ("name",), where)
+    return builder.finish({image["id"] for image in raw["images"]}, categories)
 
 
 def _check_top(raw: Any, where: str) -> None:
@@ -101,24 +203,3 @@ def _checked_images(images: list[Record], where: str) -> list[Record]:
                 f"{where}: picture {image['id']} has the size {image['width']} x {image['height']}"
             )
     return images
-
-
-def _check_annotation(ann: Record, image_ids: set[int], category_ids: set[int], where: str) -> None:
-    """DataError unless the annotation belongs to a picture and a category and has a finite box."""
-    if ann["image_id"] not in image_ids:
-        raise DataError(
-            f"{where}: annotation {ann['id']} belongs to picture {ann['image_id']}, which has no record in "
-            '"images"; add the record or remove the annotation'
-        )
-    if ann["category_id"] not in category_ids:
-        raise DataError(
-            f"{where}: annotation {ann['id']} has the unknown category {ann['category_id']}; add it to "
-            '"categories" or remove the annotation'
-        )
-    box = ann["bbox"]
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
-    if not numbers or not all(math.isfinite(v) for v in box):
-        raise DataError(
-            f"{where}: annotation {ann['id']} has the box {box!r}; expected four finite numbers "
-            "x, y, width, height"
-        )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -15,7 +15,7 @@ from ...utils.errors import DataError
 from ...utils.rng import derive_seed
 from ..transforms import Compose
 from ..types import Sample, SampleKey
-from .annotations import AnnotationFile, Record, is_degenerate
+from .annotations import AnnotationFile, Record
 from .pictures import read_picture
 
 logger = logging.getLogger(__name__)
@@ -61,17 +61,17 @@ class DetectionDataset:
         self.replaced_count = 0
         self._replace_bad = train and bad_image == "skip"
         self._sort_by_label = sort_by_label
-        self._drop_crowd = drop_crowd
         order = list(annotations.category_ids if category_order is None else category_order)
         names = _category_names(annotations, order)
         self.label_to_category = [0, *order]
         self.class_names = ["__background__", *names]
         self._label_of = {category: label for label, category in enumerate(order, start=1)}
-        self._images = [
-            image
-            for image in annotations.images
-            if keep_images == "all" or any(not is_degenerate(ann) for ann in self._used(image["id"]))
-        ]
+        columns = annotations.columns
+        # per annotation: whether it becomes a target, and whether it is sound enough to train on
+        self._is_used = np.isin(columns.category_ids, order) & ~(columns.crowd & drop_crowd)
+        self._is_sound = self._is_used & ~columns.degenerate()
+        kept = set(columns.image_ids[self._is_sound].tolist())
+        self._images = [im for im in annotations.images if keep_images == "all" or im["id"] in kept]
         self.image_ids = [image["id"] for image in self._images]
         self.has_masks = self._check_masks()
 
@@ -82,6 +82,12 @@ class DetectionDataset:
     def get_img_info(self, index: int) -> Record:
         """The picture record (id, width, height, ...) of `index`."""
         return self._images[index]
+
+    def get_labels(self, index: int) -> list[int]:
+        """Labels of the sound annotations (both box sides above one pixel) of `index`, in file order."""
+        rows = self.annotations.anns_by_image.rows(self.image_ids[index])
+        categories = self.annotations.columns.category_ids[rows[self._is_sound[rows]]]
+        return [self._label_of[category] for category in categories.tolist()]
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
         """Read, transform and annotate one picture.
@@ -149,36 +155,27 @@ class DetectionDataset:
 
     def _used(self, image_id: int) -> list[Record]:
         """Annotations of a picture that become targets, in file order."""
-        anns = self.annotations.anns_by_image[image_id]
-        return [
-            ann
-            for ann in anns
-            if ann["category_id"] in self._label_of and not (self._drop_crowd and ann.get("iscrowd", 0))
-        ]
+        rows = self.annotations.anns_by_image.rows(image_id)
+        return self.annotations.anns_by_image.take(rows[self._is_used[rows]])
 
     def _next_index(self, index: int, query_class: int) -> int:
         """The next picture, cyclic; with a class the next that has a sound annotation of it."""
         for step in range(1, len(self)):
             candidate = (index + step) % len(self)
-            anns = self._used(self.image_ids[candidate])
-            if not query_class or any(
-                self._label_of[ann["category_id"]] == query_class and not is_degenerate(ann) for ann in anns
-            ):
+            if not query_class or query_class in self.get_labels(candidate):
                 return candidate
         return index
 
     def _check_masks(self) -> bool:
         """Whether the annotations have masks; DataError when only some have."""
-        missing: Any = None
-        found = False
-        for image_id in self.image_ids:
-            for ann in self._used(image_id):
-                found = found or "segmentation" in ann
-                missing = missing if "segmentation" in ann else ann["id"]
-        if found and missing is not None:
+        columns = self.annotations.columns
+        counted = self._is_used & np.isin(columns.image_ids, self.image_ids)
+        found = bool((counted & columns.masked).any())
+        missing = np.flatnonzero(counted & ~columns.masked)
+        if found and len(missing):
             raise DataError(
-                f"{self.annotations.path}: annotation {missing} has no segmentation although others have; "
-                "add it (an empty list stands for no mask) or remove the annotation"
+                f"{self.annotations.path}: annotation {columns.ids[missing[0]]} has no segmentation although "
+                "others have; add it (an empty list stands for no mask) or remove the annotation"
             )
         return found
 

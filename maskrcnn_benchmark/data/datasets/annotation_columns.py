@@ -1,0 +1,139 @@
+"""The parts of annotations that are needed for all of them at once, as arrays."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ...utils.errors import DataError
+
+Record = dict[str, Any]
+_KEYS = ("image_id", "category_id", "bbox")
+
+
+@dataclass(frozen=True)
+class AnnotationColumns:
+    """Arrays over all annotations (N,) in file order.
+
+    `ids`, `image_ids`, `category_ids` int64; `boxes` float64 (N,4): x, y, width, height as in the file;
+    `crowd` bool; `masked` bool: whether the record has a segmentation.
+    """
+
+    ids: np.ndarray
+    image_ids: np.ndarray
+    category_ids: np.ndarray
+    boxes: np.ndarray
+    crowd: np.ndarray
+    masked: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of annotations."""
+        return len(self.ids)
+
+    def degenerate(self) -> np.ndarray:
+        """(N,) bool: a side of the box is at most one pixel (core spec 15: useless for training)."""
+        return (self.boxes[:, 2] <= 1) | (self.boxes[:, 3] <= 1)
+
+    def outline(self, row: int) -> Record:
+        """The record of `row` without its segmentation: id, image_id, category_id, bbox, iscrowd."""
+        return {
+            "id": int(self.ids[row]),
+            "image_id": int(self.image_ids[row]),
+            "category_id": int(self.category_ids[row]),
+            "bbox": self.boxes[row].tolist(),
+            "iscrowd": int(self.crowd[row]),
+        }
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the arrays."""
+        return tuple(field.name for field in fields(cls))
+
+
+class ColumnBuilder:
+    """Checks annotation records one by one and collects their columns."""
+
+    def __init__(self, where: str) -> None:
+        """`where` begins every message ("annotation file train.json")."""
+        self._where = where
+        self._seen: set[int] = set()
+        self._ids, self._images, self._categories = array("q"), array("q"), array("q")
+        self._boxes, self._crowd, self._masked = array("d"), array("b"), array("b")
+
+    def add(self, record: Any) -> None:
+        """Take the next record.
+
+        Raises DataError for an id that is missing or occurs twice, a missing key, ids that are no integers,
+        and a box that is not four finite numbers.
+        """
+        number = record.get("id") if isinstance(record, dict) else None
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise DataError(f'{self._where}: annotation number {len(self._ids)} has no integer "id"')
+        if number in self._seen:
+            raise DataError(
+                f"{self._where}: annotation id {number} occurs twice; give every annotation its own id"
+            )
+        self._seen.add(number)
+        for key in _KEYS:
+            if key not in record:
+                raise DataError(f'{self._where}: annotation {number} has no "{key}"')
+        box = record["bbox"]
+        if not _is_box(box):
+            raise DataError(
+                f"{self._where}: annotation {number} has the box {box!r}; expected four finite numbers "
+                "x, y, width, height"
+            )
+        try:
+            self._images.append(record["image_id"])
+            self._categories.append(record["category_id"])
+        except (TypeError, OverflowError):
+            raise DataError(
+                f"{self._where}: annotation {number} belongs to picture {record['image_id']!r} and category "
+                f"{record['category_id']!r}; both must be integers"
+            ) from None
+        self._ids.append(number)
+        self._boxes.extend(box)
+        self._crowd.append(bool(record.get("iscrowd", 0)))
+        self._masked.append("segmentation" in record)
+
+    def finish(self, image_ids: set[int], category_ids: set[int]) -> AnnotationColumns:
+        """The columns; DataError for the first annotation of a picture or category that is not known."""
+        columns = AnnotationColumns(
+            ids=np.frombuffer(self._ids, np.int64),
+            image_ids=np.frombuffer(self._images, np.int64),
+            category_ids=np.frombuffer(self._categories, np.int64),
+            boxes=np.frombuffer(self._boxes, np.float64).reshape(-1, 4),
+            crowd=np.frombuffer(self._crowd, np.bool_),
+            masked=np.frombuffer(self._masked, np.bool_),
+        )
+        stray = _first_unknown(columns.image_ids, image_ids)
+        if stray is not None:
+            raise DataError(
+                f"{self._where}: annotation {columns.ids[stray]} belongs to picture "
+                f'{columns.image_ids[stray]}, which has no record in "images"; add the record or remove the '
+                "annotation"
+            )
+        stray = _first_unknown(columns.category_ids, category_ids)
+        if stray is not None:
+            raise DataError(
+                f"{self._where}: annotation {columns.ids[stray]} has the unknown category "
+                f'{columns.category_ids[stray]}; add it to "categories" or remove the annotation'
+            )
+        return columns
+
+
+def _is_box(box: Any) -> bool:
+    """Whether `box` is a list of four finite numbers."""
+    if not isinstance(box, list) or len(box) != 4:
+        return False
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in box)
+
+
+def _first_unknown(numbers: np.ndarray, known: set[int]) -> int | None:
+    """Position of the first of `numbers` that is not in `known`."""
+    wrong = np.flatnonzero(~np.isin(numbers, np.fromiter(known, np.int64, len(known))))
+    return int(wrong[0]) if len(wrong) else None

@@ -1,0 +1,241 @@
+"""A cached index of a large annotation file: where every record lies, and the columns of all.
+
+The file itself stays the store. It is mapped into memory, so that all processes share one copy, and a record
+is decoded when it is asked for. The index (about 80 bytes per annotation) is kept in a cache folder and used
+again while size and time of the file do not change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import re
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...utils.errors import DataError
+from ...utils.files import read_json, write_json
+from .annotation_columns import AnnotationColumns, ColumnBuilder, Record
+
+logger = logging.getLogger(__name__)
+VERSION = 1
+CACHE_VARIABLE = "MRB_CACHE_DIR"
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SPANS = ("starts", "ends")
+
+
+@dataclass(frozen=True)
+class FileIndex:
+    """Byte spans in a file: of every annotation (`starts`, `ends`, int64 (N,)) and of the other top keys."""
+
+    columns: AnnotationColumns
+    starts: np.ndarray
+    ends: np.ndarray
+    sections: dict[str, tuple[int, int]]
+
+
+class MappedFile:
+    """A file mapped into memory; pickled as its path, so that a worker maps it again."""
+
+    def __init__(self, path: str) -> None:
+        """Map `path`; DataError when it cannot be read."""
+        self.path = path
+        try:
+            with open(path, "rb") as file:
+                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise DataError(f"annotation file {path} cannot be read: {error}") from None
+
+    def __reduce__(self) -> tuple[type[MappedFile], tuple[str]]:
+        return MappedFile, (self.path,)
+
+    def parse(self, start: int, end: int) -> Any:
+        """The JSON value of a span."""
+        try:
+            return json.loads(self.bytes[start:end])
+        except ValueError as error:
+            raise DataError(
+                f"annotation file {self.path}: the text at byte {start} is not valid JSON ({error}); if the "
+                "file was changed while it was in use, start again"
+            ) from None
+
+
+class FileRecords(Sequence[Record]):
+    """The annotation records of an indexed file, decoded one by one as they are asked for."""
+
+    def __init__(self, file: MappedFile, starts: np.ndarray, ends: np.ndarray) -> None:
+        self._file = file
+        self._starts = starts
+        self._ends = ends
+
+    def __len__(self) -> int:
+        """Number of annotations."""
+        return len(self._starts)
+
+    def __getitem__(self, row: Any) -> Any:
+        """The record (a slice: list of records) at a place in file order."""
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        return self._file.parse(int(self._starts[row]), int(self._ends[row]))
+
+    def text(self, row: int) -> bytes:
+        """The record as it stands in the file."""
+        return self._file.bytes[int(self._starts[row]) : int(self._ends[row])]
+
+
+class Outlines(Sequence[Record]):
+    """Records without segmentation, made from the columns as they are asked for."""
+
+    def __init__(self, columns: AnnotationColumns) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        """Number of annotations."""
+        return len(self._columns)
+
+    def __getitem__(self, row: Any) -> Any:
+        """The outline (a slice: list of outlines) at a place in file order."""
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        return self._columns.outline(row)
+
+    def __iter__(self) -> Iterator[Record]:
+        """All outlines in file order."""
+        c = self._columns
+        rows = zip(
+            c.ids.tolist(),
+            c.image_ids.tolist(),
+            c.category_ids.tolist(),
+            c.boxes.tolist(),
+            c.crowd.tolist(),
+            strict=True,
+        )
+        for number, image, category, box, crowd in rows:
+            yield {
+                "id": number,
+                "image_id": image,
+                "category_id": category,
+                "bbox": box,
+                "iscrowd": int(crowd),
+            }
+
+
+def cache_folder() -> Path:
+    """Where indices are kept: $MRB_CACHE_DIR, else maskrcnn_benchmark in the user's cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrcnn_benchmark"
+
+
+def scan(file: MappedFile, where: str) -> tuple[dict[str, tuple[int, int]], array, array, ColumnBuilder]:
+    """Byte spans of the top-level values and of every annotation, and the checked columns so far.
+
+    Raises DataError for text that is no JSON object, and for annotations that ColumnBuilder refuses.
+    """
+    # One character per byte: positions in the text are positions in the file.
+    text = str(memoryview(file.bytes), "latin-1")
+    decode = json.JSONDecoder().raw_decode
+    sections: dict[str, tuple[int, int]] = {}
+    starts, ends, builder = array("q"), array("q"), ColumnBuilder(where)
+
+    def skip(position: int) -> int:
+        match = _SPACE.match(text, position)
+        return match.end() if match else position
+
+    def expect(position: int, characters: str) -> int:
+        position = skip(position)
+        if text[position : position + 1] not in tuple(characters):
+            raise json.JSONDecodeError(f"Expecting one of {' '.join(characters)}", text, position)
+        return position
+
+    try:
+        position = expect(0, "{")
+        if text[skip(position + 1) : skip(position + 1) + 1] == "}":
+            position = skip(position + 1)
+        while text[position] != "}":
+            name, position = decode(text, skip(position + 1))
+            start = skip(expect(position, ":") + 1)
+            if name == "annotations" and text[start : start + 1] == "[":
+                position = expect(start, "[")
+                if text[skip(position + 1) : skip(position + 1) + 1] == "]":
+                    position = skip(position + 1)
+                while text[position] != "]":
+                    first = skip(position + 1)
+                    record, last = decode(text, first)
+                    builder.add(record)
+                    starts.append(first)
+                    ends.append(last)
+                    position = expect(last, ",]")
+                position += 1
+            else:
+                _, position = decode(text, start)
+            sections[str(name)] = (start, position)
+            position = expect(position, ",}")
+        if skip(position + 1) < len(text):
+            raise json.JSONDecodeError("Text after the end", text, skip(position + 1))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        ) from None
+    return sections, starts, ends, builder
+
+
+def _folder(path: Path) -> Path:
+    """Folder of the index of `path` in its present state."""
+    state = path.stat()
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+    return cache_folder() / "annotations" / f"{name}-{state.st_size}-{state.st_mtime_ns}"
+
+
+def read_index(path: Path) -> FileIndex | None:
+    """The cached index of `path`, its arrays mapped into memory; None when there is none of use."""
+    folder = _folder(path)
+    try:
+        header = read_json(folder / "header.json", "annotation index")
+        if header["version"] != VERSION:
+            return None
+        names = (*AnnotationColumns.names(), *_SPANS)
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+        if {len(a) for a in arrays.values()} != {header["annotations"]}:
+            return None
+        sections = {key: (int(a), int(b)) for key, (a, b) in header["sections"].items()}
+    except (DataError, OSError, ValueError, KeyError, TypeError):
+        return None
+    spans = {name: arrays.pop(name) for name in _SPANS}
+    return FileIndex(AnnotationColumns(**arrays), **spans, sections=sections)
+
+
+def write_index(path: Path, index: FileIndex) -> None:
+    """Keep the index for the next time; a folder that cannot be written costs a line in the log."""
+    target = _folder(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".index.", dir=target.parent))
+    except OSError as error:
+        logger.warning("the index of %s is not kept: %s (set %s to a folder)", path, error, CACHE_VARIABLE)
+        return
+    try:
+        for name in AnnotationColumns.names():
+            np.save(temporary / f"{name}.npy", getattr(index.columns, name))
+        for name in _SPANS:
+            np.save(temporary / f"{name}.npy", getattr(index, name))
+        header = {"version": VERSION, "annotations": len(index.starts), "sections": index.sections}
+        write_json(temporary / "header.json", header)
+        for old in target.parent.glob(f"{target.name.split('-')[0]}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        os.rename(temporary, target)
+    except OSError as error:
+        logger.warning("the index of %s is not kept: %s (set %s to a folder)", path, error, CACHE_VARIABLE)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
