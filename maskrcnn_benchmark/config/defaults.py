@@ -141,7 +141,7 @@ def _rpn() -> CfgNode:
     node.MIN_SIZE = 0  # least width and height of a proposal
     node.FPN_POST_NMS_TOP_N_TRAIN = 2000  # proposals over all levels, training (see PER_BATCH)
     node.FPN_POST_NMS_TOP_N_TEST = 2000  # proposals over all levels per picture, testing
-    node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the total batch, not per picture
+    node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the pictures of a process, not of one
     node.RPN_HEAD = "SingleConvRPNHead"  # head, by its registered name
     node.ZERO_OVERLAP_MATCHES = True  # parity: an object that no anchor overlaps makes all of those positive
     return node

@@ -50,18 +50,16 @@ class StepResult:
 def few_proposals(cfg: CfgNode) -> str:
     """A hint when pictures that share proposals get fewer than the box head samples, else "".
 
-    The published programs share FPN_POST_NMS_TOP_N_TRAIN among the pictures of one process, two of them in
-    the published runs; here the pictures of the total batch share it, so that a run does not depend on the
-    number of processes.
+    parity: the pictures of one process share FPN_POST_NMS_TOP_N_TRAIN, two of them in the published runs.
     """
-    rpn, images = cfg.MODEL.RPN, cfg.SOLVER.IMS_PER_BATCH
+    rpn, images = cfg.MODEL.RPN, max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
     shared = rpn.FPN_POST_NMS_PER_BATCH and len(rpn.ANCHOR_STRIDE) > 1 and not cfg.MODEL.RPN_ONLY
     each, wanted = rpn.FPN_POST_NMS_TOP_N_TRAIN // images, cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
     if not shared or each >= wanted:
         return ""
     return (
         f"MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN {rpn.FPN_POST_NMS_TOP_N_TRAIN} is shared by the {images} "
-        f"pictures of a batch over all processes: {each} proposals each, fewer than the {wanted} that "
+        f"pictures of a process: {each} proposals each, fewer than the {wanted} that "
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE samples. Set MODEL.RPN.FPN_POST_NMS_PER_BATCH False to count "
         "per picture (published runs: 1000 per picture)"
     )
