@@ -149,7 +149,7 @@ class _Runner:
             if adopt_base(stages, self._main_state(), self.work.run_dir, self.work.cfg.LST.BASE_RUN):
                 self._save_settings(stages[0])
 
-        self.on_main(adopt)
+        on_main(adopt)
 
     def again(self, stage: Stage) -> Any:
         """Do a collective stage whether it is done or not, and give its result."""

@@ -89,10 +89,10 @@ def difference(stage: Stage, record: dict[str, Any], state: RunState, config_fil
     return _reason(replace(stage, config_file=config_file), record, inputs)
 
 
-def begin(stage: Stage, state: RunState) -> None:
-    """Note in ``state`` that a stage begins with its present inputs and settings."""
+def begin(stage: Stage, state: RunState, *, finished: bool = False) -> None:
+    """Note in ``state`` that a stage begins, or is finished, with its present inputs and settings."""
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
-    state.begin(stage.key, inputs, sha256_json(stage.settings))
+    state.begin(stage.key, inputs, sha256_json(stage.settings), finished=finished)
 
 
 def _dependent_phases(stage: Stage, state: RunState, run_dir: Path) -> list[int]:

@@ -156,20 +156,26 @@ def grow(work: Work, plan: PhasePlan, phase: int) -> None:
     Collective over ranks where the new rows are made from training boxes (LST.GROW.INIT).
     """
     cfg = work.phase_cfg(plan, phase)
-    rows = _rows_from_data(work, plan, phase) if cfg.LST.GROW.INIT != "normal" else None
-    if not is_main_process():
-        return
-    grow_checkpoint(
-        work.folder(phase - 1) / FINAL_WEIGHTS,
-        work.folder(phase) / GROWN_WEIGHTS,
-        old_names=plan.names(phase - 1),
-        new_names=plan.names(phase),
-        cls_std=cfg.LST.GROW.CLS_STD,
-        reg_std=cfg.LST.GROW.REG_STD,
-        generator=generator(cfg.LST.SEED, "grow", phase),
-        agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
-        new_rows=rows,
-    )
+    from_data = cfg.LST.GROW.INIT != "normal"
+    rows = _rows_from_data(work, plan, phase) if from_data else None
+
+    def write() -> None:
+        grow_checkpoint(
+            work.folder(phase - 1) / FINAL_WEIGHTS,
+            work.folder(phase) / GROWN_WEIGHTS,
+            old_names=plan.names(phase - 1),
+            new_names=plan.names(phase),
+            cls_std=cfg.LST.GROW.CLS_STD,
+            reg_std=cfg.LST.GROW.REG_STD,
+            generator=generator(cfg.LST.SEED, "grow", phase),
+            agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
+            new_rows=rows,
+        )
+
+    if from_data:
+        on_main(write)
+    else:
+        write()  # the stage is rank 0's alone
 
 
 def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor]:
