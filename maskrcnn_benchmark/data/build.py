@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -181,5 +184,14 @@ def _padded_test_sizes(cfg: Any, dataset: AnyDataset) -> list[int]:
 
 
 def _start_worker(worker: int) -> None:
-    """Workers share the cores: one thread each."""
+    """Workers share the cores: one thread each. They end with the process that started them."""
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone: torch's own watch never notices one killed while its workers start."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
+import hashlib
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +20,7 @@ from maskrcnn_benchmark.utils.errors import ConfigError, DeviceError
 
 # Rank 0 evaluates large data sets alone while the others wait.
 TIMEOUT = datetime.timedelta(hours=3)
+POLL_SECONDS = 0.05
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,37 @@ def process_device(name: str, rank_here: int | None = None) -> torch.device:
     return torch.device("cuda", index)
 
 
+def agree(store: dist.Store, rank: int, world: int) -> str:
+    """A name that the ``world`` processes of this start agree on, and that no earlier start has used.
+
+    torchrun starts killed processes anew with the store that it has; in it, they would find the addresses
+    of their predecessors. So every process says a random word; the name is made of the words of all. It
+    holds when every process has answered with it: an answer that contains a process's new word is no old one.
+
+    Raises ConfigError when the others do not come within ``TIMEOUT``.
+    """
+    words = [f"start/word/{r}" for r in range(world)]
+    answers = [f"start/answer/{r}" for r in range(world)]
+    store.set(words[rank], secrets.token_hex(16))
+    end = time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < end:
+        name = hashlib.sha256(b"".join(store.multi_get(words))).hexdigest()
+        store.set(answers[rank], name)
+        if all(answer.decode() == name for answer in store.multi_get(answers)):
+            return name
+        time.sleep(POLL_SECONDS)
+    raise ConfigError(
+        f"process {rank} waited {TIMEOUT} for the other processes of {world}: start all of them"
+    )
+
+
+def _join(backend: str) -> None:
+    """Meet the other processes where the environment says."""
+    store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    own = dist.PrefixStore(agree(store, rank, world), store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world, timeout=TIMEOUT)
+
+
 @contextmanager
 def distributed(device_name: str, rank_argument: int | None = None) -> Iterator[torch.device]:
     """Join the process group that torchrun's environment describes, and leave it at the end.
@@ -81,7 +116,7 @@ def distributed(device_name: str, rank_argument: int | None = None) -> Iterator[
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} is not set: start with "
             "torchrun --nproc_per_node N tools/train_net.py ..."
         )
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    _join("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.checkpoint.checkpointer import LAST
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.files import write_json
 
@@ -42,7 +43,9 @@ def stop(
     message = (
         f"{error}; {kept}, details are in {folder / NONFINITE_FILE}. The same command would stop here again: "
         f"check these pictures{_few(files)} and their annotations, lower the learning rate ({error.lr:.3g} "
-        f"now) or clip gradients, {_settings(cfg)}, and start again: the run goes on from there"
+        f"now) or clip gradients, {_settings(cfg)}, and start again: the run goes on from there. "
+        "Should it stop at once, the weights had gone wrong before: write the name of an older checkpoint "
+        f"into {folder / LAST}"
     )
     return NonFiniteError(message, error.culprits, error.values, error.iteration, error.lr)
 

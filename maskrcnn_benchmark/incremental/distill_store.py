@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_benchmark.utils.errors import DataError
-from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
+from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_array, write_json
 
 _ARRAY, _INDEX, _HEADER = "logits.npy", "index.npz", "header.json"
 STORE_FILES = (_ARRAY, _INDEX, _HEADER)
@@ -136,14 +136,13 @@ def write_store(folder: str | Path, header: DistillHeader, rows: Sequence[Distil
     (folder / _HEADER).unlink(missing_ok=True)
     shape = (len(header.flips), int(offsets[-1]), header.num_old + 1)
     ids = np.zeros(shape[1], dtype=np.int64)
-    with atomic_path(folder / _ARRAY) as path:
-        logits = np.zeros(shape, dtype=header.dtype)
-        for i, image in enumerate(image_ids.tolist()):
-            part = slice(int(offsets[i]), int(offsets[i + 1]))
-            ids[part] = table[(image, header.flips[0])].annotation_ids
-            for row, flip in enumerate(header.flips):
-                logits[row, part] = table[(image, flip)].cosines
-        np.save(path, logits)
+    logits = np.zeros(shape, dtype=header.dtype)
+    for i, image in enumerate(image_ids.tolist()):
+        part = slice(int(offsets[i]), int(offsets[i + 1]))
+        ids[part] = table[(image, header.flips[0])].annotation_ids
+        for row, flip in enumerate(header.flips):
+            logits[row, part] = table[(image, flip)].cosines
+    write_array(folder / _ARRAY, logits)
     with atomic_path(folder / _INDEX) as path:
         np.savez(path, image_ids=image_ids, offsets=offsets, annotation_ids=ids)
     write_json(folder / _HEADER, asdict(header), indent=1)

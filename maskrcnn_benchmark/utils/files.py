@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import DataError, WriteError
 
 StrPath = str | os.PathLike[str]
@@ -147,6 +149,18 @@ def write_json(path: StrPath, obj: Any, indent: int | None = None) -> None:
         json.dump(obj, file, indent=indent)
         if indent is not None:
             file.write("\n")
+
+
+def write_array(path: StrPath, array: np.ndarray) -> None:
+    """Write ``array`` as .npy in one step (see ``atomic_path``).
+
+    Not ``np.save``, which does not notice that the end of an array finds no room on the disk.
+    """
+    ordered = np.require(array, requirements="C")
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(ordered)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(ordered.data)
 
 
 def read_json(path: StrPath, what: str = "file") -> Any:

@@ -1,9 +1,10 @@
-"""Kill a long-tail run with SIGKILL at many moments, start it again each time, compare with an unbroken run.
+"""Kill a long-tail run at many moments, start it again each time, compare with an unbroken run.
 
     python tests/chaos/campaign.py --out FOLDER [--kills 25] [--seed 0] [--workers 2] [--fork] [--json FILE]
 
-Kills are aimed at every stage of every phase (at a random time inside it), at random times of the run and, with
---fork, at renames. Exit status 0: every kind of stage was hit, nothing was lost, all results are equal to the bit.
+Kills are aimed at every stage of every phase (at a random time inside it), at random times of the run and,
+with --fork, at renames; with --fork the disk is full now and then. Exit status 0: every kind of stage was
+hit, nothing was lost, all results are equal to the bit.
 """
 
 from __future__ import annotations
@@ -17,27 +18,42 @@ import shutil
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from compare import differences
-from runs import ROOT, Command, Forked, children, preload, saved_iterations, stage_now, stages, wait_for_end
+from runs import (
+    ROOT,
+    Command,
+    Fault,
+    Forked,
+    children,
+    preload,
+    saved_iterations,
+    stage_now,
+    stages,
+    wait_for_end,
+)
 
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
 
 KINDS = ("prepare", "dump", "grow", "replay", "train", "report")
-# Loader workers look for their parent every five seconds.
-ORPHAN_SECONDS = 20.0
+ORPHAN_SECONDS = 10.0
 LIMIT_SECONDS = 900.0
 RUNS = 8
+FULL = re.compile(r"^error: \S+ cannot be written: No space left on device; .*free some space")
 WITH_WORKERS = "broken_with_workers"
 
 
 @dataclass
 class Outcome:
-    """What happened: stage of every kill (by place where there was no stage), and what went wrong."""
+    """What happened: stage of every kill (by place where there was no stage), and what went wrong.
+
+    ``full_disks``: the last line of every run that ended because the disk was full.
+    """
 
     hits: list[str] = field(default_factory=list)
+    full_disks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def kinds(self) -> Counter[str]:
@@ -67,15 +83,17 @@ class Campaign:
             "LST.ANN_VAL", str(data / "val.json"), "LST.IMG_VAL", str(pictures / "val"),
         ]  # fmt: skip
 
-    def start(self, run: Path, rename: int = 0) -> Forked | Command:
+    def start(self, run: Path, target: str = "") -> Forked | Command:
         """Start the same command as ever for a run folder."""
         run.mkdir(parents=True, exist_ok=True)
         workers = self.workers if run.name == WITH_WORKERS else 0
         arguments = [*self._arguments, "OUTPUT_DIR", str(run), "DATALOADER.NUM_WORKERS", str(workers)]
         console = run / "console.txt"
-        if self.fork:
-            return Forked(arguments, console, rename, before=self.random.random() < 0.5)
-        return Command(arguments, console)
+        if not self.fork:
+            return Command(arguments, console)
+        kind = self.random.choice(("before", "after")) if target == "rename" else target
+        faulty = target in ("rename", "full")
+        return Forked(arguments, console, Fault(kind, self.random.randint(1, 8)) if faulty else None)
 
     def whole(self) -> Path:
         """The unbroken run; measures how long every stage takes."""
@@ -86,26 +104,27 @@ class Campaign:
             time.sleep(0.001)
         end = time.monotonic()
         if status:
-            raise SystemExit(f"the unbroken run failed: {tail(run)}")
+            raise SystemExit(f"the unbroken run failed: {last_line(run)}")
         times = [*((k, t) for k, t in seen.items() if k not in ("start", "between")), ("", end)]
         self.durations = {k: after - t for (k, t), (_, after) in zip(times, times[1:], strict=False)}
         self.durations["whole"] = end - began
         return run
 
     def break_run(self, run: Path, targets: list[str]) -> None:
-        """Start ``run``, kill it once per target, let it end, and note what is not as it should be."""
+        """Start ``run``, break it once per target, let it end, and note what is not as it should be."""
         for target in [*targets, ""]:
             saved, read = saved_iterations(run), size(run / "log.txt")
-            rename = self.random.randint(1, 6) if target == "rename" else 0
-            process = self.start(run, rename)
+            process = self.start(run, target)
             status = self.kill_at(process, run, target)
             self.check_resume(run, saved, read)
             if status is None:
                 self.outcome.hits.append(stage_now(run))
-                continue
-            if status:
-                self.outcome.problems.append(f"{run.name}: ended with status {status}: {tail(run)}")
-            return
+            elif status == 2 and target == "full" and FULL.search(last_line(run)):
+                self.outcome.full_disks.append(last_line(run))
+            else:
+                if status:
+                    self.outcome.problems.append(f"{run.name}: ended with status {status}: {last_line(run)}")
+                return
 
     def kill_at(self, process: Forked | Command, run: Path, target: str) -> int | None:
         """Kill at the target; None when killed, else the exit status of a run that ended before."""
@@ -122,13 +141,13 @@ class Campaign:
                 return None
             if now > began + LIMIT_SECONDS:
                 process.kill()
-                raise SystemExit(f"{run.name} does not end: {tail(run)}")
+                raise SystemExit(f"{run.name} does not end: {last_line(run)}")
             time.sleep(0.0005)
         return None if status < 0 else status
 
     def _moment(self, target: str) -> float | None:
         """Seconds after the target was reached; None: no kill from here."""
-        if target in ("", "rename"):
+        if target in ("", "rename", "full"):
             return None
         if target == "time":
             return self.random.uniform(0, self.durations["whole"] / 3)
@@ -152,7 +171,7 @@ class Campaign:
     def targets(self, kills: int) -> list[str]:
         """Every stage once, the rest at random; in the order of the run."""
         known = [key for key in self.durations if key != "whole"]
-        more = ["time", "rename"] if self.fork else ["time"]
+        more = ["time", "rename", "full"] if self.fork else ["time"]
         free = max(0, kills - len(known))
         extra = [self.random.choice([*known, *more, *more]) for _ in range(free)]
         chosen = (known + extra)[:kills] if kills >= len(known) else self.random.sample(known, kills)
@@ -187,9 +206,9 @@ class Campaign:
         print(f"{name}: {len(self.outcome.hits)} kills so far, {dict(self.outcome.kinds())}", flush=True)
 
 
-def tail(run: Path) -> str:
-    """Last lines that a run printed."""
-    return " | ".join((run / "console.txt").read_text().splitlines()[-4:])
+def last_line(run: Path) -> str:
+    """The last line that a run printed."""
+    return ((run / "console.txt").read_text().splitlines() or [""])[-1]
 
 
 def size(path: Path) -> int:
@@ -223,13 +242,14 @@ def main() -> int:
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome.kinds().items()))
     for line in outcome.problems:
         print(f"PROBLEM {line}")
+    full = f", {len(outcome.full_disks)} full disks" if outcome.full_disks else ""
     verdict = "FAILED" if outcome.problems else "passed: final weights and results equal to the bit"
     print(
-        f"{len(outcome.hits)} kills ({kinds}) in {time.monotonic() - began:.0f} s, seed {args.seed}: {verdict}"
+        f"{len(outcome.hits)} kills ({kinds}){full} in {time.monotonic() - began:.0f} s, "
+        f"seed {args.seed}: {verdict}"
     )
     if args.json:
-        record = {"hits": outcome.hits, "problems": outcome.problems, "kinds": dict(outcome.kinds())}
-        args.json.write_text(json.dumps(record))
+        args.json.write_text(json.dumps({**asdict(outcome), "kinds": dict(outcome.kinds())}))
     return 1 if outcome.problems else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +29,53 @@ def preload() -> None:
     torch.set_num_threads(1)
 
 
-class Forked:
-    """The tool in a fork of this process, which has imported everything: no start-up time.
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a run of its own accord: ``kind`` at call ``number`` (from 1).
 
-    ``rename``: the process kills itself at its rename number ``rename`` (from 1), before it when ``before``.
+    "before" and "after": it is killed before or after a rename, where a file appears or replaces another.
+    "full": the disk is full from an fsync on.
     """
 
-    def __init__(
-        self, arguments: Sequence[str], output: Path, rename: int = 0, *, before: bool = False
-    ) -> None:
+    kind: str
+    number: int
+
+    def arm(self) -> None:
+        """Let it happen to this process."""
+        name = "fsync" if self.kind == "full" else "replace"
+        original, calls = getattr(os, name), []
+
+        def replacement(*args: Any, **kwargs: Any) -> None:
+            calls.append(1)
+            if len(calls) < self.number:
+                original(*args, **kwargs)
+                return
+            if self.kind == "full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self.kind == "after":
+                original(*args, **kwargs)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(os, name, replacement)
+
+
+class Forked:
+    """The tool in a fork of this process, which has imported everything: no start-up time."""
+
+    def __init__(self, arguments: Sequence[str], output: Path, fault: Fault | None = None) -> None:
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            self._run(arguments, output, rename, before)
+            self._run(arguments, output, fault)
 
-    def _run(self, arguments: Sequence[str], output: Path, rename: int, before: bool) -> None:
+    def _run(self, arguments: Sequence[str], output: Path, fault: Fault | None) -> None:
         code = 70
         try:
             file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(file, 1)
             os.dup2(file, 2)
-            if rename:
-                _die_at_rename(rename, before)
+            if fault is not None:
+                fault.arm()
             sys.argv = [str(TOOL), *arguments]
             runpy.run_path(str(TOOL), run_name="__main__")
         except SystemExit as end:
@@ -90,22 +117,6 @@ class Command:
         """SIGKILL to this process alone, and wait for its end."""
         self._process.kill()
         self._process.wait()
-
-
-def _die_at_rename(number: int, before: bool) -> None:
-    """Let this process kill itself at a rename, where a file appears or another is replaced."""
-    rename, calls = os.replace, []
-
-    def replacement(*args: Any, **kwargs: Any) -> None:
-        calls.append(1)
-        if len(calls) < number:
-            rename(*args, **kwargs)
-            return
-        if not before:
-            rename(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    os.replace = replacement
 
 
 def stages(run: Path) -> dict[str, bool]:

@@ -27,5 +27,5 @@ def test_killed_anywhere_it_ends_like_an_unbroken_run(tmp_path: Path, environmen
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     outcome = json.loads(record.read_text())
     assert outcome["problems"] == []
-    assert len(outcome["hits"]) >= KILLS
+    assert len(outcome["hits"]) >= KILLS and outcome["full_disks"]
     assert {"prepare", "dump", "grow", "replay", "train", "report"} <= set(outcome["kinds"])

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed, local_rank, process_device
+from maskrcnn_benchmark.engine.launch import (
+    add_launch_arguments,
+    agree,
+    distributed,
+    local_rank,
+    process_device,
+)
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import ConfigError, DeviceError
 
@@ -60,6 +68,27 @@ def test_incomplete_environment_is_explained(monkeypatch: pytest.MonkeyPatch) ->
         distributed("cpu"),
     ):
         pass
+
+
+def test_a_new_start_does_not_believe_what_the_last_one_left(free_port: int) -> None:
+    """The processes of one start agree on a name of its own, also when one comes late."""
+    host = dist.TCPStore("localhost", free_port, 3, is_master=True, wait_for_workers=False)
+    clients = [dist.TCPStore("localhost", free_port, 3, is_master=False) for _ in range(3)]
+
+    def start(delays: list[float]) -> set[str]:
+        def member(rank: int) -> str:
+            time.sleep(delays[rank])
+            return agree(clients[rank], rank, 3)
+
+        with ThreadPoolExecutor(3) as pool:
+            return set(pool.map(member, range(3)))
+
+    names = [start(delays) for delays in ([0.0, 0.0, 0.0], [0.3, 0.0, 0.0], [0.0, 0.1, 0.3])]
+    assert [len(name) for name in names] == [1, 1, 1] and len(set.union(*names)) == 3
+    # one that died between its word and its answer
+    clients[0].set("start/word/0", "of a killed process")
+    assert len(start([0.2, 0.0, 0.0])) == 1
+    del host
 
 
 def _member(rank: int, port: int, results: list) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from maskrcnn_benchmark.utils.errors import DataError
@@ -17,6 +18,7 @@ from maskrcnn_benchmark.utils.files import (
     read_json,
     sha256_file,
     sha256_json,
+    write_array,
     write_json,
     write_text,
 )
@@ -84,6 +86,15 @@ def test_unserialisable_json_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"x": object()})
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (5,), (3, 4)])
+def test_arrays_read_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).normal(size=shape)
+    for array in (values, values.astype(np.float16), np.asfortranarray(values), values.T):
+        write_array(tmp_path / "a.npy", array)
+        read = np.load(tmp_path / "a.npy", allow_pickle=False)
+        assert read.dtype == array.dtype and np.array_equal(read, array)
 
 
 def test_append_jsonl(tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""Moments at which a run folder is between two states; what a stop leaves for the next start."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.config.load import clone_with
+from maskrcnn_benchmark.engine import step
+from maskrcnn_benchmark.engine.guard import NonFiniteError, check_finite
+from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
+from maskrcnn_benchmark.incremental import scheduler
+from maskrcnn_benchmark.incremental.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.scheduler import run_lst
+from maskrcnn_benchmark.incremental.stages import RESUME, RUN, Stage, decide
+from maskrcnn_benchmark.incremental.state import RunState
+from maskrcnn_benchmark.incremental.work import Work, set_aside
+from maskrcnn_benchmark.utils.claim import claimed
+from maskrcnn_benchmark.utils.errors import ConfigError
+
+
+class _Killed(BaseException):
+    """Ends a run without any of its handlers."""
+
+
+def _kill(*_: object, **__: object) -> None:
+    raise _Killed
+
+
+@pytest.fixture
+def base_cfg(tiny_cfg: CfgNode) -> CfgNode:
+    """The base phase alone."""
+    return clone_with(tiny_cfg, ["LST.PHASES", (0,), "LST.SOLVER_BASE", {"MAX_ITER": 2}])
+
+
+def test_a_summary_lost_by_a_kill_is_made_up(base_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Path(base_cfg.OUTPUT_DIR)
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(scheduler, "write_summary", _kill)
+        run_lst(base_cfg)
+    assert json.loads((run / "state.json").read_text())["stages"]["phase_0/report"]["finished"]
+    assert not (run / "summary.json").exists()
+    run_lst(base_cfg)
+    names = ("summary.json", "summary.csv", "summary.png")
+    before = {name: (run / name).read_bytes() for name in names}
+    (run / "summary.csv").unlink()
+    run_lst(base_cfg)
+    assert {name: (run / name).read_bytes() for name in names} == before
+
+
+def _stage(folder: Path, restart: Callable[[], None], goes_on: bool = False, **settings: Any) -> Stage:
+    return Stage(
+        phase=0,
+        name="train",
+        inputs={},
+        settings=settings,
+        outputs=(folder / "out.txt",),
+        run=lambda: None,
+        config_file=folder / "config.yml",
+        restart=restart,
+        goes_on=lambda: goes_on,
+    )
+
+
+def test_room_is_made_before_a_stage_counts_as_begun(tmp_path: Path) -> None:
+    """Else a kill in between would continue the old training with the new settings."""
+    state = RunState(tmp_path / "state.json")
+    decide(_stage(tmp_path, lambda: None, lr=1), state, tmp_path)
+    with pytest.raises(_Killed):
+        decide(_stage(tmp_path, _kill, lr=2), state, tmp_path)
+    calls: list[int] = []
+    again = RunState(tmp_path / "state.json")
+    assert decide(_stage(tmp_path, lambda: calls.append(1), lr=2), again, tmp_path) == RUN
+    assert calls == [1]
+    assert decide(_stage(tmp_path, _kill, lr=2), again, tmp_path) == RESUME
+
+
+def test_only_after_a_bad_loss_do_other_settings_go_on(tmp_path: Path) -> None:
+    state = RunState(tmp_path / "state.json")
+    decide(_stage(tmp_path, lambda: None, lr=1), state, tmp_path)
+    assert decide(_stage(tmp_path, _kill, goes_on=True, lr=2), state, tmp_path) == RESUME
+    (tmp_path / "out.txt").touch()
+    state.finish("phase_0/train")
+    assert decide(_stage(tmp_path, lambda: None, goes_on=True, lr=3), state, tmp_path) == RUN
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 2, 3])
+def test_setting_aside_loses_nothing(
+    tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    run = Path(tiny_cfg.OUTPUT_DIR)
+    work = Work(tiny_cfg, run, PhaseData(tiny_cfg), lambda path: "")
+    folder = run / "phase_1"
+    (folder / "previous").mkdir(parents=True)
+    (folder / "previous" / "older.pth").touch()
+    files = ["last_checkpoint", "model_final.pth", "metrics.jsonl"]
+    for name in files:
+        (folder / name).write_text(name)
+    original, calls = os.replace, []
+
+    def replacement(*args: Any) -> None:
+        if len(calls) == killed_after:
+            raise _Killed
+        calls.append(args)
+        original(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(os, "replace", replacement)
+        set_aside(work, 1)
+    set_aside(work, 1)
+    assert sorted(p.name for p in (folder / "previous").iterdir()) == sorted(files)
+    assert [p.name for p in folder.iterdir()] == ["previous"]
+
+
+def test_a_bad_loss_in_a_phase_and_its_remedy(
+    tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_lst(clone_with(tiny_cfg, ["LST.PHASES", (0,)]))
+    cfg = clone_with(tiny_cfg, ["LST.PHASES", (1,)])
+    folder = Path(cfg.OUTPUT_DIR) / "phase_1"
+
+    def poisoned(values: dict[str, float], passes: list[Any], **more: Any) -> None:
+        if more["iteration"] == 3:
+            passes[0].losses["loss_mask"] = torch.tensor(float("nan"))
+            values = {**values, "loss_mask": float("nan")}
+        check_finite(values, passes, **more)
+
+    messages = []
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(NonFiniteError) as raised:
+            patch.setattr(step, "check_finite", poisoned)
+            run_lst(cfg)
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
+    assert "iteration 3: loss_mask is nan" in messages[0] and ".jpg" in messages[0]
+    assert json.loads((folder / NONFINITE_FILE).read_text())["causes"][0]["files"]
+    assert (folder / "last_checkpoint").read_text().strip() == "model_0000002.pth"
+    words = shlex.split(messages[0][messages[0].index("LST.PHASE_OVERRIDES") :])[:2]
+    with caplog.at_level(logging.INFO):
+        run_lst(clone_with(cfg, words))
+    assert f"resuming {folder} at iteration 2" in caplog.text
+    assert "settings changed since iteration 2" in caplog.text
+    assert "SOLVER.BASE_LR was 0.002, now 0.001" in caplog.text
+    assert not (folder / NONFINITE_FILE).exists() and not (folder / "previous").exists()
+    assert (folder / "report" / "metrics.json").exists()
+
+
+def test_a_run_in_progress_is_left_alone(base_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    with claimed(base_cfg.OUTPUT_DIR):
+        # the lock belongs to a process; from the same one it must look taken
+        monkeypatch.setattr("fcntl.lockf", _taken)
+        with pytest.raises(ConfigError, match="is in use by process"):
+            run_lst(base_cfg)
+    assert not (Path(base_cfg.OUTPUT_DIR) / "state.json").exists()
+
+
+def _taken(*_: object) -> None:
+    raise BlockingIOError(11, "Resource temporarily unavailable")
