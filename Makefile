@@ -7,7 +7,7 @@ DEMO_DATA ?= datasets/demo
 DEMO_CONFIG ?= configs/lst/demo.yaml
 OPTS ?=
 
-.PHONY: help setup setup-dev demo demo-forgetting test test-slow test-gpu lint format cuda-check clean
+.PHONY: help setup setup-dev demo demo-forgetting test test-slow test-gpu chaos lint format cuda-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make demo-forgetting  the same without replay and distillation, for comparison"
 	@echo "make test             set up, run the tests"
 	@echo "make test-slow        the tests that take longer;  make test-gpu: those that need a GPU"
+	@echo "make chaos            kill a small run 50 times at random moments and compare it with an unbroken one"
 	@echo "make lint | format    ruff, clang-format, mypy | rewrite files in the project's format"
 	@echo "make cuda-check       compile every CUDA kernel (needs nvcc, no GPU)"
 	@echo "make clean            remove the virtual environment and build results"
@@ -53,6 +54,9 @@ test: setup-dev
 
 test-slow: setup-dev
 	$(PY) -m pytest -m slow $(OPTS)
+
+chaos: setup-dev
+	$(PY) tests/chaos/campaign.py --kills 50 $(OPTS)
 
 test-gpu: setup-dev
 	$(PY) -m pytest -m gpu $(OPTS)
