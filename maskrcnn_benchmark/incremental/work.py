@@ -35,7 +35,12 @@ from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, r
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
 from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
-from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, sorted_category_ids
+from maskrcnn_benchmark.incremental.split import (
+    Annotations,
+    build_plan,
+    check_sorted_ids,
+    sorted_category_ids,
+)
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
@@ -83,15 +88,24 @@ def load_plan(run_dir: Path) -> PhasePlan:
     return PhasePlan.from_json(read_json(run_dir / PLAN_FILE, what="list of classes"))
 
 
-def prepare(work: Work) -> None:
-    """Order the classes, divide them into phases, write classes.json and config.yml."""
-    lst, data = work.cfg.LST, work.data.train.raw
+def plan_of_config(cfg: CfgNode, data: Annotations) -> PhasePlan:
+    """The plan that node LST asks for with the training annotations ``data``.
+
+    Raises:
+        UsageError: the sizes of the phases, or the class order of LST.SORTED_IDS, do not fit the categories.
+    """
+    lst = cfg.LST
     if lst.SORTED_IDS:
         ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
     else:
         ids = sorted_category_ids(data, lst.SORT_BY)
     step_size = lst.STEP_SIZE if isinstance(lst.STEP_SIZE, int) else list(lst.STEP_SIZE)
-    plan = build_plan(data, ids, lst.BASE_SIZE, step_size)
+    return build_plan(data, ids, lst.BASE_SIZE, step_size)
+
+
+def prepare(work: Work) -> None:
+    """Order the classes, divide them into phases, write classes.json and config.yml."""
+    plan = plan_of_config(work.cfg, work.data.train.raw)
     for phase in range(plan.num_phases):
         # every phase's settings are checked before the first one trains
         work.phase_cfg(plan, phase)
