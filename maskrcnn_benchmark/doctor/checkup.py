@@ -47,6 +47,12 @@ class Job:
     phase: int = -1
     epoch: int | None = None
 
+    def solver_key(self, name: str) -> str:
+        """Full key by which the user sets a SOLVER key of this training."""
+        if self.phase < 0:
+            return f"SOLVER.{name}"
+        return f"LST.SOLVER_{'STEP' if self.phase else 'BASE'}.{name}"
+
 
 @dataclass
 class Checkup:

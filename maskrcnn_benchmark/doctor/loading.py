@@ -35,17 +35,17 @@ def check_loading(checkup: Checkup) -> Iterator[Finding]:
 
 def _division(checkup: Checkup, job: Job) -> Iterator[Finding]:
     """The pictures of a batch must be shared evenly; test batches hold at least one picture each."""
-    total, world = job.cfg.SOLVER.IMS_PER_BATCH, checkup.processes
+    total, world, key = job.cfg.SOLVER.IMS_PER_BATCH, checkup.processes, job.solver_key("IMS_PER_BATCH")
     name = f"{job.name}: " if job.phase >= 0 else ""
     if total % world:
         below = max(world, total // world * world)
         yield error(
             f"{name}{total} pictures per batch cannot be shared by {world} processes",
-            "SOLVER.IMS_PER_BATCH",
-            advice=f"set SOLVER.IMS_PER_BATCH {below}, or start another number of processes",
+            key,
+            advice=f"set {key} {below}, or start another number of processes",
         )
     elif world > 1 and job.phase <= 0:
-        yield ok(f"{name}{total // world} pictures per batch and process", "SOLVER.IMS_PER_BATCH")
+        yield ok(f"{name}{total // world} pictures per batch and process", key)
     if job.phase <= 0 and world > job.cfg.TEST.IMS_PER_BATCH:
         yield note(
             f"TEST.IMS_PER_BATCH {job.cfg.TEST.IMS_PER_BATCH} is less than {world} processes: each tests one "
@@ -90,13 +90,14 @@ def batch_bytes(shape: BatchShape) -> int:
 
 def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
     """Small data: a batch may be larger than the data, or than the landscape or portrait pictures."""
+    if job.phase > 0:
+        return  # pictures of a step are drawn by class
     try:
         order = checkup.plan.seen_ids(0) if checkup.lst else None
         datasets = checkup.datasets(checkup.cfg, order)
     except NotChecked:
         return
     records = [d.get_img_info(i) for d in datasets for i in range(len(d))]
-    per_process = max(1, job.cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
     if not records:
         yield error(
             "no training picture has a usable object",
@@ -104,15 +105,16 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
             advice="check the annotation file: boxes need sides above one pixel and must not be crowds",
         )
         return
-    if len(records) < job.cfg.SOLVER.IMS_PER_BATCH:
+    batch, key = job.cfg.SOLVER.IMS_PER_BATCH, job.solver_key("IMS_PER_BATCH")
+    if len(records) < batch:
         yield warning(
-            f"a batch of {job.cfg.SOLVER.IMS_PER_BATCH} holds pictures twice: there are {len(records)}",
-            "SOLVER.IMS_PER_BATCH",
-            advice="set SOLVER.IMS_PER_BATCH "
-            f"{checkup.processes * max(1, len(records) // checkup.processes)}",
+            f"a batch of {batch} holds pictures twice: there are {len(records)}",
+            key,
+            advice=f"set {key} {checkup.processes * max(1, len(records) // checkup.processes)}",
         )
     if not job.cfg.DATALOADER.ASPECT_RATIO_GROUPING:
         return
+    per_process = max(1, batch // checkup.processes)
     counts = Counter(aspect_groups(r["height"] / r["width"] for r in records))
     small = {("portrait" if g else "landscape"): n for g, n in counts.items() if n < per_process}
     for name, number in small.items():
@@ -120,6 +122,6 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
             f"there are {number} {name} pictures, less than the {per_process} of a batch of one process: "
             "grouping repeats them in every batch of theirs",
             "DATALOADER.ASPECT_RATIO_GROUPING",
-            "SOLVER.IMS_PER_BATCH",
+            key,
             advice="set DATALOADER.ASPECT_RATIO_GROUPING False",
         )

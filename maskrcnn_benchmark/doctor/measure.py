@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.layers._ops import load_ops
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.modeling.matcher import MAX_PAIRS
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
 from maskrcnn_benchmark.solver.precision import DTYPES
@@ -49,12 +50,16 @@ def step_peak(cfg: CfgNode, *, pictures: int, height: int, width: int) -> int:
 
 
 def matching_bytes(cfg: CfgNode, objects: int, height: int, width: int) -> int:
-    """Bytes of the overlaps between the anchors of a picture and its ``objects`` (several at a time)."""
+    """Bytes of the overlaps between the anchors of a picture and its ``objects``.
+
+    The matcher works on groups of objects, so that at most MAX_PAIRS overlaps exist at a time.
+    """
     strides = cfg.MODEL.RPN.ANCHOR_STRIDE
     ratios, sizes = len(cfg.MODEL.RPN.ASPECT_RATIOS), len(cfg.MODEL.RPN.ANCHOR_SIZES)
     per_cell = ratios * (1 if len(strides) > 1 else sizes)
     anchors = sum(-(-height // stride) * -(-width // stride) for stride in strides) * per_cell
-    return 4 * anchors * (_OVERLAP_ARRAYS * objects + _ANCHOR_ARRAYS)
+    pairs = min(objects * anchors, max(MAX_PAIRS, anchors))
+    return 4 * (_OVERLAP_ARRAYS * pairs + _ANCHOR_ARRAYS * anchors)
 
 
 _OVERLAP_ARRAYS, _ANCHOR_ARRAYS = 4, 12

@@ -29,7 +29,7 @@ MARGIN = 1.2
 FULL = 0.85
 """Share of the free memory from which on there is a warning."""
 
-_KEYS = ("SOLVER.IMS_PER_BATCH", "INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN")
+_SIZES = ("INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def check_memory(checkup: Checkup) -> Iterator[Finding]:
     if device.type == "cpu" and checkup.cfg.MODEL.DEVICE == "auto":
         yield note("no GPU was found: the run would use the CPU", "MODEL.DEVICE")
     if checkup.quick:
-        yield note("memory is not estimated with --quick", *_KEYS)
+        yield note("memory is not estimated with --quick", *_SIZES)
         return
     jobs = checkup.jobs
     for job in dict.fromkeys((0, 1, len(jobs) - 1)) if len(jobs) > 1 else (0,):
@@ -148,18 +148,18 @@ def _data_bytes(checkup: Checkup, job: Job) -> int:
 def _compare(text: str, needed: int, free: int | None, where: str, job: Job) -> Finding:
     """The finding for a need and what is free."""
     if free is None:
-        return note(f"{text}; how much {where} is free is not known", *_KEYS)
+        return note(f"{text}; how much {where} is free is not known", *_SIZES)
     text = f"{text}; {size_text(free)} {where} are free"
-    solver = job.cfg.SOLVER
-    less = solver.IMS_PER_BATCH // 2
-    advice = (
-        f"set SOLVER.IMS_PER_BATCH {less} SOLVER.ACCUMULATION_STEPS {2 * solver.ACCUMULATION_STEPS} (the "
-        "same pictures per update), use smaller pictures, fewer data workers, or a larger machine"
-        if less
-        else "use smaller pictures, fewer data workers, or a larger machine"
-    )
+    solver, pictures = job.cfg.SOLVER, job.solver_key("IMS_PER_BATCH")
+    advice = "use smaller pictures, fewer data workers, or a larger machine"
+    if solver.IMS_PER_BATCH > 1:
+        same = f"{job.solver_key('ACCUMULATION_STEPS')} {2 * solver.ACCUMULATION_STEPS}"
+        advice = (
+            f"set {pictures} {solver.IMS_PER_BATCH // 2} {same} (the same pictures per update); or {advice}"
+        )
+    keys = (pictures, *_SIZES, "DATALOADER.NUM_WORKERS")
     if needed > free:
-        return error(text, *_KEYS, "DATALOADER.NUM_WORKERS", advice=advice)
+        return error(text, *keys, advice=advice)
     if needed > FULL * free:
-        return warning(text, *_KEYS, "DATALOADER.NUM_WORKERS", advice=advice)
-    return ok(text, *_KEYS)
+        return warning(text, *keys, advice=advice)
+    return ok(text, *keys)

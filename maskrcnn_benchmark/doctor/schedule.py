@@ -44,15 +44,15 @@ def _per_update(job: Job) -> int:
 def _rate(job: Job) -> Iterator[Finding]:
     """The linear scaling rule: the rate grows with the pictures of an update."""
     solver, batch = job.cfg.SOLVER, _per_update(job)
-    keys = ("SOLVER.BASE_LR", "SOLVER.IMS_PER_BATCH")
+    keys = (job.solver_key("BASE_LR"), job.solver_key("IMS_PER_BATCH"))
     if solver.OPTIMIZER == "ADAMW":
         text = f"{_prefix(job)}AdamW with a rate of {solver.BASE_LR:g}"
         if solver.BASE_LR > ADAMW_LR:
             yield warning(
-                text, "SOLVER.BASE_LR", advice="begin with 0.0001: rates of SGD are too large for it"
+                text, job.solver_key("BASE_LR"), advice="begin with 0.0001: rates of SGD are too large for it"
             )
         else:
-            yield ok(text, "SOLVER.BASE_LR")
+            yield ok(text, job.solver_key("BASE_LR"))
         return
     rule = PUBLISHED_LR * batch / PUBLISHED_BATCH
     least = (PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH if job.phase > 0 else rule) / FACTOR
@@ -64,23 +64,16 @@ def _rate(job: Job) -> Iterator[Finding]:
         text += f" (LST steps: {PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH:g})"
     if rule * FACTOR * _SLACK < solver.BASE_LR:
         consequence = f"{solver.BASE_LR / rule:.1f} times the rule: losses may become infinite"
-        yield warning(f"{text}; {consequence}", *keys, advice=f"set SOLVER.BASE_LR {rule:g}{_where(job)}")
+        yield warning(f"{text}; {consequence}", *keys, advice=f"set {job.solver_key('BASE_LR')} {rule:g}")
     elif least > solver.BASE_LR * _SLACK:
         yield warning(
             f"{text}; {rule / solver.BASE_LR if solver.BASE_LR else float('inf'):.1f} times below the "
             "rule: the model may learn too little",
             *keys,
-            advice=f"set SOLVER.BASE_LR {rule:g}{_where(job)}",
+            advice=f"set {job.solver_key('BASE_LR')} {rule:g}",
         )
     else:
         yield ok(text, *keys)
-
-
-def _where(job: Job) -> str:
-    """Where a phase takes its SOLVER keys from."""
-    if job.phase < 0:
-        return ""
-    return " in LST.SOLVER_STEP" if job.phase else " in LST.SOLVER_BASE"
 
 
 def _warm_up(job: Job) -> Iterator[Finding]:
@@ -90,24 +83,23 @@ def _warm_up(job: Job) -> Iterator[Finding]:
         yield warning(
             f"{_prefix(job)}the warm-up of {solver.WARMUP_ITERS} iterations is not over before the end at "
             f"{solver.MAX_ITER}: the rate never becomes {solver.BASE_LR:g}",
-            "SOLVER.WARMUP_ITERS",
-            "SOLVER.MAX_ITER",
-            advice=f"lower SOLVER.WARMUP_ITERS (to {max(1, solver.MAX_ITER // 20)}) or train "
-            f"longer{_where(job)}",
+            job.solver_key("WARMUP_ITERS"),
+            job.solver_key("MAX_ITER"),
+            advice=f"set {job.solver_key('WARMUP_ITERS')} {max(1, solver.MAX_ITER // 20)}, or train longer",
         )
     elif solver.WARMUP_ITERS == 0 and job.phase <= 0 and solver.OPTIMIZER == "SGD":
         yield warning(
             f"{_prefix(job)}no warm-up: new layers see the full rate of {solver.BASE_LR:g} from the first "
             "update",
-            "SOLVER.WARMUP_ITERS",
-            advice=f"set SOLVER.WARMUP_ITERS 500{_where(job)}",
+            job.solver_key("WARMUP_ITERS"),
+            advice=f"set {job.solver_key('WARMUP_ITERS')} 500",
         )
     if solver.LR_SCHEDULER == "step" and solver.STEPS and solver.STEPS[0] < solver.WARMUP_ITERS:
         yield warning(
             f"{_prefix(job)}the rate drops at iteration {solver.STEPS[0]}, inside the warm-up of "
             f"{solver.WARMUP_ITERS}",
-            "SOLVER.STEPS",
-            "SOLVER.WARMUP_ITERS",
+            job.solver_key("STEPS"),
+            job.solver_key("WARMUP_ITERS"),
             advice="let the first drop come after the warm-up",
         )
 
@@ -118,16 +110,16 @@ def _milestones(job: Job) -> Iterator[Finding]:
     if solver.LR_SCHEDULER == "cosine":
         yield ok(
             f"{_prefix(job)}cosine from {solver.BASE_LR:g} to 0 in {solver.MAX_ITER} iterations",
-            "SOLVER.STEPS",
+            job.solver_key("STEPS"),
         )
         return
     late = [step for step in solver.STEPS if step >= solver.MAX_ITER]
-    keys = ("SOLVER.STEPS", "SOLVER.MAX_ITER")
+    keys = (job.solver_key("STEPS"), job.solver_key("MAX_ITER"))
     if late:
         yield warning(
             f"{_prefix(job)}drops at {late} are never reached: the run ends at {solver.MAX_ITER}",
             *keys,
-            advice=f"set SOLVER.STEPS ({solver.MAX_ITER * 2 // 3}, {solver.MAX_ITER * 8 // 9}){_where(job)}",
+            advice=f"set {job.solver_key('STEPS')} ({solver.MAX_ITER * 2 // 3}, {solver.MAX_ITER * 8 // 9})",
         )
     elif not solver.STEPS:
         yield note(f"{_prefix(job)}the rate never drops", *keys)
@@ -137,7 +129,7 @@ def _milestones(job: Job) -> Iterator[Finding]:
 
 def _epochs(job: Job) -> Iterator[Finding]:
     """How often every picture (in a step: every pair of the balanced epoch) is seen."""
-    keys = ("SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH")
+    keys = (job.solver_key("MAX_ITER"), job.solver_key("IMS_PER_BATCH"))
     if job.epoch is None:
         yield note(f"{_prefix(job)}epochs are not computed: the annotations are not read", *keys)
         return
@@ -150,7 +142,7 @@ def _epochs(job: Job) -> Iterator[Finding]:
         yield warning(
             f"{text}: some are never seen",
             *keys,
-            advice=f"set SOLVER.MAX_ITER to {needed} or more{_where(job)}",
+            advice=f"set {job.solver_key('MAX_ITER')} to {needed} or more",
         )
     else:
         yield ok(text, *keys)
@@ -162,17 +154,18 @@ def _periods(checkup: Checkup, job: Job) -> Iterator[Finding]:
     if solver.CHECKPOINT_PERIOD >= solver.MAX_ITER > LONG:
         yield warning(
             f"{_prefix(job)}no checkpoint before the end: a run that is stopped begins anew",
-            "SOLVER.CHECKPOINT_PERIOD",
-            advice=f"set SOLVER.CHECKPOINT_PERIOD {max(1, solver.MAX_ITER // 20)}",
+            job.solver_key("CHECKPOINT_PERIOD"),
+            advice=f"set {job.solver_key('CHECKPOINT_PERIOD')} {max(1, solver.MAX_ITER // 20)}",
         )
     if solver.TEST_PERIOD >= solver.MAX_ITER:
         yield note(
-            f"{_prefix(job)}no test before the end ({solver.TEST_PERIOD} iterations)", "SOLVER.TEST_PERIOD"
+            f"{_prefix(job)}no test before the end ({solver.TEST_PERIOD} iterations)",
+            job.solver_key("TEST_PERIOD"),
         )
     if solver.TEST_PERIOD and not checkup.lst and not checkup.cfg.DATASETS.TEST:
         yield warning(
             f"tests every {solver.TEST_PERIOD} iterations have no data",
-            "SOLVER.TEST_PERIOD",
+            job.solver_key("TEST_PERIOD"),
             "DATASETS.TEST",
-            advice="name a data set in DATASETS.TEST, or set SOLVER.TEST_PERIOD 0",
+            advice=f"name a data set in DATASETS.TEST, or set {job.solver_key('TEST_PERIOD')} 0",
         )
