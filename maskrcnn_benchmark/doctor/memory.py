@@ -13,7 +13,7 @@ from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.doctor.machine import free_gpu_memory, free_memory
 from maskrcnn_benchmark.doctor.measure import matching_bytes, step_peak
-from maskrcnn_benchmark.doctor.models import meta_model, model_size
+from maskrcnn_benchmark.doctor.models import job_model, model_size
 from maskrcnn_benchmark.utils.env import resolve_device
 from maskrcnn_benchmark.utils.errors import DeviceError
 
@@ -108,7 +108,7 @@ def _most_objects(checkup: Checkup) -> int:
 
 def _estimate(checkup: Checkup, job: Job, device: torch.device) -> Iterator[Finding]:
     """The memory of one training against what is free."""
-    shape, size = batch_shape(checkup, job), model_size(meta_model(job.cfg))
+    shape, size = batch_shape(checkup, job), model_size(job_model(job))
     step = step_peak(job.cfg, pictures=shape.pictures, height=shape.height, width=shape.width)
     step += matching_bytes(job.cfg, _most_objects(checkup), shape.height, shape.width)
     parts = {

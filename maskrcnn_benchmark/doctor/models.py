@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.doctor.checkup import Checkup
-from maskrcnn_benchmark.doctor.finding import Finding, error, keys_in, ok
+from maskrcnn_benchmark.doctor.checkup import Checkup, Job
+from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, ok
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.errors import UsageError
 
@@ -43,6 +43,14 @@ def meta_model(cfg: CfgNode) -> nn.Module:
         return build_detection_model(cfg)
 
 
+def job_model(job: Job) -> nn.Module:
+    """The model of a training on the meta device; NotChecked where it cannot be built (``check_model``)."""
+    try:
+        return meta_model(job.cfg)
+    except Exception:  # whatever stops it would stop the run too, and is reported by check_model
+        raise NotChecked("the model cannot be built (see model)") from None
+
+
 def model_size(model: nn.Module) -> ModelSize:
     """Counts of a model (shared tensors once)."""
     everything = [*model.parameters(), *model.buffers()]
@@ -61,8 +69,15 @@ def check_model(checkup: Checkup) -> Iterator[Finding]:
     for job in checkup.jobs:
         try:
             size = model_size(meta_model(job.cfg))
-        except UsageError as problem:
-            yield error(str(problem), *keys_in(str(problem)), advice="change the keys that are named")
+        except UsageError as refusal:
+            yield error(str(refusal), *keys_in(str(refusal)), advice="change the keys that are named")
+            return
+        except Exception as failure:  # an odd value that no check of the configuration knows
+            yield error(
+                f"the model of {job.name} cannot be built: {type(failure).__name__}: {failure}",
+                "MODEL",
+                advice="look at the settings of MODEL in the table above",
+            )
             return
         body = job.cfg.MODEL.BACKBONE
         yield ok(

@@ -28,7 +28,8 @@ def verdict(report: Report) -> str:
     counts = {level: len(report.of_level(level)) for level in LEVELS}
     errors, warnings = counts["error"], counts["warning"]
     if not errors and not warnings:
-        return f"no errors, no warnings ({_count(counts['note'], 'note')}): ready to run"
+        meant = "no contents were read (--quick)" if report.quick else "ready to run"
+        return f"no errors, no warnings ({_count(counts['note'], 'note')}): {meant}"
     found = report.of_level("error") or report.of_level("warning")
     keys = list(dict.fromkeys(f.keys[0] for f in found if f.keys))
     named = ", ".join(keys[:_LISTED]) + (", ..." if len(keys) > _LISTED else "")

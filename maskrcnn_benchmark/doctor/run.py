@@ -43,10 +43,14 @@ CHECKS: dict[str, Check] = {
 
 @dataclass
 class Report:
-    """Result of an examination: settings that are not at their defaults, and findings by section."""
+    """Result of an examination: settings that are not at their defaults, and findings by section.
+
+    ``quick`` tells that contents of files were not read.
+    """
 
     config_file: str
     overrides: list[str]
+    quick: bool = False
     settings: list[Setting] = field(default_factory=list)
     sections: dict[str, list[Finding]] = field(default_factory=dict)
 
@@ -76,7 +80,7 @@ def examine(
         quick: read neither annotations nor weights, and do not estimate memory.
         processes: of the planned run on this machine.
     """
-    report = Report(str(path), list(overrides))
+    report = Report(str(path), list(overrides), quick)
     try:
         cfg = load_config(path, overrides)
         report.settings, notes = trace_settings(path, overrides)

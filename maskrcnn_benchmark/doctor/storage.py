@@ -10,7 +10,7 @@ from pathlib import Path
 from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
 from maskrcnn_benchmark.doctor.checkup import TEST, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
-from maskrcnn_benchmark.doctor.models import meta_model, model_size
+from maskrcnn_benchmark.doctor.models import job_model, model_size
 from maskrcnn_benchmark.utils.errors import UsageError
 
 BOX_RECORD, MASK_RECORD = 130, 330
@@ -102,7 +102,7 @@ def _space(checkup: Checkup, existing: Path) -> Iterator[Finding]:
 
 def checkpoint_bytes(job: Job) -> tuple[int, int]:
     """Bytes of one checkpoint of a training, and of all that it keeps."""
-    solver, size = job.cfg.SOLVER, model_size(meta_model(job.cfg))
+    solver, size = job.cfg.SOLVER, model_size(job_model(job))
     one = size.weights + size.optimizer(job.cfg)
     periodic = solver.MAX_ITER // solver.CHECKPOINT_PERIOD
     kept = periodic if solver.KEEP_CHECKPOINTS == 0 else min(periodic, solver.KEEP_CHECKPOINTS)

@@ -15,7 +15,7 @@ from maskrcnn_benchmark.checkpoint.matching import MatchReport, match_names
 from maskrcnn_benchmark.config.weights import resolve_weight
 from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
-from maskrcnn_benchmark.doctor.models import meta_model
+from maskrcnn_benchmark.doctor.models import job_model
 from maskrcnn_benchmark.doctor.preparation import check_preparation
 from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, phase_folder
 from maskrcnn_benchmark.utils.errors import UsageError
@@ -106,7 +106,7 @@ def _content(checkup: Checkup, path: str) -> Iterator[Finding]:
         yield error(str(problem), _KEY, advice="get the file again or name another one")
         return
     job = _job_of(checkup, state)
-    model = meta_model(job.cfg)
+    model = job_model(job)
     report = match_names(
         {name: tuple(t.shape) for name, t in model.state_dict().items()},
         {name: tuple(t.shape) for name, t in state.items()},

@@ -113,7 +113,10 @@ def test_verdict_names_what_to_fix() -> None:
     trouble = [Finding(level, (f"{level}.KEY",), "x", "y") for level in ("warning", "error", "error")]
     assert verdict(report(*trouble)) == "2 errors, 1 warning: fix error.KEY"
     assert verdict(report(trouble[0])) == "0 errors, 1 warning: look at warning.KEY"
-    assert verdict(report(Finding("note", (), "x"))) == "no errors, no warnings (1 note): ready to run"
+    calm = report(Finding("note", (), "x"))
+    assert verdict(calm) == "no errors, no warnings (1 note): ready to run"
+    calm.quick = True
+    assert verdict(calm) == "no errors, no warnings (1 note): no contents were read (--quick)"
 
 
 def test_words() -> None:

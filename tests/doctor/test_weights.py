@@ -10,9 +10,11 @@ from torch import Tensor
 
 from maskrcnn_benchmark.config.load import dump_config
 from maskrcnn_benchmark.doctor.checkup import Checkup
+from maskrcnn_benchmark.doctor.memory import check_memory
 from maskrcnn_benchmark.doctor.models import check_model
 from maskrcnn_benchmark.doctor.preparation import check_preparation
 from maskrcnn_benchmark.doctor.run import run_check
+from maskrcnn_benchmark.doctor.storage import check_storage
 from maskrcnn_benchmark.doctor.weights import check_weights
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 
@@ -140,6 +142,13 @@ def test_torchvision_weights_want_rgb(plain) -> None:
 def test_models_that_cannot_be_built(plain, worst, pairs: tuple[object, ...], key: str) -> None:
     (finding,) = worst(check_model, plain(*pairs))
     assert finding.level == "error" and key in finding.keys
+
+
+def test_a_model_that_fails_in_its_own_way(plain, the) -> None:
+    checkup = plain("MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM", -1)
+    assert "table above" in the(check_model, checkup, "error", "RuntimeError").advice
+    for check in (check_storage, check_memory):
+        assert the(check, checkup, "note", "the model cannot be built (see model)")
 
 
 def test_phases_that_cannot_be_derived(lst, the) -> None:
