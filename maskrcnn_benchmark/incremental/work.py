@@ -38,7 +38,11 @@ from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, r
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
 from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
-from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, sorted_category_ids
+from maskrcnn_benchmark.incremental.split import (
+    build_plan,
+    check_sorted_ids,
+    sorted_category_ids,
+)
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
@@ -88,7 +92,11 @@ def load_plan(run_dir: Path, report_sizes: Sequence[int] = ()) -> PhasePlan:
 
 
 def make_plan(cfg: CfgNode, data: dict[str, Any]) -> PhasePlan:
-    """Order the classes of training annotations ``data`` and divide them into phases as the node LST says."""
+    """The plan that node LST asks for with the training annotations ``data``.
+
+    Raises:
+        UsageError: the sizes of the phases, or the class order of LST.SORTED_IDS, do not fit the categories.
+    """
     lst = cfg.LST
     if lst.SORTED_IDS:
         ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
