@@ -15,7 +15,6 @@ MOVED = {("MODEL", "BACKBONE", "OUT_CHANNELS"): ("MODEL", "RESNETS", "BACKBONE_O
 
 # Keys of published files that ask for something which is done in another way here.
 REPLACED = {
-    ("MODEL", "GENERATE_DISTILL"): "stored logits are made by the stage 'dump' of LST.ENABLED runs",
     ("SOLVER", "USE_CAS"): "classes are balanced by LST.REPLAY",
 }
 

@@ -13,17 +13,17 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
-from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
-from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.data.build import build_test_loader
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.plain import build_seeded_model
 from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
-from maskrcnn_benchmark.incremental.distill import DistillLookup, dump_rows, merge_rows
+from maskrcnn_benchmark.incremental.distill import DistillLookup
 from maskrcnn_benchmark.incremental.distill_json import import_published, new_annotation_order
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
+from maskrcnn_benchmark.incremental.dump import dump_store
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint
 from maskrcnn_benchmark.incremental.phase_config import (
     FINAL_WEIGHTS,
@@ -32,21 +32,19 @@ from maskrcnn_benchmark.incremental.phase_config import (
     phase_folder,
 )
 from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, replay_batches
-from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
 from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
 from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, sorted_category_ids
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
-from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process
+from maskrcnn_benchmark.utils.comm import is_main_process
 from maskrcnn_benchmark.utils.files import read_json, write_json
-from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.rng import generator
 
 logger = logging.getLogger(__name__)
-PLAN_FILE, REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
-    "classes.json",
+REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
     "replay.json",
     "distill",
     "report",
@@ -80,7 +78,7 @@ class Work:
 
 def load_plan(run_dir: Path) -> PhasePlan:
     """The plan that ``prepare`` wrote."""
-    return PhasePlan.from_json(read_json(run_dir / PLAN_FILE, what="list of classes"))
+    return read_plan(run_dir / PLAN_FILE)
 
 
 def prepare(work: Work) -> None:
@@ -118,21 +116,16 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
             order = new_annotation_order(work.data.train.outline, plan, phase)
             import_published(cfg.LST.DISTILL.FILE, folder, header, order)
         return
-    device = process_device(cfg.MODEL.DEVICE)
-    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file).to(device)
-    replay = _replay_plan(work, plan, phase)
-    indices = sorted({index for index, _ in replay.new_pairs})[get_rank() :: get_world_size()]
-    rows = []
-    for flip in header.flips:
-        view = "mirrored" if flip else "plain"
-        batches = build_train_loader(
-            cfg,
-            work.data.train_dataset(cfg, plan, flip),
-            batches=[[SampleKey(index)] for index in indices],
-        )
-        progress = Progress(len(indices), f"phase {phase}: storing outputs for {view} pictures", logger)
-        rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
-    merge_rows(folder, header, rows, shard_folder=work.folder(phase))
+    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file)
+    dump_store(
+        cfg,
+        teacher,
+        lambda flip: work.data.train_dataset(cfg, plan, flip),
+        folder,
+        header,
+        shard_folder=work.folder(phase),
+        what=f"phase {phase}: storing outputs",
+    )
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
