@@ -2,8 +2,8 @@
 
     python tools/replay_indices.py --plan split --train lvis_v0.5_train.json --phase 1 --statistics
     python tools/replay_indices.py --plan split --train lvis_v0.5_train_step1.json --phase 1 --out split
-    python tools/replay_indices.py --plan runs/demo --train datasets/demo/train.json --phase 1 --out indices \\
-        --ranks 2 --samples 800 --order scheduler --images-per-rank 2
+    python tools/replay_indices.py --plan runs/demo --train datasets/demo/train.json --phase 1 \\
+        --out indices --ranks 2 --samples 800 --order scheduler --images-per-rank 2
 
 Writes lvis_indices_qry_step<i>_rand_balanced.json and lvis_classes_qry_step<i>_rand_balanced.json: one list
 of --samples numbers for each of --ranks processes.
