@@ -22,6 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
     "SOLVER.CLIP_GRADIENTS.TYPE": ("norm", "value"),
     "DATALOADER.BAD_IMAGE": ("error", "skip"),
+    "DATALOADER.SAMPLER": ("shuffle", "class_aware", "repeat_factor"),
 }
 MINIMA: dict[str, float] = {
     "SOLVER.MAX_ITER": 1,
@@ -37,6 +38,7 @@ MINIMA: dict[str, float] = {
     "TEST.IMS_PER_BATCH": 1,
     "DATALOADER.NUM_WORKERS": 0,
     "DATALOADER.SIZE_DIVISIBILITY": 0,
+    "DATALOADER.REPEAT_THRESHOLD": 0,
     "INPUT.MAX_SIZE_TRAIN": 1,
     "INPUT.MIN_SIZE_TEST": 1,
     "INPUT.MAX_SIZE_TEST": 1,
@@ -113,6 +115,10 @@ def _check_solver(cfg: CfgNode) -> None:
     require(
         not cfg.SOLVER.CLIP_GRADIENTS.ENABLED or cfg.SOLVER.CLIP_GRADIENTS.VALUE > 0,
         f"SOLVER.CLIP_GRADIENTS.VALUE must be above 0, found {cfg.SOLVER.CLIP_GRADIENTS.VALUE}",
+    )
+    require(
+        not cfg.SOLVER.USE_CAS or cfg.DATALOADER.SAMPLER != "repeat_factor",
+        "SOLVER.USE_CAS means DATALOADER.SAMPLER class_aware, but it is repeat_factor; set USE_CAS False",
     )
 
 

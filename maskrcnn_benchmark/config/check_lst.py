@@ -13,11 +13,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "LST.REPLAY.MODE": ("online", "file"),
     "LST.DISTILL.MODE": ("file",),
     "LST.DISTILL.DTYPE": ("float32", "float16"),
-    "LST.GROW.INIT": ("normal", "feature_mean"),
+    "LST.GROW.INIT": ("normal", "feature_mean", "meta"),
 }
 MINIMA: dict[str, float] = {
     "LST.BASE_SIZE": 1,
     "LST.PHASE": -1,
+    "LST.FREEZE_BASE": 0,
+    "LST.FREEZE_STEP": 0,
     "LST.ROI_BATCH_STEP": 1,
     "LST.REPLAY.EPOCHS": 1,
     "LST.REPLAY.MIN_PER_CLASS": 0,
@@ -25,6 +27,11 @@ MINIMA: dict[str, float] = {
     "LST.DISTILL.WEIGHT": 0,
     "LST.GROW.CLS_STD": 0,
     "LST.GROW.REG_STD": 0,
+    "LST.GROW.BOXES_PER_CLASS": 1,
+    "LST.GROW.META.EPISODES": 1,
+    "LST.GROW.META.CLASSES": 1,
+    "LST.GROW.META.SHOTS": 1,
+    "LST.GROW.META.LR": 0,
     "MODEL.NUM_DISTILL_CLASSES": 1,
 }
 
@@ -44,6 +51,10 @@ def check_lst(cfg: CfgNode) -> None:
     require(
         all(isinstance(s, int) and s >= 1 for s in sizes),
         f"LST.STEP_SIZE must be a number of classes from 1 on, or a list of them, found {lst.STEP_SIZE}",
+    )
+    require(
+        all(isinstance(s, int) and s >= 1 for s in lst.REPORT_SIZES),
+        f"LST.REPORT_SIZES must list numbers of classes from 1 on, found {tuple(lst.REPORT_SIZES)}",
     )
     require(
         all(isinstance(p, int) and p >= 0 for p in lst.PHASES),
@@ -88,4 +99,9 @@ def _check_enabled(cfg: CfgNode) -> None:
         not lst.DISTILL.ENABLED or "Cosine" in predictor,
         f"LST.DISTILL.ENABLED compares cosines: MODEL.ROI_BOX_HEAD.PREDICTOR must be FPNCosinePredictor, "
         f"found {predictor}",
+    )
+    require(
+        lst.GROW.INIT == "normal" or "Cosine" in predictor,
+        f"LST.GROW.INIT {lst.GROW.INIT} makes rows of a cosine classifier: MODEL.ROI_BOX_HEAD.PREDICTOR must "
+        f'be FPNCosinePredictor, found {predictor}; or set LST.GROW.INIT "normal"',
     )

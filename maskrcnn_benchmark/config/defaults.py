@@ -146,7 +146,7 @@ def _rpn() -> CfgNode:
     node.MIN_SIZE = 0  # least width and height of a proposal
     node.FPN_POST_NMS_TOP_N_TRAIN = 2000  # proposals over all levels, training (see PER_BATCH)
     node.FPN_POST_NMS_TOP_N_TEST = 2000  # proposals over all levels per picture, testing
-    node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the whole batch, not per picture
+    node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the pictures of a process, not of one
     node.RPN_HEAD = "SingleConvRPNHead"  # head, by its registered name
     node.ZERO_OVERLAP_MATCHES = True  # parity: an object that no anchor overlaps makes all of those positive
     return node
@@ -298,7 +298,9 @@ def _dataloader() -> CfgNode:
     node = CfgNode()
     node.NUM_WORKERS = 4  # processes that read pictures; 0 = none
     node.SIZE_DIVISIBILITY = 0  # batch sides are padded to a multiple; 32 with FPN, 0 = no padding
-    node.ASPECT_RATIO_GROUPING = True  # a batch holds only landscape or only portrait pictures
+    node.ASPECT_RATIO_GROUPING = True  # SAMPLER shuffle: a batch is all landscape or all portrait
+    node.SAMPLER = "shuffle"  # ordinary training draws: shuffle | class_aware | repeat_factor
+    node.REPEAT_THRESHOLD = 0.001  # repeat_factor: classes in a smaller share of the pictures come more often
     node.BAD_IMAGE = "error"  # picture that cannot be read: error | skip (another one in its place)
     return node
 
@@ -324,7 +326,7 @@ def _solver() -> CfgNode:
     node.LOG_PERIOD = 20  # iterations between two log lines
     node.IMS_PER_BATCH = 16  # pictures per iteration over all processes
     node.ACCUMULATION_STEPS = 1  # iterations whose gradients are added up before an update
-    node.USE_CAS = False  # no effect; class-aware sampling of a released LST branch
+    node.USE_CAS = False  # published name of DATALOADER.SAMPLER class_aware
     node.CLIP_GRADIENTS = CfgNode()
     node.CLIP_GRADIENTS.ENABLED = False  # limit the gradients before an update
     node.CLIP_GRADIENTS.TYPE = "norm"  # norm (of all gradients together) | value (of each number)
@@ -361,7 +363,9 @@ def _lst() -> CfgNode:
     node.PHASE = -1  # set by the scheduler in the derived configurations: 0 base, i step i
     node.RUN_DIR = ""  # folder of the whole run; "" = OUTPUT_DIR
     node.PHASES = ()  # phases to run, e.g. (0, 1); () = all
-    node.SEED = 0  # of the replay plan
+    node.BASE_RUN = ""  # folder of another run whose finished base phase is taken over; "" = trained here
+    node.REPORT_SIZES = ()  # sizes of the class groups in reports, e.g. (270, 160, 160); () = the phases
+    node.SEED = 0  # of the replay plan and of the rows of new classes
     node.VAL_IMAGES = "all"  # validation pictures: all | positive (parity: as released)
     node.FREEZE_BASE = 2  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the base phase
     node.FREEZE_STEP = 5  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the steps
@@ -396,5 +400,11 @@ def _lst() -> CfgNode:
     node.GROW = CfgNode()
     node.GROW.CLS_STD = 0.01  # standard deviation of new classifier rows
     node.GROW.REG_STD = 0.001  # standard deviation of new box regression rows
-    node.GROW.INIT = "normal"  # new classifier rows: normal | feature_mean
+    node.GROW.INIT = "normal"  # new classifier rows: normal | feature_mean | meta
+    node.GROW.BOXES_PER_CLASS = 20  # feature_mean, meta: most training boxes of a class that are read
+    node.GROW.META = CfgNode()  # INIT meta: how the weight generator is trained on the old classes
+    node.GROW.META.EPISODES = 500  # updates
+    node.GROW.META.CLASSES = 5  # old classes that an episode treats as new; at most half of them
+    node.GROW.META.SHOTS = 5  # most boxes of such a class that its row is made from
+    node.GROW.META.LR = 0.003  # learning rate (Adam)
     return node

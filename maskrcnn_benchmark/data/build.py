@@ -16,7 +16,17 @@ from ..utils.rng import generator
 from .datasets.annotations import AnnotationFile
 from .datasets.coco import DetectionDataset
 from .datasets.concat import ConcatDataset
-from .samplers import GroupedBatchSampler, ShuffledStream, StreamBatches, aspect_groups
+from .samplers import (
+    ClassAwareStream,
+    GroupedBatchSampler,
+    PositionBatches,
+    PositionStream,
+    RepeatFactorStream,
+    ShuffledStream,
+    StreamBatches,
+    aspect_groups,
+    repeat_factors,
+)
 from .transforms import build_transforms
 from .transforms.geometry import resized_size
 from .types import SampleKey, collate
@@ -83,22 +93,44 @@ def build_train_loader(
 ) -> DataLoader:
     """Loader of Batch objects, one per iteration from `start_iter`, for this process.
 
-    Without `batches` (lists of keys of this process, already starting at `start_iter`) the shuffled stream
-    of the data set is used, grouped by aspect ratio if configured. num_iters: default to SOLVER.MAX_ITER.
-    The batch of an iteration, all processes together, does not depend on `start_iter`, on the number of
-    processes or on that of workers.
+    Without `batches` (lists of keys of this process, already starting at `start_iter`) the stream named by
+    DATALOADER.SAMPLER is used; the shuffled one is grouped by aspect ratio if configured. num_iters: default
+    to SOLVER.MAX_ITER. The batch of an iteration, all processes together, does not depend on `start_iter`, on
+    the number of processes or on that of workers.
     """
     if batches is None:
-        per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
-        groups = _groups(dataset) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
-        batches = StreamBatches(
-            ShuffledStream(len(dataset), cfg.SEED, per_rank * get_world_size(), groups),
-            start_iter=start_iter,
-            num_iters=max(0, cfg.SOLVER.MAX_ITER - start_iter) if num_iters is None else num_iters,
-            world=get_world_size(),
-            rank=get_rank(),
-        )
+        left = max(0, cfg.SOLVER.MAX_ITER - start_iter) if num_iters is None else num_iters
+        batches = _stream_batches(cfg, dataset, start_iter, left)
     return _loader(cfg, dataset, batches)
+
+
+def sampler_name(cfg: Any) -> str:
+    """The sampler of ordinary training: DATALOADER.SAMPLER, or what the published SOLVER.USE_CAS asks for."""
+    return "class_aware" if cfg.SOLVER.USE_CAS else cfg.DATALOADER.SAMPLER
+
+
+def _stream_batches(
+    cfg: Any, dataset: AnyDataset, start_iter: int, num_iters: int
+) -> Iterable[list[SampleKey]]:
+    """This process's batches of the stream that the config names."""
+    world = get_world_size()
+    per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
+    place = {"start_iter": start_iter, "num_iters": num_iters, "world": world, "rank": get_rank()}
+    name = sampler_name(cfg)
+    if name == "shuffle":
+        groups = _groups(dataset) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
+        return StreamBatches(ShuffledStream(len(dataset), cfg.SEED, per_rank * world, groups), **place)
+    labels = [dataset.get_labels(index) for index in range(len(dataset))]
+    stream: PositionStream
+    if name == "class_aware":
+        lists: list[list[int]] = [[] for _ in dataset.class_names]
+        for index, classes in enumerate(labels):
+            for label in set(classes):
+                lists[label].append(index)
+        stream = ClassAwareStream(lists, cfg.SEED)
+    else:
+        stream = RepeatFactorStream(repeat_factors(labels, cfg.DATALOADER.REPEAT_THRESHOLD), cfg.SEED)
+    return PositionBatches(stream, images_per_rank=per_rank, **place)
 
 
 def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:

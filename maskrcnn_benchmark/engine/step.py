@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ from maskrcnn_benchmark.utils.rng import derive_seed, seed_all
 
 from .guard import GRADIENT, MicroBatch, check_finite
 
+_LOG = logging.getLogger(__name__)
 _STOP = "stop"
 
 
@@ -43,6 +45,24 @@ class StepResult:
     data_seconds: float
     updated: bool
     stop: bool
+
+
+def few_proposals(cfg: CfgNode) -> str:
+    """A hint when pictures that share proposals get fewer than the box head samples, else "".
+
+    parity: the pictures of one process share FPN_POST_NMS_TOP_N_TRAIN, two of them in the published runs.
+    """
+    rpn, images = cfg.MODEL.RPN, max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
+    shared = rpn.FPN_POST_NMS_PER_BATCH and len(rpn.ANCHOR_STRIDE) > 1 and not cfg.MODEL.RPN_ONLY
+    each, wanted = rpn.FPN_POST_NMS_TOP_N_TRAIN // images, cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+    if not shared or each >= wanted:
+        return ""
+    return (
+        f"MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN {rpn.FPN_POST_NMS_TOP_N_TRAIN} is shared by the {images} "
+        f"pictures of a process: {each} proposals each, fewer than the {wanted} that "
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE samples. Set MODEL.RPN.FPN_POST_NMS_PER_BATCH False to count "
+        "per picture (published runs: 1000 per picture)"
+    )
 
 
 def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
@@ -109,7 +129,10 @@ class TrainStep:
         device: torch.device,
         distill: Callable[[Batch], DistillBatch] | None = None,
     ) -> TrainStep:
-        """Clipping, accumulation and seed from the config."""
+        """Clipping, accumulation and seed from the config; a warning when a batch has few proposals."""
+        hint = few_proposals(cfg)
+        if hint:
+            _LOG.warning(hint)
         return cls(
             model,
             optimizer=optimizer,

@@ -103,8 +103,7 @@ class Detections:
         if lengths is not None and len(lengths) == len(columns["scores"]):
             ends = np.cumsum(lengths[:, 0])
             masks = RleMasks(columns["rle_text"], np.column_stack([ends - lengths[:, 0], lengths]))
-        names = ("image_ids", "category_ids", "scores", "boxes")
-        return cls(*(columns[name] for name in names), masks)
+        return cls(columns["image_ids"], columns["category_ids"], columns["scores"], columns["boxes"], masks)
 
     @classmethod
     def from_json(cls, results: Iterable[dict[str, Any]]) -> Detections:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
 from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, phase_folder
 from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
@@ -38,6 +39,8 @@ def read_run(folder: str | Path, name: str | None = None) -> RunResult:
     if not (folder / PLAN_FILE).is_file():
         raise DataError(f"{folder} is no folder of an LST run: it has no {PLAN_FILE}")
     plan = read_plan(folder)
+    if (folder / "config.yml").is_file():
+        plan = plan.with_report_sizes(load_config(folder / "config.yml").LST.REPORT_SIZES)
     summary = build_summary(plan, folder)
     return RunResult(name or folder.resolve().name, folder, plan, summary, _running(folder, plan))
 

@@ -28,6 +28,7 @@ def grow_state(
     reg_std: float,
     generator: torch.Generator,
     agnostic_boxes: bool = False,
+    new_rows: Mapping[int, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """A state dict with rows for ``new`` - ``old`` more classes; every old row is copied bit for bit.
 
@@ -40,6 +41,7 @@ def grow_state(
         old, new: outputs before and after, the background counted.
         generator: source of the new rows (CPU).
         agnostic_boxes: box regression does not depend on the class (MODEL.CLS_AGNOSTIC_BBOX_REG) and stays.
+        new_rows: classifier rows (D,) by label that take the place of drawn ones.
 
     Raises:
         CheckpointError: when the classifier is missing or has not ``old`` rows.
@@ -65,6 +67,9 @@ def grow_state(
                     f"{name} has {len(state[name])} rows, expected {per_class * old} for {old - 1} classes"
                 )
             grown[name] = _append_rows(state[name], per_class * (new - old), deviation, generator)
+    classifier = names[f"{_CLASSIFIER}.weight"]
+    for label, row in (new_rows or {}).items():
+        grown[classifier][label] = row.to(grown[classifier].dtype)
     return grown
 
 
@@ -78,6 +83,7 @@ def grow_checkpoint(
     reg_std: float,
     generator: torch.Generator,
     agnostic_boxes: bool = False,
+    new_rows: Mapping[int, Tensor] | None = None,
 ) -> None:
     """Read the final checkpoint of a phase and write the start checkpoint of the next one.
 
@@ -103,6 +109,7 @@ def grow_checkpoint(
             reg_std=reg_std,
             generator=generator,
             agnostic_boxes=agnostic_boxes,
+            new_rows=new_rows,
         )
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None

@@ -37,14 +37,15 @@ _TEST_ONLY = (
 _STAGE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prepare": (_PREPARE, ()),
     "dump": (("LST.DISTILL", "INPUT", "DTYPE"), ("LST.DISTILL.WEIGHT", "LST.DISTILL.FILE", *_TEST_ONLY)),
-    "grow": (("LST.GROW", "LST.SEED"), ()),
+    "grow": (("LST.GROW.INIT", "LST.GROW.CLS_STD", "LST.GROW.REG_STD", "LST.SEED"), ()),
+    "grow from data": (("LST.GROW", "LST.SEED", "INPUT"), _TEST_ONLY),
     "replay": (("LST.REPLAY.ENABLED", "LST.REPLAY.MODE", "LST.REPLAY.MIN_PER_CLASS"), ()),
     "train": (
         ("MODEL", "INPUT", "SOLVER", "DATALOADER", "DTYPE", "SEED", "LST.SEED", "LST.DISTILL.WEIGHT",
          "LST.REPLAY.FALLBACK_POSITIVES"),
         _TEST_ONLY,
     ),
-    "report": (("MODEL", "INPUT", "TEST", "DTYPE", "LST.VAL_IMAGES"), ()),
+    "report": (("MODEL", "INPUT", "TEST", "DTYPE", "LST.VAL_IMAGES", "LST.REPORT_SIZES"), ()),
 }  # fmt: skip
 
 
@@ -106,7 +107,8 @@ def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -
 
 def stage_settings(cfg: CfgNode, stage: str) -> dict[str, Any]:
     """KEY -> value of the settings whose change makes ``stage`` outdated."""
-    counted, left_out = _STAGE_KEYS[stage]
+    from_data = stage == "grow" and cfg.LST.GROW.INIT != "normal"
+    counted, left_out = _STAGE_KEYS["grow from data" if from_data else stage]
     values = {k: v for k, v in leaves(cfg) if _under(k, counted) and not _under(k, (*left_out, *_NEUTRAL))}
     if cfg.LST.PHASE > 0:
         # the grown checkpoint is compared by content
@@ -150,8 +152,6 @@ def _step_schedule(cfg: CfgNode, plan: PhasePlan, phase: int, chosen: Mapping[st
 
 def _check_modes(cfg: CfgNode, phase: int) -> None:
     """Raise ConfigError for choices that cannot work, before any work is done."""
-    if cfg.LST.GROW.INIT != "normal":
-        raise ConfigError(f'LST.GROW.INIT "{cfg.LST.GROW.INIT}" is not supported; use "normal"')
     if phase and cfg.LST.DISTILL.ENABLED:
         check_stored_views(cfg, cfg.LST.DISTILL.FLIPS, "LST.DISTILL.FLIPS", "LST.DISTILL.ENABLED")
 

@@ -101,7 +101,7 @@ def replay_batches(cfg: CfgNode, dataset: DetectionDataset, plan: ReplayPlan) ->
 
     Raises:
         DataError: when the plan was made for other pictures than the data set holds; in mode "file", when the
-            published files are for another data set or number of ranks.
+            published files are for another data set, or their lists cannot share a batch.
         ConfigError: when the ranks cannot share a batch.
     """
     if list(dataset.image_ids) != plan.image_ids:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,13 @@ class ClassInfo:
 class PhasePlan:
     """All classes in training order and the number of classes each phase adds.
 
-    Label of a class = 1 + its position, in every phase; 0 is the background. Phase 0 is the base.
+    Label of a class = 1 + its position, in every phase; 0 is the background. Phase 0 is the base. Reports
+    group the classes by phase, or by ``report_sizes`` where it is given (see ``with_report_sizes``).
     """
 
     classes: tuple[ClassInfo, ...]
     sizes: tuple[int, ...]
+    report_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise DataError unless the sizes are positive and add up to the number of classes."""
@@ -76,12 +79,37 @@ class PhasePlan:
         """Class names by label after ``phase``; index 0 is the background."""
         return ["__background__", *(c.name for c in self.classes[: self.num_seen(phase)])]
 
+    def with_report_sizes(self, sizes: Sequence[int]) -> PhasePlan:
+        """The same plan whose reports group the classes by ``sizes`` (LST.REPORT_SIZES; none: by phase).
+
+        Raises:
+            ConfigError: when they do not add up to the number of classes.
+        """
+        if sizes and sum(sizes) != len(self.classes):
+            raise ConfigError(
+                f"LST.REPORT_SIZES {list(sizes)} cover {sum(sizes)} classes, but the annotations have "
+                f"{len(self.classes)}; give a list that adds up to them, or () to report by phase"
+            )
+        return replace(self, report_sizes=tuple(sizes))
+
+    def by_phase(self) -> PhasePlan:
+        """The same plan whose groups are the phases, for what is written into derived files."""
+        return replace(self, report_sizes=())
+
     def groups(self, phase: int) -> dict[str, list[int]]:
-        """Category ids of every class group known after ``phase``: b0 for the base, t0 for step 1, ..."""
-        return {phase_name(p): self.new_ids(p) for p in range(phase + 1)}
+        """Category ids of every class group whose classes are all known after ``phase``: b0, t0, t1, ..."""
+        known = self.seen_ids(phase)
+        sizes = self.report_sizes or self.sizes
+        spans = zip(accumulate(sizes, initial=0), accumulate(sizes), strict=False)
+        return {phase_name(g): known[a:b] for g, (a, b) in enumerate(spans) if b <= len(known)}
+
+    def group_phases(self) -> dict[str, int]:
+        """The phase after which every class group is complete; forgetting is measured from there."""
+        phases = {name: p for p in reversed(range(self.num_phases)) for name in self.groups(p)}
+        return {name: phases[name] for name in self.groups(self.num_phases - 1)}
 
     def group_of_category(self) -> dict[int, str]:
-        """Group name of every category id: ``step_state`` of the published files with its bug corrected."""
+        """Group name of every category id; by phase it is the published ``step_state``, its bug corrected."""
         groups = self.groups(self.num_phases - 1)
         return {category: name for name, ids in groups.items() for category in ids}
 
@@ -104,7 +132,7 @@ class PhasePlan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for classes.json; the phase of each class is written for the reader's convenience."""
-        group = self.group_of_category()
+        group = self.by_phase().group_of_category()
         records = [
             asdict(c) | {"label": i + 1, "group": group[c.category_id]} for i, c in enumerate(self.classes)
         ]

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
+from maskrcnn_benchmark.incremental.adopt import adopt_base
 from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, run_folder
 from maskrcnn_benchmark.incremental.phase_data import PhaseData
 from maskrcnn_benchmark.incremental.phases import PhasePlan
@@ -39,8 +40,10 @@ def run_lst(cfg: CfgNode) -> Summary:
     """
     runner = _Runner(cfg)
     runner.execute(prepare_stage(runner.work), "first stage")
-    plan = load_plan(runner.work.run_dir)
+    plan = load_plan(runner.work.run_dir, cfg.LST.REPORT_SIZES)
     phases = _selected_phases(cfg, plan, runner.work)
+    if cfg.LST.BASE_RUN and 0 in phases:
+        runner.adopt_base(phase_stages(runner.work, plan, 0))
     stages = [stage for phase in phases for stage in phase_stages(runner.work, plan, phase)]
     for number, stage in enumerate(stages, start=1):
         if runner.execute(stage, f"stage {number} of {len(stages)}") and stage.name == "report":
@@ -62,7 +65,7 @@ def test_phase(cfg: CfgNode, phase: int | None = None) -> EvaluationReport:
     """
     runner = _Runner(cfg)
     runner.execute(prepare_stage(runner.work), "first stage")
-    work, plan = runner.work, load_plan(runner.work.run_dir)
+    work, plan = runner.work, load_plan(runner.work.run_dir, cfg.LST.REPORT_SIZES)
     trained = [p for p in range(plan.num_phases) if (work.folder(p) / FINAL_WEIGHTS).exists()]
     chosen = phase if phase is not None else max(trained, default=0)
     plan.check_phase(chosen)
@@ -119,6 +122,15 @@ class _Runner:
         self.executed.append(stage.key)
         return True
 
+    def adopt_base(self, stages: list[Stage]) -> None:
+        """Take over the base phase of LST.BASE_RUN unless this run has begun its own."""
+
+        def adopt() -> None:
+            if adopt_base(stages, self._main_state(), self.work.run_dir, self.work.cfg.LST.BASE_RUN):
+                self._save_settings(stages[0])
+
+        self.on_main(adopt)
+
     def again(self, stage: Stage) -> Any:
         """Do a collective stage whether it is done or not, and give its result."""
         self.on_main(lambda: begin(stage, self._main_state()))
@@ -136,8 +148,12 @@ class _Runner:
         if decision not in (SKIP, RESUME):
             stage.restart()
         if decision != SKIP and stage.phase >= 0:
-            save_config(self.work.phase_cfg(load_plan(self.work.run_dir), stage.phase), stage.config_file)
+            self._save_settings(stage)
         return decision
+
+    def _save_settings(self, stage: Stage) -> None:
+        """Keep the derived configuration that a stage of a phase works with."""
+        save_config(self.work.phase_cfg(load_plan(self.work.run_dir), stage.phase), stage.config_file)
 
     def _main_state(self) -> RunState:
         """The state file, which rank 0 alone keeps."""

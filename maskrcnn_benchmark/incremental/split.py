@@ -130,7 +130,7 @@ def _by_class(annotations: Iterable[dict[str, Any]]) -> dict[int, list[dict[str,
 
 def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[dict[str, Any]]:
     """Copies of category records with the class group of each under ``step_state``."""
-    state = plan.group_of_category()
+    state = plan.by_phase().group_of_category()
     return [c | {"step_state": state[c["id"]]} for c in categories]
 
 

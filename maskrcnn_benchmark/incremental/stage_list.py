@@ -76,7 +76,9 @@ class _PhaseStages:
             outputs = [self._folder / tasks.DISTILL_FOLDER / name for name in STORE_FILES]
             stages.append(self._stage("dump", inputs, outputs, tasks.dump))
         grown, plan = self._folder / GROWN_WEIGHTS, self._folder / tasks.REPLAY_FILE
-        stages.append(self._stage("grow", teacher, [grown], tasks.grow, collective=False))
+        from_data = self._cfg.LST.GROW.INIT != "normal"
+        read = teacher | self._annotations if from_data else teacher
+        stages.append(self._stage("grow", read, [grown], tasks.grow, collective=from_data))
         stages.append(self._stage("replay", self._annotations, [plan], tasks.replay, collective=False))
         return stages
 

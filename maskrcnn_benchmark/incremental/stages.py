@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,17 @@ def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
     resume = same and not state.finished(stage.key)
     begin(stage, state)
     return RESUME if resume else RUN
+
+
+def difference(stage: Stage, record: dict[str, Any], state: RunState, config_file: Path) -> str:
+    """What inputs or settings of ``stage`` differ from those in the record of another run; "" when none do.
+
+    ``config_file``: the settings of that run, for the message.
+    """
+    inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
+    if record["inputs"] == inputs and record["config"] == sha256_json(stage.settings):
+        return ""
+    return _reason(replace(stage, config_file=config_file), record, inputs)
 
 
 def begin(stage: Stage, state: RunState) -> None:

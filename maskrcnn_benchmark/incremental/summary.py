@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_benchmark.evaluation.groups import phase_name
 from maskrcnn_benchmark.incremental.phase_config import phase_folder
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.report import METRICS_FILE, SUMMARY_METRICS, defined
@@ -23,9 +22,10 @@ def build_summary(plan: PhasePlan, run_dir: Path) -> Summary:
     Returns:
         {"phases": [{"phase", "seen", "new", "tasks": {task: {"metrics", "groups", "bins", "forgetting",
         "mean_forgetting"}}}, ...]}; undefined values are None. The forgetting of a class group is its AP
-        right after the phase that added it minus its AP now (None when either is undefined); the mean is over
-        older groups.
+        right after the phase that completed it minus its AP now (None when either is undefined); the mean is
+        over older groups.
     """
+    complete = plan.group_phases()
     rows: list[dict[str, Any]] = []
     first: dict[tuple[str, str], float | None] = {}
     for phase in range(plan.num_phases):
@@ -35,11 +35,11 @@ def build_summary(plan: PhasePlan, run_dir: Path) -> Summary:
         tasks = {}
         for task, content in read_json(path, what="phase report")["tasks"].items():
             groups = {name: defined(content["groups"][name]) for name in plan.groups(phase)}
-            first[(task, phase_name(phase))] = groups[phase_name(phase)]
+            first |= {(task, name): now for name, now in groups.items() if complete[name] == phase}
             forgetting = {
                 name: _difference(first.get((task, name)), now)
                 for name, now in groups.items()
-                if name != phase_name(phase)
+                if complete[name] < phase
             }
             known = [value for value in forgetting.values() if value is not None]
             tasks[task] = {

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
-from maskrcnn_benchmark.data.build import build_test_loader
+from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
+from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.plain import build_seeded_model
 from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
+from maskrcnn_benchmark.incremental.box_features import choose_boxes, collect_features
 from maskrcnn_benchmark.incremental.distill import DistillLookup
-from maskrcnn_benchmark.incremental.distill_json import import_published, new_annotation_order
+from maskrcnn_benchmark.incremental.distill_json import (
+    check_complete,
+    import_published,
+    new_annotation_order,
+)
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
 from maskrcnn_benchmark.incremental.dump import dump_store
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint
+from maskrcnn_benchmark.incremental.new_rows import new_rows
 from maskrcnn_benchmark.incremental.phase_config import (
     FINAL_WEIGHTS,
     GROWN_WEIGHTS,
@@ -39,8 +47,9 @@ from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, s
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
-from maskrcnn_benchmark.utils.comm import is_main_process
+from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.rng import generator
 
 logger = logging.getLogger(__name__)
@@ -76,20 +85,25 @@ class Work:
         return derive_phase_cfg(self.cfg, plan, phase, self.run_dir)
 
 
-def load_plan(run_dir: Path) -> PhasePlan:
-    """The plan that ``prepare`` wrote."""
-    return read_plan(run_dir / PLAN_FILE)
+def load_plan(run_dir: Path, report_sizes: Sequence[int] = ()) -> PhasePlan:
+    """The plan that ``prepare`` wrote; reports group its classes by ``report_sizes`` (none: by phase)."""
+    return read_plan(run_dir / PLAN_FILE).with_report_sizes(report_sizes)
 
 
-def prepare(work: Work) -> None:
-    """Order the classes, divide them into phases, write classes.json and config.yml."""
-    lst, data = work.cfg.LST, work.data.train.outline
+def make_plan(cfg: CfgNode, data: dict[str, Any]) -> PhasePlan:
+    """Order the classes of training annotations ``data`` and divide them into phases as the node LST says."""
+    lst = cfg.LST
     if lst.SORTED_IDS:
         ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
     else:
         ids = sorted_category_ids(data, lst.SORT_BY)
     step_size = lst.STEP_SIZE if isinstance(lst.STEP_SIZE, int) else list(lst.STEP_SIZE)
-    plan = build_plan(data, ids, lst.BASE_SIZE, step_size)
+    return build_plan(data, ids, lst.BASE_SIZE, step_size).with_report_sizes(lst.REPORT_SIZES)
+
+
+def prepare(work: Work) -> None:
+    """Order the classes, divide them into phases, write classes.json and config.yml."""
+    plan = make_plan(work.cfg, work.data.train.outline)
     for phase in range(plan.num_phases):
         # every phase's settings are checked before the first one trains
         work.phase_cfg(plan, phase)
@@ -112,9 +126,8 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         dtype=cfg.LST.DISTILL.DTYPE,
     )
     if cfg.LST.DISTILL.FILE:
-        if is_main_process():
-            order = new_annotation_order(work.data.train.outline, plan, phase)
-            import_published(cfg.LST.DISTILL.FILE, folder, header, order)
+        order = new_annotation_order(work.data.train.outline, plan, phase) if is_main_process() else {}
+        on_main(lambda: check_complete(import_published(cfg.LST.DISTILL.FILE, folder, header, order), order))
         return
     teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file)
     dump_store(
@@ -129,8 +142,14 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
-    """Write the start checkpoint of ``phase`` from the final one of the phase before."""
+    """Write the start checkpoint of ``phase`` from the final one of the phase before.
+
+    Collective over ranks where the new rows are made from training boxes (LST.GROW.INIT).
+    """
     cfg = work.phase_cfg(plan, phase)
+    rows = _rows_from_data(work, plan, phase) if cfg.LST.GROW.INIT != "normal" else None
+    if not is_main_process():
+        return
     grow_checkpoint(
         work.folder(phase - 1) / FINAL_WEIGHTS,
         work.folder(phase) / GROWN_WEIGHTS,
@@ -140,7 +159,29 @@ def grow(work: Work, plan: PhasePlan, phase: int) -> None:
         reg_std=cfg.LST.GROW.REG_STD,
         generator=generator(cfg.LST.SEED, "grow", phase),
         agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
+        new_rows=rows,
     )
+
+
+def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor]:
+    """Classifier rows of the new classes of ``phase`` by label, from boxes seen by the previous model."""
+    cfg = work.phase_cfg(plan, phase)
+    options, device = cfg.LST.GROW, process_device(cfg.MODEL.DEVICE)
+    model = _model_with_weights(work.phase_cfg(plan, phase - 1), work.folder(phase - 1) / FINAL_WEIGHTS).to(
+        device
+    )
+    labels = plan.new_labels(phase) if options.INIT == "feature_mean" else range(1, 1 + plan.num_seen(phase))
+    annotations = work.data.train.outline["annotations"]
+    boxes, pictures = choose_boxes(annotations, plan, labels, options.BOXES_PER_CLASS, cfg.LST.SEED)
+    dataset = work.data.train_dataset(cfg, plan, flip=0)
+    index = {image: i for i, image in enumerate(dataset.image_ids)}
+    mine = [[SampleKey(index[image])] for image in pictures[get_rank() :: get_world_size()]]
+    progress = Progress(len(mine), f"phase {phase}: reading boxes for new rows", logger)
+    batches = build_train_loader(cfg, dataset, batches=mine)
+    features = collect_features(model, batches, boxes, device=device, progress=progress)
+    predictor: Any = model.get_submodule("roi_heads.box.predictor")
+    source = generator(cfg.LST.SEED, "meta", phase)
+    return on_main(lambda: new_rows(predictor, features, plan.new_labels(phase), cfg, source))
 
 
 def replay(work: Work, plan: PhasePlan, phase: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from maskrcnn_benchmark.utils.comm import get_world_size, sum_over_ranks
 
 
-class LossTerm(NamedTuple):
+@dataclass(frozen=True)
+class LossTerm:
     """A loss before its division: `total` is a scalar of the graph, `count` how many entries it sums over.
 
     The count is a number or a scalar tensor; a count of 0 goes with a total of 0 that is connected to the

@@ -54,3 +54,52 @@ def test_quick_run_of_the_operations(project_root: Path, tmp_path: Path) -> None
         assert row["ours_ms"] > 0 and row["bound_ms"] > 0
         assert row["ratio"] == pytest.approx(row["ours_ms"] / row["torchvision_ms"], rel=0.05, abs=0.01)
         assert row["op"] in done.stdout
+
+
+def test_quick_run_of_the_data_suite(project_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    done = run(project_root, "data", "--quick", "--json", str(tmp_path / "data.json"))
+    assert done.returncode == 0, done.stderr
+    rows = read_json(tmp_path / "data.json")["rows"]
+    assert [row["case"] for row in rows if "loader" in row["case"]] == [
+        f"loader, {n} workers" for n in range(3)
+    ]
+    assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows)
+
+
+def test_lst_suite_says_what_it_needs(
+    project_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MRB_SAMPLE_DATA", str(tmp_path))
+    done = run(project_root, "lst", "--quick")
+    assert done.returncode == 2 and "set MRB_SAMPLE_DATA" in done.stderr
+
+
+@pytest.mark.sample
+def test_quick_run_of_the_lst_suite(project_root: Path, sample_data: Path, tmp_path: Path) -> None:
+    done = run(project_root, "lst", "--quick", "--json", str(tmp_path / "lst.json"))
+    assert done.returncode == 0, done.stderr
+    rows = {row["stage"]: row for row in read_json(tmp_path / "lst.json")["rows"]}
+    assert rows["prepare"]["result"] == "1230 classes in 7 phases"
+    assert len(rows["replay plans"]["result"].split()) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.sample
+def test_preparation_at_full_size(project_root: Path, sample_data: Path, tmp_path: Path) -> None:
+    """Epoch lengths of LST spec section 3, at most 4 GB, a store of step 1 below 60 MB."""
+    done = run(project_root, "lst", "--json", str(tmp_path / "lst.json"))
+    assert done.returncode == 0, done.stderr
+    rows = {row["stage"]: row for row in read_json(tmp_path / "lst.json")["rows"]}
+    assert rows["first opening"]["result"] == "57263 pictures, 693958 annotations"
+    assert rows["replay plans"]["result"] == "epochs 41502 20623 12467 7643 3741 1597"
+    assert max(row["peak_mb"] for row in rows.values()) < 4096
+    assert float(rows["distillation store"]["result"].split()[0]) < 60
+
+
+@pytest.mark.slow
+def test_quick_run_of_the_model_suite(project_root: Path, tmp_path: Path) -> None:
+    done = run(project_root, "model", "--quick", "--json", str(tmp_path / "model.json"))
+    assert done.returncode == 0, done.stderr
+    cases = {row["case"] for row in read_json(tmp_path / "model.json")["rows"]}
+    assert {"inference", "training step", "inference: body", "1231 classes"} <= cases

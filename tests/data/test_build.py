@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.config.defaults import get_cfg
@@ -75,21 +76,52 @@ def test_given_batches(cfg: Any) -> None:
     assert batch.query_classes == [1, 2] and batch.indices == [0, 2] and batch.image_ids == [11, 15]
 
 
-def test_ranks_share_the_stream(cfg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes together see each test picture once, and other training pictures than each other."""
-    data = build.build_dataset(cfg, _spec(cfg), train=False)
-    single = [i for batch in build.build_test_loader(cfg, data) for i in batch.image_ids]
-    assert sorted(single) == [11, 12, 13, 14, 15]
-    monkeypatch.setattr(build, "get_world_size", lambda: 2)
-    seen = []
-    for rank in range(2):
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_every_batch(cfg: Any, monkeypatch: pytest.MonkeyPatch, world: int) -> None:
+    """All processes together see each test picture once, and in training the batches of one process."""
+    cfg.SOLVER.IMS_PER_BATCH = 6
+    data, tested = build.build_train_dataset(cfg), build.build_dataset(cfg, _spec(cfg), train=False)
+    whole = list(build.build_train_loader(cfg, data))
+    assert [batch.draws for batch in whole] == [list(range(6 * t, 6 * t + 6)) for t in range(7)]
+    monkeypatch.setattr(build, "get_world_size", lambda: world)
+    seen, parts = [], []
+    for rank in range(world):
         monkeypatch.setattr(build, "get_rank", lambda rank=rank: rank)
-        seen += [i for batch in build.build_test_loader(cfg, data) for i in batch.image_ids]
-        assert all(len(batch) == 1 for batch in build.build_train_loader(cfg, data))
-    assert sorted(seen) == sorted(single)
-    cfg.SOLVER.IMS_PER_BATCH = 3
-    with pytest.raises(ConfigError, match=r"SOLVER\.IMS_PER_BATCH is 3; .* 2 processes"):
+        seen += [i for batch in build.build_test_loader(cfg, tested) for i in batch.image_ids]
+        parts.append(list(build.build_train_loader(cfg, data)))
+    assert sorted(seen) == [11, 12, 13, 14, 15]
+    for t, batch in enumerate(whole):
+        own = [part[t] for part in parts]
+        assert [i for b in own for i in b.image_ids] == batch.image_ids
+        assert [d for b in own for d in b.draws] == batch.draws
+        boxes = [target.bbox for b in own for target in b.targets]
+        assert all(torch.equal(a, b.bbox) for a, b in zip(boxes, batch.targets, strict=True))
+    cfg.SOLVER.IMS_PER_BATCH = 5
+    with pytest.raises(ConfigError, match=rf"SOLVER\.IMS_PER_BATCH is 5; .* {world} processes"):
         build.build_train_loader(cfg, data)
+
+
+def test_pictures_of_a_test_batch_have_one_size(cfg: Any, raw: dict[str, Any], tmp_path: Path) -> None:
+    """Padding would make what a picture gives depend on the others of its batch."""
+    sizes = [(50, 40), (40, 50), (50, 41), (50, 40), (100, 30), (50, 40)]
+    raw["images"] = [
+        {"id": i, "width": w, "height": h, "file_name": f"{w}x{h}.png"} for i, (w, h) in enumerate(sizes)
+    ]
+    raw["annotations"] = []
+    for w, h in sizes:
+        Image.new("RGB", (w, h)).save(tmp_path / f"{w}x{h}.png")
+    write_json(tmp_path / "ann0.json", raw)
+    cfg.TEST.IMS_PER_BATCH = 4
+    data = build.build_dataset(cfg, _spec(cfg), train=False)
+    for divisible, expected in ((0, [[0, 3, 5], [1], [2], [4]]), (8, [[0, 2, 3, 5], [1], [4]])):
+        cfg.DATALOADER.SIZE_DIVISIBILITY = divisible
+        batches = list(build.build_test_loader(cfg, data))
+        assert [batch.image_ids for batch in batches] == expected
+        for batch in batches:
+            sides = batch.images.tensors.shape[-2:]
+            step = max(1, divisible)
+            assert all(-(-h // step) * step == sides[0] for h, _ in batch.images.image_sizes)
+            assert all(-(-w // step) * step == sides[1] for _, w in batch.images.image_sizes)
 
 
 def test_bad_image_option_reaches_the_data_set(cfg: Any, tmp_path: Path) -> None:

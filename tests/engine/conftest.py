@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,14 +11,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.defaults import get_cfg
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

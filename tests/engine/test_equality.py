@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def cfg(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> CfgNode
             *("DATASETS.TRAIN", f"('lvis:{folder}/train.json@{folder}/images/train',)"),
             *("DATASETS.TEST", f"('lvis:{folder}/val.json@{folder}/images/val',)"),
             *("SOLVER.IMS_PER_BATCH", 6, "SOLVER.ACCUMULATION_STEPS", 2, "SOLVER.TEST_PERIOD", 3),
-            *("SOLVER.LOG_PERIOD", 1),
+            *("SOLVER.LOG_PERIOD", 1, "MODEL.RPN.FPN_POST_NMS_PER_BATCH", False),
         ],
     )
 
@@ -74,6 +75,22 @@ def test_base_training_and_evaluation(
             assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
             assert other["score"] == pytest.approx(one["score"], abs=1e-5)
         assert not list((tmp_path / str(world)).rglob(".shards*"))
+
+
+def test_a_run_goes_on_with_another_number_of_processes(
+    cfg: CfgNode, tmp_path: Path, train_ranks: Callable[..., list[Any]]
+) -> None:
+    runs = {n: clone_with(cfg, ["OUTPUT_DIR", str(tmp_path / n)]) for n in ("whole", "broken")}
+    train_ranks(_run, 2, runs["whole"])
+    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+    (tmp_path / "broken" / "model_final.pth").unlink()
+    (tmp_path / "broken" / "last_checkpoint").write_text("model_0000004.pth")
+    train_ranks(_run, 3, runs["broken"])
+    expected = read_checkpoint(tmp_path / "whole" / "model_final.pth")["model"]
+    for name, tensor in read_checkpoint(tmp_path / "broken" / "model_final.pth")["model"].items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+    for one, other in zip(*(_records(run) for run in runs.values()), strict=True):
+        assert other == pytest.approx(one, rel=1e-5, abs=1e-6)
 
 
 def _detections(cfg: CfgNode) -> list[dict[str, Any]]:

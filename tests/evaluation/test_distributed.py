@@ -1,71 +1,117 @@
-"""Two processes that share the pictures report what one process reports."""
+"""Processes that share the pictures report what one process reports; detections travel through files."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-
-SCRIPT = """
-import json, sys
 import torch
-import torch.distributed as dist
+
+from maskrcnn_benchmark.evaluation import evaluator
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import DataError
 
-rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-torch.set_num_threads(1)
-if world > 1:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-ids = [11, 4, 9, 2, 30]
-image = {"width": 64, "height": 48, "neg_category_ids": [], "not_exhaustive_category_ids": []}
-annotations = [
-    {"id": n + 1, "image_id": i, "category_id": 1 + n % 2, "bbox": [5, 5, 20, 20], "area": 400,
-     "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]]}
-    for n, i in enumerate(ids)
-]
-data = {
-    "images": [image | {"id": i} for i in ids],
-    "annotations": annotations,
-    "categories": [{"id": 1, "name": "a", "frequency": "r"}, {"id": 2, "name": "b", "frequency": "f"}],
-}
-judge = DetectionEvaluator(data, "lvis", [0, 1, 2], ("bbox", "segm"))
-# the last rank repeats a picture, as padding samplers do
-mine = ids[rank::world] + (ids[:1] if rank == world - 1 else [])
-for i in mine:
-    found = BoxList(torch.tensor([[5.0, 5, 24, 24], [5.0, 5, 22, 26]]), (64, 48))
-    found.add_field("scores", torch.tensor([0.5 + i / 100, 0.4]))
-    found.add_field("labels", torch.tensor([1 + ids.index(i) % 2, 1]))
-    found.add_field("mask", torch.ones(2, 1, 28, 28))
-    judge.process([i], [found])
-report = judge.evaluate()
-with open(f"{folder}/{world}_{rank}.json", "w") as file:
-    json.dump([report.metrics, report.detections.to_json()], file)
-if world > 1:
-    dist.destroy_process_group()
-"""
+pytestmark = pytest.mark.dist
+IDS = [11, 4, 9, 2, 30]
 
 
-@pytest.mark.dist
-def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"}
-    for world in (1, 2):
-        running = [
-            subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, str(rank), str(world), str(tmp_path)], env=environment
-            )
-            for rank in range(world)
-        ]
-        assert [process.wait(timeout=120) for process in running] == [0] * world
-    alone, first, second = (
-        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1_0", "2_0", "2_1")
-    )
-    assert alone[0]["bbox/AP50"] > 0.9
-    assert len(alone[1]) == 10
-    assert first == alone
-    assert second == alone
+def _dataset() -> dict[str, Any]:
+    """Five pictures with an object each, two categories."""
+    image = {"width": 64, "height": 48, "neg_category_ids": [], "not_exhaustive_category_ids": []}
+    return {
+        "images": [image | {"id": i} for i in IDS],
+        "annotations": [
+            {
+                "id": n + 1,
+                "image_id": i,
+                "category_id": 1 + n % 2,
+                "bbox": [5, 5, 20, 20],
+                "area": 400,
+                "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]],
+            }
+            for n, i in enumerate(IDS)
+        ],
+        "categories": [{"id": 1, "name": "a", "frequency": "r"}, {"id": 2, "name": "b", "frequency": "f"}],
+    }
+
+
+def _prediction(image_id: int) -> BoxList:
+    """Two boxes with masks; picture 9 has none, some are wrong, so that AP is neither 0 nor 1."""
+    boxes = torch.tensor([[5.0, 5, 24, 24], [5.0, 5, 22, 26]])[: 0 if image_id == 9 else 2]
+    found = BoxList(boxes + (4 if image_id == 30 else 0), (64, 48))
+    found.add_field("scores", torch.tensor([0.5 + image_id / 100, 0.4])[: len(boxes)])
+    found.add_field("labels", torch.tensor([1 + IDS.index(image_id) % 2, 1])[: len(boxes)])
+    found.add_field("mask", torch.ones(len(boxes), 1, 28, 28))
+    return found
+
+
+def _evaluate(folder: Path, ids: list[int], *, iou_types: tuple[str, ...] = ("bbox", "segm")) -> Any:
+    """Numbers on this process, its detections, and whether it has the arrays; two evaluations in a row.
+
+    The last rank repeats the first picture, as padding samplers do.
+    """
+    evaluator.SHARD_DETECTIONS = 3  # several shards for each process
+    judge = DetectionEvaluator(_dataset(), "lvis", [0, 1, 2], iou_types, shard_folder=folder)
+    rank, world = comm.get_rank(), comm.get_world_size()
+    for _ in range(2):
+        judge.reset()
+        for image_id in ids[rank::world] + (ids[:1] if rank == world - 1 else []):
+            judge.process([image_id], [_prediction(image_id)])
+        report = judge.evaluate()
+    return report.metrics, report.detections.to_json(), report.tasks["bbox"].result is not None
+
+
+@pytest.mark.parametrize("ids", [IDS, IDS[:2], [9]], ids=["all", "fewer than ranks", "nothing found"])
+def test_every_number_of_processes_reports_the_same(
+    tmp_path: Path, run_ranks: Callable[..., list[Any]], ids: list[int]
+) -> None:
+    stale = tmp_path / "run" / ".shards-old"
+    stale.mkdir(parents=True)
+    wrong = Detections(np.array([2]), np.array([1]), np.array([0.99]), np.array([[5.0, 5, 20, 20]]))
+    np.savez(stale / "00000_00000.npz", **wrong.columns(), seen=np.array([2]))
+    ((metrics, detections, _),) = run_ranks(_evaluate, 1, tmp_path / "run", ids)
+    assert len(detections) == 2 * len([i for i in ids if i != 9])
+    assert (0.1 < metrics["segm/AP50"] < 1) == (ids != [9])
+    for world in (2, 3):
+        first, *others = run_ranks(_evaluate, world, tmp_path / "run", ids)
+        assert first == (metrics, detections, True)
+        assert others == [(metrics, [], False)] * (world - 1)
+        assert list((tmp_path / "run").iterdir()) == []
+
+
+def _refused(folder: Path | None, wrong_mask: bool) -> str:
+    """The message that a process gets when evaluation on the first one fails, or the folder is not given."""
+    dataset = _dataset()
+    if wrong_mask:
+        dataset["annotations"][0]["segmentation"] = "unreadable"
+    judge = DetectionEvaluator(dataset, "coco", [0, 1, 2], ("bbox", "segm"), shard_folder=folder)
+    try:
+        judge.reset()
+        judge.process([IDS[comm.get_rank()]], [_prediction(IDS[comm.get_rank()])])
+        judge.evaluate()
+    except (DataError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def test_errors_reach_every_process(tmp_path: Path, run_ranks: Callable[..., list[Any]]) -> None:
+    messages = run_ranks(_refused, 2, tmp_path / "run", True)
+    assert messages[0] == messages[1] and "annotation 1" in messages[0]
+    assert all("shard_folder" in text for text in run_ranks(_refused, 2, None, False))
+
+
+def test_columns_keep_the_masks(tmp_path: Path) -> None:
+    """Detections survive being taken apart, also a selection whose masks share a longer text."""
+    judge = DetectionEvaluator(_dataset(), "lvis", [0, 1, 2], ("bbox", "segm"))
+    judge.process(IDS, [_prediction(i) for i in IDS])
+    whole = judge.evaluate().detections
+    for some in (whole, whole.select(np.array([6, 1, 3])), Detections.empty(with_masks=True)):
+        assert Detections.from_columns(some.columns()).to_json() == some.to_json()
+    boxes = Detections(whole.image_ids, whole.category_ids, whole.scores, whole.boxes)
+    assert Detections.from_columns(boxes.columns()).rles is None

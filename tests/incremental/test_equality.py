@@ -40,7 +40,9 @@ def _losses(run: Path, phase: int) -> list[dict[str, float]]:
 def test_base_and_step(
     make_tiny_cfg: Callable[[Path], CfgNode], tmp_path: Path, train_ranks: Callable[..., list[Any]]
 ) -> None:
-    options = ["SOLVER.IMS_PER_BATCH", 6, "LST.PHASES", (0, 1), "SOLVER.LOG_PERIOD", 1]
+    options = ["SOLVER.IMS_PER_BATCH", 6, "SOLVER.CHECKPOINT_PERIOD", 9, "SOLVER.LOG_PERIOD", 1]
+    options += ["LST.PHASES", (0, 1), "MODEL.ROI_MASK_HEAD.USE_MLPMASK", False]
+    options += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False]
     for world in (1, 2, 3):
         cfg = clone_with(make_tiny_cfg(tmp_path / str(world)), options)
         assert train_ranks(_run, world, cfg) == [2] * world
@@ -53,13 +55,13 @@ def test_base_and_step(
             assert len(losses) == (4, 3)[phase] and losses[0]["loss_mask"] > 0
             assert ("loss_distill" in losses[0]) == (phase == 1)
             for one, other in zip(losses, _losses(shared, phase), strict=True):
-                assert other == pytest.approx(one, rel=1e-5, abs=1e-7)
+                assert other == pytest.approx(one, rel=1e-4, abs=1e-7)
             found = _weights(shared, phase)
             for name, tensor in _weights(alone, phase).items():
                 torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
             reports = [run / f"phase_{phase}" / "report" / "metrics.json" for run in (alone, shared)]
             first, second = (json.loads(path.read_text())["tasks"]["segm"]["metrics"] for path in reports)
-            assert second == pytest.approx(first, abs=1e-5)
+            assert second == pytest.approx(first, abs=1e-6)
         state = json.loads((shared / "state.json").read_text())["stages"]
         assert all(record["finished"] for record in state.values()) and "phase_1/dump" in state
         assert not list(shared.rglob(".shards*"))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint, grow_state
+from maskrcnn_benchmark.modeling.initialization import kaiming_normal
 from maskrcnn_benchmark.utils.errors import CheckpointError
 
 BOX = "roi_heads.box.predictor"
@@ -65,8 +66,27 @@ def test_class_agnostic_boxes_and_mask_logits() -> None:
     assert torch.equal(grown[f"{BOX}.bbox_pred.weight"], torch.ones(8, 8))
     assert grown[f"{BOX}.cls_score.bias"].tolist() == [1, 1, 1, 0, 0]
     assert grown["roi_heads.mask.predictor.mask_fcn_logits.weight"].shape == (5, 4, 1, 1)
+    assert torch.equal(grown["roi_heads.mask.predictor.mask_fcn_logits.weight"][:3], torch.ones(3, 4, 1, 1))
+    assert grown["roi_heads.mask.predictor.mask_fcn_logits.bias"].tolist() == [1, 1, 1, 0, 0]
     with pytest.raises(CheckpointError, match="bbox_pred.weight has 8 rows, expected 12"):
         grow(old, 3, 5)
+
+
+def test_class_specific_masks_start_like_those_of_a_new_model() -> None:
+    old = state(3, 8) | {"roi_heads.mask.predictor.mask_fcn_logits.weight": torch.zeros(3, 64, 1, 1)}
+    fresh = grow(old, 3, 203)["roi_heads.mask.predictor.mask_fcn_logits.weight"][3:]
+    layer = kaiming_normal(torch.nn.Conv2d(64, 203, 1))
+    assert fresh.std().item() == pytest.approx(layer.weight.std().item(), rel=0.05)
+
+
+def test_given_rows_take_the_place_of_drawn_ones() -> None:
+    old = state(3, 8)
+    drawn, given = grow(old, 3, 6), grow(old, 3, 6, new_rows={4: torch.full((8,), 2.0)})
+    name = f"{BOX}.cls_score.weight"
+    assert torch.equal(given[name][4], torch.full((8,), 2.0))
+    kept = [0, 1, 2, 3, 5]
+    assert torch.equal(given[name][kept], drawn[name][kept])
+    assert torch.equal(given[f"{BOX}.bbox_pred.weight"], drawn[f"{BOX}.bbox_pred.weight"])
 
 
 def test_wrong_class_count_and_missing_head() -> None:

@@ -83,7 +83,6 @@ def test_file_names_with_the_phase_number(tiny_cfg: CfgNode, mini_plan: PhasePla
         (["INPUT.MIN_SIZE_TRAIN", (64, 96)], r"INPUT.MIN_SIZE_TRAIN is \(64, 96\)"),
         (["INPUT.VERTICAL_FLIP_PROB_TRAIN", 0.5], "no upside-down views"),
         (["LST.DISTILL.FLIPS", (0,)], r"needs \(0, 1\)"),
-        (["LST.GROW.INIT", "feature_mean"], 'use "normal"'),
     ],
 )
 def test_impossible_combinations(
@@ -105,3 +104,32 @@ def test_stage_settings_ignore_what_does_not_matter(tiny_cfg: CfgNode, mini_plan
     lower = derive(tiny_cfg, mini_plan, 1, "TEST.IMS_PER_BATCH", 3)
     assert stage_settings(one, "train") == stage_settings(lower, "train")
     assert stage_settings(one, "report") != stage_settings(lower, "report")
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        (["LST.GROW.BOXES_PER_CLASS", 3], []),
+        (["LST.GROW.INIT", "feature_mean"], ["grow"]),
+        (["LST.REPORT_SIZES", (6, 10)], ["report"]),
+        (["LST.FREEZE_STEP", 0], ["train", "report"]),
+        (["MODEL.ROI_MASK_HEAD.USE_MLPMASK", False], ["train", "report"]),
+        (["LST.REPLAY.ENABLED", False], ["replay"]),
+        (["DATALOADER.SAMPLER", "repeat_factor"], ["train"]),
+        (["LST.BASE_RUN", "other"], []),
+    ],
+)
+def test_a_switch_outdates_the_stages_that_read_it(
+    tiny_cfg: CfgNode, mini_plan: PhasePlan, change: list[Any], stages: list[str]
+) -> None:
+    before, after = derive(tiny_cfg, mini_plan, 1), derive(tiny_cfg, mini_plan, 1, *change)
+    names = ("dump", "grow", "replay", "train", "report")
+    assert [n for n in names if stage_settings(before, n) != stage_settings(after, n)] == stages
+
+
+def test_rows_from_data_depend_on_the_pictures(tiny_cfg: CfgNode, mini_plan: PhasePlan) -> None:
+    change = ["INPUT.MIN_SIZE_TRAIN", (48,)]
+    for init, same in (("normal", True), ("feature_mean", False)):
+        before = derive(tiny_cfg, mini_plan, 1, "LST.GROW.INIT", init)
+        after = derive(tiny_cfg, mini_plan, 1, "LST.GROW.INIT", init, *change)
+        assert (stage_settings(before, "grow") == stage_settings(after, "grow")) == same

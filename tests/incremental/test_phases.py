@@ -61,6 +61,19 @@ def test_json_round_trip_and_hash() -> None:
     assert plan.classes_hash(0) != other.classes_hash(0) != plan.classes_hash(1)
 
 
+def test_reports_may_group_otherwise_than_by_phase() -> None:
+    joint = make_plan((6,)).with_report_sizes([3, 2, 1])
+    ids = joint.seen_ids(0)
+    assert joint.groups(0) == {"b0": ids[:3], "t0": ids[3:5], "t1": ids[5:]}
+    assert joint.group_phases() == {"b0": 0, "t0": 0, "t1": 0} and joint.new_ids(0) == ids
+    coarse = make_plan((2, 2, 2)).with_report_sizes((3, 3))
+    assert [list(coarse.groups(p)) for p in range(3)] == [[], ["b0"], ["b0", "t0"]]
+    assert coarse.group_phases() == {"b0": 1, "t0": 2}
+    assert coarse.to_json() == make_plan((2, 2, 2)).to_json()
+    with pytest.raises(ConfigError, match=r"LST.REPORT_SIZES \[3, 2\] cover 5 classes.* have 6"):
+        make_plan((6,)).with_report_sizes([3, 2])
+
+
 def test_bad_plan_and_phase() -> None:
     with pytest.raises(DataError, match="do not divide 5 classes"):
         PhasePlan(make_plan((3, 2)).classes, (3, 3))

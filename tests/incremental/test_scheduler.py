@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ import torch
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
-from maskrcnn_benchmark.config.load import clone_with, load_config, save_config
+from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.incremental import distill_json, replay_files
 from maskrcnn_benchmark.incremental import work as tasks
 from maskrcnn_benchmark.incremental.distill_store import DistillStore
@@ -197,33 +194,6 @@ def test_bad_input_is_named(tiny_cfg: CfgNode) -> None:
         run_lst(clone_with(tiny_cfg, ["LST.PHASES", (5,)]))
     with pytest.raises(ConfigError, match=r"phase 2 starts from .*which does not exist"):
         run_lst(clone_with(tiny_cfg, ["LST.PHASES", (2,)]))
-
-
-@pytest.mark.dist
-def test_two_processes_share_the_work(finished: CfgNode, tmp_path: Path, project_root: Path) -> None:
-    cfg = copy_of(finished, tmp_path / "run")
-    for phase in (1, 2):
-        shutil.rmtree(tmp_path / "run" / f"phase_{phase}")
-    save_config(clone_with(cfg, ["LST.PHASES", (0, 1)]), tmp_path / "two.yaml")
-    paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(project_root))))
-    tool = str(project_root / "tools" / "train_net.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run(
-        [*launch, tool, "--config-file", str(tmp_path / "two.yaml")],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=240,
-    )
-    alone, shared = (DistillStore(Path(c.OUTPUT_DIR) / "phase_1" / "distill") for c in (finished, cfg))
-    assert alone.image_ids.tolist() == shared.image_ids.tolist()
-    for image in alone.image_ids.tolist():
-        for flip in (0, 1):
-            one, two = alone.rows(image, flip), shared.rows(image, flip)
-            assert one.annotation_ids.tolist() == two.annotation_ids.tolist()
-            assert abs(one.cosines - two.cosines).max() < 1e-5
-    state = json.loads((tmp_path / "run" / "state.json").read_text())["stages"]
-    assert all(state[f"phase_1/{name}"]["finished"] for name in STAGES[1])
-    assert (tmp_path / "run" / "phase_1" / "report" / "metrics.json").exists()
 
 
 def test_published_files_drive_a_step(finished: CfgNode, tmp_path: Path) -> None:

@@ -82,6 +82,22 @@ def test_forgetting_is_ap_then_minus_ap_now(finished: Path, mini_plan: PhasePlan
     assert third["mean_forgetting"] == pytest.approx(sum(third["forgetting"].values()) / 2)
 
 
+def test_other_groups_are_followed_from_the_phase_that_completes_them(
+    golden: dict[str, Any], golden_lst: Path, mini_plan: PhasePlan, tmp_path: Path
+) -> None:
+    plan = mini_plan.with_report_sizes((4, 5, 7))
+    for phase in range(3):
+        report = evaluate(golden, golden_lst, plan, phase, "all")
+        write_phase_report(report, plan, phase, tmp_path / f"phase_{phase}" / "report", details={})
+    first, second, third = (e["tasks"]["segm"] for e in build_summary(plan, tmp_path)["phases"])
+    assert list(first["groups"]) == ["b0"] and list(second["groups"]) == ["b0", "t0"]
+    assert list(third["forgetting"]) == ["b0", "t0"]
+    assert third["forgetting"]["b0"] == first["groups"]["b0"] - third["groups"]["b0"]
+    assert third["forgetting"]["t0"] == second["groups"]["t0"] - third["groups"]["t0"]
+    rows = list(csv.DictReader((tmp_path / "phase_2" / "report" / "per_class.csv").open()))
+    assert [r["group"] for r in rows] == ["b0"] * 4 + ["t0"] * 5 + ["t1"] * 7
+
+
 def test_summary_files_and_table(finished: Path, mini_plan: PhasePlan) -> None:
     summary = build_summary(mini_plan, finished)
     write_summary(summary, mini_plan, finished)

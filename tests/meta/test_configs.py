@@ -10,18 +10,27 @@ from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
-from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.config.load import clone_with, load_config
+from maskrcnn_benchmark.incremental.ablation import read_ablation
 from maskrcnn_benchmark.incremental.phase_config import derive_phase_cfg
 from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan, phase_sizes
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
+ALL_FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
+# Lists of variants for tools/lst_ablation.py are no configurations.
+FILES = [name for name in ALL_FILES if not name.startswith("ablations/")]
 # Classes in the data of every long-tail file, and its phases (base included).
 LST_FILES = {
     "lst/coco_sample.yaml": (80, 5),
     "lst/demo.yaml": (24, 3),
     "lst/lvis_v0.5_270_6x160.yaml": (1230, 7),
+    "lst/lvis_v0.5_270_3x320.yaml": (1230, 4),
+    "lst/lvis_v0.5_270_3x320_R_101.yaml": (1230, 4),
+    "lst/lvis_v0.5_270_12x80.yaml": (1230, 13),
+    "lst/lvis_v0.5_joint.yaml": (1230, 1),
+    "lst/lvis_v0.5_joint_class_aware.yaml": (1230, 1),
+    "lst/lvis_v0.5_joint_repeat_factor.yaml": (1230, 1),
 }
 
 
@@ -34,14 +43,15 @@ def _build(cfg: CfgNode) -> nn.Module:
 def _plan(cfg: CfgNode, num_classes: int) -> PhasePlan:
     """A plan for as many classes as the real data have; 30 objects in 20 pictures each."""
     classes = tuple(ClassInfo(i, f"class {i}", "c", 30, 20, 30, 20) for i in range(1, num_classes + 1))
-    return PhasePlan(classes, phase_sizes(cfg.LST.BASE_SIZE, cfg.LST.STEP_SIZE, num_classes))
+    plan = PhasePlan(classes, phase_sizes(cfg.LST.BASE_SIZE, cfg.LST.STEP_SIZE, num_classes))
+    return plan.with_report_sizes(cfg.LST.REPORT_SIZES)
 
 
 def test_the_files_are_found() -> None:
     assert len(FILES) >= 15
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_file_is_short(name: str) -> None:
     assert len((CONFIGS / name).read_text(encoding="utf-8").splitlines()) <= 30
 
@@ -97,7 +107,51 @@ def test_first_and_last_phase_build(name: str, tmp_path: Path) -> None:
         assert "roi_heads.box.predictor.scale_cls" in state
         frozen.append(sum(not p.requires_grad for p in model.parameters()))
     # The whole body rests in the steps.
-    assert frozen[1] > frozen[0]
+    assert frozen[1] > frozen[0] or plan.num_phases == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("6x160", [271, 431, 591, 751, 911, 1071, 1231]),
+        ("3x320", [271, 591, 911, 1231]),
+        ("3x320_R_101", [271, 591, 911, 1231]),
+        ("12x80", list(range(271, 1232, 80))),
+    ],
+)
+def test_outputs_of_the_published_splits(name: str, outputs: list[int], tmp_path: Path) -> None:
+    cfg = load_config(CONFIGS / f"lst/lvis_v0.5_270_{name}.yaml")
+    plan = _plan(cfg, 1230)
+    phases = [derive_phase_cfg(cfg, plan, phase, tmp_path) for phase in range(plan.num_phases)]
+    assert [phase.MODEL.ROI_BOX_HEAD.NUM_CLASSES for phase in phases] == outputs
+    assert [phase.MODEL.NUM_DISTILL_CLASSES for phase in phases[1:]] == [n - 1 for n in outputs[:-1]]
+    assert ("R-101-FPN" if "101" in name else "R-50-FPN") == phases[0].MODEL.BACKBONE.CONV_BODY
+
+
+def test_joint_files_report_like_the_paper_run(tmp_path: Path) -> None:
+    paper = load_config(CONFIGS / "lst/lvis_v0.5_270_6x160.yaml")
+    last = _plan(paper, 1230).groups(6)
+    samplers = []
+    for name in ("joint", "joint_class_aware", "joint_repeat_factor"):
+        cfg = load_config(CONFIGS / f"lst/lvis_v0.5_{name}.yaml")
+        plan = _plan(cfg, 1230)
+        derived = derive_phase_cfg(cfg, plan, 0, tmp_path)
+        assert derived.MODEL.ROI_BOX_HEAD.NUM_CLASSES == 1231 and not derived.MODEL.QRY_BALANCE
+        assert plan.groups(0) == last
+        samplers.append(derived.DATALOADER.SAMPLER)
+    assert samplers == ["shuffle", "class_aware", "repeat_factor"]
+
+
+def test_ablations_are_known_settings() -> None:
+    files = [name for name in ALL_FILES if name not in FILES]
+    assert "ablations/demo.yaml" in files
+    for name in files:
+        ablation = read_ablation(CONFIGS / name)
+        for pairs in ablation.variants.values():
+            cfg = clone_with(load_config(ablation.config), [*ablation.opts, *pairs])
+            plan = _plan(cfg, 24)
+            for phase in range(plan.num_phases):
+                derive_phase_cfg(cfg, plan, phase, Path("run"))
 
 
 def test_paper_file_trains_what_the_paper_trains(tmp_path: Path) -> None:

@@ -39,17 +39,21 @@ def tiny_config(project_root: Path, demo_data: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def tool(project_root: Path) -> Tool:
-    """Runs ``tools/<name>.py`` as a user does; ``world`` > 1 starts it under torchrun."""
+    """Runs ``tools/<name>.py`` as a user does; ``world`` > 1 starts it under torchrun or another launcher."""
 
-    def run(name: str, *arguments: object, world: int = 1, check: bool = True) -> subprocess.CompletedProcess:
+    def run(
+        name: str,
+        *arguments: object,
+        world: int = 1,
+        launcher: Sequence[str] = ("torch.distributed.run", "--standalone"),
+        check: bool = True,
+    ) -> subprocess.CompletedProcess:
         paths = os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-        launcher: Sequence[str] = ()
-        if world > 1:
-            launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}")
+        start = ("-m", *launcher, f"--nproc_per_node={world}") if world > 1 else ()
         command = [
             sys.executable,
-            *launcher,
+            *start,
             str(project_root / "tools" / f"{name}.py"),
             *map(str, arguments),
         ]

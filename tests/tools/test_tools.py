@@ -143,19 +143,52 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.dist
-def test_two_processes_equal_one_with_the_same_total_batch(tiny_config: Path, tmp_path: Path, tool) -> None:
-    both, one = tmp_path / "both", tmp_path / "one"
-    done = tool("train_net", "--config-file", tiny_config, "OUTPUT_DIR", both, world=2)
+def test_two_processes_of_the_old_launcher_equal_one(
+    trained: Path, tiny_config: Path, tmp_path: Path, free_port: int, tool
+) -> None:
+    """torch.distributed.launch passes --local-rank to every process."""
+    launcher = ("torch.distributed.launch", f"--master_port={free_port}")
+    options = ("--config-file", tiny_config, "OUTPUT_DIR", tmp_path, "SOLVER.TEST_PERIOD", 3)
+    done = tool("train_net", *options, world=2, launcher=launcher)
     assert "2 process(es)" in done.stdout
-    halves = ("SOLVER.IMS_PER_BATCH", "2", "SOLVER.ACCUMULATION_STEPS", "2")
-    tool("train_net", "--config-file", tiny_config, "OUTPUT_DIR", one, *halves)
-    for name, tensor in _weights(one).items():
-        torch.testing.assert_close(_weights(both)[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
-    first, second = (read_metrics(folder / METRICS_FILE) for folder in (one, both))
-    assert [r["loss"] for r in second] == pytest.approx([r["loss"] for r in first], rel=1e-4)
-    for folder in (one, both):
-        metrics = json.loads((folder / "inference" / "val" / "metrics.json").read_text())
-        assert metrics["num_images"] == 8
+    for name, tensor in _weights(trained).items():
+        torch.testing.assert_close(_weights(tmp_path)[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+    one, both = (
+        [r["loss"] for r in read_metrics(folder / METRICS_FILE) if r["kind"] == "train"]
+        for folder in (trained, tmp_path)
+    )
+    assert len(one) == 5 and both == pytest.approx(one, rel=1e-5)
+    metrics = [
+        json.loads((folder / "inference" / "val" / "metrics.json").read_text())
+        for folder in (trained, tmp_path)
+    ]
+    assert metrics[1]["num_images"] == 8 and metrics[1]["num_detections"] == metrics[0]["num_detections"]
+
+
+@pytest.mark.dist
+def test_processes_started_one_by_one(
+    trained: Path, tiny_config: Path, tmp_path: Path, project_root: Path, free_port: int
+) -> None:
+    """Older launchers set the environment of the group and pass --local_rank."""
+    command = [sys.executable, project_root / "tools" / "test_net.py", "--config-file", tiny_config]
+    options = ["--ckpt", trained / "model_final.pth", "OUTPUT_DIR", tmp_path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")])
+    environment["MASTER_PORT"] = str(free_port)
+    members = [
+        subprocess.Popen(
+            [*command, f"--local_rank={rank}", *options],
+            env={**environment, "RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+        )
+        for rank in range(2)
+    ]
+    assert [member.wait(timeout=120) for member in members] == [0, 0]
+    first, second = (
+        json.loads((folder / "inference" / "val" / "metrics.json").read_text())
+        for folder in (trained, tmp_path)
+    )
+    assert second["tasks"]["segm"]["metrics"] == pytest.approx(first["tasks"]["segm"]["metrics"], abs=1e-6)
 
 
 def test_bad_input_is_one_clear_line(tiny_config: Path, tmp_path: Path, tool) -> None:

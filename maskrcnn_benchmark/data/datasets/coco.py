@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ...structures import BoxList, SegmentationMask
 from ...utils.errors import DataError
@@ -121,7 +120,7 @@ class DetectionDataset:
             if not self._replace_bad:
                 raise
             return None, str(error)
-        target = self._target(record, image)
+        target = self.target(key.index)
         if key.query_class and not bool((target.get_field("labels") == key.query_class).any()):
             name = self.class_names[key.query_class]
             return None, f"picture {record['id']} has no usable object of class {key.query_class} ({name})"
@@ -129,29 +128,34 @@ class DetectionDataset:
         tensor, changed, flipped = self.transforms(image, target, rng)
         return Sample(tensor, changed, key.index, record["id"], key.query_class, flipped, draw=key.draw), ""
 
-    def _target(self, record: Record, image: Image.Image) -> BoxList:
-        """Clipped boxes with labels, annotation_ids and masks in coordinates of `image`."""
+    def target(self, index: int) -> BoxList:
+        """Clipped boxes of picture `index` with labels, annotation_ids and masks, before any transform."""
+        record = self._images[index]
+        size = (record["width"], record["height"])
         anns = self._used(record["id"])
         if self._sort_by_label:
             anns = sorted(anns, key=lambda ann: self._label_of[ann["category_id"]])
         boxes = torch.tensor([ann["bbox"] for ann in anns], dtype=torch.float32).reshape(-1, 4)
-        target = BoxList(boxes, image.size, "xywh").convert("xyxy")
+        target = BoxList(boxes, size, "xywh").convert("xyxy")
         labels = [self._label_of[ann["category_id"]] for ann in anns]
         target.add_field("labels", torch.tensor(labels, dtype=torch.int64))
         target.add_field("annotation_ids", torch.tensor([ann["id"] for ann in anns], dtype=torch.int64))
         if self.has_masks:
-            target.add_field("masks", self._masks(anns, image.size))
+            target.add_field("masks", self._masks(anns, size))
         return target.clip_to_image(remove_empty=True)
 
     def _masks(self, anns: list[Record], size: tuple[int, int]) -> SegmentationMask:
         """Masks of `anns`; DataError naming the annotation when one does not fit the picture."""
-        try:
-            return SegmentationMask([ann["segmentation"] for ann in anns], size)
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"{self.annotations.path}: a segmentation of picture {anns[0]['image_id']} (annotations "
-                f"{[ann['id'] for ann in anns]}) cannot be used: {error}"
-            ) from None
+        masks = SegmentationMask([], size)
+        for ann in anns:
+            try:
+                masks = SegmentationMask.cat([masks, SegmentationMask([ann["segmentation"]], size)])
+            except ValueError as error:
+                raise DataError(
+                    f"annotation file {self.annotations.path}: the segmentation of annotation {ann['id']} "
+                    f"(picture {ann['image_id']}) cannot be used: {error}; correct or remove it"
+                ) from None
+        return masks
 
     def _used(self, image_id: int) -> list[Record]:
         """Annotations of a picture that become targets, in file order."""

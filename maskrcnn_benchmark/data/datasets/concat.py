@@ -15,8 +15,8 @@ from .coco import DetectionDataset
 class ConcatDataset:
     """Data sets with one class list, their pictures counted through in the order given.
 
-    `image_ids`, `class_names`, `label_to_category`, `get_img_info` are as in DetectionDataset; picture ids of
-    different parts may coincide.
+    `image_ids`, `class_names`, `label_to_category`, `get_img_info`, `get_labels` are as in DetectionDataset;
+    picture ids of different parts may coincide.
     """
 
     def __init__(self, parts: Sequence[DetectionDataset]) -> None:
@@ -42,6 +42,11 @@ class ConcatDataset:
         """The picture record of `index`."""
         part, offset = self._locate(index)
         return part.get_img_info(index - offset)
+
+    def get_labels(self, index: int) -> list[int]:
+        """Labels of the sound annotations of `index`."""
+        part, offset = self._locate(index)
+        return part.get_labels(index - offset)
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
         """The sample of `key`, its index counted over all parts."""

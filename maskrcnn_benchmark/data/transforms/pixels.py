@@ -53,9 +53,17 @@ class ToNormalizedTensor:
         self, image: Image.Image, target: BoxList | None, rng: random.Random
     ) -> tuple[Tensor, BoxList | None, bool]:
         """Convert the picture; the target stays."""
-        pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
-        values = pixels.flip(0).float() if self.to_bgr255 else pixels.float() / 255
-        return ((values - self.mean) / self.std).contiguous(), target, False
+        pixels = np.asarray(image, dtype=np.uint8)
+        order = (2, 1, 0) if self.to_bgr255 else (0, 1, 2)
+        values = torch.empty((3, image.height, image.width))
+        for channel, source in zip(values, order, strict=True):
+            np.copyto(channel.numpy(), pixels[..., source])
+        if not self.to_bgr255:
+            values /= 255
+        values -= self.mean
+        if not bool((self.std == 1).all()):
+            values /= self.std
+        return values, target, False
 
 
 def _shift_hue(image: Image.Image, shift: float) -> Image.Image:

@@ -97,13 +97,22 @@ class GeneralizedRCNN(nn.Module):
         Boxes are xyxy in the network input. Column 0 is background. Raises UsageError when the model has no
         cosine classifier.
         """
+        return self._at_boxes("cosine", images, boxes)
+
+    @torch.no_grad()
+    def box_features(self, images: Images, boxes: Sequence[Tensor]) -> list[Tensor]:
+        """Region features (n_i, D), as the class predictor gets them, of given boxes (n_i,4) per image."""
+        return self._at_boxes("feature_extractor", images, boxes)
+
+    def _at_boxes(self, what: str, images: Images, boxes: Sequence[Tensor]) -> list[Tensor]:
+        """What the box head's attribute ``what`` gives for xyxy boxes of every image."""
         if self.roi_heads is None:
-            raise UsageError("MODEL.RPN_ONLY: a model without region heads has no class cosines")
+            raise UsageError("MODEL.RPN_ONLY: a model without region heads sees no boxes of classes")
         batch = to_image_list(images)
         if len(boxes) != len(batch):
             raise ValueError(f"boxes of {len(boxes)} pictures for {len(batch)} pictures")
         features = self._features(batch)
         device = batch.tensors.device
         placed = [b.to(device, torch.float32).reshape(-1, 4) for b in boxes]
-        cosines = self.roi_heads.box.cosine(features, placed)
-        return list(cosines.split([len(b) for b in placed]))
+        values = getattr(self.roi_heads.box, what)(features, placed)
+        return list(values.split([len(b) for b in placed]))

@@ -86,7 +86,7 @@ class RoIHeads(nn.Module):
             losses.update(self.mask.train_step(features, sampled, targets, x, self._class_rows()))
         if self.num_old_classes is not None:
             term = self.box.distill(features, distill, self.num_old_classes)
-            losses["loss_distill"] = term._replace(total=term.total * self.distill_weight)
+            losses["loss_distill"] = LossTerm(term.total * self.distill_weight, term.count)
         return losses
 
     @torch.no_grad()

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from maskrcnn_benchmark.layers.nms import nms
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
-from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, SelectionSettings, add_ground_truth
+from maskrcnn_benchmark.modeling.rpn.inference import (
+    ProposalSelector,
+    SelectionSettings,
+    _highest,
+    add_ground_truth,
+)
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.utils.errors import UsageError
 
@@ -116,3 +121,10 @@ def test_ground_truth_is_appended_with_full_objectness() -> None:
     assert joined.get_field("objectness").tolist() == pytest.approx([0.3, 1.0])
     (same,) = add_ground_truth([proposal], [BoxList(torch.zeros(0, 4), (20, 20))])
     assert len(same) == 1
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 6, 20])
+def test_highest_with_ties(count: int) -> None:
+    logits = [1.0, 5, 3, 3, -9, 3.0, 3, 7, -9, 1]
+    order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))[:count]
+    assert sorted(order) == _highest(torch.tensor(logits), count).tolist()

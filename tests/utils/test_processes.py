@@ -1,0 +1,53 @@
+"""Commands side by side: output, failures, stopping."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.processes import Processes
+
+WAIT = """
+import sys, time
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("saved", flush=True)
+    sys.exit(130)
+"""
+
+
+def test_output_threads_and_failure(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "out.txt"
+    Processes(threads=3).run(
+        [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"], output
+    )
+    assert output.read_text() == "3\n"
+    with pytest.raises(UsageError, match=r"status 4: no room \(all of it: .*out.txt\)"):
+        Processes().run([sys.executable, "-c", "print('a\\nno room'); raise SystemExit(4)"], output)
+
+
+def test_stop_interrupts_and_begins_no_more(tmp_path: Path) -> None:
+    processes, output, errors = Processes(), tmp_path / "out.txt", []
+
+    def run() -> None:
+        try:
+            processes.run([sys.executable, "-c", WAIT], output)
+        except UsageError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not (output.is_file() and "ready" in output.read_text()):
+        time.sleep(0.02)
+    processes.stop()
+    thread.join(timeout=20)
+    assert len(errors) == 1 and "status 130: saved" in errors[0]
+    with pytest.raises(UsageError, match="all are to stop"):
+        processes.run([sys.executable, "-c", ""], output)

@@ -1,0 +1,79 @@
+"""Train variants of a long-tail run with several seeds and tabulate what each ingredient brings.
+
+    python tools/lst_ablation.py configs/ablations/demo.yaml --out runs/ablation --jobs 2
+    python tools/lst_ablation.py configs/ablations/demo.yaml --out runs/ablation --table
+    python tools/lst_ablation.py FILE --out FOLDER [--docs docs/ablation.md] KEY VALUE ...
+
+Results: FOLDER/ablation.{json,md,png} and ablation_course.png. Finished runs are skipped, so that the same
+command continues what was stopped; KEY VALUE pairs hold for every run. Every run is a process of its own with
+--threads threads and writes its log into its folder. Runs with the same base phase and seed share it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from maskrcnn_benchmark.incremental.ablation import plan_runs, read_ablation, run_ablation
+from maskrcnn_benchmark.incremental.ablation_table import (
+    build_table,
+    insert_into_page,
+    to_markdown,
+    write_table,
+)
+from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.logger import setup_logger
+from maskrcnn_benchmark.utils.processes import Processes
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, help="yaml file with the variants, see configs/ablations/")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of all runs")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a run")
+    parser.add_argument("--seeds", metavar="0,1,...", help="other seeds than those of the file")
+    parser.add_argument("--table", action="store_true", help="train nothing, tabulate what is finished")
+    parser.add_argument("--docs", type=Path, metavar="PAGE", help="put table and pictures into this page")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides of all runs")
+    return parser.parse_intermixed_args()
+
+
+def main() -> None:
+    """Parse, run what is missing, tabulate."""
+    args = parse_arguments()
+    logger = setup_logger(str(args.out), 0)
+    ablation = replace(read_ablation(args.file), last=tuple(args.opts))
+    if args.seeds:
+        ablation = replace(ablation, seeds=tuple(int(seed) for seed in args.seeds.split(",")))
+    runs = plan_runs(ablation, args.out)
+    if not args.table:
+        train = [sys.executable, str(Path(__file__).with_name("train_net.py")), "--config-file"]
+        processes = Processes(threads=args.threads)
+
+        def start(config: Path) -> None:
+            processes.run([*train, str(config)], config.with_name("output.txt"))
+
+        run_ablation(runs, start, args.jobs, processes.stop)
+    table = build_table(ablation, runs)
+    pictures = write_table(table, args.out)
+    logger.info("%s\n\nwritten to %s", to_markdown(table), args.out)
+    if args.docs:
+        folder = args.docs.parent / "images"
+        for picture in pictures:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, folder / picture.name)
+        links = "\n".join(f"![{p.stem.replace('_', ' ')}](images/{p.name})" for p in pictures)
+        command = shlex.join(["python", *sys.argv])
+        insert_into_page(args.docs, f"```\n{command}\n```\n\n{to_markdown(table)}\n\n{links}")
+
+
+if __name__ == "__main__":
+    run_cli(main)
