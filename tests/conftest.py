@@ -69,6 +69,12 @@ def _member(function: Callable[..., Any], rank: int, world: int, folder: Path, a
         os._exit(code)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _autograd_started() -> None:
+    """A backward pass before all others: later ones, after a FakeTensorMode, would rule out forks."""
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(scope="session")
 def _ddp_loaded() -> None:
     """What DistributedDataParallel imports at its first use (seconds), done once for all forked processes."""
