@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import logging
 import os
 import socket
 import sys
@@ -41,6 +43,28 @@ def sample_data() -> Path:
 def project_root() -> Path:
     """Folder of the project's checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def run_tool(project_root: Path) -> Callable[..., None]:
+    """Function (name, *arguments): ``main`` of ``tools/<name>.py`` in this process; its errors are raised."""
+
+    def run(name: str, *arguments: object) -> None:
+        spec = importlib.util.spec_from_file_location(name, project_root / "tools" / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        log = logging.getLogger("maskrcnn_benchmark")
+        before = list(log.handlers), log.propagate, log.level
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+            try:
+                module.main()
+            finally:
+                log.handlers[:], log.propagate = before[:2]
+                log.setLevel(before[2])
+
+    return run
 
 
 @pytest.fixture
