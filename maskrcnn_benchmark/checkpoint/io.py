@@ -61,9 +61,18 @@ def save_atomic(obj: Any, path: StrPath) -> None:
     """Write ``obj`` with torch.save under a temporary name, then rename it.
 
     If anything fails (a full disk, a signal), a file that was there before stays whole.
+
+    Raises:
+        WriteError: the disk is full, fails, or does not allow it.
     """
     with atomic_path(path) as temporary:
-        torch.save(obj, temporary)
+        try:
+            # a Python file, because torch's own tells no reason when a write fails
+            with open(temporary, "wb") as file:
+                torch.save(obj, file)
+        except RuntimeError as error:
+            reason = error.__context__
+            raise (reason if isinstance(reason, OSError) else error) from None
 
 
 def check_sums(path: StrPath) -> None:

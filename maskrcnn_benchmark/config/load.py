@@ -17,6 +17,7 @@ from ..utils.files import StrPath, write_text
 from .check import check_config
 from .compat import modernise
 from .defaults import get_cfg
+from .keys import leaves
 from .merge import merge_pairs, merge_tree
 from .yaml_text import read_yaml
 
@@ -81,6 +82,16 @@ def save_config(cfg: CfgNode, path: StrPath) -> None:
 def dump_config(cfg: CfgNode) -> str:
     """The whole tree as yaml text, in the order of the defaults."""
     return yaml.safe_dump(_plain(cfg), sort_keys=False, default_flow_style=None, width=110)
+
+
+def changed_keys(before: str, now: str) -> list[str]:
+    """What differs between two texts of ``dump_config``: "KEY was OLD, now NEW", without OUTPUT_DIR."""
+    old, new = (dict(leaves(CfgNode(yaml.safe_load(text) or {}))) for text in (before, now))
+    return [
+        f"{key} was {old.get(key)}, now {new.get(key)}"
+        for key in dict.fromkeys([*old, *new])
+        if key != "OUTPUT_DIR" and old.get(key) != new.get(key)
+    ]
 
 
 def _check(cfg: CfgNode, source: str) -> None:

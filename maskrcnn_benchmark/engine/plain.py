@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -20,6 +21,7 @@ from maskrcnn_benchmark.data.build import (
     build_train_dataset,
     build_train_loader,
 )
+from maskrcnn_benchmark.data.datasets.pictures import picture_name
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report, write_report
@@ -27,6 +29,7 @@ from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.claim import claimed
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.rng import seed_all
@@ -63,7 +66,15 @@ def write_labels(folder: Path, dataset: AnyDataset) -> None:
 
 
 def train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
-    """Train on DATASETS.TRAIN into OUTPUT_DIR, evaluating DATASETS.TEST every SOLVER.TEST_PERIOD."""
+    """Train on DATASETS.TRAIN into OUTPUT_DIR, evaluating DATASETS.TEST every SOLVER.TEST_PERIOD.
+
+    ConfigError when another run is at work in OUTPUT_DIR.
+    """
+    with claimed(cfg.OUTPUT_DIR, below=("validation", "inference")):
+        return _train_plain(cfg)
+
+
+def _train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
     dataset = build_train_dataset(cfg)
     total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
     return train_on(
@@ -88,8 +99,7 @@ def train_on(
         category_order: category ids by label for the data sets of DATASETS.TEST; None takes their own order.
     """
     check_class_count(cfg, dataset, " + ".join(cfg.DATASETS.TRAIN))
-    if comm.is_main_process():
-        write_labels(Path(cfg.OUTPUT_DIR), dataset)
+    comm.on_main(lambda: write_labels(Path(cfg.OUTPUT_DIR), dataset))
     model = build_seeded_model(cfg)
 
     def evaluate(current: nn.Module, iteration: int) -> dict[str, float]:
@@ -107,6 +117,7 @@ def train_on(
         distill=distill,
         classes=dataset.class_names,
         extra_meta={"label_to_category": list(dataset.label_to_category)},
+        picture_name=lambda index: picture_name(dataset.get_img_info(index)),
     )
     return model, summary
 
@@ -171,8 +182,8 @@ def test_plain(
         precision = Precision.from_cfg(cfg, device)
         report = inference(model, loader, evaluator, device, what, precision=precision)
         reports[spec.name] = report
+        comm.on_main(partial(write_results, report, folder / spec.name))
         if comm.is_main_process():
-            write_results(report, folder / spec.name)
             _LOG.info("%s\n%s", spec.name, format_report(report))
     check_expected(cfg, reports[spec.name].metrics)
     return reports

@@ -26,6 +26,8 @@ from .guard import GRADIENT, MicroBatch, check_finite
 
 _LOG = logging.getLogger(__name__)
 _STOP = "stop"
+# A smaller loss scale than this does not come from large losses: the gradient itself is not finite.
+_LEAST_SCALE = 2.0**-10
 
 
 @dataclass
@@ -171,7 +173,9 @@ class TrainStep:
                 )
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             self.precision.scaler.scale(total / self.accumulation).backward()
-        return MicroBatch({name: loss.detach() for name, loss in losses.items()}, list(batch.image_ids))
+        return MicroBatch(
+            {name: loss.detach() for name, loss in losses.items()}, list(batch.image_ids), list(batch.indices)
+        )
 
     def _check_unused(self) -> None:
         """Once: ranks would train differently on a parameter without gradient."""
@@ -201,8 +205,8 @@ class TrainStep:
     ) -> StepResult:
         """Update number ``iteration`` (from 0); ``stop_requested`` is asked after the backward pass.
 
-        Raises NonFiniteError, before any weight changes, when a loss or (without loss scaling) the gradient
-        is not finite; UsageError when ``batches`` ends.
+        Raises NonFiniteError, before any weight changes, when a loss or the gradient is not finite (with loss
+        scaling: when lowering the scale did not help); UsageError when ``batches`` ends.
         """
         self.optimizer.zero_grad(set_to_none=True)
         start = time.perf_counter()
@@ -220,9 +224,10 @@ class TrainStep:
         norm = self.clipper(parameter for _, parameter in self._named)
         numbers = self._numbers(passes, norm, stop_requested())
         stop, grad_norm = numbers.pop(_STOP) > 0, numbers.pop(GRADIENT)
-        checked = numbers if scaler.is_enabled() else {**numbers, GRADIENT: grad_norm}
-        check_finite(checked, passes, iteration=iteration + 1, lr=lr)
         scale = scaler.get_scale()
+        scaling = scaler.is_enabled() and scale > _LEAST_SCALE
+        checked = numbers if scaling else {**numbers, GRADIENT: grad_norm}
+        check_finite(checked, passes, iteration=iteration + 1, lr=lr)
         scaler.step(self.optimizer)
         scaler.update()
         self.schedule.step()

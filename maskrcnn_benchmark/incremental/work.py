@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
+from maskrcnn_benchmark.data.datasets.pictures import picture_name
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.engine.plain import build_seeded_model
 from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
@@ -63,7 +66,7 @@ REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
     "report",
     "previous",
 )
-_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard")
+_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard", NONFINITE_FILE)
 
 
 @dataclass
@@ -134,8 +137,7 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         dtype=cfg.LST.DISTILL.DTYPE,
     )
     if cfg.LST.DISTILL.FILE:
-        order = new_annotation_order(work.data.train.outline, plan, phase) if is_main_process() else {}
-        on_main(lambda: check_complete(import_published(cfg.LST.DISTILL.FILE, folder, header, order), order))
+        on_main(lambda: _import(work, plan, cfg.LST.DISTILL.FILE, folder, header))
         return
     teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file)
     dump_store(
@@ -149,26 +151,38 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
     )
 
 
+def _import(work: Work, plan: PhasePlan, file: str, folder: Path, header: DistillHeader) -> None:
+    """Make the store from a published file."""
+    order = new_annotation_order(work.data.train.outline, plan, header.phase)
+    check_complete(import_published(file, folder, header, order), order)
+
+
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
     """Write the start checkpoint of ``phase`` from the final one of the phase before.
 
     Collective over ranks where the new rows are made from training boxes (LST.GROW.INIT).
     """
     cfg = work.phase_cfg(plan, phase)
-    rows = _rows_from_data(work, plan, phase) if cfg.LST.GROW.INIT != "normal" else None
-    if not is_main_process():
-        return
-    grow_checkpoint(
-        work.folder(phase - 1) / FINAL_WEIGHTS,
-        work.folder(phase) / GROWN_WEIGHTS,
-        old_names=plan.names(phase - 1),
-        new_names=plan.names(phase),
-        cls_std=cfg.LST.GROW.CLS_STD,
-        reg_std=cfg.LST.GROW.REG_STD,
-        generator=generator(cfg.LST.SEED, "grow", phase),
-        agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
-        new_rows=rows,
-    )
+    from_data = cfg.LST.GROW.INIT != "normal"
+    rows = _rows_from_data(work, plan, phase) if from_data else None
+
+    def write() -> None:
+        grow_checkpoint(
+            work.folder(phase - 1) / FINAL_WEIGHTS,
+            work.folder(phase) / GROWN_WEIGHTS,
+            old_names=plan.names(phase - 1),
+            new_names=plan.names(phase),
+            cls_std=cfg.LST.GROW.CLS_STD,
+            reg_std=cfg.LST.GROW.REG_STD,
+            generator=generator(cfg.LST.SEED, "grow", phase),
+            agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
+            new_rows=rows,
+        )
+
+    if from_data:
+        on_main(write)
+    else:
+        write()  # the stage is rank 0's alone
 
 
 def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor]:
@@ -235,20 +249,26 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
         distill=lookup,
         classes=plan.names(phase),
         extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
+        picture_name=lambda index: picture_name(dataset.get_img_info(index)),
     )
 
 
 def set_aside(work: Work, phase: int) -> None:
-    """Move the training files of a phase into its folder ``previous``, replacing an older set there."""
+    """Move the training files of a phase into its folder ``previous``, replacing an older set there.
+
+    They are collected in a folder beside it first, so that a process killed here loses none of them: the next
+    call completes the set.
+    """
     folder = work.folder(phase)
+    target, partial = folder / OLD_FOLDER, folder / f"{OLD_FOLDER}.partial"
     found = [path for pattern in _TRAINING_FILES for path in folder.glob(pattern)]
-    if not found:
+    if not found and not partial.exists():
         return
-    target = folder / OLD_FOLDER
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
     for path in found:
-        shutil.move(path, target / path.name)
+        os.replace(path, partial / path.name)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
     logger.warning("phase %d: training starts again; its earlier files are in %s", phase, target)
 
 
@@ -275,10 +295,13 @@ def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
     """Test the final model of a phase, write its report folder and log the tables; collective over ranks."""
     cfg, weights = work.phase_cfg(plan, phase), work.folder(phase) / FINAL_WEIGHTS
     result = evaluate(work, cfg, plan, _model_with_weights(cfg, weights), FINAL_WEIGHTS)
-    if is_main_process():
+
+    def write() -> None:
         details = {"checkpoint": work.file_hash(weights), "val_images": cfg.LST.VAL_IMAGES}
         write_phase_report(result, plan, phase, work.folder(phase) / REPORT_FOLDER, details=details)
         logger.info("\n%s", format_phase_report(result, plan, phase))
+
+    on_main(write)
     return result
 
 
