@@ -46,8 +46,8 @@ def draw_bars(
     """An RGB picture: one bar per row up to the mean, a whisker of one standard deviation, a dot per value
     where there are several.
 
-    The axis begins at 0 unless a value is negative. With ``compare`` the first bar stands out and a dotted line
-    continues its mean.
+    The axis begins at 0 unless a value is negative. With ``compare`` the first bar stands out and a
+    dotted line continues its mean.
     """
     height = _TOP + _BOTTOM + _ROW * max(1, len(bars))
     image = Image.new("RGB", (width, height), (255, 255, 255))

@@ -48,8 +48,8 @@ def sample_pictures(
 ) -> list[tuple[int, int]]:
     """Up to ``count`` (label, picture index), sorted; classes spread evenly over ``labels``.
 
-    No picture comes twice. Only pictures whose file exists are taken. A class without one leaves its place to others, and where there
-    are fewer classes than places they get several pictures each.
+    No picture comes twice, and only pictures whose file exists are taken. A class without one leaves its
+    place to others, and where there are fewer classes than places they get several pictures each.
     """
     spread = [number * len(labels) // count for number in range(min(count, len(labels)))]
     order = list(dict.fromkeys([*spread, *range(len(labels))]))

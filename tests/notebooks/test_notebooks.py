@@ -26,7 +26,7 @@ FIGURES = {
 
 @pytest.fixture
 def run_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Executes a notebook in an empty folder on demo data; returns (text, number of figures) of its outputs."""
+    """Executes a notebook in an empty folder on demo data; gives (text, number of figures) of its outputs."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     generate_demo(tmp_path / "demo", DemoOptions(train=60, val=24, size=64), report=lambda _: None)
