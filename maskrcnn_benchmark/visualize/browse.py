@@ -14,6 +14,7 @@ from maskrcnn_benchmark.data.datasets.pictures import picture_paths, read_pictur
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.registry import close_matches
 from maskrcnn_benchmark.visualize.colors import Color, load_font
 from maskrcnn_benchmark.visualize.draw import draw_detections
 
@@ -33,6 +34,15 @@ def truth_dataset(
         category_order=category_order,
         keep_images="all",
     )
+
+
+def label_named(dataset: DetectionDataset, name: str) -> int:
+    """The label of the class called ``name``; DataError with names that resemble it when there is none."""
+    known = dataset.class_names[1:]
+    if name not in known:
+        near = close_matches(name, known) or known[:3]
+        raise DataError(f"{dataset.annotations.path or 'the data'}: no class {name!r}; try {', '.join(near)}")
+    return 1 + known.index(name)
 
 
 def pictures_of(dataset: DetectionDataset, label: int) -> list[int]:

@@ -16,6 +16,7 @@ from maskrcnn_benchmark.visualize.browse import (
     draw_samples,
     draw_sheet,
     draw_truth,
+    label_named,
     pictures_of,
     sample_pictures,
     truth_dataset,
@@ -56,6 +57,12 @@ def dataset(tmp_path: Path) -> DetectionDataset:
 
 def test_pictures_of_a_class(dataset: DetectionDataset) -> None:
     assert [pictures_of(dataset, label) for label in (1, 2, 3)] == [[0, 1, 2], [1, 3], []]
+
+
+def test_classes_by_name(dataset: DetectionDataset) -> None:
+    assert label_named(dataset, "five") == 2
+    with pytest.raises(DataError, match=r"no class 'fiv'; try five"):
+        label_named(dataset, "fiv")
 
 
 def test_samples_spread_over_classes_and_pictures(dataset: DetectionDataset) -> None:
