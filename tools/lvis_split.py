@@ -13,11 +13,11 @@ data sets lvis_v0.5_train_step1_160 ... of configs/lst/released are looked for.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan
+from maskrcnn_benchmark.incremental.phases import PLAN_FILE
+from maskrcnn_benchmark.incremental.plan_tables import format_phases
 from maskrcnn_benchmark.incremental.split import (
     SORT_KEYS,
     VAL_RULES,
@@ -29,7 +29,6 @@ from maskrcnn_benchmark.incremental.split_files import export_files
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
-from maskrcnn_benchmark.utils.table import format_table
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,19 +59,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plan_table(plan: PhasePlan) -> str:
-    """One row per phase: classes, instances, pictures of a class, frequency groups."""
-    rows = []
-    for phase in range(plan.num_phases):
-        new = plan.classes[plan.num_old(phase) : plan.num_seen(phase)]
-        frequency = Counter(c.frequency for c in new)
-        counts = [c.instance_count for c in new]
-        mix = "/".join(str(frequency[f]) for f in "rcf")
-        rows.append([phase, len(new), plan.num_seen(phase), max(counts), min(counts), sum(counts), mix])
-    headers = ["phase", "classes", "seen", "most instances", "least", "together", "rare/common/frequent"]
-    return format_table(headers, rows)
-
-
 def main() -> None:
     """Parse, order, divide, write."""
     args = parse_arguments()
@@ -83,7 +69,7 @@ def main() -> None:
     else:
         ids = sorted_category_ids(train.outline, args.sort_by)
     plan = build_plan(train.outline, ids, args.base, args.steps[0] if len(args.steps) == 1 else args.steps)
-    print(plan_table(plan), flush=True)
+    print(format_phases(plan), flush=True)
     if args.plan_only:
         write_json(args.out / PLAN_FILE, plan.to_json(), indent=1)
         return
