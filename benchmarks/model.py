@@ -10,6 +10,7 @@ class rows together with parameters and momentum.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from model_pairs import (
     make_objects,
     make_ours,
     make_peer,
+    make_peer_optimizer,
     peer_detections,
     peer_losses,
     share_proposals,
@@ -32,6 +34,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.solver.optimizer import build_optimizer
 
 FULL_SIZE, SMALL_SIZE = (800, 1216), (192, 256)
 BUDGET_S = 60.0
@@ -101,10 +104,10 @@ def _work(*sides: list[int]) -> str:
 
 
 class Step:
-    """A training step with SGD and momentum, gradients cleared before it."""
+    """A training step, gradients cleared before it."""
 
-    def __init__(self, model: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> None:
-        self.optimizer = torch.optim.SGD(trainable(model), lr=1e-6, momentum=0.9, weight_decay=1e-4)
+    def __init__(self, optimizer: torch.optim.Optimizer, losses: Callable[[], dict[str, Tensor]]) -> None:
+        self.optimizer = optimizer
         self.losses = losses
 
     def backward(self, total: Tensor) -> None:
@@ -137,6 +140,7 @@ class Pair:
         self.peer_targets = [{key: value.to(device) for key, value in one.items()} for one in peer_targets]
         share_proposals(self.ours, self.peer, targets[0])
         self.counts = [_watch(self.ours), _watch(self.peer)]
+        self.optimizers = build_optimizer(cfg, self.ours), make_peer_optimizer(self.peer, cfg)
 
     def inference(self, clocks: tuple[Clock, Clock] | None = None) -> list[Call]:
         """Detection with pasted masks."""
@@ -163,8 +167,8 @@ class Pair:
         self.ours.train()
         self.peer.train()
         steps = [
-            Step(self.ours, lambda: self.ours(self.image, self.targets)),
-            Step(self.peer, lambda: peer_losses(self.peer, self.image, self.peer_targets)),
+            Step(self.optimizers[0], lambda: self.ours(self.image, self.targets)),
+            Step(self.optimizers[1], lambda: peer_losses(self.peer, self.image, self.peer_targets)),
         ]
         for step, clock in zip(steps, clocks or (), strict=False):
             clock.replace(step, "backward", "backward")
@@ -222,11 +226,13 @@ def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: 
     targets = [target.to(device) for target in objects]
     models, steps, counts = [], [], []
     for classes in (1231, 81):
-        model = make_ours(load_class_config(masks, classes, small=quick)).to(device).train()
+        cfg = load_class_config(masks, classes, small=quick)
+        model = make_ours(cfg).to(device).train()
         share_proposals(model, None, objects[0])
         counts.append(_watch(model))
         models.append(model)
-        steps.append(Step(model, lambda model=model: model(image, targets)))  # type: ignore[misc]
+        losses = partial(model, image, targets)
+        steps.append(Step(build_optimizer(cfg, model), losses))
     times = median_times(list(steps), device, 0.0 if quick else BUDGET_S, 1 if quick else 5)
     memory: list[float | None] = [None, None]
     if not quick:

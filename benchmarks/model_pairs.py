@@ -35,10 +35,14 @@ SCORE_SPREAD = 1.5
 """Factor on the random class weights: makes scores pass the threshold, so that there are detections."""
 
 
+SOLVER = ["SOLVER.BASE_LR", 1e-6]
+"""Random weights and noise: a real learning rate would end in infinities."""
+
+
 def load_model_config(*overrides: object) -> CfgNode:
     """The published Mask R-CNN R-50-FPN with torchvision's place of the stride and selection per picture."""
     settings = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.RESNETS.STRIDE_IN_1X1", False]
-    settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *overrides]
+    settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *SOLVER, *overrides]
     return load_config(str(CONFIGS / "e2e_mask_rcnn_R_50_FPN_1x.yaml"), [str(value) for value in settings])
 
 
@@ -49,7 +53,7 @@ def load_class_config(masks: str, classes: int, *, small: bool = False) -> CfgNo
     published Mask R-CNN. `small` takes a ResNet-18 body and leaves out the fully connected mask branch.
     """
     name = {"from class weights": "coco_mask_fpn_lst.yaml", "per class": "coco_mask_fpn.yaml"}[masks]
-    settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", ""]
+    settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", *SOLVER]
     settings += ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", classes]
     if small:
         settings += ["MODEL.ROI_MASK_HEAD.USE_MLPMASK", False, "MODEL.BACKBONE.CONV_BODY", "R-18-FPN"]
@@ -117,6 +121,14 @@ def make_peer(ours: GeneralizedRCNN, cfg: CfgNode) -> MaskRCNN:
     if missing or unexpected:
         raise RuntimeError(f"weights do not map: missing {missing[:3]}, unexpected {unexpected[:3]}")
     return model
+
+
+def make_peer_optimizer(model: MaskRCNN, cfg: CfgNode) -> torch.optim.SGD:
+    """SGD with the same numbers, as torchvision's reference training makes it."""
+    solver = cfg.SOLVER
+    return torch.optim.SGD(
+        trainable(model), lr=solver.BASE_LR, momentum=solver.MOMENTUM, weight_decay=solver.WEIGHT_DECAY
+    )
 
 
 def make_objects(height: int, width: int, count: int = 8) -> tuple[list[BoxList], list[dict[str, Tensor]]]:
