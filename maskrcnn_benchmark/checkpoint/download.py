@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from ..utils.comm import broadcast_object, is_main_process
-from ..utils.errors import CheckpointError
+from ..utils.errors import CheckpointError, UsageError
 from ..utils.files import atomic_path
 from ..utils.progress import Progress
 
@@ -54,7 +54,7 @@ def fetch(url: str) -> Path:
     if is_main_process() and not target.is_file():
         try:
             _download(url, target)
-        except (OSError, ValueError, http.client.HTTPException, CheckpointError) as error:
+        except (OSError, ValueError, http.client.HTTPException, UsageError) as error:
             problem = f"cannot download {url}: {error}; put the file at {target} by hand"
     problem = broadcast_object(problem)
     if problem:

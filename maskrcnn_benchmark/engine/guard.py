@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -14,28 +14,61 @@ from maskrcnn_benchmark.utils.errors import UsageError
 GRADIENT = "gradient norm"
 
 
-class NonFiniteError(UsageError):
-    """A loss or the gradient became NaN or infinite; names the losses and the image ids."""
-
-
 @dataclass
 class MicroBatch:
-    """What one forward pass left: its losses (0-dim tensors) and the pictures they came from."""
+    """What one forward pass left: its losses (0-dim tensors) and the pictures they came from.
+
+    ``image_ids`` are ids of the annotation file, ``indices`` positions in the data set.
+    """
 
     losses: dict[str, Tensor]
     image_ids: list[int]
+    indices: list[int] = field(default_factory=list)
 
 
-def _culprits(passes: Sequence[MicroBatch]) -> dict[str, tuple[float, list[int]]]:
-    """Per non-finite loss of this rank: its first such value and the pictures of the passes that had it."""
-    found: dict[str, tuple[float, list[int]]] = {}
+@dataclass
+class Culprit:
+    """A number that is not finite: its first such value, and the pictures of the passes that had it."""
+
+    name: str
+    value: float
+    image_ids: list[int] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+
+    def add(self, image_ids: Sequence[int], indices: Sequence[int]) -> None:
+        """Pictures that may be the reason, each once."""
+        self.image_ids = list(dict.fromkeys([*self.image_ids, *image_ids]))
+        self.indices = list(dict.fromkeys([*self.indices, *indices]))
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value} (image ids {', '.join(map(str, self.image_ids))})"
+
+
+class NonFiniteError(UsageError):
+    """A loss or the gradient became NaN or infinite; names the losses and the image ids.
+
+    Attributes: ``culprits``; ``values``, every loss of the update; ``iteration``, counted from 1; ``lr``.
+    """
+
+    def __init__(
+        self, message: str, culprits: Sequence[Culprit], values: dict[str, float], iteration: int, lr: float
+    ) -> None:
+        super().__init__(message)
+        self.culprits = list(culprits)
+        self.values = values
+        self.iteration = iteration
+        self.lr = lr
+
+
+def _culprits(passes: Sequence[MicroBatch]) -> list[Culprit]:
+    """The non-finite losses of this rank."""
+    found: dict[str, Culprit] = {}
     for one in passes:
         for name, tensor in one.losses.items():
             value = float(tensor)
             if not math.isfinite(value):
-                first, image_ids = found.setdefault(name, (value, []))
-                image_ids.extend(one.image_ids)
-    return found
+                found.setdefault(name, Culprit(name, value)).add(one.image_ids, one.indices)
+    return list(found.values())
 
 
 def check_finite(
@@ -48,22 +81,17 @@ def check_finite(
     """
     if all(math.isfinite(value) for value in values.values()):
         return
-    merged: dict[str, tuple[float, list[int]]] = {}
+    merged: dict[str, Culprit] = {}
     for part in comm.all_gather_objects(_culprits(passes)):
-        for name, (value, image_ids) in part.items():
-            merged.setdefault(name, (value, []))[1].extend(image_ids)
+        for one in part:
+            merged.setdefault(one.name, Culprit(one.name, one.value)).add(one.image_ids, one.indices)
     if not merged:
-        everything = [
-            i for ids in comm.all_gather_objects([i for p in passes for i in p.image_ids]) for i in ids
-        ]
         bad = next(name for name, value in values.items() if not math.isfinite(value))
-        merged[bad] = (values[bad], everything)
-    reasons = "; ".join(
-        f"{name} is {value} (image ids {', '.join(str(i) for i in dict.fromkeys(image_ids))})"
-        for name, (value, image_ids) in merged.items()
-    )
-    raise NonFiniteError(
-        f"training stopped at iteration {iteration}: {reasons}. The last checkpoint is kept. Look at the "
-        f"annotations of these pictures, lower SOLVER.BASE_LR (the rate is {lr:.3g} now) or set "
-        "SOLVER.CLIP_GRADIENTS.ENABLED True, and start again"
-    )
+        merged[bad] = Culprit(bad, values[bad])
+        mine = [(one.image_ids, one.indices) for one in passes]
+        for theirs in comm.all_gather_objects(mine):
+            for image_ids, indices in theirs:
+                merged[bad].add(image_ids, indices)
+    culprits = list(merged.values())
+    message = f"training stopped at iteration {iteration}: {'; '.join(map(str, culprits))}"
+    raise NonFiniteError(message, culprits, values, iteration, lr)

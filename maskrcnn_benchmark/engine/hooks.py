@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer
+from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.meters import MetricLogger
 from maskrcnn_benchmark.utils.progress import format_eta
 
@@ -43,10 +44,23 @@ class Run:
     saved_at: int = -1
 
     def save(self, name: str | None = None) -> None:
-        """Write a checkpoint (``model_<iteration, 7 digits>`` by default) from which the run can go on."""
+        """Write a checkpoint (``model_<iteration, 7 digits>`` by default) from which the run can go on.
+
+        Every rank must call this; a WriteError of the main process stops all of them.
+        """
         meters = {n: s for n, s in self.meters.state_dict().items() if n not in TIMES}
-        self.checkpointer.save(name or f"model_{self.iteration:07d}", self.iteration, {"meters": meters})
+        file = name or f"model_{self.iteration:07d}"
+        comm.on_main(lambda: self.checkpointer.save(file, self.iteration, {"meters": meters}))
         self.saved_at = self.iteration
+
+    def record(self, kind: str, numbers: dict[str, float]) -> None:
+        """Write numbers of this iteration into the metrics files; every rank must call this."""
+
+        def write() -> None:
+            if self.writer is not None:
+                self.writer.write(kind, self.iteration, numbers)
+
+        comm.on_main(write)
 
 
 class Hook:
@@ -94,11 +108,10 @@ class LogHook(Hook):
             result.lr,
             memory_text,
         )
-        if run.writer is not None:
-            numbers = {**run.meters.medians(), "lr": result.lr, "eta_seconds": eta}
-            if memory is not None:
-                numbers["max_memory_mb"] = memory
-            run.writer.write("train", run.iteration, numbers)
+        numbers = {**run.meters.medians(), "lr": result.lr, "eta_seconds": eta}
+        if memory is not None:
+            numbers["max_memory_mb"] = memory
+        run.record("train", numbers)
 
 
 def _peak_memory_mb(device: torch.device) -> float | None:
@@ -160,5 +173,4 @@ class EvaluationHook(Hook):
             run.model.train()
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
         run.evaluations[run.iteration] = numbers
-        if run.writer is not None:
-            run.writer.write("evaluation", run.iteration, numbers)
+        run.record("evaluation", numbers)

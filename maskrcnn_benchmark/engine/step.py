@@ -26,6 +26,8 @@ from .guard import GRADIENT, MicroBatch, check_finite
 
 _LOG = logging.getLogger(__name__)
 _STOP = "stop"
+# A smaller loss scale than this does not come from large losses: the gradient itself is not finite.
+_LEAST_SCALE = 2.0**-10
 
 
 @dataclass
@@ -50,18 +52,16 @@ class StepResult:
 def few_proposals(cfg: CfgNode) -> str:
     """A hint when pictures that share proposals get fewer than the box head samples, else "".
 
-    The published programs share FPN_POST_NMS_TOP_N_TRAIN among the pictures of one process, two of them in
-    the published runs; here the pictures of the total batch share it, so that a run does not depend on the
-    number of processes.
+    parity: the pictures of one process share FPN_POST_NMS_TOP_N_TRAIN, two of them in the published runs.
     """
-    rpn, images = cfg.MODEL.RPN, cfg.SOLVER.IMS_PER_BATCH
+    rpn, images = cfg.MODEL.RPN, max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
     shared = rpn.FPN_POST_NMS_PER_BATCH and len(rpn.ANCHOR_STRIDE) > 1 and not cfg.MODEL.RPN_ONLY
     each, wanted = rpn.FPN_POST_NMS_TOP_N_TRAIN // images, cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
     if not shared or each >= wanted:
         return ""
     return (
         f"MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN {rpn.FPN_POST_NMS_TOP_N_TRAIN} is shared by the {images} "
-        f"pictures of a batch over all processes: {each} proposals each, fewer than the {wanted} that "
+        f"pictures of a process: {each} proposals each, fewer than the {wanted} that "
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE samples. Set MODEL.RPN.FPN_POST_NMS_PER_BATCH False to count "
         "per picture (published runs: 1000 per picture)"
     )
@@ -173,7 +173,9 @@ class TrainStep:
                 )
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             self.precision.scaler.scale(total / self.accumulation).backward()
-        return MicroBatch({name: loss.detach() for name, loss in losses.items()}, list(batch.image_ids))
+        return MicroBatch(
+            {name: loss.detach() for name, loss in losses.items()}, list(batch.image_ids), list(batch.indices)
+        )
 
     def _check_unused(self) -> None:
         """Once: ranks would train differently on a parameter without gradient."""
@@ -203,8 +205,8 @@ class TrainStep:
     ) -> StepResult:
         """Update number ``iteration`` (from 0); ``stop_requested`` is asked after the backward pass.
 
-        Raises NonFiniteError, before any weight changes, when a loss or (without loss scaling) the gradient
-        is not finite; UsageError when ``batches`` ends.
+        Raises NonFiniteError, before any weight changes, when a loss or the gradient is not finite (with loss
+        scaling: when lowering the scale did not help); UsageError when ``batches`` ends.
         """
         self.optimizer.zero_grad(set_to_none=True)
         start = time.perf_counter()
@@ -222,9 +224,10 @@ class TrainStep:
         norm = self.clipper(parameter for _, parameter in self._named)
         numbers = self._numbers(passes, norm, stop_requested())
         stop, grad_norm = numbers.pop(_STOP) > 0, numbers.pop(GRADIENT)
-        checked = numbers if scaler.is_enabled() else {**numbers, GRADIENT: grad_norm}
-        check_finite(checked, passes, iteration=iteration + 1, lr=lr)
         scale = scaler.get_scale()
+        scaling = scaler.is_enabled() and scale > _LEAST_SCALE
+        checked = numbers if scaling else {**numbers, GRADIENT: grad_norm}
+        check_finite(checked, passes, iteration=iteration + 1, lr=lr)
         scaler.step(self.optimizer)
         scaler.update()
         self.schedule.step()

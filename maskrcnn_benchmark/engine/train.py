@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
-from maskrcnn_benchmark.config.load import dump_config, save_config
+from maskrcnn_benchmark.config.load import changed_keys, dump_config, save_config
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.lr import build_lr_scheduler
@@ -25,9 +25,11 @@ from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
 
+from .guard import NonFiniteError
 from .hooks import CheckpointHook, EvaluationHook, Hook, LogHook, Run
 from .interrupt import InterruptGuard
 from .launch import process_device
+from .nonfinite import NONFINITE_FILE, stop
 from .step import TrainStep
 from .writers import MetricsWriter
 
@@ -87,15 +89,32 @@ def _open_run(
         load_initial_weights(cfg, model)
     else:
         _LOG.info("resuming %s at iteration %d; MODEL.WEIGHT is not read", output_dir, start)
-    writer = None
-    if comm.is_main_process():
-        save_config(cfg, str(Path(output_dir) / "config.yml"))
-        writer = MetricsWriter(Path(output_dir), start)
-    run = Run(model, checkpointer, max_iter, start, device, writer, saved_at=start if resumed else -1)
-    run.evaluations = comm.broadcast_object(writer.evaluations if writer is not None else {})
+        _check_resumed(cfg, resumed, output_dir, max_iter)
+    run = Run(model, checkpointer, max_iter, start, device, None, saved_at=start if resumed else -1)
+    folder = Path(output_dir)
+
+    def begin() -> dict[int, dict[str, float]]:
+        save_config(cfg, folder / "config.yml")
+        (folder / NONFINITE_FILE).unlink(missing_ok=True)
+        run.writer = MetricsWriter(folder, start)
+        return run.writer.evaluations
+
+    run.evaluations = comm.on_main(begin)
     if resumed is not None:
         run.meters.load_state_dict(resumed.get("meters", {}))
     return run
+
+
+def _check_resumed(cfg: CfgNode, resumed: dict[str, Any], output_dir: str, max_iter: int) -> None:
+    """Say which settings changed since the checkpoint; UsageError when it is past the end of the run."""
+    if resumed["iteration"] > max_iter:
+        raise UsageError(
+            f"{output_dir} is at iteration {resumed['iteration']}, past SOLVER.MAX_ITER {max_iter}: set "
+            f"SOLVER.MAX_ITER {resumed['iteration']} or more, or choose another OUTPUT_DIR"
+        )
+    changes = changed_keys(resumed["config"], dump_config(cfg)) if "config" in resumed else []
+    if changes:
+        _LOG.warning("settings changed since iteration %d: %s", resumed["iteration"], "; ".join(changes))
 
 
 def _loop(
@@ -138,6 +157,7 @@ def train(
     distill: Callable[[Batch], DistillBatch] | None = None,
     classes: list[str],
     extra_meta: dict[str, Any] | None = None,
+    picture_name: Callable[[int], str] | None = None,
 ) -> TrainSummary:
     """Train ``model`` up to ``max_iter`` updates and write ``model_final.pth``.
 
@@ -153,9 +173,11 @@ def train(
         distill: stored teacher outputs for a batch (on the model's device).
         classes: names by label, background first; stored in and checked against checkpoints.
         extra_meta: further entries of the checkpoints' description.
+        picture_name: file name for a position in the data set, for messages.
 
-    Raises NonFiniteError (weights of the last checkpoint stay), KeyboardInterrupt after a stop request, and
-    UsageError when ``make_batches`` ends too early.
+    Raises NonFiniteError (after a checkpoint of the last good update), KeyboardInterrupt after a stop
+    request, WriteError when the disk is full (the last checkpoint stays), and UsageError when
+    ``make_batches`` ends too early or the folder's run is past ``max_iter``.
     """
     began = time.perf_counter()
     device = process_device(cfg.MODEL.DEVICE)
@@ -183,7 +205,10 @@ def train(
                 device=device,
                 distill=distill,
             )
-            _loop(cfg, run, step, make_batches, evaluate)
+            try:
+                _loop(cfg, run, step, make_batches, evaluate)
+            except NonFiniteError as error:
+                raise stop(cfg, run, error, Path(output_dir), picture_name) from None
             run.save(FINAL)
             comm.barrier()  # the file is there when any rank returns
     finally:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from maskrcnn_benchmark.utils.errors import DataError
-from maskrcnn_benchmark.utils.files import append_jsonl, write_text
+from maskrcnn_benchmark.utils.files import append_jsonl, make_folder, write_error, write_text
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -34,6 +40,47 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+class EventFile:
+    """A tensorboard event file; what an earlier process wrote from ``first_step`` on no longer counts.
+
+    Written by the calling thread and flushed with every record: a thread of its own, as tensorboard writers
+    have it, would lose records when the process is killed and never return when the disk is full.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        make_folder(folder)
+        # a restart within the same second must not write over the file before it
+        self._path = folder / "events"
+        with self._naming_the_file():
+            self._file = EventsWriter(str(self._path), f".{first_step:07d}.{os.getpid()}")
+            start = Event(wall_time=time.time(), step=first_step)
+            start.session_log.status = SessionLog.START
+            self._file.write_event(start)
+            self._file.flush()
+
+    def write(self, numbers: dict[str, float], step: int) -> None:
+        """Append numbers by tag."""
+        event = Event(wall_time=time.time(), step=step)
+        for tag, value in numbers.items():
+            event.summary.value.extend(scalar(tag, value).value)
+        with self._naming_the_file():
+            self._file.write_event(event)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; what it holds is on the disk already."""
+        with suppress(OSError):  # after a failed write, closing fails once more
+            self._file.close()
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Turn the error of a write into a WriteError."""
+        try:
+            yield
+        except OSError as error:
+            raise write_error(self._path, error) from None
+
+
 class MetricsWriter:
     """Writes records of the main process; ``start_iteration`` > 0 cuts what a stopped run wrote after it.
 
@@ -53,16 +100,15 @@ class MetricsWriter:
             if r["kind"] == "evaluation"
         }
         write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
-        self._tensorboard = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=start_iteration + 1)
+        self._tensorboard = EventFile(folder / TENSORBOARD_FOLDER, start_iteration + 1)
 
     def write(self, kind: str, iteration: int, numbers: dict[str, float]) -> None:
-        """Append one record."""
+        """Append one record; WriteError when the disk does not take it."""
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         append_jsonl(self.path, {"kind": kind, "iteration": iteration, **finite})
-        for name, value in finite.items():
-            if value is not None:
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, iteration)
+        known = {f"{kind}/{name}": value for name, value in finite.items() if value is not None}
+        self._tensorboard.write(known, iteration)
 
     def close(self) -> None:
-        """Flush and close the event file."""
+        """Close the event file."""
         self._tensorboard.close()

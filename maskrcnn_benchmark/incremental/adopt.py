@@ -47,8 +47,7 @@ def adopt_base(stages: Sequence[Stage], state: RunState, run_dir: Path, base_run
             if (source / path.relative_to(run_dir)).is_file():
                 with atomic_path(path) as temporary:
                     shutil.copyfile(source / path.relative_to(run_dir), temporary)
-        begin(stage, state)
-        state.finish(stage.key)
+        begin(stage, state, finished=True)
         logger.info("=== %s: taken over from %s", stage.key, source)
     return True
 

@@ -14,7 +14,7 @@ from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillR
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.utils.comm import get_world_size
+from maskrcnn_benchmark.utils.comm import get_world_size, on_main
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.shards import ShardExchange
@@ -113,8 +113,12 @@ def merge_rows(
     exchange = ShardExchange(shard_folder)
     exchange.write(_to_columns(rows, header.num_old + 1))
     merged = exchange.merge()
-    if merged is not None:
-        write_store(folder, header, _to_rows(merged.columns))
+
+    def write() -> None:
+        if merged is not None:
+            write_store(folder, header, _to_rows(merged.columns))
+
+    on_main(write)
 
 
 def _to_columns(rows: list[DistillRows], width: int) -> dict[str, np.ndarray]:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from maskrcnn_benchmark.data.samplers import ReplayPairSampler
 from maskrcnn_benchmark.incremental.replay import ReplayPlan
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.rng import derive_seed
 
 
 def layout(
@@ -44,6 +46,55 @@ def layout(
     return pairs[..., 0], pairs[..., 1]
 
 
+def stream_layout(
+    plan: ReplayPlan, world: int, samples_per_rank: int, images_per_rank: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays as of ``layout`` with the pairs that the scheduler draws online, in its order.
+
+    Args:
+        images_per_rank: pictures of a batch that come from each row; the run reads the same number per row.
+        seed: LST.SEED of the run.
+
+    Raises:
+        DataError: when a row is no whole number of batches.
+    """
+    if samples_per_rank % images_per_rank:
+        raise DataError(
+            f"{samples_per_rank} samples per rank are no whole number of batches of {images_per_rank}; make "
+            f"them a multiple of {images_per_rank}"
+        )
+    stream = replay_sampler(plan, seed, images_per_rank=1, num_iters=0)
+    pairs = np.array([stream.pair(p) for p in range(world * samples_per_rank)], dtype=np.int64)
+    # the stream goes batch by batch, in each batch rank by rank
+    batches = pairs.reshape(-1, world, images_per_rank, 2).swapaxes(0, 1)
+    images, classes = batches.reshape(world, samples_per_rank, 2).transpose(2, 0, 1)
+    return images, classes
+
+
+def replay_sampler(
+    plan: ReplayPlan,
+    seed: int,
+    *,
+    images_per_rank: int,
+    num_iters: int,
+    world: int = 1,
+    rank: int = 0,
+    start_iter: int = 0,
+) -> ReplayPairSampler:
+    """The pairs of a step as the scheduler draws them online; ``seed`` is LST.SEED."""
+    return ReplayPairSampler(
+        plan.counts,
+        plan.image_lists,
+        plan.new_pairs,
+        seed=derive_seed(seed, "replay", plan.phase),
+        images_per_rank=images_per_rank,
+        num_iters=num_iters,
+        world=world,
+        rank=rank,
+        start_iter=start_iter,
+    )
+
+
 def _epoch(
     counts: list[int], lists: list[list[int]], new_pairs: list[tuple[int, int]], epoch: int
 ) -> np.ndarray:
@@ -65,15 +116,21 @@ def published_names(phase: int) -> tuple[str, str]:
     )
 
 
+def write_published(
+    folder: str | Path, phase: int, images: np.ndarray, classes: np.ndarray
+) -> tuple[Path, Path]:
+    """Write picture indices and class labels (world, samples) under the published names; the paths."""
+    paths = tuple(Path(folder) / name for name in published_names(phase))
+    for path, array in zip(paths, (images, classes), strict=True):
+        write_json(path, array.tolist())
+    return paths[0], paths[1]
+
+
 def export_published(
     plan: ReplayPlan, folder: str | Path, *, world: int, samples_per_rank: int, shuffle_seed: int | None
 ) -> tuple[Path, Path]:
     """Write the two JSON files, each ``world`` lists of ``samples_per_rank`` numbers; returns the paths."""
-    arrays = layout(plan, world, samples_per_rank, shuffle_seed)
-    paths = tuple(Path(folder) / name for name in published_names(plan.phase))
-    for path, array in zip(paths, arrays, strict=True):
-        write_json(path, array.tolist())
-    return paths[0], paths[1]
+    return write_published(folder, plan.phase, *layout(plan, world, samples_per_rank, shuffle_seed))
 
 
 def import_published(

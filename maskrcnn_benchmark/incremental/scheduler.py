@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,16 @@ from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.stage_list import phase_stages, prepare_stage
 from maskrcnn_benchmark.incremental.stages import RESUME, SKIP, Stage, begin, decide
 from maskrcnn_benchmark.incremental.state import RunState
-from maskrcnn_benchmark.incremental.summary import Summary, build_summary, format_summary, write_summary
+from maskrcnn_benchmark.incremental.summary import (
+    Summary,
+    build_summary,
+    format_summary,
+    stored_summary,
+    write_summary,
+)
 from maskrcnn_benchmark.incremental.work import Work, load_plan
-from maskrcnn_benchmark.utils.comm import is_main_process, on_main
+from maskrcnn_benchmark.utils.claim import claimed
+from maskrcnn_benchmark.utils.comm import on_main
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import sha256_file
 
@@ -35,9 +41,16 @@ def run_lst(cfg: CfgNode) -> Summary:
     Every rank must call this; rank 0 decides and keeps the files.
 
     Raises:
-        UsageError: for bad input, or when a change would invalidate a phase that later ones were made from.
+        UsageError: for bad input, when a change would invalidate a phase that later ones were made from, or
+        when another run is at work in the folder.
         KeyboardInterrupt: after Ctrl-C; the same command continues.
     """
+    with claimed(run_folder(cfg), below=("phase_*",)):
+        return _run(cfg)
+
+
+def _run(cfg: CfgNode) -> Summary:
+    """The stages, in a folder that belongs to this run."""
     runner = _Runner(cfg)
     runner.execute(prepare_stage(runner.work), "first stage")
     plan = load_plan(runner.work.run_dir, cfg.LST.REPORT_SIZES)
@@ -46,8 +59,9 @@ def run_lst(cfg: CfgNode) -> Summary:
         runner.adopt_base(phase_stages(runner.work, plan, 0))
     stages = [stage for phase in phases for stage in phase_stages(runner.work, plan, phase)]
     for number, stage in enumerate(stages, start=1):
-        if runner.execute(stage, f"stage {number} of {len(stages)}") and stage.name == "report":
-            runner.on_main(lambda: _summarise(plan, runner.work.run_dir))
+        runner.execute(stage, f"stage {number} of {len(stages)}")
+        if stage.name == "report":
+            on_main(lambda: _summarise(plan, runner.work.run_dir))
     summary = build_summary(plan, runner.work.run_dir)
     if runner.executed:
         logger.info("finished: results are in %s", runner.work.run_dir)
@@ -73,7 +87,7 @@ def test_phase(cfg: CfgNode, phase: int | None = None) -> EvaluationReport:
         raise ConfigError(f"phase {chosen} has no {FINAL_WEIGHTS} in {work.folder(chosen)}; train it first")
     stage = phase_stages(work, plan, chosen)[-1]
     result = runner.again(stage)
-    runner.on_main(lambda: _summarise(plan, work.run_dir))
+    on_main(lambda: _summarise(plan, work.run_dir))
     return result
 
 
@@ -94,8 +108,10 @@ def _selected_phases(cfg: CfgNode, plan: PhasePlan, work: Work) -> list[int]:
 
 
 def _summarise(plan: PhasePlan, run_dir: Path) -> None:
-    """Write the summary files from the reports that exist."""
-    write_summary(build_summary(plan, run_dir), plan, run_dir)
+    """Bring the summary files up to the reports that exist; also those that a killed run did not get to."""
+    summary = build_summary(plan, run_dir)
+    if stored_summary(run_dir) != summary:
+        write_summary(summary, plan, run_dir)
 
 
 class _Runner:
@@ -104,21 +120,25 @@ class _Runner:
     def __init__(self, cfg: CfgNode) -> None:
         run_dir = run_folder(cfg)
         self.executed: list[str] = []
-        self._state = RunState(run_dir / "state.json") if is_main_process() else None
+        self._state: RunState | None = None
+        on_main(lambda: self._open(run_dir / "state.json"))
         hash_of = self._state.file_hash if self._state is not None else sha256_file
         self.work = Work(cfg, run_dir, PhaseData(cfg), hash_of)
 
+    def _open(self, path: Path) -> None:
+        self._state = RunState(path)
+
     def execute(self, stage: Stage, place: str) -> bool:
         """Do the stage unless it is done; whether anything was done. ``place`` is its number, for the log."""
-        decision = self.on_main(lambda: self._decide(stage))
+        decision = on_main(lambda: self._decide(stage))
         if decision == SKIP:
             return False
         logger.info("=== %s: %s%s", stage.key, place, ", continued" if decision == RESUME else "")
         if stage.collective:
             stage.run()
         else:
-            self.on_main(stage.run)
-        self.on_main(lambda: self._main_state().finish(stage.key))
+            on_main(stage.run)
+        on_main(lambda: self._main_state().finish(stage.key))
         self.executed.append(stage.key)
         return True
 
@@ -129,24 +149,18 @@ class _Runner:
             if adopt_base(stages, self._main_state(), self.work.run_dir, self.work.cfg.LST.BASE_RUN):
                 self._save_settings(stages[0])
 
-        self.on_main(adopt)
+        on_main(adopt)
 
     def again(self, stage: Stage) -> Any:
         """Do a collective stage whether it is done or not, and give its result."""
-        self.on_main(lambda: begin(stage, self._main_state()))
+        on_main(lambda: begin(stage, self._main_state()))
         result = stage.run()
-        self.on_main(lambda: self._main_state().finish(stage.key))
+        on_main(lambda: self._main_state().finish(stage.key))
         return result
 
-    def on_main(self, action: Callable[[], object]) -> object:
-        """Result of ``action`` done by rank 0, on every rank; an error of it is raised on every rank."""
-        return on_main(action)
-
     def _decide(self, stage: Stage) -> str:
-        """The decision about a stage; makes room and keeps its settings when it will be done."""
+        """The decision about a stage; keeps its settings when it will be done."""
         decision = decide(stage, self._main_state(), self.work.run_dir)
-        if decision not in (SKIP, RESUME):
-            stage.restart()
         if decision != SKIP and stage.phase >= 0:
             self._save_settings(stage)
         return decision

@@ -1,20 +1,19 @@
 """Class order, valid pairs and the derived annotation files of each phase (lst spec section 2).
 
 Works on annotation dictionaries of COCO or LVIS layout. The scheduler trains from the two original files with
-a filter in memory; the derived files are written only on request and equal the published ones in content.
+a filter in memory; the derived files are written only on request (``split_files``) and equal the published
+ones in content.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.data.datasets.annotations import is_degenerate
 from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan, phase_sizes
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
-from maskrcnn_benchmark.utils.files import write_json
 
 Annotations = dict[str, Any]
 SORT_KEYS = ("instance_count", "image_count", "file")
@@ -85,6 +84,19 @@ def check_sorted_ids(ids: Any, data: Annotations, where: str) -> list[int]:
             f"unknown ids {unknown[:5]}, missing ids {missing[:5]}, repeated {len(ids) - len(set(ids))}"
         )
     return ids
+
+
+def check_prefix(ids: Any, count: int, where: str) -> list[int]:
+    """The first ``count`` ids of an external class order; DataError unless they are different ints."""
+    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+        raise DataError(f"{where}: expected a JSON list of category ids")
+    chosen = ids[:count]
+    if len(set(chosen)) != count:
+        what = f"has {len(ids)} ids" if len(ids) < count else "names a category twice"
+        raise DataError(
+            f"{where}: {what}, but this phase has {count} classes: give the list of this or a later phase"
+        )
+    return chosen
 
 
 def build_plan(
@@ -161,26 +173,3 @@ def val_file(data: Annotations, plan: PhasePlan, phase: int, rule: str = "positi
         "categories": _with_state((c for c in data["categories"] if c["id"] in set(seen)), plan),
         "images": [im for im in data["images"] if rule == "all" or im["id"] in positive],
     }
-
-
-def export_files(
-    train: Annotations, val: Annotations, plan: PhasePlan, folder: str | Path, prefix: str
-) -> list[Path]:
-    """Write the published set of files: sorted ids, training and validation annotations of every phase.
-
-    Names are those of the release, for example ``<prefix>_train_step1.json``; returns the paths in writing
-    order.
-    """
-    folder = Path(folder)
-    contents: dict[str, Any] = {"lvis_sorted_id_all.json": plan.seen_ids(plan.num_phases - 1)}
-    for phase in range(plan.num_phases):
-        name = "lvis_sorted_id_base.json" if phase == 0 else f"lvis_sorted_id_step_{phase}.json"
-        contents[name] = plan.seen_ids(phase)
-    for name, content in contents.items():
-        write_json(folder / name, content)
-    written = [folder / name for name in contents]
-    for phase in range(plan.num_phases):
-        for part, content in (("train", train_file(train, plan, phase)), ("val", val_file(val, plan, phase))):
-            written.append(folder / f"{prefix}_{part}_{'base' if phase == 0 else f'step{phase}'}.json")
-            write_json(written[-1], content)
-    return written

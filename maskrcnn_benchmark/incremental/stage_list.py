@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.incremental import work as tasks
 from maskrcnn_benchmark.incremental.distill_store import STORE_FILES
 from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, GROWN_WEIGHTS, stage_settings
@@ -62,7 +63,9 @@ class _PhaseStages:
         tested = {"model": final, "LST.ANN_VAL": self._work.data.val_path}
         return [
             *preparing,
-            self._stage("train", inputs, [final], tasks.train_phase, restart=self._restart),
+            self._stage(
+                "train", inputs, [final], tasks.train_phase, restart=self._restart, goes_on=self._goes_on
+            ),
             self._stage("report", tested, reports, tasks.report_phase),
         ]
 
@@ -96,6 +99,10 @@ class _PhaseStages:
             config_file=self._folder / "config.yml",
             **{"collective": True, **more},
         )
+
+    def _goes_on(self) -> bool:
+        """After a loss that was not finite, other settings are the remedy and training goes on with them."""
+        return (self._folder / NONFINITE_FILE).exists()
 
     def _restart(self) -> None:
         """Training anew keeps the earlier files in a folder of their own."""

@@ -26,6 +26,7 @@ class Stage:
         outputs: files that exist when it is done. run: the work.
         collective: every rank takes part; otherwise rank 0 works and the others wait.
         restart: makes room when the stage is done anew with other inputs.
+        goes_on: whether a stage that was begun may be continued although its settings changed.
         config_file: where the settings of the last execution are kept, for messages.
     """
 
@@ -38,6 +39,7 @@ class Stage:
     config_file: Path
     collective: bool = False
     restart: Callable[[], None] = field(default=lambda: None)
+    goes_on: Callable[[], bool] = field(default=lambda: False)
 
     @property
     def key(self) -> str:
@@ -48,7 +50,8 @@ class Stage:
 def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
     """SKIP when the stage is done with the same inputs and settings, RESUME when begun with them, else RUN.
 
-    Notes in ``state`` that the stage begins unless it is skipped.
+    Unless the stage is skipped: makes room for RUN, then notes in ``state`` that it begins. A process killed
+    in between decides the same again.
 
     Raises:
         UsageError: when it would have to be done anew although a later phase was made from its result.
@@ -57,7 +60,8 @@ def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
     config = sha256_json(stage.settings)
     record = state.record(stage.key)
-    same = record is not None and record["inputs"] == inputs and record["config"] == config
+    same_inputs = record is not None and record["inputs"] == inputs
+    same = record is not None and same_inputs and record["config"] == config
     if same and state.finished(stage.key) and all(path.exists() for path in stage.outputs):
         return SKIP
     later = _dependent_phases(stage, state, run_dir)
@@ -67,7 +71,9 @@ def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
             f"{later[0]} was made from its result: undo the change, use a new OUTPUT_DIR, or delete the "
             f"folders of phase {later[0]} and later in {run_dir}"
         )
-    resume = same and not state.finished(stage.key)
+    resume = not state.finished(stage.key) and (same or (same_inputs and stage.goes_on()))
+    if not resume:
+        stage.restart()
     begin(stage, state)
     return RESUME if resume else RUN
 
@@ -83,10 +89,10 @@ def difference(stage: Stage, record: dict[str, Any], state: RunState, config_fil
     return _reason(replace(stage, config_file=config_file), record, inputs)
 
 
-def begin(stage: Stage, state: RunState) -> None:
-    """Note in ``state`` that a stage begins with its present inputs and settings."""
+def begin(stage: Stage, state: RunState, *, finished: bool = False) -> None:
+    """Note in ``state`` that a stage begins, or is finished, with its present inputs and settings."""
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
-    state.begin(stage.key, inputs, sha256_json(stage.settings))
+    state.begin(stage.key, inputs, sha256_json(stage.settings), finished=finished)
 
 
 def _dependent_phases(stage: Stage, state: RunState, run_dir: Path) -> list[int]:

@@ -12,6 +12,10 @@ from maskrcnn_benchmark.utils.files import read_json, sha256_file, write_json
 _VERSION = 1
 
 
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 class RunState:
     """The records of a run folder; every change is on disk at once.
 
@@ -42,15 +46,15 @@ class RunState:
         """Names of all stages begun or finished."""
         return list(self._stages)
 
-    def begin(self, stage: str, inputs: dict[str, str], config: str) -> None:
-        """Note that a stage starts with these inputs and settings."""
-        self._stages[stage] = {"stage": stage, "inputs": inputs, "config": config, "finished": None}
+    def begin(self, stage: str, inputs: dict[str, str], config: str, *, finished: bool = False) -> None:
+        """Note that a stage starts with these inputs and settings, or that its results were taken over."""
+        end = _now() if finished else None
+        self._stages[stage] = {"stage": stage, "inputs": inputs, "config": config, "finished": end}
         self._save()
 
     def finish(self, stage: str) -> None:
         """Note that a begun stage is complete."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._stages[stage]["finished"] = now
+        self._stages[stage]["finished"] = _now()
         self._save()
 
     def file_hash(self, path: str | Path) -> str:

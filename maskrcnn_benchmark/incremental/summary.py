@@ -14,6 +14,7 @@ from maskrcnn_benchmark.utils.table import format_table
 from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
 
 Summary = dict[str, Any]
+SUMMARY_FILE = "summary.json"
 
 
 def build_summary(plan: PhasePlan, run_dir: Path) -> Summary:
@@ -59,8 +60,7 @@ def _difference(before: float | None, now: float | None) -> float | None:
 
 
 def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
-    """Write summary.json, summary.csv (one row per phase) and summary.png into the run folder."""
-    write_json(run_dir / "summary.json", summary, indent=1)
+    """Write summary.csv (one row per phase), summary.png and, when these are complete, summary.json."""
     table = summary_rows(summary)
     # the last phase has the most columns and gives their order
     columns = list(dict.fromkeys(name for row in reversed(table) for name in row))
@@ -70,6 +70,13 @@ def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
         writer.writerows([["" if row.get(n) is None else row[n] for n in columns] for row in table])
     with atomic_path(run_dir / "summary.png") as path:
         draw_charts(summary_charts(summary, plan)).save(path)
+    write_json(run_dir / SUMMARY_FILE, summary, indent=1)
+
+
+def stored_summary(run_dir: Path) -> Summary | None:
+    """What summary.json holds, which belongs to the other summary files; None when one of them is missing."""
+    files = [run_dir / name for name in (SUMMARY_FILE, "summary.csv", "summary.png")]
+    return read_json(files[0], what="summary") if all(path.is_file() for path in files) else None
 
 
 def summary_rows(summary: Summary) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,17 +16,24 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
+from maskrcnn_benchmark.data.datasets.pictures import picture_name
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.engine.plain import build_seeded_model
 from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.box_features import choose_boxes, collect_features
-from maskrcnn_benchmark.incremental.distill import DistillLookup, dump_rows, merge_rows
-from maskrcnn_benchmark.incremental.distill_json import import_published, new_annotation_order
+from maskrcnn_benchmark.incremental.distill import DistillLookup
+from maskrcnn_benchmark.incremental.distill_json import (
+    check_complete,
+    import_published,
+    new_annotation_order,
+)
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
+from maskrcnn_benchmark.incremental.dump import dump_store
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint
 from maskrcnn_benchmark.incremental.new_rows import new_rows
 from maskrcnn_benchmark.incremental.phase_config import (
@@ -35,10 +43,14 @@ from maskrcnn_benchmark.incremental.phase_config import (
     phase_folder,
 )
 from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, replay_batches
-from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
 from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
-from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, sorted_category_ids
+from maskrcnn_benchmark.incremental.split import (
+    build_plan,
+    check_sorted_ids,
+    sorted_category_ids,
+)
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
@@ -48,14 +60,13 @@ from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.rng import generator
 
 logger = logging.getLogger(__name__)
-PLAN_FILE, REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
-    "classes.json",
+REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
     "replay.json",
     "distill",
     "report",
     "previous",
 )
-_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard")
+_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard", NONFINITE_FILE)
 
 
 @dataclass
@@ -83,12 +94,15 @@ class Work:
 
 def load_plan(run_dir: Path, report_sizes: Sequence[int] = ()) -> PhasePlan:
     """The plan that ``prepare`` wrote; reports group its classes by ``report_sizes`` (none: by phase)."""
-    plan = PhasePlan.from_json(read_json(run_dir / PLAN_FILE, what="list of classes"))
-    return plan.with_report_sizes(report_sizes)
+    return read_plan(run_dir / PLAN_FILE).with_report_sizes(report_sizes)
 
 
 def make_plan(cfg: CfgNode, data: dict[str, Any]) -> PhasePlan:
-    """Order the classes of training annotations ``data`` and divide them into phases as the node LST says."""
+    """The plan that node LST asks for with the training annotations ``data``.
+
+    Raises:
+        UsageError: the sizes of the phases, or the class order of LST.SORTED_IDS, do not fit the categories.
+    """
     lst = cfg.LST
     if lst.SORTED_IDS:
         ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
@@ -123,25 +137,24 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         dtype=cfg.LST.DISTILL.DTYPE,
     )
     if cfg.LST.DISTILL.FILE:
-        if is_main_process():
-            order = new_annotation_order(work.data.train.outline, plan, phase)
-            import_published(cfg.LST.DISTILL.FILE, folder, header, order)
+        on_main(lambda: _import(work, plan, cfg.LST.DISTILL.FILE, folder, header))
         return
-    device = process_device(cfg.MODEL.DEVICE)
-    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file).to(device)
-    replay = _replay_plan(work, plan, phase)
-    indices = sorted({index for index, _ in replay.new_pairs})[get_rank() :: get_world_size()]
-    rows = []
-    for flip in header.flips:
-        view = "mirrored" if flip else "plain"
-        batches = build_train_loader(
-            cfg,
-            work.data.train_dataset(cfg, plan, flip),
-            batches=[[SampleKey(index)] for index in indices],
-        )
-        progress = Progress(len(indices), f"phase {phase}: storing outputs for {view} pictures", logger)
-        rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
-    merge_rows(folder, header, rows, shard_folder=work.folder(phase))
+    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file)
+    dump_store(
+        cfg,
+        teacher,
+        lambda flip: work.data.train_dataset(cfg, plan, flip),
+        folder,
+        header,
+        shard_folder=work.folder(phase),
+        what=f"phase {phase}: storing outputs",
+    )
+
+
+def _import(work: Work, plan: PhasePlan, file: str, folder: Path, header: DistillHeader) -> None:
+    """Make the store from a published file."""
+    order = new_annotation_order(work.data.train.outline, plan, header.phase)
+    check_complete(import_published(file, folder, header, order), order)
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
@@ -150,20 +163,26 @@ def grow(work: Work, plan: PhasePlan, phase: int) -> None:
     Collective over ranks where the new rows are made from training boxes (LST.GROW.INIT).
     """
     cfg = work.phase_cfg(plan, phase)
-    rows = _rows_from_data(work, plan, phase) if cfg.LST.GROW.INIT != "normal" else None
-    if not is_main_process():
-        return
-    grow_checkpoint(
-        work.folder(phase - 1) / FINAL_WEIGHTS,
-        work.folder(phase) / GROWN_WEIGHTS,
-        old_names=plan.names(phase - 1),
-        new_names=plan.names(phase),
-        cls_std=cfg.LST.GROW.CLS_STD,
-        reg_std=cfg.LST.GROW.REG_STD,
-        generator=generator(cfg.LST.SEED, "grow", phase),
-        agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
-        new_rows=rows,
-    )
+    from_data = cfg.LST.GROW.INIT != "normal"
+    rows = _rows_from_data(work, plan, phase) if from_data else None
+
+    def write() -> None:
+        grow_checkpoint(
+            work.folder(phase - 1) / FINAL_WEIGHTS,
+            work.folder(phase) / GROWN_WEIGHTS,
+            old_names=plan.names(phase - 1),
+            new_names=plan.names(phase),
+            cls_std=cfg.LST.GROW.CLS_STD,
+            reg_std=cfg.LST.GROW.REG_STD,
+            generator=generator(cfg.LST.SEED, "grow", phase),
+            agnostic_boxes=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG,
+            new_rows=rows,
+        )
+
+    if from_data:
+        on_main(write)
+    else:
+        write()  # the stage is rank 0's alone
 
 
 def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor]:
@@ -230,20 +249,26 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
         distill=lookup,
         classes=plan.names(phase),
         extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
+        picture_name=lambda index: picture_name(dataset.get_img_info(index)),
     )
 
 
 def set_aside(work: Work, phase: int) -> None:
-    """Move the training files of a phase into its folder ``previous``, replacing an older set there."""
+    """Move the training files of a phase into its folder ``previous``, replacing an older set there.
+
+    They are collected in a folder beside it first, so that a process killed here loses none of them: the next
+    call completes the set.
+    """
     folder = work.folder(phase)
+    target, partial = folder / OLD_FOLDER, folder / f"{OLD_FOLDER}.partial"
     found = [path for pattern in _TRAINING_FILES for path in folder.glob(pattern)]
-    if not found:
+    if not found and not partial.exists():
         return
-    target = folder / OLD_FOLDER
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
     for path in found:
-        shutil.move(path, target / path.name)
+        os.replace(path, partial / path.name)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
     logger.warning("phase %d: training starts again; its earlier files are in %s", phase, target)
 
 
@@ -270,10 +295,13 @@ def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
     """Test the final model of a phase, write its report folder and log the tables; collective over ranks."""
     cfg, weights = work.phase_cfg(plan, phase), work.folder(phase) / FINAL_WEIGHTS
     result = evaluate(work, cfg, plan, _model_with_weights(cfg, weights), FINAL_WEIGHTS)
-    if is_main_process():
+
+    def write() -> None:
         details = {"checkpoint": work.file_hash(weights), "val_images": cfg.LST.VAL_IMAGES}
         write_phase_report(result, plan, phase, work.folder(phase) / REPORT_FOLDER, details=details)
         logger.info("\n%s", format_phase_report(result, plan, phase))
+
+    on_main(write)
     return result
 
 

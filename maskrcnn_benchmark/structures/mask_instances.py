@@ -15,6 +15,8 @@ from .flips import FLIP_LEFT_RIGHT
 
 Size = tuple[float, float]
 MIN_POLYGON_NUMBERS = 6  # three points
+MAX_COORDINATE = 2**20
+"""Pixels; the time and memory of rasterising grow with the length of an outline."""
 
 
 class PolygonInstance:
@@ -148,20 +150,50 @@ MaskInstance = PolygonInstance | BitmapInstance | RleInstance
 def instance_from(entry: Any, size: Size) -> MaskInstance:
     """The instance for one annotation entry: list of polygons, run-length dict or 2-d bitmap.
 
-    Polygons of fewer than three points are left out. Raises ValueError when a bitmap or run
-    length is not of `size`, or run lengths do not add up.
+    Polygons of fewer than three points are left out. Raises ValueError when coordinates are no finite
+    numbers or not x, y in turn, when a bitmap or run lengths are not of `size`, and when run lengths cannot
+    be decoded or do not add up.
     """
     instance: MaskInstance
+    if isinstance(entry, list | tuple):
+        polygons = [_polygon(numbers) for numbers in entry]
+        return PolygonInstance([p for p in polygons if len(p) >= MIN_POLYGON_NUMBERS], size)
     if isinstance(entry, dict):
         instance = RleInstance(_compressed(entry))
-    elif isinstance(entry, list | tuple):
-        polygons = [torch.as_tensor(polygon, dtype=torch.float32).reshape(-1) for polygon in entry]
-        return PolygonInstance([p for p in polygons if len(p) >= MIN_POLYGON_NUMBERS], size)
-    else:
+    elif isinstance(entry, np.ndarray | Tensor) and entry.ndim == 2:
         instance = BitmapInstance(torch.as_tensor(entry).cpu() != 0)
+    else:
+        raise ValueError(
+            f"a mask is a list of polygons, run lengths or a (h,w) array, found {type(entry).__name__}"
+        )
     if instance.size != (int(size[0]), int(size[1])):
         raise ValueError(f"mask of size (w,h)={instance.size} in a picture of size {size}")
+    if isinstance(instance, RleInstance):
+        _check_run_lengths(instance)
     return instance
+
+
+def _polygon(numbers: Any) -> Tensor:
+    """Flat float32 x0, y0, x1, y1, ...; ValueError for anything else."""
+    try:
+        polygon = torch.as_tensor(numbers, dtype=torch.float32).reshape(-1)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"a polygon is a list of numbers x, y, x, y, ... ({error})") from None
+    if len(polygon) % 2:
+        raise ValueError(f"a polygon of {len(polygon)} numbers; they are x, y, x, y, ...")
+    if not bool((polygon.abs() <= MAX_COORDINATE).all()):
+        raise ValueError(f"a polygon with coordinates that are not finite or beyond {MAX_COORDINATE} pixels")
+    return polygon
+
+
+def _check_run_lengths(instance: RleInstance) -> None:
+    """ValueError unless the run lengths fill the mask."""
+    try:
+        coco_mask.decode(instance.rle)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"run lengths that do not describe a mask of (w,h)={instance.size} ({error})"
+        ) from None
 
 
 def clamp_window(box: Sequence[float], size: Size) -> tuple[float, float, float, float]:
@@ -179,9 +211,18 @@ def _encode(bitmap: np.ndarray) -> dict[str, Any]:
 
 def _compressed(rle: dict[str, Any]) -> dict[str, Any]:
     """A run-length dict with bytes counts from the compressed (text or bytes) or the plain (list) form."""
-    counts = rle["counts"]
+    missing = {"size", "counts"} - rle.keys()
+    if missing:
+        raise ValueError(f"run lengths without {' and '.join(sorted(missing))}")
+    counts, size = rle["counts"], rle["size"]
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(v, int) for v in size)):
+        raise ValueError(f"run lengths with the size {size!r}; expected [height, width]")
     if isinstance(counts, list):
-        if sum(counts) != rle["size"][0] * rle["size"][1]:
-            raise ValueError(f"run lengths of {sum(counts)} pixels in a mask of (h,w)={tuple(rle['size'])}")
-        return coco_mask.frPyObjects({"size": list(rle["size"]), "counts": counts}, *rle["size"])
-    return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise ValueError("run lengths that are no whole numbers from 0 on")
+        if sum(counts) != size[0] * size[1]:
+            raise ValueError(f"run lengths of {sum(counts)} pixels in a mask of (h,w)={tuple(size)}")
+        return coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+    if not isinstance(counts, str | bytes):
+        raise ValueError(f"run lengths of type {type(counts).__name__}; expected text or a list")
+    return {"size": list(size), "counts": counts.encode() if isinstance(counts, str) else counts}

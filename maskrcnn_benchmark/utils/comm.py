@@ -120,16 +120,6 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
-def gather_rows(row: Tensor) -> Tensor:
-    """Tensors of one shape and dtype of all processes, stacked in the order of ranks. No gradient."""
-    row = row.detach().contiguous()
-    if get_world_size() == 1:
-        return row[None]
-    rows = [torch.empty_like(row) for _ in range(get_world_size())]
-    dist.all_gather(rows, row)
-    return torch.stack(rows)
-
-
 def reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Mean over the processes of scalar tensors; every process must pass the same keys. No gradient.
 

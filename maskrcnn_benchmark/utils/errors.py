@@ -21,3 +21,7 @@ class CheckpointError(UsageError):
 
 class DeviceError(UsageError):
     """A device that was asked for and is not there."""
+
+
+class WriteError(UsageError):
+    """A file that cannot be written: no space, no permission, a failing disk; names the file."""

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from .errors import DataError, WriteError
 
 StrPath = str | os.PathLike[str]
+
+# Part of the name of every temporary file and folder, by which those of a killed run are found.
+TEMPORARY = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_BROKEN = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+
+
+def write_error(path: StrPath, error: OSError) -> WriteError:
+    """The one-line error for a file that could not be written, with what to do about the reason."""
+    if error.errno in _FORBIDDEN:
+        remedy = "make its folder writable, or choose another OUTPUT_DIR"
+    elif error.errno in _BROKEN:
+        remedy = "check the disk and give the same command again"
+    else:
+        remedy = "free some space (or raise the quota) and give the same command again"
+    reason = error.strerror or str(error)
+    return WriteError(
+        f"{os.fspath(path)} cannot be written: {reason}; nothing saved before is lost: {remedy}"
+    )
+
+
+def _is_write_failure(error: OSError) -> bool:
+    """Whether an error inside ``atomic_path`` concerns the file: numpy and Pillow give no number."""
+    return error.errno in (*_FULL, *_FORBIDDEN, *_BROKEN) or (type(error) is OSError and error.errno is None)
 
 
 def _new_file_mode() -> int:
@@ -28,11 +55,14 @@ def make_folder(path: StrPath) -> Path:
 
     Raises:
         DataError: it cannot be made (no permission, a file in its place); names the folder and the reason.
+        WriteError: the disk is full.
     """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in _FULL:
+            raise write_error(folder, error) from None
         raise DataError(
             f"folder {folder} cannot be made: {error.strerror}; choose another folder (OUTPUT_DIR for a run)"
         ) from None
@@ -43,22 +73,66 @@ def make_folder(path: StrPath) -> Path:
 def atomic_path(path: StrPath) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; rename it onto ``path`` when the block succeeds.
 
-    The folder is created. The temporary name keeps the suffix of ``path``. Data reaches the disk before
-    the rename. If the block raises, the temporary file is removed and an older ``path`` stays as it was.
+    The folder is created. The temporary name keeps the suffix of ``path``. Data and name have reached the
+    disk when the block is left. If it raises, the temporary file is removed and an older ``path`` stays as
+    it was; a process that is killed inside leaves the temporary file for ``remove_leftovers``.
+
+    Raises:
+        WriteError: the disk is full, fails, or does not allow it.
     """
     target = Path(path)
     make_folder(target.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}{TEMPORARY}", suffix=target.suffix, dir=target.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(_new_file_mode())
         os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        if not _is_write_failure(error):
+            raise
+        raise write_error(target, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in ``folder`` to the disk, so that renames survive a power cut in their order."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: StrPath, below: Sequence[str] = ()) -> list[Path]:
+    """Remove what killed writers left under temporary names; the paths that were removed.
+
+    Looks into ``folder`` itself and, to any depth, into its subfolders that match the patterns ``below``.
+    No writer may be at work there.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        return []
+    pattern = f".*{TEMPORARY}*"
+    found = list(top.glob(pattern))
+    for name in below:
+        found += [path for inner in top.glob(name) for path in inner.rglob(pattern)]
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return found
 
 
 def write_text(path: StrPath, text: str) -> None:
@@ -98,10 +172,14 @@ def read_json(path: StrPath, what: str = "file") -> Any:
 
 
 def append_jsonl(path: StrPath, obj: Any) -> None:
-    """Append ``obj`` as one line of JSON; the line goes out in a single write."""
+    """Append ``obj`` as one line of JSON; the line goes out in a single write. WriteError when it cannot."""
     make_folder(Path(path).parent)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(obj) + "\n")
+    line = json.dumps(obj) + "\n"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise write_error(path, error) from None
 
 
 def sha256_file(path: StrPath) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import TextIO
 
-from .files import make_folder
+from .files import make_folder, write_error
 
 NAME = "maskrcnn_benchmark"
 _FORMAT = "%(asctime)s %(levelname).1s %(message)s"
@@ -21,6 +22,27 @@ class _StdoutHandler(logging.StreamHandler):
     @property
     def stream(self) -> TextIO:
         return sys.stdout
+
+
+class _LogFile(logging.FileHandler):
+    """Stops with one line, without disturbing the run, when the file cannot be written any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by the logging library inside the handler of an exception."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger(NAME).removeHandler(self)
+        self.stream = None  # closing would try to write what is left
+        print(f"warning: {write_error(self.baseFilename, error)}", file=sys.stderr, flush=True)
+
+
+def _open_log(path: Path) -> _LogFile:
+    try:
+        return _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise write_error(path, error) from None
 
 
 def setup_logger(output_dir: str | None, rank: int) -> logging.Logger:
@@ -40,7 +62,7 @@ def setup_logger(output_dir: str | None, rank: int) -> logging.Logger:
     formatter = logging.Formatter(mark + _FORMAT, datefmt="%H:%M:%S")
     handlers: list[logging.Handler] = [_StdoutHandler()]
     if output_dir and rank == 0:
-        handlers.append(logging.FileHandler(make_folder(output_dir) / "log.txt", encoding="utf-8"))
+        handlers.append(_open_log(make_folder(output_dir) / "log.txt"))
     for handler in handlers:
         handler.setFormatter(formatter)
         logger.addHandler(handler)

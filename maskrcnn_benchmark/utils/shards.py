@@ -13,9 +13,9 @@ import numpy as np
 
 from . import comm
 from .errors import DataError
-from .files import StrPath, atomic_path, make_folder
+from .files import TEMPORARY, StrPath, atomic_path, make_folder
 
-_PREFIX = ".shards-"
+_PREFIX = f".shards{TEMPORARY}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import nn
 
 from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer, last_checkpoint
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
-from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.errors import CheckpointError, WriteError
 
 CLASSES = ["__background__", "cat", "dog"]
 
@@ -104,7 +104,7 @@ def test_failing_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", fails)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(WriteError, match="model_0000002.pth cannot be written: No space"):
             checkpointer.save("model_0000002", 2)
     found = _checkpointer(tmp_path, _parts()).resume()
     assert found is not None and found["iteration"] == 1

@@ -6,7 +6,7 @@ import os
 import pickle
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 
 from maskrcnn_benchmark.checkpoint.caffe2 import read_caffe2
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
-from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.errors import CheckpointError, WriteError
 
 STATE = {"module.a.weight": torch.arange(6.0).view(2, 3), "module.a.bias": torch.zeros(2)}
 
@@ -57,12 +57,12 @@ def test_failing_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "a.pth"
     save_atomic({"model": STATE}, path)
 
-    def fails(obj: Any, target: Path) -> None:
-        Path(target).write_bytes(b"half")
+    def fails(obj: Any, target: BinaryIO) -> None:
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match=r"a\.pth cannot be written: No space left.*free some space"):
         save_atomic({"model": {}}, path)
     assert list(read_checkpoint(path)["model"]) == list(STATE)
     assert os.listdir(tmp_path) == ["a.pth"]

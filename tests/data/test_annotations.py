@@ -56,7 +56,7 @@ BROKEN = {
     ),
     "short box": (lambda raw: raw["annotations"][0].update(bbox=[0, 0, 1]), "four finite numbers"),
     "no size": (lambda raw: raw["images"][0].pop("width"), 'picture 14 has no "width"'),
-    "zero size": (lambda raw: raw["images"][0].update(height=0), "picture 14 has the size 50 x 0"),
+    "zero size": (lambda raw: raw["images"][0].update(height=0), "picture 14 has the size 50 x 0; expected"),
     "no name": (lambda raw: raw["images"][0].pop("file_name"), "picture 14 has neither"),
     "text id": (lambda raw: raw["images"][1].update(id="11"), 'picture number 1 has no integer "id"'),
 }

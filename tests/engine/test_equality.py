@@ -33,7 +33,7 @@ def cfg(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> CfgNode
             *("DATASETS.TRAIN", f"('lvis:{folder}/train.json@{folder}/images/train',)"),
             *("DATASETS.TEST", f"('lvis:{folder}/val.json@{folder}/images/val',)"),
             *("SOLVER.IMS_PER_BATCH", 6, "SOLVER.ACCUMULATION_STEPS", 2, "SOLVER.TEST_PERIOD", 3),
-            *("SOLVER.LOG_PERIOD", 1),
+            *("SOLVER.LOG_PERIOD", 1, "MODEL.RPN.FPN_POST_NMS_PER_BATCH", False),
         ],
     )
 

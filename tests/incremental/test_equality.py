@@ -42,6 +42,7 @@ def test_base_and_step(
 ) -> None:
     options = ["SOLVER.IMS_PER_BATCH", 6, "SOLVER.CHECKPOINT_PERIOD", 9, "SOLVER.LOG_PERIOD", 1]
     options += ["LST.PHASES", (0, 1), "MODEL.ROI_MASK_HEAD.USE_MLPMASK", False]
+    options += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False]
     for world in (1, 2, 3):
         cfg = clone_with(make_tiny_cfg(tmp_path / str(world)), options)
         assert train_ranks(_run, world, cfg) == [2] * world

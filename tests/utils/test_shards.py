@@ -27,8 +27,8 @@ def _exchange(folder: Path) -> Merged | None:
 @pytest.mark.dist
 @pytest.mark.parametrize("world", [1, 3])
 def test_parts_come_in_the_order_of_ranks(tmp_path: Path, run_ranks: Callable[..., list], world: int) -> None:
-    (tmp_path / "run" / ".shards-0123").mkdir(parents=True)
-    (tmp_path / "run" / ".shards-0123" / "00000_00000.npz").write_bytes(b"left by a killed run")
+    (tmp_path / "run" / ".shards.tmp-0123").mkdir(parents=True)
+    (tmp_path / "run" / ".shards.tmp-0123" / "00000_00000.npz").write_bytes(b"left by a killed run")
     first, *others = run_ranks(_exchange, world, tmp_path / "run")
     assert others == [None] * (world - 1)
     wanted = [(10 * r + p, r) for r in range(world) for p in range(r + 1) for _ in range(r + p)]

@@ -71,7 +71,7 @@ class ColumnBuilder:
         and a box that is not four finite numbers.
         """
         number = record.get("id") if isinstance(record, dict) else None
-        if not isinstance(number, int) or isinstance(number, bool):
+        if not isinstance(number, int) or isinstance(number, bool) or abs(number) >= 2**63:
             raise DataError(f'{self._where}: annotation number {len(self._ids)} has no integer "id"')
         if number in self._seen:
             raise DataError(

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.errors import DataError
+from ...utils.errors import DataError, WriteError
 from ...utils.files import read_json, write_json
 from .annotation_columns import AnnotationColumns, ColumnBuilder, Record
 
@@ -235,7 +235,7 @@ def write_index(path: Path, index: FileIndex) -> None:
         for old in target.parent.glob(f"{target.name.split('-')[0]}-*"):
             shutil.rmtree(old, ignore_errors=True)
         os.rename(temporary, target)
-    except OSError as error:
+    except (OSError, WriteError) as error:
         logger.warning("the index of %s is not kept: %s (set %s to a folder)", path, error, CACHE_VARIABLE)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

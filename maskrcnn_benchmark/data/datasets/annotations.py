@@ -17,6 +17,7 @@ from .annotation_columns import AnnotationColumns, ColumnBuilder, Record
 from .annotation_index import FileIndex, FileRecords, MappedFile, Outlines, read_index, scan, write_index
 
 logger = logging.getLogger(__name__)
+MAX_SIDE = 2**20  # pixels
 INDEX_FROM_BYTES = 2**24
 """Files of this size or more are read through a cached index; smaller ones are parsed at once."""
 
@@ -198,8 +199,13 @@ def _checked_images(images: list[Record], where: str) -> list[Record]:
     for image in images:
         if not (image.get("file_name") or image.get("coco_url")):
             raise DataError(f'{where}: picture {image["id"]} has neither "file_name" nor "coco_url"')
-        if not (image["width"] > 0 and image["height"] > 0):
+        name, url = image.get("file_name", ""), image.get("coco_url", "")
+        if not (isinstance(name, str | None) and isinstance(url, str | None)):
+            raise DataError(f"{where}: picture {image['id']} has the name {name!r}; expected text")
+        sides = image["width"], image["height"]
+        if not all(isinstance(side, int | float) and 0 < side < MAX_SIDE for side in sides):
             raise DataError(
-                f"{where}: picture {image['id']} has the size {image['width']} x {image['height']}"
+                f"{where}: picture {image['id']} has the size {sides[0]!r} x {sides[1]!r}; expected two "
+                "positive numbers"
             )
     return images

@@ -146,13 +146,16 @@ class DetectionDataset:
 
     def _masks(self, anns: list[Record], size: tuple[int, int]) -> SegmentationMask:
         """Masks of `anns`; DataError naming the annotation when one does not fit the picture."""
-        try:
-            return SegmentationMask([ann["segmentation"] for ann in anns], size)
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"{self.annotations.path}: a segmentation of picture {anns[0]['image_id']} (annotations "
-                f"{[ann['id'] for ann in anns]}) cannot be used: {error}"
-            ) from None
+        masks = SegmentationMask([], size)
+        for ann in anns:
+            try:
+                masks = SegmentationMask.cat([masks, SegmentationMask([ann["segmentation"]], size)])
+            except ValueError as error:
+                raise DataError(
+                    f"annotation file {self.annotations.path}: the segmentation of annotation {ann['id']} "
+                    f"(picture {ann['image_id']}) cannot be used: {error}; correct or remove it"
+                ) from None
+        return masks
 
     def _used(self, image_id: int) -> list[Record]:
         """Annotations of a picture that become targets, in file order."""

@@ -28,6 +28,11 @@ def picture_paths(img_dir: str, record: dict[str, Any]) -> list[str]:
     return [os.path.join(img_dir, name) for name in dict.fromkeys(names)]
 
 
+def picture_name(record: dict[str, Any]) -> str:
+    """Name of the picture of `record` for messages: its file name, or the address where it has none."""
+    return str(record.get("file_name") or record.get("coco_url") or record["id"])
+
+
 def read_picture(img_dir: str, record: dict[str, Any]) -> Image.Image:
     """The picture of `record` as a PIL RGB image (greyscale and palette pictures are converted).
 

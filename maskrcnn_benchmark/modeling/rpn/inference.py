@@ -13,7 +13,6 @@ from maskrcnn_benchmark.layers.nms import batched_nms
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.checks import require_finite
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.utils.comm import gather_rows, get_rank, get_world_size
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 class SelectionSettings:
     """Numbers of the selection in one mode. The first three counts are per level and image.
 
-    `total_top_n` limits all levels together, over the whole batch of all processes with `per_batch`, else
-    per image; it is not used when there is a single level.
+    `total_top_n` limits all levels together, over the pictures of the process with `per_batch` (parity),
+    else per image; it is not used when there is a single level.
     """
 
     pre_nms_top_n: int
@@ -83,8 +82,7 @@ class ProposalSelector:
 
         anchors: per level (n_l,4); logits: per level (B,n_l,1); deltas:
         per level (B,n_l,4); image_sizes: (height, width) before padding.
-        Order is by logits, so saturated probabilities do not tie. In training with `per_batch` every process
-        must call this at the same time.
+        Order is by logits, so saturated probabilities do not tie.
         Non-finite candidates are dropped in training (the loss guard of the engine reports them) and raise
         UsageError in evaluation.
         """
@@ -98,7 +96,7 @@ class ProposalSelector:
             found = found[batched_nms(found.boxes, found.logits, found.group, settings.nms_thresh)]
         found = found[_rank_in_group(found.group, len(image_sizes) * len(anchors)) < settings.post_nms_top_n]
         if len(anchors) > 1 and settings.per_batch:
-            found = found[_top_of_all_ranks(found.logits, settings.total_top_n)]
+            found = found[_highest(found.logits, settings.total_top_n)]
         per_image = _split_by_image(found, len(image_sizes))
         if len(anchors) > 1 and not settings.per_batch:
             per_image = [part[_top_sorted(part.logits, settings.total_top_n)] for part in per_image]
@@ -145,20 +143,6 @@ def _rank_in_group(group: Tensor, num_groups: int) -> Tensor:
     counts = torch.bincount(group, minlength=num_groups)
     start = counts.cumsum(0) - counts
     return torch.arange(len(group), device=group.device) - start[group]
-
-
-def _top_of_all_ranks(logits: Tensor, count: int) -> Tensor:
-    """Ascending indices of those of `logits` (K,) that are among the `count` highest of all processes.
-
-    Ties: lower rank first, then lower index, as if the logits of all processes were one list.
-    """
-    own = _highest(logits, count)
-    if get_world_size() == 1:
-        return own
-    row = torch.full((count,), -torch.inf, device=logits.device)
-    row[: len(own)] = logits[own].float()
-    kept = _highest(gather_rows(row).flatten(), count) - get_rank() * count
-    return own[kept[(kept >= 0) & (kept < len(own))]]
 
 
 def _highest(logits: Tensor, count: int) -> Tensor:

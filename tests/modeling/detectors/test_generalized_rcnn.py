@@ -247,3 +247,23 @@ def test_full_size_models_build_without_memory(small_cfg: Cfg, lst_overrides: tu
     assert len(state) == 316 and sum(p.numel() for p in model.parameters()) == 208883996
     assert sum(p.requires_grad for p in model.parameters()) == 46
     assert state["rpn.anchor_generator.cell_anchors.4"].dtype == torch.float32
+
+
+def test_crowded_and_tiny_pictures(
+    small_cfg: Callable[..., Any], make_target: Callable[..., BoxList]
+) -> None:
+    """1500 objects in one picture, and pictures of one pixel or one column."""
+    model = build_detection_model(small_cfg()).train()
+    corners = torch.stack((torch.arange(1500) % 70, torch.arange(1500) % 45), dim=1).float()
+    crowd = make_target(torch.cat((corners, corners + 12), dim=1).tolist(), [1 + i % 5 for i in range(1500)])
+    losses = model([torch.randn(3, 64, 96)], [crowd])
+    assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+    for size in ((1, 1), (40, 1), (1, 40)):
+        height, width = size
+        target = make_target([[0, 0, width - 1, height - 1]], [2], (width, height))
+        losses = model([torch.randn(3, *size)], [target])
+        assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+        model.eval()
+        (found,) = model([torch.randn(3, *size)])
+        assert bool(torch.isfinite(found.bbox).all())
+        model.train()

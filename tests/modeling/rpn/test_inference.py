@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,11 +11,10 @@ from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
 from maskrcnn_benchmark.modeling.rpn.inference import (
     ProposalSelector,
     SelectionSettings,
-    _top_of_all_ranks,
+    _highest,
     add_ground_truth,
 )
 from maskrcnn_benchmark.structures import BoxList
-from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
 
 CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
@@ -126,18 +123,8 @@ def test_ground_truth_is_appended_with_full_objectness() -> None:
     assert len(same) == 1
 
 
-def _top(lists: list[list[float]], count: int) -> list[int]:
-    """What this process keeps of its logits."""
-    return _top_of_all_ranks(torch.tensor(lists[comm.get_rank()]), count).tolist()
-
-
-@pytest.mark.dist
 @pytest.mark.parametrize("count", [1, 3, 5, 6, 20])
-def test_top_of_all_processes_with_ties(run_ranks: Callable[..., list], count: int) -> None:
-    lists: list[list[float]] = [[1.0, 5, 3, 3, -9], [], [3.0, 3, 7, -9, 1]]
-    together = [value for part in lists for value in part]
-    order = sorted(range(len(together)), key=lambda i: (-together[i], i))[:count]
-    assert sorted(order) == _top_of_all_ranks(torch.tensor(together), count).tolist()
-    found = run_ranks(_top, 3, lists, count)
-    starts = (0, 5, 5)
-    assert sorted(order) == [start + i for start, kept in zip(starts, found, strict=True) for i in kept]
+def test_highest_with_ties(count: int) -> None:
+    logits = [1.0, 5, 3, 3, -9, 3.0, 3, 7, -9, 1]
+    order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))[:count]
+    assert sorted(order) == _highest(torch.tensor(logits), count).tolist()
