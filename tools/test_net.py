@@ -4,7 +4,8 @@
     python tools/test_net.py --config-file configs/lst/FILE.yaml [--phase N] KEY VALUE ...
 
 Without --ckpt, the last checkpoint in OUTPUT_DIR is tested, else MODEL.WEIGHT. With LST.ENABLED the model of
-a phase (default: the last finished one) is tested and the per-phase AP table is printed.
+a phase (default: the last finished one) is tested and the per-phase AP table is printed; so it is for a
+single phase of configs/lst/released, whose annotation files name the phase of every class.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
 from maskrcnn_benchmark.engine.plain import load_test_weights, test_plain
+from maskrcnn_benchmark.incremental.released import is_released, test_released
 from maskrcnn_benchmark.incremental.scheduler import test_phase
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.cli import run_cli
@@ -42,6 +44,9 @@ def main() -> None:
         setup_logger(cfg.OUTPUT_DIR, get_rank())
         if cfg.LST.ENABLED:
             test_phase(cfg, args.phase)
+            return
+        if is_released(cfg):
+            test_released(cfg, args.ckpt)
             return
         model = build_detection_model(cfg)
         load_test_weights(cfg, model, args.ckpt)

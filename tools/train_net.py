@@ -1,6 +1,7 @@
 """Train a detector, in one go or (LST.ENABLED) phase by phase; then test it.
 
     python tools/train_net.py --config-file configs/FILE.yaml [--skip-test] KEY VALUE ...
+    python tools/train_net.py --config-file configs/lst/released/step1.yaml  # one phase from published files
     torchrun --nproc_per_node N tools/train_net.py --config-file configs/FILE.yaml KEY VALUE ...
 
 A run that was stopped goes on when the same command is given again.
@@ -14,6 +15,7 @@ import logging
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
 from maskrcnn_benchmark.engine.plain import test_plain, train_plain
+from maskrcnn_benchmark.incremental.released import is_released, run_released
 from maskrcnn_benchmark.incremental.scheduler import run_lst
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
@@ -43,6 +45,9 @@ def main() -> None:
         logger.info("%s on %s, %d process(es); %s", args.config_file, device, get_world_size(), what)
         if cfg.LST.ENABLED:
             run_lst(cfg)
+            return
+        if is_released(cfg):
+            run_released(cfg, test=not args.skip_test)
             return
         model, summary = train_plain(cfg)
         logger.info("trained %s: %d iterations", summary.weights, summary.iterations)

@@ -15,11 +15,11 @@ from ..utils.files import StrPath, atomic_path
 from .caffe2 import read_caffe2
 
 
-def read_checkpoint(path: StrPath) -> dict[str, Any]:
-    """Read a weight file onto the CPU.
+def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
+    """Read a weight file onto the CPU, or with ``device`` "meta" the names and shapes without the numbers.
 
-    ``.pkl`` is Caffe2 (blob names stay as they are); everything else is a torch file that holds either a dict
-    with ``model`` (and perhaps optimizer, iteration, classes ...) or a bare state dict.
+    ``.pkl`` is Caffe2 (blob names stay as they are; always on the CPU); everything else is a torch file that
+    holds either a dict with ``model`` (and perhaps optimizer, iteration, classes ...) or a bare state dict.
 
     Returns:
         A dict with at least ``model``: tensors by name. Prefixes such as ``module.`` stay.
@@ -33,7 +33,7 @@ def read_checkpoint(path: StrPath) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"weight file {path} does not exist; check MODEL.WEIGHT")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged or hostile file may raise anything
         raise CheckpointError(f"weight file {path} {_reason(error)}") from None
     if not isinstance(content, Mapping):

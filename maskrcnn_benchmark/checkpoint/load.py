@@ -20,7 +20,7 @@ _LISTED = 6  # mismatches that an error message names
 _logger = logging.getLogger(__name__)
 
 
-def read_weights(path: StrPath, *, conv_body: str) -> dict[str, Tensor]:
+def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[str, Tensor]:
     """Tensors of a file (or of a URL) under names that are names of the model or tails of them.
 
     Knows maskrcnn-benchmark files with and without ``module.``, files written here, Caffe2 pickles and
@@ -28,13 +28,14 @@ def read_weights(path: StrPath, *, conv_body: str) -> dict[str, Tensor]:
 
     Args:
         conv_body: MODEL.BACKBONE.CONV_BODY; Caffe2 names depend on the depth.
+        device: "meta" gives names and shapes without the numbers (``read_checkpoint``).
 
     Raises:
         CheckpointError: the file cannot be had or read.
     """
     name = os.fspath(path)
     local = os.fspath(fetch(name)) if is_url(name) else name
-    state: dict[str, Tensor] = strip_module_prefix(read_checkpoint(local)["model"])
+    state: dict[str, Tensor] = strip_module_prefix(read_checkpoint(local, device)["model"])
     if local.endswith(".pkl"):
         names = rename_blobs(list(state), conv_body)
         return {names[blob]: tensor for blob, tensor in state.items()}

@@ -21,6 +21,7 @@ __all__ = ["DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weigh
 
 ROOT = "datasets"
 KINDS = ("coco", "lvis")
+LST_SPLITS = {160: 6, 320: 3, 80: 12}  # step size: steps behind the 270 base classes of LVIS v0.5
 FACTORIES = {"COCODataset": "coco", "LVISDataset": "lvis"}  # classes named by a user's DatasetCatalog
 
 
@@ -56,7 +57,8 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
     if name in known:
         return known[name]
     near = close_matches(name, [*cfg.DATASETS.REGISTER, *known])
-    hint = f"did you mean {' or '.join(near)}?" if near else f"packaged names: {', '.join(known)}."
+    listed = [n for n in known if "_step" not in n]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"packaged names: {', '.join(listed)}."
     raise ConfigError(
         f"unknown data set {name!r}; {hint} Give one of your own as kind:annotations.json@picture_folder "
         "or under DATASETS.REGISTER"
@@ -80,6 +82,14 @@ def packaged_datasets() -> dict[str, DatasetSpec]:
         table[f"lvis_v0.5_{part}"] = ("lvis", f"lvis/annotations/lvis_v0.5_{part}.json", pictures)
         # Pictures of LVIS v1 come from both COCO folders: its records name the folder (coco_url).
         table[f"lvis_v1_{part}"] = ("lvis", f"lvis/annotations/lvis_v1_{part}.json", "coco")
+    for part in ("train", "val"):
+        # parity: names and places of the LST release; the split by size of its steps
+        for size, steps in LST_SPLITS.items():
+            for step in range(1, steps + 1):
+                path = f"lvis/annotations/lvis_step{step}_{size}/lvis_v0.5_{part}_step{step}.json"
+                table[f"lvis_v0.5_{part}_step{step}_{size}"] = ("lvis", path, f"coco/{part}2017")
+        path = f"lvis/annotations/lvis_base_270/lvis_v0.5_{part}_base.json"
+        table[f"lvis_v0.5_{part}_base_270"] = ("lvis", path, f"coco/{part}2017")
     for year, parts in (("2007", ("train", "val", "test")), ("2012", ("train", "val"))):
         for part in parts:
             folder = f"voc/VOC{year}"

@@ -94,6 +94,8 @@ def _check_input(cfg: CfgNode) -> None:
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         value = cfg.INPUT[key]
         require(len(value) == 3, f"INPUT.{key} needs one number per colour channel (3), found {list(value)}")
+    hue = cfg.INPUT.HUE
+    require(0 <= hue <= 0.5, f"INPUT.HUE is a part of the colour circle, between 0 and 0.5, found {hue}")
     require(all(s > 0 for s in cfg.INPUT.PIXEL_STD), "INPUT.PIXEL_STD must hold numbers above 0")
 
 

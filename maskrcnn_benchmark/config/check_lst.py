@@ -90,6 +90,10 @@ def _check_enabled(cfg: CfgNode) -> None:
     if lst.REPLAY.ENABLED and lst.REPLAY.MODE == "file":
         for key in ("FILE_IMAGES", "FILE_CLASSES"):
             require(lst.REPLAY[key] != "", f"LST.REPLAY.MODE file needs LST.REPLAY.{key}, which is empty")
+    require(
+        not cfg.MODEL.GENERATE_DISTILL,
+        "LST.ENABLED stores the logits of every phase by itself: set MODEL.GENERATE_DISTILL False",
+    )
     predictor = cfg.MODEL.ROI_BOX_HEAD.PREDICTOR
     require(
         not lst.DISTILL.ENABLED or "Cosine" in predictor,

@@ -1,8 +1,7 @@
 """What published yaml files hold that is written in another way here, so that they load unchanged.
 
 Keys without effect (``MODEL.ROI_HEADS.USE_FPN``, ``AMP_VERBOSE`` ...) are ordinary keys of the tree. Here are
-keys that moved, keys whose purpose is served otherwise, and values that the step files of the LST release
-leave blank, to be filled in by hand.
+keys that moved, and values that the step files of the LST release leave blank, to be filled in by hand.
 """
 
 from __future__ import annotations
@@ -12,11 +11,6 @@ from typing import Any
 
 # Where a key was, and where it is now.
 MOVED = {("MODEL", "BACKBONE", "OUT_CHANNELS"): ("MODEL", "RESNETS", "BACKBONE_OUT_CHANNELS")}
-
-# Keys of published files that ask for something which is done in another way here.
-REPLACED = {
-    ("MODEL", "GENERATE_DISTILL"): "stored logits are made by the stage 'dump' of LST.ENABLED runs",
-}
 
 
 def modernise(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -35,9 +29,6 @@ def modernise(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             _section(result, old).pop(old[-1])
             _section(result, new).setdefault(new[-1], value)
             notes.append(f"{'.'.join(old)} is now {'.'.join(new)}")
-    for key, instead in REPLACED.items():
-        if _find(result, key) is True:
-            notes.append(f"{'.'.join(key)} has no effect: {instead}")
     return result, notes
 
 

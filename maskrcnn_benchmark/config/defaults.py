@@ -60,10 +60,15 @@ def _model() -> CfgNode:
     # Long-tail training in phases; set per phase by the LST scheduler.
     model.QRY_BALANCE = False  # every picture comes with the class that it was drawn for
     model.QRY_INDICE_CLS = ""  # published replay plan: file of the class labels ("" = plan made online)
+    model.QRY_INDICE_IMG = (
+        ""  # its file of picture indices; "" = beside QRY_INDICE_CLS, named indices for classes
+    )
     model.USE_DISTILL = False  # add loss_distill on boxes of new classes
-    model.DISTILL_WEIGHTS_FILE = ""  # published file of stored logits ("" = the scheduler's own)
+    model.DISTILL_WEIGHTS_FILE = (
+        ""  # stored logits: published file or folder of a store ("" = the scheduler's)
+    )
     model.NUM_DISTILL_CLASSES = 270  # foreground classes of the previous phase's model
-    model.GENERATE_DISTILL = False  # no effect; the LST stage "dump" takes its place
+    model.GENERATE_DISTILL = False  # without LST.ENABLED: store the logits of WEIGHT instead of training
 
     model.BACKBONE = _backbone()
     model.FPN = _fpn()
@@ -281,6 +286,9 @@ def _datasets() -> CfgNode:
     node = CfgNode()
     node.TRAIN = ()  # data sets to train on, joined; names, or kind:annotations.json@picture_folder
     node.TEST = ()  # data sets to test on, one by one
+    # LST without the scheduler: JSON list of category ids by label (lvis_sorted_id_*.json); the first
+    # MODEL.ROI_BOX_HEAD.NUM_CLASSES - 1 of them are the classes. "" = in the order of the annotation file.
+    node.SORTED_IDS = ""
     # Data sets of the user, NAME: {KIND: coco|lvis, ANN_FILE: path, IMG_DIR: path}.
     node.REGISTER = CfgNode(new_allowed=True)
     return node

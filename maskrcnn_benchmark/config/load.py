@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ BASE_KEY = "_BASE_"
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ConfigLayer:
+    """Content of one file: its ``source`` for messages, nested ``values``, and ``notes`` on outdated keys."""
+
+    source: str
+    values: dict[str, Any]
+    notes: tuple[str, ...]
+
+
 def load_config(path: StrPath | None, overrides: Sequence[str] = ()) -> CfgNode:
     """The defaults, changed by a yaml file and then by KEY VALUE pairs; checked and frozen.
 
@@ -34,13 +44,24 @@ def load_config(path: StrPath | None, overrides: Sequence[str] = ()) -> CfgNode:
         ConfigError: a file is missing or no yaml, a key is unknown, a value does not fit.
     """
     cfg = get_cfg()
-    if path is not None:
-        _merge_file(cfg, Path(path), ())
+    for layer in config_layers(path) if path is not None else ():
+        for line in layer.notes:
+            _logger.warning("%s: %s", layer.source, line)
+        merge_tree(cfg, layer.values, layer.source)
     merge_pairs(cfg, overrides, "command line")
     source = "command line" if path is None else os.fspath(path)
     _check(cfg, source)
     cfg.freeze()
     return cfg
+
+
+def config_layers(path: StrPath) -> Iterator[ConfigLayer]:
+    """What a yaml file and the files that it builds on set, in the order in which they are merged.
+
+    Raises:
+        ConfigError: a file is missing or no yaml, or builds on itself.
+    """
+    return _layers(Path(path), ())
 
 
 def clone_with(cfg: CfgNode, overrides: Sequence[Any]) -> CfgNode:
@@ -89,8 +110,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _merge_file(cfg: CfgNode, path: Path, parents: tuple[Path, ...]) -> None:
-    """Merge the files that ``path`` builds on, then its own values."""
+def _layers(path: Path, parents: tuple[Path, ...]) -> Iterator[ConfigLayer]:
+    """The files that ``path`` builds on, then its own values."""
     real = path.resolve()
     if real in parents:
         chain = " -> ".join(p.name for p in (*parents, real))
@@ -100,8 +121,6 @@ def _merge_file(cfg: CfgNode, path: Path, parents: tuple[Path, ...]) -> None:
     for base in [bases] if isinstance(bases, str) else bases:
         if not isinstance(base, str):
             raise ConfigError(f"{path}: {BASE_KEY} must be a path or a list of paths, found {bases!r}")
-        _merge_file(cfg, Path(os.path.normpath(path.parent / base)), (*parents, real))
+        yield from _layers(Path(os.path.normpath(path.parent / base)), (*parents, real))
     values, notes = modernise(tree)
-    for line in notes:
-        _logger.warning("%s: %s", path, line)
-    merge_tree(cfg, values, os.fspath(path))
+    yield ConfigLayer(os.fspath(path), values, tuple(notes))

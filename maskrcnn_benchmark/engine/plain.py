@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from maskrcnn_benchmark.data.build import (
     build_train_loader,
 )
 from maskrcnn_benchmark.data.datasets.pictures import picture_name
+from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report, write_report
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.claim import claimed
@@ -73,23 +76,45 @@ def train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
 
 def _train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
     dataset = build_train_dataset(cfg)
+    total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
+    return train_on(
+        cfg,
+        dataset,
+        lambda done: build_train_loader(cfg, dataset, start_iter=done, num_iters=total - done),
+    )
+
+
+def train_on(
+    cfg: CfgNode,
+    dataset: AnyDataset,
+    make_batches: Callable[[int], Iterable[Batch]],
+    *,
+    distill: Callable[[Batch], DistillBatch] | None = None,
+    category_order: Sequence[int] | None = None,
+) -> tuple[nn.Module, TrainSummary]:
+    """Train on batches of ``dataset`` as ``train_plain`` does.
+
+    Arguments:
+        make_batches: see ``train``. distill: stored teacher outputs for a batch.
+        category_order: category ids by label for the data sets of DATASETS.TEST; None takes their own order.
+    """
     check_class_count(cfg, dataset, " + ".join(cfg.DATASETS.TRAIN))
     comm.on_main(lambda: write_labels(Path(cfg.OUTPUT_DIR), dataset))
     model = build_seeded_model(cfg)
-    total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
 
     def evaluate(current: nn.Module, iteration: int) -> dict[str, float]:
         folder = Path(cfg.OUTPUT_DIR) / "validation" / f"{iteration:07d}"
-        reports = test_plain(cfg, current, folder)
+        reports = test_plain(cfg, current, folder, category_order)
         return {f"{name}/{key}": v for name, r in reports.items() for key, v in r.metrics.items()}
 
     summary = train(
         cfg,
         model,
-        lambda done: build_train_loader(cfg, dataset, start_iter=done, num_iters=total - done),
+        make_batches,
         output_dir=cfg.OUTPUT_DIR,
         max_iter=cfg.SOLVER.MAX_ITER,
         evaluate=evaluate if cfg.DATASETS.TEST else None,
+        distill=distill,
         classes=dataset.class_names,
         extra_meta={"label_to_category": list(dataset.label_to_category)},
         picture_name=lambda index: picture_name(dataset.get_img_info(index)),
@@ -113,8 +138,15 @@ def load_test_weights(cfg: CfgNode, model: nn.Module, ckpt: str | None) -> str:
     return path
 
 
-def test_plain(cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> dict[str, EvaluationReport]:
+def test_plain(
+    cfg: CfgNode,
+    model: nn.Module,
+    folder: Path | None = None,
+    category_order: Sequence[int] | None = None,
+) -> dict[str, EvaluationReport]:
     """Evaluate ``model`` on every set of DATASETS.TEST; the report of each by name.
+
+    ``category_order``: category ids by label; None takes the order of each data set.
 
     Rank 0 writes ``<folder>/<data set>/{bbox.json,segm.json,metrics.json,per_class.csv}``; ``folder``
     defaults to ``OUTPUT_DIR/inference``. The AP protocol (COCO or LVIS) is that of the data set's kind.
@@ -136,7 +168,7 @@ def test_plain(cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> di
             raise ConfigError(
                 f"DATASETS.TEST has two sets called {spec.name}; name them in DATASETS.REGISTER"
             )
-        dataset = build_dataset(cfg, spec, train=False)
+        dataset = build_dataset(cfg, spec, train=False, category_order=category_order)
         check_class_count(cfg, dataset, name)
         evaluator = DetectionEvaluator(
             dataset.annotations.raw,

@@ -8,25 +8,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from maskrcnn_benchmark.data.datasets.annotations import is_degenerate
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillRows, DistillStore, write_store
 from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.split import Annotations, train_file
+from maskrcnn_benchmark.incremental.split import Annotations
+from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json, write_json
 
 
 def new_annotation_order(data: Annotations, plan: PhasePlan, phase: int) -> dict[int, list[int]]:
-    """Image id -> ids of its non-degenerate new-class annotations of a step, in published box order."""
-    new = set(plan.new_ids(phase))
-    order: dict[int, list[int]] = {}
-    for ann in train_file(data, plan, phase)["annotations"]:
-        if ann["category_id"] in new and not is_degenerate(ann) and not ann.get("iscrowd", 0):
-            order.setdefault(ann["image_id"], []).append(ann["id"])
+    """Image id -> ids of the new-class annotations of a step that training sees, in published box order."""
+    return box_order(data, plan.seen_ids(phase), plan.num_old(phase))
+
+
+def box_order(data: Annotations, category_order: Sequence[int], num_old: int) -> dict[int, list[int]]:
+    """Image id -> annotation ids of its boxes with a label above ``num_old``, in (label, file) order.
+
+    Label = 1 + position in ``category_order``. As in training, crowds count for nothing, boxes are clipped to
+    the picture, and those without area are left out; so are pictures without a box.
+    """
+    labels = {category: i for i, category in enumerate(category_order, start=1)}
+    found: dict[int, list[dict[str, Any]]] = {}
+    for ann in data["annotations"]:
+        if labels.get(ann["category_id"], 0) > num_old and not ann.get("iscrowd", 0):
+            found.setdefault(ann["image_id"], []).append(ann)
+    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
+    order = {}
+    for image, anns in found.items():
+        anns.sort(key=lambda ann: labels[ann["category_id"]])
+        boxes = torch.tensor([ann["bbox"] for ann in anns], dtype=torch.float32)
+        target = BoxList(boxes, sizes[image], "xywh").convert("xyxy")
+        target.add_field("ids", torch.tensor([ann["id"] for ann in anns]))
+        ids = target.clip_to_image(remove_empty=True).get_field("ids").tolist()
+        if ids:
+            order[image] = ids
     return order
+
+
+def check_complete(store: DistillStore, boxes: Mapping[int, Sequence[int]]) -> None:
+    """Raise DataError unless the store has a row for every annotation of ``boxes`` (see ``box_order``)."""
+    lacking = []
+    for image, ids in boxes.items():
+        stored = store.rows(image, store.header.flips[0]).annotation_ids.tolist() if image in store else []
+        lacking += [(image, annotation) for annotation in sorted(set(ids) - set(stored))]
+    if lacking:
+        total = sum(len(ids) for ids in boxes.values())
+        raise DataError(
+            f"{store.folder}: {len(lacking)} of {total} new-class boxes have no distillation entry, the "
+            f"first is annotation {lacking[0][1]} of image {lacking[0][0]}; store the outputs of "
+            "the previous phase's model for these annotations again (tools/dump_distillation.py)"
+        )
 
 
 def import_published(

@@ -116,6 +116,29 @@ def grow_checkpoint(
     save_atomic({"model": state, "classes": list(new_names)}, target)
 
 
+def classifier_outputs(state: Mapping[str, Tensor], path: str | Path) -> int:
+    """Classes of a model with box head, the background counted; CheckpointError naming ``path`` without."""
+    for name, tensor in state.items():
+        if name.removeprefix(_PREFIX) == f"{_CLASSIFIER}.weight":
+            return len(tensor)
+    raise CheckpointError(f"{path}: {_CLASSIFIER}.weight is missing: only checkpoints with a box head fit")
+
+
+def add_classes(source: str | Path, target: str | Path, count: int, **options: Any) -> int:
+    """Grow a checkpoint by ``count`` classes whose names are not known; no class list is stored.
+
+    ``options``: see ``grow_state``. Returns the outputs before, the background counted.
+    """
+    state = read_checkpoint(source)["model"]
+    old = classifier_outputs(state, source)
+    try:
+        grown = grow_state(state, old, old + count, **options)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    save_atomic({"model": grown}, target)
+    return old
+
+
 def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str], path: str | Path) -> None:
     """Raise CheckpointError when a checkpoint stores a class list other than ``names``; none is fine."""
     stored = checkpoint.get("classes")
@@ -129,7 +152,8 @@ def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str], path: str
     expected = names[where] if where < len(names) else "nothing"
     raise CheckpointError(
         f"{path}: its class list ({len(stored)} names) is not the one of this run ({len(names)} names): "
-        f'label {where} is "{found}", expected "{expected}"; use the annotations and settings of its run'
+        f'label {where} is "{found}", expected "{expected}"; use the annotations, class order and settings '
+        "of its run"
     )
 
 

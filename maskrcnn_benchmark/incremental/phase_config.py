@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,19 +152,27 @@ def _step_schedule(cfg: CfgNode, plan: PhasePlan, phase: int, chosen: Mapping[st
 
 def _check_modes(cfg: CfgNode, phase: int) -> None:
     """Raise ConfigError for choices that cannot work, before any work is done."""
-    distill = cfg.LST.DISTILL
-    if not (phase and distill.ENABLED):
-        return
+    if phase and cfg.LST.DISTILL.ENABLED:
+        check_stored_views(cfg, cfg.LST.DISTILL.FLIPS, "LST.DISTILL.FLIPS", "LST.DISTILL.ENABLED")
+
+
+def check_stored_views(cfg: CfgNode, flips: Sequence[int], where: str, switch: str) -> None:
+    """Raise ConfigError when training shows pictures in a view that no stored outputs exist for.
+
+    Args:
+        flips: views that are stored, 0 plain and 1 mirrored. where: what they are written in.
+        switch: key that turns distillation off.
+    """
     if len(cfg.INPUT.MIN_SIZE_TRAIN) != 1:
         raise ConfigError(
-            f"LST.DISTILL stores the teacher's outputs for one picture size, but INPUT.MIN_SIZE_TRAIN is "
-            f"{tuple(cfg.INPUT.MIN_SIZE_TRAIN)}; give one size or set LST.DISTILL.ENABLED False"
+            f"the teacher's outputs are stored for one picture size, but INPUT.MIN_SIZE_TRAIN is "
+            f"{tuple(cfg.INPUT.MIN_SIZE_TRAIN)}; give one size or set {switch} False"
         )
     if cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN > 0:
-        raise ConfigError("LST.DISTILL stores no upside-down views: set INPUT.VERTICAL_FLIP_PROB_TRAIN 0.0")
+        raise ConfigError("stored outputs have no upside-down views: set INPUT.VERTICAL_FLIP_PROB_TRAIN 0.0")
     wanted = {0.0: {0}, 1.0: {1}}.get(float(cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN), {0, 1})
-    if not wanted <= set(distill.FLIPS):
+    if not wanted <= set(flips):
         raise ConfigError(
-            f"LST.DISTILL.FLIPS is {tuple(distill.FLIPS)}, but INPUT.HORIZONTAL_FLIP_PROB_TRAIN "
+            f"{where} is {tuple(flips)}, but INPUT.HORIZONTAL_FLIP_PROB_TRAIN "
             f"{cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN} needs {tuple(sorted(wanted))}"
         )

@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.data.build import build_train_loader, images_per_rank
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.samplers import FilePairSampler, ReplayPairSampler
+from maskrcnn_benchmark.data.samplers import FilePairSampler
+from maskrcnn_benchmark.data.samplers.pairs import PairBatches
 from maskrcnn_benchmark.data.transforms import build_transforms
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan
+from maskrcnn_benchmark.incremental.replay_files import replay_sampler
 from maskrcnn_benchmark.incremental.split import val_file
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
 from maskrcnn_benchmark.utils.errors import DataError
-from maskrcnn_benchmark.utils.rng import derive_seed
 
 MakeBatches = Callable[[int], Iterable[Batch]]
 
@@ -107,40 +109,68 @@ def replay_batches(cfg: CfgNode, dataset: DetectionDataset, plan: ReplayPlan) ->
             f"the replay plan of phase {plan.phase} lists {len(plan.image_ids)} pictures, the data set has "
             f"{len(dataset.image_ids)} other ones; delete the phase's folder to plan again"
         )
+    if cfg.LST.REPLAY.MODE == "file":
+        return file_batches(cfg, dataset, cfg.LST.REPLAY.FILE_IMAGES, cfg.LST.REPLAY.FILE_CLASSES)
+    return _pair_batches(cfg, dataset, lambda **share: replay_sampler(plan, cfg.LST.SEED, **share))
+
+
+def file_batches(cfg: CfgNode, dataset: DetectionDataset, images_file: str, classes_file: str) -> MakeBatches:
+    """Batches of a step in the order of the two published files.
+
+    Raises:
+        DataError: when the files are for another data set, class order or number of ranks.
+        ConfigError: when the ranks cannot share a batch.
+    """
+
+    def sampler(**share: int) -> FilePairSampler:
+        return FilePairSampler(
+            images_file,
+            classes_file,
+            num_images=len(dataset),
+            num_classes=len(dataset.class_names),
+            **share,
+        )
+
+    per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
+    check_pairs(
+        sampler(images_per_rank=per_rank, num_iters=0, world=get_world_size(), rank=get_rank()),
+        dataset,
+        classes_file,
+    )
+    return _pair_batches(cfg, dataset, sampler)
+
+
+def check_pairs(sampler: FilePairSampler, dataset: DetectionDataset, where: str) -> None:
+    """Raise DataError naming file ``where`` unless every pair's picture has a sound object of its class."""
+    labels = len(dataset.class_names)
+    known = [i * labels + label for i in range(len(dataset)) for label in dataset.get_labels(i)]
+    for row, (images, classes) in enumerate(zip(sampler.images, sampler.classes, strict=True)):
+        wrong = np.flatnonzero(~np.isin(np.array(images) * labels + np.array(classes), known))
+        if len(wrong):
+            label, index = classes[wrong[0]], images[wrong[0]]
+            raise DataError(
+                f"{where}: entry {wrong[0]} of list {row} draws class {label} ({dataset.class_names[label]}) "
+                f"from picture index {index} (id {dataset.image_ids[index]}), which has none; {len(wrong)} "
+                f"of {len(images)} entries are wrong: index files, annotation file and class order must be "
+                "of one split (tools/replay_indices.py writes the index files)"
+            )
+
+
+def _pair_batches(
+    cfg: CfgNode, dataset: DetectionDataset, sampler: Callable[..., PairBatches]
+) -> MakeBatches:
+    """Batches of a sampler that is made for this process's share and a first iteration."""
     per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
     total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
 
     def make(done: int) -> Iterable[Batch]:
-        batches = _pairs(cfg, dataset, plan, per_rank, done, total - done)
+        batches = sampler(
+            images_per_rank=per_rank,
+            num_iters=total - done,
+            world=get_world_size(),
+            rank=get_rank(),
+            start_iter=done,
+        )
         return build_train_loader(cfg, dataset, batches=batches, start_iter=done, num_iters=total - done)
 
     return make
-
-
-def _pairs(
-    cfg: CfgNode, dataset: DetectionDataset, plan: ReplayPlan, per_rank: int, start: int, count: int
-) -> FilePairSampler | ReplayPairSampler:
-    """This rank's (picture, class) keys: ``count`` batches of ``per_rank`` from batch ``start`` on."""
-    if cfg.LST.REPLAY.MODE == "file":
-        return FilePairSampler(
-            cfg.LST.REPLAY.FILE_IMAGES,
-            cfg.LST.REPLAY.FILE_CLASSES,
-            num_images=len(dataset),
-            num_classes=len(dataset.class_names),
-            images_per_rank=per_rank,
-            num_iters=count,
-            world=get_world_size(),
-            rank=get_rank(),
-            start_iter=start,
-        )
-    return ReplayPairSampler(
-        plan.counts,
-        plan.image_lists,
-        plan.new_pairs,
-        seed=derive_seed(cfg.LST.SEED, "replay", plan.phase),
-        images_per_rank=per_rank,
-        num_iters=count,
-        world=get_world_size(),
-        rank=get_rank(),
-        start_iter=start,
-    )

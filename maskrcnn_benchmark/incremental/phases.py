@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.evaluation.groups import phase_name
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
-from maskrcnn_benchmark.utils.files import sha256_json
+from maskrcnn_benchmark.utils.files import read_json, sha256_json
+
+PLAN_FILE = "classes.json"
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,15 @@ class PhasePlan:
                 f"there is no phase {phase}: this plan has phases 0 (base) to {self.num_phases - 1}"
             )
 
+    def check_step(self, phase: int) -> None:
+        """Raise ConfigError unless ``phase`` is a step: a phase behind the base."""
+        self.check_phase(phase)
+        if phase == 0:
+            raise ConfigError(f"phase 0 is the base; give a step from 1 to {self.num_phases - 1}")
+
     def classes_hash(self, phase: int) -> str:
         """SHA-256 of the ids and names known after ``phase``: two models fit together when it agrees."""
-        return sha256_json([[c.category_id, c.name] for c in self.classes[: self.num_seen(phase)]])
+        return classes_hash(self.seen_ids(phase), self.names(phase)[1:])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for classes.json; the phase of each class is written for the reader's convenience."""
@@ -135,6 +144,27 @@ class PhasePlan:
         names = ClassInfo.__dataclass_fields__
         classes = tuple(ClassInfo(**{k: record[k] for k in names}) for record in data["classes"])
         return PhasePlan(classes, tuple(data["sizes"]))
+
+
+def classes_hash(ids: Sequence[int], names: Sequence[str]) -> str:
+    """SHA-256 of category ids and names by label, the background left out."""
+    return sha256_json([list(pair) for pair in zip(ids, names, strict=True)])
+
+
+def read_plan(path: str | Path) -> PhasePlan:
+    """The plan in a file ``classes.json`` (of a run, or of ``tools/lvis_split.py``), or in a folder with one.
+
+    Raises:
+        DataError: when the file is missing or is no plan.
+    """
+    file = Path(path) / PLAN_FILE if Path(path).is_dir() else Path(path)
+    content = read_json(file, what="list of classes")
+    try:
+        return PhasePlan.from_json(content)
+    except (KeyError, TypeError):
+        raise DataError(
+            f"{file} lists no classes with phases; give the {PLAN_FILE} of a run or of tools/lvis_split.py"
+        ) from None
 
 
 def phase_sizes(base_size: int, step_size: int | Sequence[int], num_classes: int) -> tuple[int, ...]:

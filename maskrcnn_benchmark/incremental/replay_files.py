@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from maskrcnn_benchmark.data.samplers import ReplayPairSampler
 from maskrcnn_benchmark.incremental.replay import ReplayPlan
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.rng import derive_seed
 
 
 def layout(
@@ -26,35 +28,92 @@ def layout(
         shuffle_seed: seed of the standard-library shuffle of every class' image list, in label order, as the
             reference files were made; None keeps ascending order.
     """
-    old_lists, new_pairs = [list(images) for images in plan.image_lists], plan.new_pairs
+    old_lists = [list(images) for images in plan.image_lists]
     if shuffle_seed is not None:
         # parity: only the lists of old classes matter; the new pairs were collected in ascending order before
         source = random.Random(shuffle_seed)
         for images in old_lists:
             source.shuffle(images)
     total, length = world * samples_per_rank, plan.epoch_length
-    parts: list[np.ndarray] = []
+    epochs, parts = _Epochs(plan.counts, old_lists, plan.new_pairs), []
     for epoch in range(total // length):
         order = torch.randperm(length, generator=torch.Generator().manual_seed(epoch)).numpy()
-        parts.append(_epoch(plan.counts, old_lists, new_pairs, epoch)[order])
+        parts.append(epochs.pairs(epoch)[order])
     rest = total % length
     # parity: the tail repeats the last epoch's list; with less than one epoch it is the first one's
-    parts.append(_epoch(plan.counts, old_lists, new_pairs, max(0, total // length - 1))[:rest])
+    parts.append(epochs.pairs(max(0, total // length - 1))[:rest])
     pairs = np.concatenate(parts).reshape(world, samples_per_rank, 2)
     return pairs[..., 0], pairs[..., 1]
 
 
-def _epoch(
-    counts: list[int], lists: list[list[int]], new_pairs: list[tuple[int, int]], epoch: int
-) -> np.ndarray:
-    """(length, 2) int64 pairs of one epoch before permutation: new pairs, then old classes in label order."""
-    parts = [np.array(new_pairs, dtype=np.int64).reshape(-1, 2)]
-    for label, (count, images) in enumerate(zip(counts, lists, strict=True), start=1):
-        if count:
-            window = (epoch * count + np.arange(count)) % len(images)
-            chosen = np.asarray(images, dtype=np.int64)[window]
-            parts.append(np.stack([chosen, np.full(count, label, dtype=np.int64)], axis=1))
-    return np.concatenate(parts)
+def stream_layout(
+    plan: ReplayPlan, world: int, samples_per_rank: int, images_per_rank: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays as of ``layout`` with the pairs that the scheduler draws online, in its order.
+
+    Args:
+        images_per_rank: pictures of a batch that come from each row; the run reads the same number per row.
+        seed: LST.SEED of the run.
+
+    Raises:
+        DataError: when a row is no whole number of batches.
+    """
+    if samples_per_rank % images_per_rank:
+        raise DataError(
+            f"{samples_per_rank} samples per rank are no whole number of batches of {images_per_rank}; make "
+            f"them a multiple of {images_per_rank}"
+        )
+    stream = replay_sampler(plan, seed, images_per_rank=1, num_iters=0)
+    pairs = np.array([stream.pair(p) for p in range(world * samples_per_rank)], dtype=np.int64)
+    # the stream goes batch by batch, in each batch rank by rank
+    batches = pairs.reshape(-1, world, images_per_rank, 2).swapaxes(0, 1)
+    images, classes = batches.reshape(world, samples_per_rank, 2).transpose(2, 0, 1)
+    return images, classes
+
+
+def replay_sampler(
+    plan: ReplayPlan,
+    seed: int,
+    *,
+    images_per_rank: int,
+    num_iters: int,
+    world: int = 1,
+    rank: int = 0,
+    start_iter: int = 0,
+) -> ReplayPairSampler:
+    """The pairs of a step as the scheduler draws them online; ``seed`` is LST.SEED."""
+    return ReplayPairSampler(
+        plan.counts,
+        plan.image_lists,
+        plan.new_pairs,
+        seed=derive_seed(seed, "replay", plan.phase),
+        images_per_rank=images_per_rank,
+        num_iters=num_iters,
+        world=world,
+        rank=rank,
+        start_iter=start_iter,
+    )
+
+
+class _Epochs:
+    """Pairs of any epoch before its permutation: new pairs, then old classes in label order."""
+
+    def __init__(self, counts: list[int], lists: list[list[int]], new_pairs: list[tuple[int, int]]) -> None:
+        self._new = np.array(new_pairs, dtype=np.int64).reshape(-1, 2)
+        self._images = np.array([image for images in lists for image in images], dtype=np.int64)
+        draws, sizes = np.array(counts, dtype=np.int64), np.array([len(images) for images in lists], np.int64)
+        # one entry per replayed pair: its class, its place among the draws of the class, and of the class the
+        # number of draws, of images, and where its images begin
+        self._class = np.repeat(np.arange(len(draws)), draws)
+        self._place = np.arange(len(self._class)) - (np.cumsum(draws) - draws)[self._class]
+        self._draws, self._sizes = draws[self._class], sizes[self._class]
+        self._first = (np.cumsum(sizes) - sizes)[self._class]
+
+    def pairs(self, epoch: int) -> np.ndarray:
+        """(length, 2) int64: image, label."""
+        window = (epoch * self._draws + self._place) % self._sizes
+        replayed = np.stack([self._images[self._first + window], self._class + 1], axis=1)
+        return np.concatenate([self._new, replayed])
 
 
 def published_names(phase: int) -> tuple[str, str]:
@@ -65,15 +124,21 @@ def published_names(phase: int) -> tuple[str, str]:
     )
 
 
+def write_published(
+    folder: str | Path, phase: int, images: np.ndarray, classes: np.ndarray
+) -> tuple[Path, Path]:
+    """Write picture indices and class labels (world, samples) under the published names; the paths."""
+    paths = tuple(Path(folder) / name for name in published_names(phase))
+    for path, array in zip(paths, (images, classes), strict=True):
+        write_json(path, array.tolist())
+    return paths[0], paths[1]
+
+
 def export_published(
     plan: ReplayPlan, folder: str | Path, *, world: int, samples_per_rank: int, shuffle_seed: int | None
 ) -> tuple[Path, Path]:
     """Write the two JSON files, each ``world`` lists of ``samples_per_rank`` numbers; returns the paths."""
-    arrays = layout(plan, world, samples_per_rank, shuffle_seed)
-    paths = tuple(Path(folder) / name for name in published_names(plan.phase))
-    for path, array in zip(paths, arrays, strict=True):
-        write_json(path, array.tolist())
-    return paths[0], paths[1]
+    return write_published(folder, plan.phase, *layout(plan, world, samples_per_rank, shuffle_seed))
 
 
 def import_published(

@@ -1,20 +1,20 @@
 """Class order, valid pairs and the derived annotation files of each phase (lst spec section 2).
 
 Works on annotation dictionaries of COCO or LVIS layout. The scheduler trains from the two original files with
-a filter in memory; the derived files are written only on request and equal the published ones in content.
+a filter in memory; the derived files are written only on request (``split_files``) and equal the published
+ones in content.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_benchmark.data.datasets.annotations import is_degenerate
 from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan, phase_sizes
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
-from maskrcnn_benchmark.utils.files import write_json
 
 Annotations = dict[str, Any]
 SORT_KEYS = ("instance_count", "image_count", "file")
@@ -87,6 +87,19 @@ def check_sorted_ids(ids: Any, data: Annotations, where: str) -> list[int]:
     return ids
 
 
+def check_prefix(ids: Any, count: int, where: str) -> list[int]:
+    """The first ``count`` ids of an external class order; DataError unless they are different ints."""
+    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+        raise DataError(f"{where}: expected a JSON list of category ids")
+    chosen = ids[:count]
+    if len(set(chosen)) != count:
+        what = f"has {len(ids)} ids" if len(ids) < count else "names a category twice"
+        raise DataError(
+            f"{where}: {what}, but this phase has {count} classes: give the list of this or a later phase"
+        )
+    return chosen
+
+
 def build_plan(
     data: Annotations, ids: Sequence[int], base_size: int, step_size: int | Sequence[int]
 ) -> PhasePlan:
@@ -108,12 +121,20 @@ def build_plan(
     return PhasePlan(classes, phase_sizes(base_size, step_size, len(classes)))
 
 
-def _by_class(annotations: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    """Annotations grouped by category id, file order kept."""
+@dataclass(frozen=True)
+class ClassGroups:
+    """Annotations of every category in file order, and its valid pairs (see ``valid_pairs``)."""
+
+    annotations: dict[int, list[dict[str, Any]]]
+    pairs: dict[int, dict[int, int]]
+
+
+def group_by_class(data: Annotations) -> ClassGroups:
+    """The annotations by category; made once where several phases are derived."""
     grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for ann in annotations:
+    for ann in data["annotations"]:
         grouped[ann["category_id"]].append(ann)
-    return grouped
+    return ClassGroups(grouped, valid_pairs(data["annotations"]))
 
 
 def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[dict[str, Any]]:
@@ -122,21 +143,23 @@ def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[d
     return [c | {"step_state": state[c["id"]]} for c in categories]
 
 
-def train_file(data: Annotations, plan: PhasePlan, phase: int) -> Annotations:
+def train_file(
+    data: Annotations, plan: PhasePlan, phase: int, groups: ClassGroups | None = None
+) -> Annotations:
     """The derived training file of a phase (lst spec 2.3).
 
     Base: all images, annotations of the base classes, class by class. Step: the images with a valid pair of
     any class seen so far, with the annotations of these pairs. Per image the annotations are in (label, file)
-    order.
+    order. ``groups``: ``group_by_class(data)`` where it is known.
     """
-    grouped = _by_class(data["annotations"])
-    seen = plan.seen_ids(phase)
+    groups = groups or group_by_class(data)
+    grouped, seen = groups.annotations, plan.seen_ids(phase)
     if phase == 0:
-        return data | {"annotations": [a for i in seen for a in grouped[i]]}
-    pairs = {i: valid_pairs(grouped[i]).get(i, {}) for i in seen}
+        return data | {"annotations": [a for i in seen for a in grouped.get(i, [])]}
+    pairs = {i: groups.pairs.get(i, {}) for i in seen}
     kept_images = {image for images in pairs.values() for image in images}
     return {
-        "annotations": [a for i in seen for a in grouped[i] if a["image_id"] in pairs[i]],
+        "annotations": [a for i in seen for a in grouped.get(i, []) if a["image_id"] in pairs[i]],
         "categories": [c for c in data["categories"] if c["id"] in set(seen)],
         "images": [im for im in data["images"] if im["id"] in kept_images],
     }
@@ -151,8 +174,8 @@ def val_file(data: Annotations, plan: PhasePlan, phase: int, rule: str = "positi
     """
     if rule not in VAL_RULES:
         raise ConfigError(f'LST.VAL_IMAGES is "{rule}", expected one of {", ".join(VAL_RULES)}')
-    grouped, seen = _by_class(data["annotations"]), plan.seen_ids(phase)
-    annotations = [a for i in seen for a in grouped[i]]
+    grouped, seen = group_by_class(data).annotations, plan.seen_ids(phase)
+    annotations = [a for i in seen for a in grouped.get(i, [])]
     if rule == "positive" and phase == 0:
         return data | {"annotations": annotations, "categories": _with_state(data["categories"], plan)}
     positive = {a["image_id"] for a in annotations}
@@ -161,26 +184,3 @@ def val_file(data: Annotations, plan: PhasePlan, phase: int, rule: str = "positi
         "categories": _with_state((c for c in data["categories"] if c["id"] in set(seen)), plan),
         "images": [im for im in data["images"] if rule == "all" or im["id"] in positive],
     }
-
-
-def export_files(
-    train: Annotations, val: Annotations, plan: PhasePlan, folder: str | Path, prefix: str
-) -> list[Path]:
-    """Write the published set of files: sorted ids, training and validation annotations of every phase.
-
-    Names are those of the release, for example ``<prefix>_train_step1.json``; returns the paths in writing
-    order.
-    """
-    folder = Path(folder)
-    contents: dict[str, Any] = {"lvis_sorted_id_all.json": plan.seen_ids(plan.num_phases - 1)}
-    for phase in range(plan.num_phases):
-        name = "lvis_sorted_id_base.json" if phase == 0 else f"lvis_sorted_id_step_{phase}.json"
-        contents[name] = plan.seen_ids(phase)
-    for name, content in contents.items():
-        write_json(folder / name, content)
-    written = [folder / name for name in contents]
-    for phase in range(plan.num_phases):
-        for part, content in (("train", train_file(train, plan, phase)), ("val", val_file(val, plan, phase))):
-            written.append(folder / f"{prefix}_{part}_{'base' if phase == 0 else f'step{phase}'}.json")
-            write_json(written[-1], content)
-    return written

@@ -26,9 +26,14 @@ from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.box_features import choose_boxes, collect_features
-from maskrcnn_benchmark.incremental.distill import DistillLookup, dump_rows, merge_rows
-from maskrcnn_benchmark.incremental.distill_json import import_published, new_annotation_order
+from maskrcnn_benchmark.incremental.distill import DistillLookup
+from maskrcnn_benchmark.incremental.distill_json import (
+    check_complete,
+    import_published,
+    new_annotation_order,
+)
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
+from maskrcnn_benchmark.incremental.dump import dump_store
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint
 from maskrcnn_benchmark.incremental.new_rows import new_rows
 from maskrcnn_benchmark.incremental.phase_config import (
@@ -38,10 +43,14 @@ from maskrcnn_benchmark.incremental.phase_config import (
     phase_folder,
 )
 from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, replay_batches
-from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
 from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
-from maskrcnn_benchmark.incremental.split import build_plan, check_sorted_ids, sorted_category_ids
+from maskrcnn_benchmark.incremental.split import (
+    build_plan,
+    check_sorted_ids,
+    sorted_category_ids,
+)
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.precision import Precision
@@ -51,8 +60,7 @@ from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.rng import generator
 
 logger = logging.getLogger(__name__)
-PLAN_FILE, REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
-    "classes.json",
+REPLAY_FILE, DISTILL_FOLDER, REPORT_FOLDER, OLD_FOLDER = (
     "replay.json",
     "distill",
     "report",
@@ -86,12 +94,15 @@ class Work:
 
 def load_plan(run_dir: Path, report_sizes: Sequence[int] = ()) -> PhasePlan:
     """The plan that ``prepare`` wrote; reports group its classes by ``report_sizes`` (none: by phase)."""
-    plan = PhasePlan.from_json(read_json(run_dir / PLAN_FILE, what="list of classes"))
-    return plan.with_report_sizes(report_sizes)
+    return read_plan(run_dir / PLAN_FILE).with_report_sizes(report_sizes)
 
 
 def make_plan(cfg: CfgNode, data: dict[str, Any]) -> PhasePlan:
-    """Order the classes of training annotations ``data`` and divide them into phases as the node LST says."""
+    """The plan that node LST asks for with the training annotations ``data``.
+
+    Raises:
+        UsageError: the sizes of the phases, or the class order of LST.SORTED_IDS, do not fit the categories.
+    """
     lst = cfg.LST
     if lst.SORTED_IDS:
         ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
@@ -128,26 +139,22 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
     if cfg.LST.DISTILL.FILE:
         on_main(lambda: _import(work, plan, cfg.LST.DISTILL.FILE, folder, header))
         return
-    device = process_device(cfg.MODEL.DEVICE)
-    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file).to(device)
-    replay = _replay_plan(work, plan, phase)
-    indices = sorted({index for index, _ in replay.new_pairs})[get_rank() :: get_world_size()]
-    rows = []
-    for flip in header.flips:
-        view = "mirrored" if flip else "plain"
-        batches = build_train_loader(
-            cfg,
-            work.data.train_dataset(cfg, plan, flip),
-            batches=[[SampleKey(index)] for index in indices],
-        )
-        progress = Progress(len(indices), f"phase {phase}: storing outputs for {view} pictures", logger)
-        rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
-    merge_rows(folder, header, rows, shard_folder=work.folder(phase))
+    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), teacher_file)
+    dump_store(
+        cfg,
+        teacher,
+        lambda flip: work.data.train_dataset(cfg, plan, flip),
+        folder,
+        header,
+        shard_folder=work.folder(phase),
+        what=f"phase {phase}: storing outputs",
+    )
 
 
 def _import(work: Work, plan: PhasePlan, file: str, folder: Path, header: DistillHeader) -> None:
     """Make the store from a published file."""
-    import_published(file, folder, header, new_annotation_order(work.data.train.outline, plan, header.phase))
+    order = new_annotation_order(work.data.train.outline, plan, header.phase)
+    check_complete(import_published(file, folder, header, order), order)
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:

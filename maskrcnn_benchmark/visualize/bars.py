@@ -40,10 +40,14 @@ class _Scale:
         return self.left + share * (self.right - self.left)
 
 
-def draw_bars(title: str, x_label: str, bars: Sequence[Bar], width: int = 820) -> Image.Image:
-    """An RGB picture: one bar per row up to the mean, a whisker of one standard deviation, a dot per value.
+def draw_bars(
+    title: str, x_label: str, bars: Sequence[Bar], width: int = 820, *, compare: bool = True
+) -> Image.Image:
+    """An RGB picture: one bar per row up to the mean, a whisker of one standard deviation, a dot per value
+    where there are several.
 
-    The axis begins at 0 unless a value is negative. A dotted line continues the mean of the first bar.
+    The axis begins at 0 unless a value is negative. With ``compare`` the first bar stands out and a
+    dotted line continues its mean.
     """
     height = _TOP + _BOTTOM + _ROW * max(1, len(bars))
     image = Image.new("RGB", (width, height), (255, 255, 255))
@@ -60,8 +64,10 @@ def draw_bars(title: str, x_label: str, bars: Sequence[Bar], width: int = 820) -
         middle = _TOP + _ROW * (row + 0.5)
         pen.text((left - 12, middle), bar.name, fill=_INK, font=font, anchor="rm")
         if bar.values:
-            _draw_bar(pen, bar, middle, column, _PALE if bar.pale else _OTHER if row else _FIRST)
-    if bars and bars[0].values:
+            _draw_bar(
+                pen, bar, middle, column, _PALE if bar.pale else _OTHER if row or not compare else _FIRST
+            )
+    if compare and bars and bars[0].values:
         mean = column(fmean(bars[0].values))
         for y in range(_TOP, bottom, 8):
             pen.line([(mean, y), (mean, y + 3)], fill=_FIRST, width=2)
@@ -80,7 +86,7 @@ def _draw_bar(pen: ImageDraw.ImageDraw, bar: Bar, middle: float, column: _Scale,
         pen.line([(low, middle), (high, middle)], fill=_INK, width=2)
         for end in (low, high):
             pen.line([(end, middle - 6), (end, middle + 6)], fill=_INK, width=2)
-    for value in bar.values:
+    for value in bar.values if len(bar.values) > 1 else ():
         x = column(value)
         pen.ellipse([x - 3, middle - 3, x + 3, middle + 3], outline=_INK, fill=(255, 255, 255))
     pen.text((column.right + 12, middle), f"{mean:.3f}", fill=_INK, font=load_font(15), anchor="lm")

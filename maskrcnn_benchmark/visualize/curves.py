@@ -12,6 +12,7 @@ from maskrcnn_benchmark.visualize.colors import Color, label_color, load_font
 
 _INK: Color = (40, 40, 40)
 _GRID: Color = (222, 222, 222)
+_ZERO: Color = (130, 130, 130)
 _MARGIN_LEFT, _MARGIN_TOP, _MARGIN_BOTTOM = 84, 56, 70
 
 
@@ -85,7 +86,7 @@ def draw_chart(chart: LineChart, size: tuple[int, int] = (820, 520)) -> Image.Im
     for number, values_of_line in enumerate(chart.series.values()):
         _draw_line(pen, frame, values_of_line, label_color(number), number)
     _draw_legend(pen, list(chart.series), frame)
-    _rotated_text(image, chart.y_label, center=(22, (frame.top + frame.bottom) / 2))
+    rotated_text(image, chart.y_label, center=(22, (frame.top + frame.bottom) / 2))
     return image
 
 
@@ -105,7 +106,7 @@ def _draw_axes(pen: ImageDraw.ImageDraw, chart: LineChart, frame: _Frame, ticks:
     decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
     for tick in ticks:
         row = frame.y(tick)
-        pen.line([(frame.left, row), (frame.right, row)], fill=_GRID)
+        pen.line([(frame.left, row), (frame.right, row)], fill=_ZERO if tick == 0 else _GRID)
         pen.text((frame.left - 9, row), f"{tick:.{decimals}f}", fill=_INK, font=font, anchor="rm")
     pen.line(
         [(frame.left, frame.top), (frame.left, frame.bottom), (frame.right, frame.bottom)], fill=_INK, width=2
@@ -133,14 +134,18 @@ def _draw_line(
         point = (frame.x(index), frame.y(value))
         if previous is not None:
             pen.line([previous, point], fill=color, width=3)
-        _draw_marker(pen, point, color, number)
+        draw_marker(pen, point, color, number)
         previous = point
 
 
-def _draw_marker(pen: ImageDraw.ImageDraw, point: tuple[float, float], color: Color, number: int) -> None:
-    """Circle, square, triangle or diamond by series number, so that lines differ without colour too."""
+def draw_marker(
+    pen: ImageDraw.ImageDraw, point: tuple[float, float], color: Color, number: int, r: float = 5
+) -> None:
+    """Circle, square, triangle or diamond by series number, so that lines differ without colour too.
+
+    ``r``: half its width in pixels.
+    """
     x, y = point
-    r = 5
     if number % 4 == 0:
         pen.ellipse([x - r, y - r, x + r, y + r], fill=color)
     elif number % 4 == 1:
@@ -160,15 +165,17 @@ def _draw_legend(pen: ImageDraw.ImageDraw, names: Sequence[str], frame: _Frame) 
         y = frame.top + 10 + number * spacing
         color = label_color(number)
         pen.line([(frame.right + 14, y), (frame.right + 42, y)], fill=color, width=3)
-        _draw_marker(pen, (frame.right + 28, y), color, number)
+        draw_marker(pen, (frame.right + 28, y), color, number)
         pen.text((frame.right + 50, y), name, fill=_INK, font=font, anchor="lm")
 
 
-def _rotated_text(image: Image.Image, text: str, center: tuple[float, float]) -> None:
-    """Write ``text`` upwards with its middle at ``center``."""
-    font = load_font(15)
-    width = math.ceil(font.getlength(text)) + 4
-    strip = Image.new("RGB", (width, 22), (255, 255, 255))
-    ImageDraw.Draw(strip).text((width / 2, 11), text, fill=_INK, font=font, anchor="mm")
+def rotated_text(
+    image: Image.Image, text: str, center: tuple[float, float], size: int = 15, color: Color = _INK
+) -> None:
+    """Write ``text`` upwards with its middle at ``center``, on white; ``size``: height of the font."""
+    font = load_font(size)
+    width, height = math.ceil(font.getlength(text)) + 4, math.ceil(size * 1.4)
+    strip = Image.new("RGB", (width, height), (255, 255, 255))
+    ImageDraw.Draw(strip).text((width / 2, height / 2), text, fill=color, font=font, anchor="mm")
     turned = strip.rotate(90, expand=True)
     image.paste(turned, (round(center[0] - turned.width / 2), round(center[1] - turned.height / 2)))

@@ -50,7 +50,10 @@ def draw_detections(
             canvas = _blend_mask(
                 canvas, np.asarray(masks[i].cpu(), dtype=bool), label_color(labels[i]), opacity
             )
-    boxes = prediction.convert("xyxy").bbox.detach().cpu().double().numpy() * scale
+    boxes = prediction.convert("xyxy").bbox.detach().cpu().double().numpy()
+    boxes[:, 2:] += 1  # the last pixel belongs to the box
+    boxes *= scale
+    boxes[:, 2:] -= 1
     pen = ImageDraw.Draw(canvas)
     line = max(1, round(min(size) / 250))
     for i in order:

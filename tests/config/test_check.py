@@ -61,6 +61,7 @@ LST = (
         (("INPUT.MIN_SIZE_TRAIN", "()"), "INPUT.MIN_SIZE_TRAIN needs one short side or more"),
         (("INPUT.PIXEL_MEAN", "[1.0]"), r"INPUT.PIXEL_MEAN needs one number per colour channel \(3\)"),
         (("INPUT.PIXEL_STD", "[1, 0, 1]"), "INPUT.PIXEL_STD must hold numbers above 0"),
+        (("INPUT.HUE", "0.7"), "INPUT.HUE is a part of the colour circle, between 0 and 0.5, found 0.7"),
         (("DATASETS.TRAIN", "(3,)"), "DATASETS.TRAIN must hold names, found 3"),
         (("DATASETS.REGISTER.x.KIND", "lvis"), "DATASETS.REGISTER.x has no ANN_FILE and no IMG_DIR"),
         (

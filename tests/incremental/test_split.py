@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ from maskrcnn_benchmark.incremental.split import (
     build_plan,
     category_counts,
     check_sorted_ids,
-    export_files,
     sorted_category_ids,
     train_file,
     val_file,
@@ -126,17 +123,3 @@ def test_external_order_is_checked(golden: dict[str, Any]) -> None:
     for bad in (ids[:-1], [*ids, 999], [*ids[:-1], ids[0]], {"a": 1}, ["2"]):
         with pytest.raises(DataError, match=r"order\.json"):
             check_sorted_ids(bad, train, "order.json")
-
-
-def test_exported_files_carry_the_published_names(
-    golden: dict[str, Any], mini_plan: PhasePlan, tmp_path: Path
-) -> None:
-    paths = export_files(golden["lvis_mini_train"], golden["lvis_mini_val"], mini_plan, tmp_path, "lvis_v0.5")
-    names = {p.name for p in paths}
-    assert {"lvis_sorted_id_all.json", "lvis_sorted_id_base.json", "lvis_sorted_id_step_2.json"} <= names
-    assert {"lvis_v0.5_train_base.json", "lvis_v0.5_val_step1.json", "lvis_v0.5_train_step2.json"} <= names
-    assert len(names) == 10 == len(list(tmp_path.iterdir()))
-    assert (
-        json.loads((tmp_path / "lvis_sorted_id_step_1.json").read_text())
-        == golden["splits"]["sorted_id_step1"]
-    )

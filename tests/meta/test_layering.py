@@ -22,6 +22,7 @@ FLOORS = {
     "engine": 6,
     "incremental": 7,
     "parity": 8,
+    "doctor": 8,
 }
 SAME_FLOOR = {("config", "utils")}
 PACKAGE = "maskrcnn_benchmark"

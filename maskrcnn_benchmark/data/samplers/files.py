@@ -56,7 +56,8 @@ class FilePairSampler(PairBatches):
             raise DataError(
                 f"{fspath(images_file)} holds {len(images)} lists (one per process of the run it was made "
                 f"for), which cannot share a batch of {world * images_per_rank} pictures; make "
-                f"SOLVER.IMS_PER_BATCH a multiple of {len(images)}, or use LST.REPLAY.MODE online"
+                f"SOLVER.IMS_PER_BATCH a multiple of {len(images)}, or write files with another number of "
+                "lists (tools/replay_indices.py)"
             )
         self.images = images
         self.classes = classes

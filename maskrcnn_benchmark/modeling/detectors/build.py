@@ -33,4 +33,7 @@ def build_detection_model(cfg: CfgNode) -> GeneralizedRCNN:
     Weights of convolutions lie channels-last in memory, as the pictures will; names and shapes do not change.
     """
     model = META_ARCHITECTURES.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
-    return model.to(memory_format=torch.channels_last)
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model

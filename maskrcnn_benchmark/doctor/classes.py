@@ -1,0 +1,167 @@
+"""Do the categories of the data fit the class counts of the model and the phases of an LST run?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
+from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, listed, note, ok, warning
+from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.work import PLAN_FILE, load_plan
+from maskrcnn_benchmark.utils.errors import UsageError
+
+_NUM = "MODEL.ROI_BOX_HEAD.NUM_CLASSES"
+_SIZES = ("LST.BASE_SIZE", "LST.STEP_SIZE")
+
+
+def check_classes(checkup: Checkup) -> Iterator[Finding]:
+    """Findings on the class lists."""
+    train = checkup.annotations(TRAIN)
+    if checkup.lst:
+        yield from _phases(checkup)
+        yield from _validation(checkup, train[0][1])
+        return
+    expected = None if checkup.cfg.MODEL.RPN_ONLY else checkup.cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+    try:
+        test = checkup.annotations(TEST)
+    except NotChecked as why:
+        yield note(f"test classes are not compared: {why}", "DATASETS.TEST")
+        test = []
+    for source, file in [*train, *test]:
+        yield from _count(source, file, expected)
+    for source, file in [*train[1:], *test]:
+        yield from _same_list(train[0], source, file)
+
+
+def _count(source: Source, annotations: AnnotationFile, expected: int | None) -> Iterator[Finding]:
+    """Categories of a data set against NUM_CLASSES."""
+    found = len(annotations.categories) + 1
+    if expected is None or found == expected:
+        yield ok(f"{source.spec.name}: {found - 1} categories and the background", _NUM)
+        return
+    yield error(
+        f"{_NUM} is {expected}, but {source.spec.ann_file} has {found - 1} categories (+ 1 background)",
+        _NUM,
+        source.ann_key,
+        advice=f"set {_NUM} {found}",
+    )
+
+
+def _same_list(
+    first: tuple[Source, AnnotationFile], source: Source, annotations: AnnotationFile
+) -> Iterator[Finding]:
+    """A label is a position in the list of categories: every data set must have the same list."""
+    own = [(c["id"], c["name"]) for c in annotations.categories]
+    wanted = [(c["id"], c["name"]) for c in first[1].categories]
+    names, wanted_names = [name for _, name in own], [name for _, name in wanted]
+    if own == wanted or len(own) != len(wanted):
+        return  # another number is reported by _count
+    if names == wanted_names:
+        yield note(f"{source.spec.name} numbers the same categories in another way", source.ann_key)
+        return
+    place = next(i for i, (a, b) in enumerate(zip(names, wanted_names, strict=True)) if a != b)
+    yield error(
+        f"label {place + 1} is {wanted_names[place]!r} in {first[0].spec.ann_file} and {names[place]!r} in "
+        f"{source.spec.ann_file}",
+        first[0].ann_key,
+        source.ann_key,
+        advice="give all files the same categories in the same order",
+    )
+
+
+def _phases(checkup: Checkup) -> Iterator[Finding]:
+    """The division of the classes, and what each part has to learn from."""
+    try:
+        plan = checkup.plan
+    except UsageError as problem:
+        keys = keys_in(str(problem)) or ["LST.SORTED_IDS"]
+        yield error(str(problem), *keys, advice=f"correct {' or '.join(keys)}")
+        return
+    sizes = " + ".join(str(size) for size in plan.sizes)
+    first, last = plan.classes[0], plan.classes[-1]
+    order = "LST.SORTED_IDS" if checkup.cfg.LST.SORTED_IDS else "LST.SORT_BY"
+    yield ok(
+        f"{len(plan.classes)} classes in {plan.num_phases} phases ({sizes}); order by {order}: from "
+        f"{first.name!r} ({first.instance_count} objects) to {last.name!r} ({last.instance_count})",
+        *_SIZES,
+        order,
+    )
+    counts = [c.instance_count for c in plan.classes]
+    if order == "LST.SORTED_IDS" and counts != sorted(counts, reverse=True):
+        yield note("LST.SORTED_IDS is not ordered by the number of objects, as the published list is", order)
+    unused = [c.name for c in plan.classes if not c.train_images]
+    if unused:
+        yield warning(
+            f"{len(unused)} classes have no usable training object: {listed(unused)}",
+            "LST.ANN_TRAIN",
+            advice="remove these categories from the annotation files, or annotate some objects",
+        )
+    for phase in range(plan.num_phases):
+        if not any(c.train_images for c in plan.classes[plan.num_old(phase) : plan.num_seen(phase)]):
+            yield error(
+                f"phase {phase} has no training object at all",
+                *_SIZES,
+                advice="make the steps larger or remove its categories",
+            )
+    yield from _earlier_run(checkup, plan)
+
+
+def _earlier_run(checkup: Checkup, plan: PhasePlan) -> Iterator[Finding]:
+    """A run that is there already must have been made for the same classes."""
+    folder = checkup.run_dir
+    if not (folder / PLAN_FILE).is_file():
+        return
+    earlier = load_plan(folder)
+    same = earlier.sizes == plan.sizes and earlier.classes_hash(earlier.num_phases - 1) == plan.classes_hash(
+        plan.num_phases - 1
+    )
+    if same:
+        yield note(
+            f"{folder} holds a run with the same classes and phases: the command continues it", "OUTPUT_DIR"
+        )
+        return
+    yield error(
+        f"{folder} holds a run with other classes or phases ({len(earlier.classes)} classes, sizes "
+        f"{list(earlier.sizes)})",
+        "OUTPUT_DIR",
+        *_SIZES,
+        advice="name another OUTPUT_DIR",
+    )
+
+
+def _validation(checkup: Checkup, train: AnnotationFile) -> Iterator[Finding]:
+    """Validation categories must contain those of training, by id; else labels have no ground truth."""
+    source, val = checkup.annotations(TEST)[0]
+    names = {c["id"]: c["name"] for c in val.categories}
+    missing = [str(c["id"]) for c in train.categories if c["id"] not in names]
+    if missing:
+        yield error(
+            f"{source.spec.ann_file} lacks {len(missing)} of the training categories: ids {listed(missing)}",
+            "LST.ANN_VAL",
+            advice="give both files the same list of categories",
+        )
+    renamed = [c for c in train.categories if names.get(c["id"], c["name"]) != c["name"]]
+    if renamed:
+        first = renamed[0]
+        yield error(
+            f"{len(renamed)} category ids have different names in the two files: id {first['id']} is "
+            f"{first['name']!r} in training and {names[first['id']]!r} in validation",
+            "LST.ANN_TRAIN",
+            "LST.ANN_VAL",
+            advice="give both files the same list of categories",
+        )
+    known = {c["id"] for c in train.categories}
+    extra = [c["name"] for c in val.categories if c["id"] not in known]
+    if extra:
+        yield note(f"{len(extra)} validation categories are in no phase: {listed(extra)}", "LST.ANN_VAL")
+    tested = set(val.columns.category_ids.tolist())
+    untested = [c["name"] for c in train.categories if c["id"] not in tested]
+    if untested:
+        yield note(
+            f"{len(untested)} of {len(known)} classes have no validation object and get no AP: "
+            f"{listed(untested)}",
+            "LST.ANN_VAL",
+        )
+    elif not missing:
+        yield ok("every class has validation objects", "LST.ANN_VAL")

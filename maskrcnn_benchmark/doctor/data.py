@@ -1,0 +1,153 @@
+"""Are the annotation files and the pictures there, and do they agree?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.data.datasets.pictures import picture_paths, read_picture
+from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
+from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
+from maskrcnn_benchmark.utils.errors import DataError
+
+OPENED, LOOKED_FOR = 32, 2000
+"""Pictures of a data set that are decoded, and that are looked for on the disk; evenly spread."""
+
+_DEMO = "make the demo data: python -m maskrcnn_benchmark.data.datasets.demo --out datasets/demo"
+
+
+def check_data(checkup: Checkup) -> Iterator[Finding]:
+    """Findings on every data set of the run."""
+    sources = checkup.sources
+    for key, problem in checkup.unknown_sources:
+        yield error(problem, key, advice=f"correct the name in {key}; datasets/README.md lists the forms")
+    if not any(source.role == TRAIN for source in sources) and not checkup.unknown_sources:
+        yield error("no training data is named", "DATASETS.TRAIN", advice="name a data set to train on")
+    for source in sources:
+        yield from _source(checkup, source)
+    files = {s.spec.ann_file for s in sources if s.role == TRAIN}
+    for source in sources:
+        if source.role == TEST and source.spec.ann_file in files:
+            yield warning(
+                f"{source.spec.ann_file} is both trained and tested on: the AP will say nothing about new "
+                "pictures",
+                source.ann_key,
+                advice="test on other pictures",
+            )
+
+
+def _remedy(path: str, key: str) -> str:
+    """What to do about something missing."""
+    if "demo" in Path(path).parts:
+        return _DEMO
+    return f"put it there (datasets/README.md says where data goes) or change {key}"
+
+
+def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
+    """One data set: annotation file, then pictures."""
+    spec = source.spec
+    if not os.path.isfile(spec.ann_file):
+        yield error(
+            f"annotation file {spec.ann_file} does not exist",
+            source.ann_key,
+            advice=_remedy(spec.ann_file, source.ann_key),
+        )
+    if not os.path.isdir(spec.img_dir):
+        yield error(
+            f"picture folder {spec.img_dir} does not exist",
+            source.img_key,
+            advice=_remedy(spec.img_dir, source.img_key),
+        )
+    if not os.path.isfile(spec.ann_file):
+        return
+    size = size_text(os.path.getsize(spec.ann_file))
+    try:
+        annotations = checkup.read(source)
+    except NotChecked as why:
+        yield note(f"{spec.ann_file} is there ({size}); {why}", source.ann_key)
+        return
+    except DataError as problem:
+        yield error(str(problem), source.ann_key, advice="correct the file or name another one")
+        return
+    yield from _annotations(source, annotations, size)
+    if os.path.isdir(spec.img_dir) and annotations.images:
+        yield from _pictures(source, annotations, skip=checkup.cfg.DATALOADER.BAD_IMAGE == "skip")
+
+
+def _annotations(source: Source, annotations: AnnotationFile, size: str) -> Iterator[Finding]:
+    """Numbers of a file, and what in it will not be used."""
+    path, key = source.spec.ann_file, source.ann_key
+    columns = annotations.columns
+    kind = annotations.kind.upper()
+    yield ok(
+        f"{path} ({kind}, {size}): {len(annotations.images)} pictures, {len(columns)} objects, "
+        f"{len(annotations.categories)} categories",
+        key,
+    )
+    if not len(columns):
+        yield error(f"{path} holds no object", key, advice="name a file with annotations")
+        return
+    useless, crowds = int(columns.degenerate().sum()), int(columns.crowd.sum())
+    if useless or crowds:
+        yield note(
+            f"{path}: {useless} boxes with a side of at most one pixel and {crowds} crowd regions are not "
+            "trained on",
+            key,
+        )
+    sizes = {image["id"]: (image["width"], image["height"]) for image in annotations.images}
+    rows = zip(columns.ids.tolist(), columns.image_ids.tolist(), columns.boxes.tolist(), strict=True)
+    outside = [number for number, image, box in rows if _is_outside(box, sizes[image])]
+    if outside:
+        yield warning(
+            f"{path}: {len(outside)} boxes reach more than a pixel out of their pictures (annotations "
+            f"{listed([str(i) for i in outside], 4)}) and are cut",
+            key,
+            advice="check that boxes are x, y, width, height in pixels of the recorded size",
+        )
+
+
+def _is_outside(box: list[float], size: tuple[int, int]) -> bool:
+    x, y, width, height = box
+    return x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1
+
+
+def _spread(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """``count`` records at even distances, or all of them."""
+    if len(records) <= count:
+        return records
+    return [records[i * (len(records) - 1) // (count - 1)] for i in range(count)]
+
+
+def _pictures(source: Source, annotations: AnnotationFile, skip: bool) -> Iterator[Finding]:
+    """Pictures that are not there, and pictures that cannot be used."""
+    folder, key = source.spec.img_dir, source.img_key
+    looked = _spread(annotations.images, LOOKED_FOR)
+    missing = [r for r in looked if not any(map(os.path.isfile, picture_paths(folder, r)))]
+    if missing:
+        example = " or ".join(picture_paths(folder, missing[0]))
+        yield (warning if skip and len(missing) < len(looked) and source.role == TRAIN else error)(
+            f"{len(missing)} of {len(looked)} pictures that were looked for are not in {folder}; "
+            f"picture {missing[0]['id']}: no file {example}",
+            key,
+            advice=f"check that {key} is the folder that file_name of the annotations starts from",
+        )
+    gone = {record["id"] for record in missing}
+    opened = _spread([record for record in looked if record["id"] not in gone], OPENED)
+    problems: list[str] = []
+    for record in opened:
+        try:
+            read_picture(folder, record)
+        except DataError as problem:
+            problems.append(str(problem))
+    if problems:
+        yield (warning if skip and source.role == TRAIN else error)(
+            f"{len(problems)} of {len(opened)} pictures that were opened cannot be used; {problems[0]}",
+            key,
+            "DATALOADER.BAD_IMAGE",
+            advice="replace them, or set DATALOADER.BAD_IMAGE skip to train without them",
+        )
+    elif opened:
+        yield ok(f"{folder}: {len(opened)} of {len(opened)} pictures open and have the recorded sizes", key)

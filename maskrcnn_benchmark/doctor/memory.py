@@ -1,0 +1,165 @@
+"""Does a training step fit into the memory of this machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from maskrcnn_benchmark.data.samplers import aspect_groups
+from maskrcnn_benchmark.data.transforms.geometry import resized_size
+from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
+from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
+from maskrcnn_benchmark.doctor.machine import free_gpu_memory, free_memory
+from maskrcnn_benchmark.doctor.measure import matching_bytes, step_peak
+from maskrcnn_benchmark.doctor.models import job_model, model_size
+from maskrcnn_benchmark.utils.env import resolve_device
+from maskrcnn_benchmark.utils.errors import DeviceError
+
+PROCESS = {"cpu": 500 << 20, "cuda": 700 << 20}
+"""Bytes that a process holds with an empty model: the libraries on the CPU, the context on a GPU (about)."""
+
+WORKER = 120 << 20
+"""Bytes of a data worker beside its share of the annotations (about)."""
+
+MARGIN = 1.2
+"""Factor for work space and fragmentation; measured steps lay between 0.93 and 1.27 of the bare figure."""
+
+FULL = 0.85
+"""Share of the free memory from which on there is a warning."""
+
+_SIZES = ("INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN")
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """Largest padded batch of one process: pictures, height and width; ``measured`` from the annotations."""
+
+    pictures: int
+    height: int
+    width: int
+    measured: bool
+
+
+def check_memory(checkup: Checkup) -> Iterator[Finding]:
+    """Findings on the memory of the trainings: the first, the first step and the last step of an LST run."""
+    try:
+        device = resolve_device(checkup.cfg.MODEL.DEVICE)
+    except DeviceError as problem:
+        yield error(
+            str(problem), "MODEL.DEVICE", advice="set MODEL.DEVICE auto or cpu, or use another machine"
+        )
+        device = torch.device("cpu")
+    if device.type == "cpu" and checkup.cfg.MODEL.DEVICE == "auto":
+        yield note("no GPU was found: the run would use the CPU", "MODEL.DEVICE")
+    if checkup.quick:
+        yield note("memory is not estimated with --quick", *_SIZES)
+        return
+    jobs = checkup.jobs
+    for job in dict.fromkeys((0, 1, len(jobs) - 1)) if len(jobs) > 1 else (0,):
+        yield from _estimate(checkup, jobs[job], device)
+
+
+def batch_shape(checkup: Checkup, job: Job) -> BatchShape:
+    """The largest batch that training can meet.
+
+    Every picture is taken at the largest of MIN_SIZE_TRAIN. Grouping by aspect ratio keeps landscape and
+    portrait apart, except in the steps of an LST run, whose pictures are drawn by class.
+    """
+    cfg = job.cfg
+    short, long, multiple = (
+        max(cfg.INPUT.MIN_SIZE_TRAIN),
+        cfg.INPUT.MAX_SIZE_TRAIN,
+        cfg.DATALOADER.SIZE_DIVISIBILITY,
+    )
+    pictures = -(-cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
+    try:
+        records = [r for _, annotations in checkup.annotations(TRAIN) for r in annotations.images]
+        sizes = {(r["width"], r["height"]) for r in records}
+    except NotChecked:
+        sizes = set()
+    measured = bool(sizes)
+    known = sorted(sizes) or [(long, short)]
+    if measured:
+        known = [resized_size(width, height, short, long) for width, height in known]
+    grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and job.phase <= 0
+    groups = aspect_groups(h / w for w, h in known) if grouped else [0] * len(known)
+    shapes = []
+    for group in set(groups):
+        members = [size for size, own in zip(known, groups, strict=True) if own == group]
+        shapes.append((max(h for _, h in members), max(w for w, _ in members)))
+    height, width = (_padded(side, multiple) for side in max(shapes, key=lambda s: s[0] * s[1]))
+    return BatchShape(pictures, height, width, measured)
+
+
+def _padded(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple if multiple > 1 else side
+
+
+def _most_objects(checkup: Checkup) -> int:
+    """Most objects of a training picture; 20 where annotations are not read."""
+    try:
+        files = [annotations for _, annotations in checkup.annotations(TRAIN)]
+    except NotChecked:
+        return 20
+    return max((len(file.anns_by_image.rows(i)) for file in files for i in file.anns_by_image), default=0)
+
+
+def _estimate(checkup: Checkup, job: Job, device: torch.device) -> Iterator[Finding]:
+    """The memory of one training against what is free."""
+    shape, size = batch_shape(checkup, job), model_size(job_model(job))
+    step = step_peak(job.cfg, pictures=shape.pictures, height=shape.height, width=shape.width)
+    step += matching_bytes(job.cfg, _most_objects(checkup), shape.height, shape.width)
+    parts = {
+        "program": PROCESS[device.type],
+        "weights": size.weights,
+        "gradients": size.gradients,
+        "optimizer": size.optimizer(job.cfg),
+        "activations": round(MARGIN * step),
+    }
+    per_process = sum(parts.values())
+    guess = "" if shape.measured else ", a guess without annotations"
+    details = ", ".join(f"{name} {size_text(number)}" for name, number in parts.items())
+    text = (
+        f"{job.name}: about {size_text(per_process)} per process for {shape.pictures} pictures of "
+        f"{shape.width} x {shape.height}{guess} ({details})"
+    )
+    data = _data_bytes(checkup, job)
+    if device.type == "cuda":
+        yield _compare(text, per_process, free_gpu_memory(device), "of the GPU", job)
+        text, needed = f"{job.name}: data in main memory", checkup.processes * data
+    else:
+        needed = checkup.processes * (per_process + data)
+    if needed != per_process:
+        text += (
+            f"; {size_text(needed)} for processes ({checkup.processes}), their data workers "
+            f"({job.cfg.DATALOADER.NUM_WORKERS}) and annotations ({size_text(checkup.annotation_bytes)})"
+        )
+    yield _compare(text, needed, free_memory(), "of main memory", job)
+
+
+def _data_bytes(checkup: Checkup, job: Job) -> int:
+    """Main memory of a process' annotations and workers, which in the end copy what they touch."""
+    workers = job.cfg.DATALOADER.NUM_WORKERS
+    return checkup.annotation_bytes * (1 + workers) + workers * WORKER
+
+
+def _compare(text: str, needed: int, free: int | None, where: str, job: Job) -> Finding:
+    """The finding for a need and what is free."""
+    if free is None:
+        return note(f"{text}; how much {where} is free is not known", *_SIZES)
+    text = f"{text}; {size_text(free)} {where} are free"
+    solver, pictures = job.cfg.SOLVER, job.solver_key("IMS_PER_BATCH")
+    advice = "use smaller pictures, fewer data workers, or a larger machine"
+    if solver.IMS_PER_BATCH > 1:
+        same = f"{job.solver_key('ACCUMULATION_STEPS')} {2 * solver.ACCUMULATION_STEPS}"
+        advice = (
+            f"set {pictures} {solver.IMS_PER_BATCH // 2} {same} (the same pictures per update); or {advice}"
+        )
+    keys = (pictures, *_SIZES, "DATALOADER.NUM_WORKERS")
+    if needed > free:
+        return error(text, *keys, advice=advice)
+    if needed > FULL * free:
+        return warning(text, *keys, advice=advice)
+    return ok(text, *keys)

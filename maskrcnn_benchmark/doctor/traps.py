@@ -1,0 +1,213 @@
+"""Combinations of keys that load and run, and yet spoil results (core spec 17, 18; lst spec 7, 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.data.transforms.geometry import resized_size
+from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup
+from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, warning
+
+LVIS_DETECTIONS, MANY_CLASSES = 300, 300
+"""Detections per picture that the LVIS protocol counts; from this many classes on fewer lose AP."""
+
+_PROPOSALS = 500  # training proposals per picture below which published results are not reached
+_SMALL = 0.3  # share of objects below half the smallest anchor that is worth a warning
+
+
+def check_traps(checkup: Checkup) -> Iterator[Finding]:
+    """Findings on combinations of keys."""
+    yield from _pixels(checkup)
+    yield from _proposals(checkup)
+    yield from _precision(checkup)
+    yield from _tests(checkup)
+    yield from _long_tail(checkup)
+    yield from _objects(checkup)
+    yield ok(
+        f"random numbers start from SEED {checkup.cfg.SEED}: the same command gives the same run", "SEED"
+    )
+
+
+def _pixels(checkup: Checkup) -> Iterator[Finding]:
+    """Mean and deviation must be in the range of the pixel values."""
+    node = checkup.cfg.INPUT
+    keys = ("INPUT.TO_BGR255", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
+    if node.TO_BGR255 and (max(node.PIXEL_MEAN) <= 1 or max(node.PIXEL_STD) < 1):
+        yield warning(
+            f"pixels are BGR in 0..255, but mean {node.PIXEL_MEAN} and deviation {node.PIXEL_STD} are in "
+            "the range 0..1",
+            *keys,
+            advice="set INPUT.TO_BGR255 False (RGB in 0..1), or give the numbers of the range 0..255 in "
+            "BGR order",
+        )
+    elif not node.TO_BGR255 and (max(node.PIXEL_MEAN) > 1 or min(node.PIXEL_STD) >= 1):
+        yield warning(
+            f"pixels are RGB in 0..1, but mean {node.PIXEL_MEAN} and deviation {node.PIXEL_STD} are in the "
+            "range 0..255",
+            *keys,
+            advice="set INPUT.TO_BGR255 True, or give the numbers of the range 0..1 in RGB order",
+        )
+    elif not checkup.cfg.MODEL.WEIGHT and max(node.PIXEL_STD) <= 1 and node.TO_BGR255:
+        yield warning(
+            "training starts from random weights with pixels that reach from -123 to 153",
+            "INPUT.PIXEL_STD",
+            advice='set INPUT.PIXEL_STD "[57.0, 57.0, 57.0]"',
+        )
+
+
+def _proposals(checkup: Checkup) -> Iterator[Finding]:
+    """Proposals of a pyramid are counted over the whole batch of a process (core spec 18, number 13)."""
+    rpn = checkup.cfg.MODEL.RPN
+    if not (rpn.USE_FPN and rpn.FPN_POST_NMS_PER_BATCH) or checkup.cfg.MODEL.RPN_ONLY:
+        return
+    for job in checkup.jobs[:2]:
+        pictures = -(-job.cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
+        each = job.cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN // pictures
+        if each < _PROPOSALS:
+            yield warning(
+                f"{job.name}: {pictures} pictures of a process share "
+                f"{job.cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN} proposals, {each} each; published runs have "
+                "1000 each (2 pictures and 2000, or 1 and 1000)",
+                "MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN",
+                "MODEL.RPN.FPN_POST_NMS_PER_BATCH",
+                advice="set MODEL.RPN.FPN_POST_NMS_PER_BATCH False MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN "
+                f"1000, or start {-(-checkup.cfg.SOLVER.IMS_PER_BATCH // 2)} processes",
+            )
+            return
+
+
+def _precision(checkup: Checkup) -> Iterator[Finding]:
+    cfg = checkup.cfg
+    on_cpu = cfg.MODEL.DEVICE == "cpu" or not torch.cuda.is_available()
+    if cfg.DTYPE == "float16" and on_cpu:
+        yield warning("float16 on a CPU is slow", "DTYPE", advice="set DTYPE float32 or bfloat16")
+    if cfg.DTYPE == "float16" and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        yield note("float16 without SOLVER.CLIP_GRADIENTS: single updates may be skipped", "DTYPE")
+
+
+def _tests(checkup: Checkup) -> Iterator[Finding]:
+    """Settings of the detections that are scored."""
+    cfg, heads = checkup.cfg, checkup.cfg.MODEL.ROI_HEADS
+    limit, key = heads.DETECTIONS_PER_IMG, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG"
+    if limit <= 0 and not cfg.MODEL.RPN_ONLY:
+        yield warning(
+            "the number of detections per picture has no limit: testing may need very much memory and time",
+            key,
+            "MODEL.ROI_HEADS.SCORE_THRESH",
+            advice=f"set {key} 100 (COCO) or {LVIS_DETECTIONS} (LVIS)",
+        )
+    if cfg.MODEL.MASK_ON and cfg.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS:
+        yield warning(
+            "masks are pasted into the resized picture inside the model, then resized again for the test: "
+            "slower, and a lower mask AP",
+            "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS",
+            advice="set MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS False; testing and drawing paste at the "
+            "original size",
+        )
+    if cfg.TEST.BBOX_AUG.ENABLED:
+        key = "TEST.BBOX_AUG.ENABLED"
+        yield error(
+            "test-time augmentation is not available: testing would stop", key, advice=f"set {key} False"
+        )
+    try:
+        lvis = [annotations for _, annotations in checkup.annotations(TEST) if annotations.kind == "lvis"]
+    except NotChecked:
+        return
+    if not lvis:
+        return
+    classes = len(lvis[0].categories)
+    if 0 < limit < LVIS_DETECTIONS and classes >= MANY_CLASSES:
+        yield warning(
+            f"{limit} detections per picture for {classes} LVIS categories; the protocol counts "
+            f"{LVIS_DETECTIONS}",
+            key,
+            advice=f"set {key} {LVIS_DETECTIONS}",
+        )
+    if heads.SCORE_THRESH > 0.01 and classes >= MANY_CLASSES and not checkup.lst:
+        yield warning(
+            f"detections below a score of {heads.SCORE_THRESH:g} are dropped; with {classes} categories "
+            "the rare ones score low and lose AP",
+            "MODEL.ROI_HEADS.SCORE_THRESH",
+            advice="set MODEL.ROI_HEADS.SCORE_THRESH 0.0",
+        )
+
+
+def _long_tail(checkup: Checkup) -> Iterator[Finding]:
+    """Choices of an LST run that differ from the paper's in a way that matters."""
+    lst = checkup.cfg.LST
+    if not checkup.lst:
+        return
+    if lst.SCORE_THRESH_STEP > 0:
+        yield note(
+            f"the steps drop detections below a score of {lst.SCORE_THRESH_STEP:g}; the release keeps all",
+            "LST.SCORE_THRESH_STEP",
+        )
+    if lst.FREEZE_STEP < 5:
+        yield note(
+            f"parts of the body train in the steps (LST.FREEZE_STEP {lst.FREEZE_STEP}); the paper rests "
+            "all of it (5), which keeps old classes",
+            "LST.FREEZE_STEP",
+        )
+    off = [key for key in ("REPLAY", "DISTILL") if not lst[key].ENABLED]
+    if off:
+        yield warning(
+            f"LST.{' and LST.'.join(off)} switched off: old classes will be forgotten",
+            *(f"LST.{key}.ENABLED" for key in off),
+            advice="leave them on, unless forgetting is what the run shows",
+        )
+    if lst.VAL_IMAGES == "positive":
+        yield note(
+            "phases are tested on different pictures: their AP cannot be compared (LST.VAL_IMAGES all does)",
+            "LST.VAL_IMAGES",
+        )
+    if lst.PHASES and 0 not in lst.PHASES:
+        yield note(f"only the phases {list(lst.PHASES)} run; the one before must be there", "LST.PHASES")
+
+
+def _objects(checkup: Checkup) -> Iterator[Finding]:
+    """Object sizes, as the network sees them, against the anchors."""
+    cfg = checkup.cfg
+    smallest, largest = min(cfg.MODEL.RPN.ANCHOR_SIZES), max(cfg.MODEL.RPN.ANCHOR_SIZES)
+    keys = ("MODEL.RPN.ANCHOR_SIZES", "INPUT.MIN_SIZE_TRAIN")
+    try:
+        files = [annotations for _, annotations in checkup.annotations(TRAIN)]
+    except NotChecked:
+        return
+    sides = sorted(
+        side for file in files for side in _sides(file, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN)
+    )
+    if not sides:
+        return
+    below = sum(side < smallest / 2 for side in sides) / len(sides)
+    above = sum(side > 2 * largest for side in sides) / len(sides)
+    low, middle, high = (sides[int(q * (len(sides) - 1))] for q in (0.05, 0.5, 0.95))
+    text = (
+        f"at training size objects measure {low:.0f} to {high:.0f} pixels (5 % to 95 %, median "
+        f"{middle:.0f}), anchors {smallest} to {largest}"
+    )
+    if max(below, above) > _SMALL:
+        wrong = f"{100 * below:.0f} % are below half the smallest" if below > above else ""
+        wrong = wrong or f"{100 * above:.0f} % are above twice the largest"
+        yield warning(
+            f"{text}; {wrong}",
+            *keys,
+            advice="choose MODEL.RPN.ANCHOR_SIZES around these sizes, or another INPUT.MIN_SIZE_TRAIN",
+        )
+    else:
+        yield ok(text, *keys)
+
+
+def _sides(file: AnnotationFile, short_sides: tuple[int, ...], longest: int) -> Iterator[float]:
+    """Square root of the box area of every usable object after resizing (to the middle training size)."""
+    target = sorted(short_sides)[len(short_sides) // 2]
+    degenerate = file.columns.degenerate()
+    for image in file.images:
+        width, height = image["width"], image["height"]
+        scale = resized_size(width, height, target, longest)[0] / width
+        rows = file.anns_by_image.rows(image["id"])
+        sound = rows[~degenerate[rows]]
+        yield from (scale * np.sqrt(file.columns.boxes[sound, 2] * file.columns.boxes[sound, 3])).tolist()

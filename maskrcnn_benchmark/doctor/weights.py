@@ -1,0 +1,219 @@
+"""Is the weight file there, and what of it would go into the model?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from maskrcnn_benchmark.checkpoint.download import cache_path, is_url
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint
+from maskrcnn_benchmark.checkpoint.load import read_weights
+from maskrcnn_benchmark.checkpoint.matching import MatchReport, match_names
+from maskrcnn_benchmark.config.weights import resolve_weight
+from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
+from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
+from maskrcnn_benchmark.doctor.models import job_model
+from maskrcnn_benchmark.doctor.preparation import check_preparation
+from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, phase_folder
+from maskrcnn_benchmark.utils.errors import UsageError
+
+_KEY, _FREEZE = "MODEL.WEIGHT", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT"
+_BODY, _CLASSIFIER = "backbone.body.", "cls_score.weight"
+_FREEZE_OF = {-1: _FREEZE, 0: "LST.FREEZE_BASE"}
+
+
+def check_weights(checkup: Checkup) -> Iterator[Finding]:
+    """Findings on MODEL.WEIGHT or the file that was given in its place."""
+    first = checkup.jobs[0]
+    if first.phase > 0 and not checkup.weights:
+        yield _before(checkup, first)
+        return
+    value = checkup.weights or checkup.cfg.MODEL.WEIGHT
+    if not value:
+        yield from _random(first)
+        return
+    try:
+        path = resolve_weight(checkup.cfg, value)
+    except UsageError as problem:
+        yield error(str(problem), _KEY, advice="correct the name")
+        return
+    if is_url(path):
+        local = cache_path(path)
+        if not local.is_file():
+            yield note(
+                f"{value} is not on this machine: it will be downloaded to {local}",
+                _KEY,
+                advice=f"without network, fetch {path} and put it there",
+            )
+            yield from check_preparation(checkup.cfg, path, {})
+            return
+        path = str(local)
+    if not Path(path).is_file():
+        yield error(
+            f"weight file {path} does not exist",
+            _KEY,
+            advice="put it there, change MODEL.WEIGHT, or give MODEL.WEIGHT '' to start from random weights",
+        )
+        return
+    yield ok(f"{path} is there ({size_text(Path(path).stat().st_size)})", _KEY)
+    if checkup.quick:
+        yield note("its content is not read with --quick", _KEY)
+        return
+    yield from _content(checkup, path)
+
+
+def _before(checkup: Checkup, job: Job) -> Finding:
+    """A run of later phases alone (LST.PHASES) starts from the model of the phase before."""
+    path = phase_folder(checkup.run_dir, job.phase - 1) / FINAL_WEIGHTS
+    if path.is_file():
+        return ok(f"{job.name} starts from {path}, which is there", "LST.PHASES")
+    advice = f"run phase {job.phase - 1} first, or name its OUTPUT_DIR"
+    return error(f"{job.name} starts from {path}, which does not exist", "LST.PHASES", advice=advice)
+
+
+def _random(job: Job) -> Iterator[Finding]:
+    """A start from random weights: nothing may stay frozen at random values, and normalisation must adapt."""
+    cfg, freeze = job.cfg, job.cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT
+    if freeze > 0:
+        yield error(
+            f"training starts from random weights and {_FREEZE} {freeze} keeps the first stages of the "
+            "body at them",
+            _KEY,
+            _FREEZE_OF[job.phase],
+            advice=f"give MODEL.WEIGHT, or set {_FREEZE_OF[job.phase]} 0",
+        )
+    if "FixedBatchNorm" in cfg.MODEL.RESNETS.TRANS_FUNC:
+        yield warning(
+            "training starts from random weights with fixed batch norm, which does not normalise then",
+            _KEY,
+            "MODEL.RESNETS.TRANS_FUNC",
+            "MODEL.RESNETS.STEM_FUNC",
+            advice="give MODEL.WEIGHT, or use group norm (BottleneckWithGN, StemWithGN)",
+        )
+    elif freeze <= 0:
+        yield ok("training starts from random weights; nothing is frozen, group norm normalises", _KEY)
+
+
+def _content(checkup: Checkup, path: str) -> Iterator[Finding]:
+    """The tensors of a file against the model of the training that starts from it."""
+    try:
+        state = read_weights(path, conv_body=checkup.cfg.MODEL.BACKBONE.CONV_BODY, device="meta")
+        record = {} if path.endswith(".pkl") else read_checkpoint(path, "meta")
+    except UsageError as problem:
+        yield error(str(problem), _KEY, advice="get the file again or name another one")
+        return
+    job = _job_of(checkup, state)
+    model = job_model(job)
+    report = match_names(
+        {name: tuple(t.shape) for name, t in model.state_dict().items()},
+        {name: tuple(t.shape) for name, t in state.items()},
+    )
+    yield from _matches(job, model, report, path)
+    yield from _classes(checkup, job, record, path)
+    yield from check_preparation(checkup.cfg, path, record)
+    if "iteration" in record and "optimizer" in record:
+        yield note(
+            f"{path} is a checkpoint of a run at iteration {record['iteration']}; as MODEL.WEIGHT it gives "
+            "its weights alone",
+            _KEY,
+            advice="to continue that run, use its OUTPUT_DIR",
+        )
+
+
+def _job_of(checkup: Checkup, state: Mapping[str, Tensor]) -> Job:
+    """The training that the file is meant for: the first, or with a file of its own the phase of its size."""
+    rows = next((len(t) for name, t in state.items() if name.endswith(_CLASSIFIER)), 0)
+    fits = [j for j in checkup.jobs if rows == j.cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES]
+    return fits[0] if checkup.weights and fits else checkup.jobs[0]
+
+
+def _matches(job: Job, model: nn.Module, report: MatchReport, path: str) -> Iterator[Finding]:
+    """Loaded, missing and misfitting tensors."""
+    total = len(report.matched) + len(report.missing) + len(report.mismatched)
+    if not report.matched:
+        yield error(
+            f"no tensor of {path} fits the model of {job.name}; the file begins with "
+            f"{listed(report.unexpected, 3)}",
+            _KEY,
+            advice="name a file for this MODEL.BACKBONE.CONV_BODY",
+        )
+        return
+    text = f"{len(report.matched)} of {total} tensors of {job.name} come from {path}"
+    yield ok(f"{text}; {len(report.unexpected)} tensors of the file are not used", _KEY)
+    if report.mismatched:
+        shapes = [f"{m.model_name} {m.file_shape} -> {m.model_shape}" for m in report.mismatched]
+        allowed = job.cfg.MODEL.WEIGHT_ALLOW_MISMATCH
+        text = f"{len(shapes)} tensors have another shape in the file: {listed(shapes, 4)}"
+        if allowed:
+            yield note(f"{text}; they start at random", "MODEL.WEIGHT_ALLOW_MISMATCH")
+        else:
+            yield error(
+                text,
+                _KEY,
+                "MODEL.ROI_BOX_HEAD.NUM_CLASSES",
+                "MODEL.WEIGHT_ALLOW_MISMATCH",
+                advice="check NUM_CLASSES and CONV_BODY, or set MODEL.WEIGHT_ALLOW_MISMATCH True to "
+                "fine-tune",
+            )
+    fresh = report.missing + [m.model_name for m in report.mismatched]
+    learned = {n: p for n, p in model.named_parameters() if n in set(fresh)}
+    frozen = [name for name, parameter in learned.items() if not parameter.requires_grad]
+    body = [name for name in learned if name.startswith(_BODY)]
+    if frozen:
+        yield error(
+            f"{len(frozen)} frozen tensors are not in the file and would stay at random values: "
+            f"{listed(frozen, 4)}",
+            _KEY,
+            _FREEZE_OF.get(job.phase, "LST.FREEZE_STEP"),
+            advice="name a file with the whole body, or freeze less",
+        )
+    elif body:
+        yield warning(
+            f"{len(body)} tensors of the body are not in the file and start at random: {listed(body, 4)}",
+            _KEY,
+            advice="name a file for this MODEL.BACKBONE.CONV_BODY",
+        )
+    elif learned:
+        modules = list(dict.fromkeys(name.rpartition(".")[0] for name in learned))
+        yield note(f"{len(learned)} tensors behind the body start at random: {listed(modules, 8)}", _KEY)
+
+
+def _classes(checkup: Checkup, job: Job, record: Mapping[str, Any], path: str) -> Iterator[Finding]:
+    """The class list that is stored with the weights against that of the data."""
+    stored = record.get("classes")
+    if not stored:
+        return
+    try:
+        own = _own_classes(checkup, job)
+    except (NotChecked, UsageError) as why:
+        yield note(f"the class list of {path} ({len(stored)} names) is not compared: {why}", _KEY)
+        return
+    if list(stored) == own:
+        yield ok(f"{path} was trained on the same {len(own) - 1} classes", _KEY)
+        return
+    place = next(
+        (i for i, (a, b) in enumerate(zip(stored, own, strict=False)) if a != b), min(len(stored), len(own))
+    )
+    here, there = (names[place] if place < len(names) else "nothing" for names in (own, list(stored)))
+    text = (
+        f"{path} was trained on other classes ({len(stored)} names, the data has {len(own)}): label "
+        f"{place} is {there!r} there and {here!r} here"
+    )
+    if len(stored) == len(own):
+        advice = (
+            "use the data it was trained on, or drop its classifier: rows of other classes would be loaded"
+        )
+        yield warning(text, _KEY, advice=advice)
+    else:
+        yield note(text, _KEY)
+
+
+def _own_classes(checkup: Checkup, job: Job) -> list[str]:
+    """Class names by label, background first, of a training."""
+    if checkup.lst:
+        return checkup.plan.names(job.phase)
+    categories = checkup.annotations(TRAIN)[0][1].categories
+    return ["__background__", *(c["name"] for c in categories)]

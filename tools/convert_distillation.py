@@ -1,0 +1,87 @@
+"""Convert stored teacher outputs between the published JSON file and a store; float32 survives exactly.
+
+    python tools/convert_distillation.py distill_logits_step1_160.json distill_step1 \\
+        --plan split/classes.json --train lvis_v0.5_train_step1.json --phase 1
+    python tools/convert_distillation.py distill_step1 distill_logits_step1_160.json
+
+A folder is a store, anything else the JSON file. The JSON file knows only picture ids, so that its rows are
+matched to the annotations of the step: --plan, --train and --phase are needed to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.incremental.distill_json import (
+    check_complete,
+    export_published,
+    import_published,
+    new_annotation_order,
+)
+from maskrcnn_benchmark.incremental.distill_store import DTYPES, DistillHeader, DistillStore
+from maskrcnn_benchmark.incremental.phases import read_plan
+from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.logger import setup_logger
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="FROM", type=Path, help="JSON file, or folder of a store")
+    parser.add_argument("target", metavar="TO", type=Path, help="folder of a store, or JSON file")
+    parser.add_argument("--plan", metavar="FILE", help="classes.json of tools/lvis_split.py, or a run folder")
+    parser.add_argument("--train", metavar="FILE", help="training annotations: all, or those of the step")
+    parser.add_argument("--phase", type=int, default=1, help="number of the step (%(default)s)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], help="numbers of the store (%(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="picture size"
+    )
+    return parser.parse_args()
+
+
+def to_store(args: argparse.Namespace) -> DistillStore:
+    """Read the published file."""
+    if args.plan is None or args.train is None:
+        raise ConfigError(
+            f"{args.source} is no folder, so a published file: give --plan, --train and --phase"
+        )
+    plan = read_plan(args.plan)
+    plan.check_step(args.phase)
+    boxes = new_annotation_order(AnnotationFile.load(args.train).outline, plan, args.phase)
+    header = DistillHeader(
+        phase=args.phase,
+        num_old=plan.num_old(args.phase),
+        classes_hash=plan.classes_hash(args.phase - 1),
+        checkpoint="",
+        input_size=(args.size[0], args.size[1]),
+        flips=(0, 1),
+        dtype=args.dtype,
+    )
+    store = import_published(args.source, args.target, header, boxes)
+    check_complete(store, boxes)
+    return store
+
+
+def main() -> None:
+    """Parse, convert, say how much."""
+    args = parse_arguments()
+    logger = setup_logger(None, 0)
+    if args.source.is_dir():
+        store = DistillStore(args.source)
+        export_published(store, args.target)
+        if store.header.dtype != "float32":
+            logger.warning("the store holds %s: the file has these rounded numbers", store.header.dtype)
+    else:
+        store = to_store(args)
+    logger.info("wrote %s: %d pictures, %d old classes", args.target, len(store), store.header.num_old)
+
+
+if __name__ == "__main__":
+    run_cli(main)

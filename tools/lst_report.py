@@ -1,0 +1,68 @@
+"""Tables and curves of LST runs from their folders, finished or still running; several runs side by side.
+
+    python tools/lst_report.py runs/demo
+    python tools/lst_report.py runs/demo runs/demo_forgetting --names full none --out report --json runs.json
+
+Writes nothing without --out (PNG curves) and --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from maskrcnn_benchmark.incremental.compare import (
+    comparison_charts,
+    comparison_json,
+    format_comparison,
+    read_run,
+)
+from maskrcnn_benchmark.incremental.summary import format_summary, summary_charts
+from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import atomic_path, write_json
+from maskrcnn_benchmark.visualize.curves import draw_charts
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folder (OUTPUT_DIR of an LST.ENABLED run)"
+    )
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the runs in tables and curves")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the PNG curves")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, read, print, draw."""
+    args = parse_arguments()
+    names = args.names or [None] * len(args.runs)
+    if len(names) != len(args.runs):
+        raise ConfigError(f"--names has {len(names)} names for {len(args.runs)} runs")
+    runs = [read_run(folder, name) for folder, name in zip(args.runs, names, strict=True)]
+    if len({run.name for run in runs}) != len(runs):
+        raise ConfigError(f"runs are called alike ({', '.join(run.name for run in runs)}): give --names")
+    for run in runs:
+        print(f"{run.name} ({run.folder})\n\n{format_summary(run.summary, run.plan)}\n")
+    if len(runs) > 1 or runs[0].running:
+        print(format_comparison(runs))
+    if args.json:
+        write_json(args.json, comparison_json(runs), indent=1)
+    if args.out:
+        charts = {run.name: summary_charts(run.summary, run.plan) for run in runs}
+        if len(runs) > 1:
+            charts["comparison"] = comparison_charts(runs)
+        for name, some in charts.items():
+            if some:
+                with atomic_path(args.out / f"{name}.png") as path:
+                    draw_charts(some).save(path)
+                print(f"drew {args.out / name}.png")
+
+
+if __name__ == "__main__":
+    run_cli(main)

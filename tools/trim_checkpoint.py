@@ -1,0 +1,42 @@
+"""Make the start of an LST run from a COCO Mask R-CNN checkpoint: class-dependent layers are removed.
+
+    python tools/trim_checkpoint.py e2e_mask_rcnn_R_50_FPN_1x.pth e2e_mask_rcnn_R_50_FPN_1x_trimmed.pth
+    python tools/trim_checkpoint.py --keep-heads base/model_final.pth base_weights.pth
+
+The result holds the weights only: no optimizer, schedule, iteration. Names may begin with "module." or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from maskrcnn_benchmark.checkpoint.trim import CLASS_LAYERS, trim_checkpoint
+from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.logger import setup_logger
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "source", metavar="CHECKPOINT", help="checkpoint of maskrcnn-benchmark or of this program"
+    )
+    parser.add_argument("target", metavar="OUT", help="weight file to write")
+    parser.add_argument("--keep-heads", action="store_true", help="remove no layer, only the training state")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, trim, list what was removed."""
+    args = parse_arguments()
+    logger = setup_logger(None, 0)
+    removed = trim_checkpoint(args.source, args.target, () if args.keep_heads else CLASS_LAYERS)
+    for name in removed:
+        logger.info("removed %s", name)
+    logger.info("wrote %s", args.target)
+
+
+if __name__ == "__main__":
+    run_cli(main)
