@@ -77,9 +77,9 @@ class RPNLoss:
         """`loss_objectness` and `loss_rpn_box_reg`, not yet divided.
 
         anchors (N,4), visible: per image (N,) bool; predict is called once, with the sampled anchors;
-        seeds: one per image, see picture_generators. Objectness: binary cross entropy over the sampled anchors; regression:
-        smooth L1 over the positives; the count of both is that of all sampled anchors. Without any sampled
-        anchor both are zeros connected to the graph.
+        seeds: one per image, see picture_generators. Objectness: binary cross entropy over the sampled
+        anchors; regression: smooth L1 over the positives; the count of both is that of all sampled anchors.
+        Without any sampled anchor both are zeros connected to the graph.
         """
         count = len(anchors)
         generators = picture_generators(seeds, "rpn", len(targets), anchors.device)
