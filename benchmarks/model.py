@@ -37,7 +37,7 @@ from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRC
 from maskrcnn_benchmark.solver.optimizer import build_optimizer
 
 FULL_SIZE, SMALL_SIZE, QUICK_SIZE = (800, 1216), (192, 256), (96, 128)
-BUDGET_S = 60.0
+BUDGET_S, ROUNDS = 60.0, 5
 STAGE_ROUNDS = 3
 TARGETS = {"inference": 1.0, "training step": 1.0}
 CLASS_TARGET = 1.15
@@ -178,7 +178,7 @@ class Pair:
     def rows(self, case: str, make: Callable[[], list[Call]], quick: bool) -> list[dict[str, Any]]:
         """The row of whole passes."""
         calls = make()
-        times = median_times(calls, self.device, 0.0 if quick else BUDGET_S, 1 if quick else 5)
+        times = median_times(calls, self.device, 0.0 if quick else BUDGET_S, 1 if quick else ROUNDS)
         memory = [None if quick else peak_mb(call, self.device) for call in calls]
         pair = (times[0], times[1])
         return [_row(case, self.size, "torchvision", pair, (memory[0], memory[1]), _work(*self.counts))]
@@ -233,7 +233,7 @@ def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: 
         models.append(model)
         losses = partial(model, image, targets)
         steps.append(Step(build_optimizer(cfg, model), losses))
-    times = median_times(list(steps), device, 0.0 if quick else BUDGET_S, 1 if quick else 5)
+    times = median_times(list(steps), device, 0.0 if quick else BUDGET_S, 1 if quick else ROUNDS)
     memory: list[float | None] = [None, None]
     if not quick:
         for i, (model, step) in enumerate(zip(models, steps, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,13 +17,29 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-@RPN_HEADS.register("SingleConvRPNHead")
-class SingleConvRPNHead(nn.Module):
-    """3x3 convolution, ReLU and two 1x1 convolutions, shared by all levels.
+class RPNHead(nn.Module):
+    """Contract of all heads.
 
     `forward` is for proposals, which need every anchor and no gradient; `at` is for the loss, which needs
     few anchors and their gradients.
     """
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Per level (B,C,H,W) -> logits (B,A,H,W) and deltas (B,4*A,H,W), channel = anchor*4 + part."""
+        raise NotImplementedError
+
+    def at(self, features: Sequence[Tensor], index: Tensor) -> tuple[Tensor, Tensor]:
+        """Float32 logits (K,) and deltas (K,4) of chosen anchors: what `forward` gives there.
+
+        index: int64 (K,), image * (anchors per image) + anchor, anchors in the order of `flatten_levels`, one
+        level after the other.
+        """
+        raise NotImplementedError
+
+
+@RPN_HEADS.register("SingleConvRPNHead")
+class SingleConvRPNHead(RPNHead):
+    """3x3 convolution, ReLU and two 1x1 convolutions, shared by all levels."""
 
     def __init__(self, in_channels: int, num_anchors: int) -> None:
         super().__init__()
@@ -45,26 +62,19 @@ class SingleConvRPNHead(nn.Module):
         return logits, deltas
 
     def at(self, features: Sequence[Tensor], index: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 logits (K,) and deltas (K,4) of chosen anchors: what `forward` gives there.
+        """See RPNHead.
 
-        index: int64 (K,), image * (anchors per image) + anchor, anchors in the order of `flatten_levels`, one
-        level after the other. Work and memory go with K, where the backward pass of the
-        whole maps would spend as much as twice `forward` on gradients that are zero nearly everywhere.
+        Work and memory go with K, where the backward pass of the whole maps would spend
+        as much as twice `forward` on gradients that are zero nearly everywhere.
         """
         shared = self.cls_logits.out_channels
         sizes = [f.shape[-2] * f.shape[-1] * shared for f in features]
         image, anchor = index // sum(sizes), index % sum(sizes)
-        ends = torch.tensor(sizes, device=index.device).cumsum(0)
-        level = torch.bucketize(anchor, ends, right=True)
+        starts = [0, *accumulate(sizes)]
+        level = torch.bucketize(anchor, torch.tensor(starts[1:], device=index.device), right=True)
         order = level.argsort(stable=True)
         counts = torch.bincount(level, minlength=len(sizes)).tolist()
-        parts = zip(
-            features,
-            [0, *ends.tolist()],
-            image[order].split(counts),
-            anchor[order].split(counts),
-            strict=False,
-        )
+        parts = zip(features, starts, image[order].split(counts), anchor[order].split(counts), strict=False)
         patches = [_patches(f, i, (a - start) // shared) for f, start, i, a in parts]
         hidden = F.relu_(_apply(self.conv, torch.cat(patches)))
         which = (anchor[order] % shared)[:, None]  # every level holds a multiple of `shared` anchors

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
 from maskrcnn_benchmark.modeling.losses import LossTerm
-from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
+from maskrcnn_benchmark.modeling.rpn.head import RPNHead, flatten_levels
 from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, add_ground_truth
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -26,7 +26,7 @@ class RegionProposalNetwork(nn.Module):
     def __init__(
         self,
         anchor_generator: AnchorGenerator,
-        head: nn.Module,
+        head: RPNHead,
         selector: ProposalSelector,
         loss: RPNLoss,
         *,
