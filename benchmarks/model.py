@@ -36,8 +36,8 @@ from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.optimizer import build_optimizer
 
-FULL_SIZE, SMALL_SIZE = (800, 1216), (192, 256)
-BUDGET_S = 60.0
+FULL_SIZE, SMALL_SIZE, QUICK_SIZE = (800, 1216), (192, 256), (96, 128)
+BUDGET_S, ROUNDS = 60.0, 5
 STAGE_ROUNDS = 3
 TARGETS = {"inference": 1.0, "training step": 1.0}
 CLASS_TARGET = 1.15
@@ -128,8 +128,8 @@ class Step:
 class Pair:
     """Both models in one mode: `calls` are whole passes, `clocks` time their stages."""
 
-    def __init__(self, device: torch.device, size: tuple[int, int]) -> None:
-        cfg = load_model_config()
+    def __init__(self, device: torch.device, size: tuple[int, int], *, quick: bool = False) -> None:
+        cfg = load_model_config(quick=quick)
         self.device, self.size = device, size
         self.ours = make_ours(cfg)
         self.peer = make_peer(self.ours, cfg).to(device)
@@ -138,7 +138,7 @@ class Pair:
         targets, peer_targets = make_objects(*size)
         self.targets = [target.to(device) for target in targets]
         self.peer_targets = [{key: value.to(device) for key, value in one.items()} for one in peer_targets]
-        share_proposals(self.ours, self.peer, targets[0])
+        share_proposals(self.ours, self.peer, targets[0], cfg)
         self.counts = [_watch(self.ours), _watch(self.peer)]
         self.optimizers = build_optimizer(cfg, self.ours), make_peer_optimizer(self.peer, cfg)
 
@@ -178,7 +178,7 @@ class Pair:
     def rows(self, case: str, make: Callable[[], list[Call]], quick: bool) -> list[dict[str, Any]]:
         """The row of whole passes."""
         calls = make()
-        times = median_times(calls, self.device, 0.0 if quick else BUDGET_S, 1 if quick else 5)
+        times = median_times(calls, self.device, 0.0 if quick else BUDGET_S, 1 if quick else ROUNDS)
         memory = [None if quick else peak_mb(call, self.device) for call in calls]
         pair = (times[0], times[1])
         return [_row(case, self.size, "torchvision", pair, (memory[0], memory[1]), _work(*self.counts))]
@@ -207,7 +207,7 @@ class Pair:
 
 def _pair_rows(device: torch.device, size: tuple[int, int], quick: bool) -> list[dict[str, Any]]:
     """Ours beside torchvision's: inference, training step, stages of both."""
-    pair = Pair(device, size)
+    pair = Pair(device, size, quick=quick)
     rows = pair.rows("inference", pair.inference, quick)
     rows += pair.rows("training step", pair.training, quick)
     return rows + pair.split(quick)
@@ -226,14 +226,14 @@ def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: 
     targets = [target.to(device) for target in objects]
     models, steps, counts = [], [], []
     for classes in (1231, 81):
-        cfg = load_class_config(masks, classes, small=quick)
+        cfg = load_class_config(masks, classes, quick=quick)
         model = make_ours(cfg).to(device).train()
-        share_proposals(model, None, objects[0])
+        share_proposals(model, None, objects[0], cfg)
         counts.append(_watch(model))
         models.append(model)
         losses = partial(model, image, targets)
         steps.append(Step(build_optimizer(cfg, model), losses))
-    times = median_times(list(steps), device, 0.0 if quick else BUDGET_S, 1 if quick else 5)
+    times = median_times(list(steps), device, 0.0 if quick else BUDGET_S, 1 if quick else ROUNDS)
     memory: list[float | None] = [None, None]
     if not quick:
         for i, (model, step) in enumerate(zip(models, steps, strict=True)):
@@ -246,9 +246,10 @@ def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: 
 
 
 def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """All rows; `quick` takes a small picture, one round, and a small backbone for the class rows."""
-    rows = _pair_rows(device, SMALL_SIZE if quick else FULL_SIZE, quick)
+    """All rows; `quick` takes a small picture, few boxes, one round, a small backbone for the class rows."""
+    sizes = (QUICK_SIZE,) if quick else (FULL_SIZE, SMALL_SIZE)
+    rows = _pair_rows(device, sizes[0], quick)
     for masks in ("from class weights", "per class"):
-        for size in (SMALL_SIZE,) if quick else (FULL_SIZE, SMALL_SIZE):
+        for size in sizes:
             rows += _class_rows(device, size, masks, quick)
     return rows

@@ -37,26 +37,29 @@ SCORE_SPREAD = 1.5
 
 SOLVER = ["SOLVER.BASE_LR", 1e-6]
 """Random weights and noise: a real learning rate would end in infinities."""
+QUICK = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 32, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG", 10]
+QUICK += ["MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN", 200, "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST", 100]
+"""Less work per picture, to try the suite."""
 
 
-def load_model_config(*overrides: object) -> CfgNode:
+def load_model_config(*, quick: bool = False) -> CfgNode:
     """The published Mask R-CNN R-50-FPN with torchvision's place of the stride and selection per picture."""
-    settings = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.RESNETS.STRIDE_IN_1X1", False]
-    settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *SOLVER, *overrides]
+    settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.RESNETS.STRIDE_IN_1X1", False]
+    settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *SOLVER, *(QUICK if quick else [])]
     return load_config(str(CONFIGS / "e2e_mask_rcnn_R_50_FPN_1x.yaml"), [str(value) for value in settings])
 
 
-def load_class_config(masks: str, classes: int, *, small: bool = False) -> CfgNode:
+def load_class_config(masks: str, classes: int, *, quick: bool = False) -> CfgNode:
     """A model with so many classes, background included.
 
     `masks` "from class weights": the LST model (cosine classifier, transferred masks); "per class": the
-    published Mask R-CNN. `small` takes a ResNet-18 body and leaves out the fully connected mask branch.
+    published Mask R-CNN. `quick` takes a ResNet-18 body and leaves out the fully connected mask branch.
     """
     name = {"from class weights": "coco_mask_fpn_lst.yaml", "per class": "coco_mask_fpn.yaml"}[masks]
     settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", *SOLVER]
     settings += ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", classes]
-    if small:
-        settings += ["MODEL.ROI_MASK_HEAD.USE_MLPMASK", False, "MODEL.BACKBONE.CONV_BODY", "R-18-FPN"]
+    if quick:
+        settings += [*QUICK, "MODEL.ROI_MASK_HEAD.USE_MLPMASK", False, "MODEL.BACKBONE.CONV_BODY", "R-18-FPN"]
         settings += ["MODEL.RESNETS.TRANS_FUNC", "BasicBlockWithFixedBatchNorm"]
         settings += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
     return load_config(str(CONFIGS / "base" / name), [str(value) for value in settings])
@@ -165,10 +168,11 @@ def make_proposals(objects: BoxList, count: int) -> Tensor:
     return boxes.clamp(min=0).minimum(limit)
 
 
-def share_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxList) -> None:
+def share_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxList, cfg: CfgNode) -> None:
     """Make both models hand on the same proposals, after they have selected their own."""
     device = next(ours.parameters()).device
-    boxes = {training: make_proposals(objects, 2000 if training else 1000).to(device) for training in (0, 1)}
+    counts = cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TEST, cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN
+    boxes = [make_proposals(objects, count).to(device) for count in counts]  # index: whether in training
     select = ours.rpn.selector.select
 
     def select_ours(*args: Any, training: bool, **kwargs: Any) -> list[BoxList]:

@@ -17,7 +17,7 @@ Call = Callable[[], object]
 
 
 class Elapsed(NamedTuple):
-    """Elapsed seconds, and seconds that the process computed on all its threads (less disturbed by others)."""
+    """Elapsed seconds, and those that all threads of the process computed (less disturbed by others)."""
 
     wall: float
     cpu: float

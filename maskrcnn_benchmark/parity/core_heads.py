@@ -108,8 +108,8 @@ def check_rpn_loss(ctx: Components, checker: Checker) -> None:
         checker.equal(
             f"labels{i}", loss.assign(every, visible[i], target)[0], ctx.arrays[f"rpn_loss.labels{i}"]
         )
-    terms = loss(every, visible, torch.cat(logits, 1)[..., 0], torch.cat(deltas, 1), targets)
-    losses = mean_losses(terms)
+    flat = torch.cat(logits, 1).flatten(), torch.cat(deltas, 1).reshape(-1, 4)
+    losses = mean_losses(loss(every, visible, lambda index: (flat[0][index], flat[1][index]), targets))
     checker.relative("objectness", losses["loss_objectness"], ctx.arrays["rpn_loss.objectness"], 1e-4)
     checker.relative("box", losses["loss_rpn_box_reg"], ctx.arrays["rpn_loss.box"], 1e-4)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -121,8 +120,8 @@ class BasicBlock(nn.Module):
 
 
 def _add_relu(x: Tensor, shortcut: Tensor) -> Tensor:
-    # a new tensor: the norm's output may be needed by its backward, so only the sum is rectified in place
-    return F.relu_(torch.add(x, shortcut))
+    # in place: no norm here needs its output for the backward pass, and autograd would refuse if one did
+    return F.relu_(x.add_(shortcut))
 
 
 def _frozen(channels: int) -> nn.Module:

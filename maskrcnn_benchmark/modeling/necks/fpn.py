@@ -44,7 +44,7 @@ class FPN(nn.Module):
         for i in range(self.num_levels, 0, -1):
             lateral = self.get_submodule(f"fpn_inner{i}")(features[i - 1])
             if top is not None:
-                lateral = lateral + F.interpolate(top, size=lateral.shape[-2:], mode="nearest")
+                lateral = F.interpolate(top, size=lateral.shape[-2:], mode="nearest").add_(lateral)
             top = lateral
             results.insert(0, self.get_submodule(f"fpn_layer{i}")(top))
         if self.extra_pool:

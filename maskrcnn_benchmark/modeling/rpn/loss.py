@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SMOOTH_L1_BETA = 1.0 / 9
 """parity: where the regression loss turns from square to linear."""
+
+Predict = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Logits (K,) and deltas (K,4) of anchors by their numbers (K,): image * (anchors per image) + anchor."""
 
 
 class RPNLoss:
@@ -67,17 +70,16 @@ class RPNLoss:
         self,
         anchors: Tensor,
         visible: Sequence[Tensor],
-        logits: Tensor,
-        deltas: Tensor,
+        predict: Predict,
         targets: Sequence[BoxList],
         seeds: Sequence[int] | None = None,
     ) -> dict[str, LossTerm]:
         """`loss_objectness` and `loss_rpn_box_reg`, not yet divided.
 
-        anchors (N,4), visible: per image (N,) bool, logits (B,N), deltas (B,N,4); seeds: one per
-        image, see picture_generators. Objectness: binary cross entropy over the sampled anchors; regression:
-        smooth L1 over the positives; the count of both is that of all sampled anchors. Without any sampled
-        anchor both are zeros connected to the graph.
+        anchors (N,4), visible: per image (N,) bool; predict is called once, with the sampled anchors;
+        seeds: one per image, see picture_generators. Objectness: binary cross entropy over the sampled
+        anchors; regression: smooth L1 over the positives; the count of both is that of all sampled anchors.
+        Without any sampled anchor both are zeros connected to the graph.
         """
         count = len(anchors)
         generators = picture_generators(seeds, "rpn", len(targets), anchors.device)
@@ -92,9 +94,9 @@ class RPNLoss:
             matched = target.xyxy().to(anchors)[matches[positive]]
             box_targets.append(self.box_coder.encode(matched, anchors[positive]))
         positive, negative = torch.cat(sampled_pos), torch.cat(sampled_neg)
-        chosen = logits.reshape(-1)[torch.cat((positive, negative))]
+        chosen, deltas = predict(torch.cat((positive, negative)))
         wanted = torch.cat((torch.ones_like(positive), torch.zeros_like(negative))).to(chosen.dtype)
-        regression = smooth_l1_loss(deltas.reshape(-1, 4)[positive], torch.cat(box_targets), SMOOTH_L1_BETA)
+        regression = smooth_l1_loss(deltas[: len(positive)], torch.cat(box_targets), SMOOTH_L1_BETA)
         objectness = F.binary_cross_entropy_with_logits(chosen, wanted, reduction="sum")
         return {
             "loss_objectness": LossTerm(objectness, len(chosen)),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
 from maskrcnn_benchmark.modeling.losses import LossTerm
-from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
+from maskrcnn_benchmark.modeling.rpn.head import RPNHead, flatten_levels
 from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, add_ground_truth
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -25,7 +26,7 @@ class RegionProposalNetwork(nn.Module):
     def __init__(
         self,
         anchor_generator: AnchorGenerator,
-        head: nn.Module,
+        head: RPNHead,
         selector: ProposalSelector,
         loss: RPNLoss,
         *,
@@ -50,27 +51,24 @@ class RegionProposalNetwork(nn.Module):
         features: per level (B,C,H_l,W_l). In training the ground truth boxes of `targets` are appended to the
         proposals; in evaluation `targets` is not used and the losses are empty.
         """
-        logits, deltas = self.head(features)
         anchors = self.anchor_generator([(f.shape[-2], f.shape[-1]) for f in features])
-        flat_logits, flat_deltas = flatten_levels(logits, 1), flatten_levels(deltas, 4)
         losses: dict[str, LossTerm] = {}
         if self.training:
             if targets is None:
                 raise ValueError("the region proposal network needs targets in training mode")
             everything = torch.cat(anchors)
             visible = [self.anchor_generator.visibility(everything, size) for size in images.image_sizes]
-            losses = self.loss(
-                everything,
-                visible,
-                torch.cat(flat_logits, 1)[..., 0],
-                torch.cat(flat_deltas, 1),
-                targets,
-                seeds,
-            )
+            losses = self.loss(everything, visible, partial(self.head.at, features), targets, seeds)
             if not self.proposals_in_training:
                 return [], losses
+        with torch.no_grad():
+            logits, deltas = self.head(features)
         proposals = self.selector.select(
-            anchors, flat_logits, flat_deltas, images.image_sizes, training=self.training
+            anchors,
+            flatten_levels(logits, 1),
+            flatten_levels(deltas, 4),
+            images.image_sizes,
+            training=self.training,
         )
         if self.training and targets is not None:
             proposals = add_ground_truth(proposals, targets)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from maskrcnn_benchmark.modeling.backbones import blocks
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.necks.fpn import FPN
 from maskrcnn_benchmark.modeling.registry import BACKBONES, TRANSFORMATIONS
@@ -103,3 +104,31 @@ def test_fpn_names_with_norm() -> None:
         "fpn_layer1.0.weight",
     ]
     assert fpn([torch.randn(1, 4, 4, 4)])[0].min() >= 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", ["Bottleneck", "BasicBlock"])
+def test_folded_statistics_change_nothing(
+    small_cfg: Cfg, monkeypatch: pytest.MonkeyPatch, kind: str, layout: torch.memory_format
+) -> None:
+    """Maps and gradients of a whole backbone against convolution, then norm, planar, nothing in place."""
+    names = ["MODEL.RESNETS.TRANS_FUNC", f"{kind}WithFixedBatchNorm"]
+    cfg = small_cfg(*names, "MODEL.RESNETS.STEM_FUNC", "StemWithFixedBatchNorm")
+    torch.manual_seed(0)
+    model = build_backbone(cfg).double()
+    for name, buffer in model.named_buffers():
+        low, high = (0.5, 1.5) if name.endswith(("weight", "running_var")) else (-0.5, 0.5)
+        buffer.uniform_(low, high)
+    picture = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+
+    def run(x: torch.Tensor) -> list[torch.Tensor]:
+        model.zero_grad(set_to_none=True)
+        maps = model(x)
+        sum((m * m.detach().roll(1, -1)).sum() for m in maps).backward()
+        return [*maps, *(p.grad for p in model.parameters())]
+
+    found = run(picture.contiguous(memory_format=layout))
+    monkeypatch.setattr(blocks, "conv_norm", lambda conv, norm, x: norm(conv(x)))
+    monkeypatch.setattr(blocks, "_add_relu", lambda x, shortcut: F.relu(x + shortcut))
+    for ours, plain in zip(found, run(picture), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)

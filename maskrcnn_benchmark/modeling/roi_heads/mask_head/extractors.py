@@ -52,5 +52,5 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
         """Levels (B,C,H_l,W_l) and per-image xyxy boxes (n_i,4) -> (sum n_i, out_channels, P, P)."""
         x = self.pooler(features, boxes)
         for i in range(1, self.num_convs + 1):
-            x = F.relu(self.get_submodule(f"mask_fcn{i}")(x))
+            x = F.relu_(self.get_submodule(f"mask_fcn{i}")(x))
         return x
