@@ -1,60 +1,79 @@
 """Mask R-CNN R-50-FPN beside torchvision's at 800x1216, and the cost of 1231 classes.
 
-Rows `inference` and `training step` compare whole passes with the same weights, picture and objects
-(model_pairs); rows `inference: <stage>` split the first. Rows `1231 classes` compare the LST model with 1231
-classes with the same model with 81. Memory is what a pass adds, and for the class rows also parameters and
-momentum.
+Rows `inference` and `training step` compare whole passes with the same weights, picture, objects and
+proposals (model_pairs); the rows with a colon split them by stage. Rows `1231 classes` compare a model with
+1231 classes with the same model with 81. `_ms` is elapsed time, `_cpu_ms` the time computed on all threads.
+Memory is what a pass adds to the resident set at its peak (model and momentum are there already), for the
+class rows together with parameters and momentum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from model_pairs import (
-    load_lst_config,
+    load_class_config,
     load_model_config,
     make_objects,
     make_ours,
     make_peer,
+    make_peer_optimizer,
     peer_detections,
     peer_losses,
+    share_proposals,
     trainable,
 )
-from model_stages import STAGES, Clock, clock_ours, clock_peer
-from timing import median_ms, peak_mb
+from model_stages import INFERENCE, TRAINING, WHOLE, Clock, clock_ours, clock_peer
+from timing import Call, Elapsed, median_times, peak_mb
 from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.solver.optimizer import build_optimizer
 
-PAIR_BUDGET_S = 60.0
-TARGETS = {"inference": 1.0, "training step": 1.0, "1231 classes": 1.15}
-SMALL_SIZE = (192, 256)
+FULL_SIZE, SMALL_SIZE = (800, 1216), (192, 256)
+BUDGET_S = 60.0
+STAGE_ROUNDS = 3
+TARGETS = {"inference": 1.0, "training step": 1.0}
+CLASS_TARGET = 1.15
+PREDICTORS = {
+    GeneralizedRCNN: ("roi_heads.box.predictor", "roi_heads.mask.predictor"),
+    MaskRCNN: ("roi_heads.box_predictor", "roi_heads.mask_predictor"),
+}
 
 
 def _row(
     case: str,
     size: tuple[int, int],
     peer: str,
-    times: tuple[float, float],
+    times: tuple[Elapsed, Elapsed],
     memory: tuple[float | None, float | None] = (None, None),
+    work: str = "",
+    target: float | None = None,
 ) -> dict[str, Any]:
     """One line of the table."""
+    ours, other = times
     both = None not in memory
     return {
         "case": case,
         "picture": f"{size[0]}x{size[1]}",
         "peer": peer,
-        "ours_ms": round(times[0], 1),
-        "peer_ms": round(times[1], 1),
-        "ratio": round(times[0] / times[1], 3) if times[1] else None,
-        "target": TARGETS.get(case),
+        "ours_ms": round(ours.wall, 1),
+        "peer_ms": round(other.wall, 1),
+        "ratio": round(ours.wall / other.wall, 3) if other.wall else None,
+        "ours_cpu_ms": round(ours.cpu, 1),
+        "peer_cpu_ms": round(other.cpu, 1),
+        "cpu_ratio": round(ours.cpu / other.cpu, 3) if other.cpu else None,
+        "target": target if target is not None else TARGETS.get(case),
         "ours_mb": round(memory[0], 1) if memory[0] is not None else None,
         "peer_mb": round(memory[1], 1) if memory[1] is not None else None,
         "memory_ratio": round(memory[0] / memory[1], 3) if both else None,  # type: ignore[operator]
+        "work": work,
     }
 
 
@@ -64,86 +83,134 @@ def _picture(size: tuple[int, int], device: torch.device) -> Tensor:
     return (120 * torch.rand(1, 3, *size, generator=source) - 60).to(device)
 
 
-def _update(model: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], object]:
-    """One training step with SGD and momentum, gradients cleared before it."""
-    optimizer = torch.optim.SGD(trainable(model), lr=1e-6, momentum=0.9, weight_decay=1e-4)
+def _watch(model: nn.Module) -> list[int]:
+    """How many boxes and masks the last pass predicted, kept up to date by hooks."""
+    counts = [0, 0]
 
-    def step() -> object:
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses().values())).sum().backward()
-        optimizer.step()
-        return None
+    def keep(place: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
+            counts[place] = len(inputs[0])
 
-    return step
+        return hook
 
-
-def _inference(
-    ours: GeneralizedRCNN, peer: Any, image: Tensor, size: tuple[int, int]
-) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Detection with pasted masks of both models."""
-
-    def run_ours() -> object:
-        with torch.no_grad():
-            found = ours(image)[0]
-            return paste_masks(found.get_field("mask")[:, 0], found.bbox, *size, 0.5, 1)
-
-    def run_peer() -> object:
-        with torch.no_grad():
-            return peer_detections(peer, image)
-
-    return run_ours, run_peer
+    for place, name in enumerate(PREDICTORS[type(model)]):
+        model.get_submodule(name).register_forward_hook(keep(place))
+    return counts
 
 
-def _stage_rows(
-    ours: GeneralizedRCNN, peer: Any, image: Tensor, size: tuple[int, int], rounds: int
-) -> list[dict[str, Any]]:
-    """The split of an inference pass by stage; both models are changed and of no use afterwards."""
-    device = image.device
-    clocks = Clock(device), Clock(device)
-    clock_ours(ours, clocks[0])
-    clock_peer(peer, clocks[1])
-    paste = clocks[0].wrap(paste_masks, "paste")
-    paste_peer = clocks[1].wrap(paste_masks_in_image, "paste")
-    with torch.no_grad():
-        for _ in range(rounds + 1):
-            found = ours(image)[0]
-            paste(found.get_field("mask")[:, 0], found.bbox, *size, 0.5, 1)
-            clocks[0].end_round()
-            peer_detections(peer, image, paste_peer)
-            clocks[1].end_round()
-    times = {stage: (clocks[0].median_ms(stage), clocks[1].median_ms(stage)) for stage in STAGES}
-    return [_row(f"inference: {stage}", size, "torchvision", pair) for stage, pair in times.items()]
+def _work(*sides: list[int]) -> str:
+    """What both did, in words."""
+    return "; ".join(f"{boxes} boxes {masks} masks" for boxes, masks in sides)
+
+
+class Step:
+    """A training step, gradients cleared before it."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, losses: Callable[[], dict[str, Tensor]]) -> None:
+        self.optimizer = optimizer
+        self.losses = losses
+
+    def backward(self, total: Tensor) -> None:
+        """Gradients of the loss."""
+        total.backward()
+
+    def update(self) -> None:
+        """New weights."""
+        self.optimizer.step()
+
+    def __call__(self) -> None:
+        """All of it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.backward(torch.stack(list(self.losses().values())).sum())
+        self.update()
+
+
+class Pair:
+    """Both models in one mode: `calls` are whole passes, `clocks` time their stages."""
+
+    def __init__(self, device: torch.device, size: tuple[int, int]) -> None:
+        cfg = load_model_config()
+        self.device, self.size = device, size
+        self.ours = make_ours(cfg)
+        self.peer = make_peer(self.ours, cfg).to(device)
+        self.ours.to(device)
+        self.image = _picture(size, device)
+        targets, peer_targets = make_objects(*size)
+        self.targets = [target.to(device) for target in targets]
+        self.peer_targets = [{key: value.to(device) for key, value in one.items()} for one in peer_targets]
+        share_proposals(self.ours, self.peer, targets[0])
+        self.counts = [_watch(self.ours), _watch(self.peer)]
+        self.optimizers = build_optimizer(cfg, self.ours), make_peer_optimizer(self.peer, cfg)
+
+    def inference(self, clocks: tuple[Clock, Clock] | None = None) -> list[Call]:
+        """Detection with pasted masks."""
+        self.ours.eval()
+        self.peer.eval()
+        paste: Callable[..., Tensor] = paste_masks
+        paste_peer: Callable[..., Tensor] = paste_masks_in_image
+        if clocks is not None:
+            paste, paste_peer = clocks[0].wrap(paste, "paste"), clocks[1].wrap(paste_peer, "paste")
+
+        @torch.no_grad()
+        def ours() -> object:
+            found = self.ours(self.image)[0]
+            return paste(found.get_field("mask")[:, 0], found.bbox, *self.size, 0.5, 1)
+
+        @torch.no_grad()
+        def peer() -> object:
+            return peer_detections(self.peer, self.image, paste_peer)
+
+        return [ours, peer]
+
+    def training(self, clocks: tuple[Clock, Clock] | None = None) -> list[Call]:
+        """Losses, gradients and update."""
+        self.ours.train()
+        self.peer.train()
+        steps = [
+            Step(self.optimizers[0], lambda: self.ours(self.image, self.targets)),
+            Step(self.optimizers[1], lambda: peer_losses(self.peer, self.image, self.peer_targets)),
+        ]
+        for step, clock in zip(steps, clocks or (), strict=False):
+            clock.replace(step, "backward", "backward")
+            clock.replace(step, "update", "optimizer")
+        return list(steps)
+
+    def rows(self, case: str, make: Callable[[], list[Call]], quick: bool) -> list[dict[str, Any]]:
+        """The row of whole passes."""
+        calls = make()
+        times = median_times(calls, self.device, 0.0 if quick else BUDGET_S, 1 if quick else 5)
+        memory = [None if quick else peak_mb(call, self.device) for call in calls]
+        pair = (times[0], times[1])
+        return [_row(case, self.size, "torchvision", pair, (memory[0], memory[1]), _work(*self.counts))]
+
+    def split(self, quick: bool) -> list[dict[str, Any]]:
+        """The rows of the stages; the models stay clocked."""
+        clocks = Clock(self.device), Clock(self.device)
+        clock_ours(self.ours, clocks[0])
+        clock_peer(self.peer, clocks[1])
+        rows = []
+        for case, make, stages in (
+            ("inference", self.inference, INFERENCE),
+            ("training step", self.training, TRAINING),
+        ):
+            for call, clock in zip(make(clocks), clocks, strict=True):
+                clock.rounds.clear()
+                for _ in range(1 + (1 if quick else STAGE_ROUNDS)):
+                    clock.wrap(call, WHOLE)()
+                    clock.end_round()
+            medians = [clock.medians_ms(stages) for clock in clocks]
+            for stage in medians[0]:
+                pair = (medians[0][stage], medians[1][stage])
+                rows.append(_row(f"{case}: {stage}", self.size, "torchvision", pair))
+        return rows
 
 
 def _pair_rows(device: torch.device, size: tuple[int, int], quick: bool) -> list[dict[str, Any]]:
-    """Ours beside torchvision's: inference, training step, stages of inference."""
-    cfg = load_model_config()
-    ours = make_ours(cfg)
-    peer = make_peer(ours, cfg).to(device)
-    ours.to(device)
-    image = _picture(size, device)
-    ours.eval()
-    peer.eval()
-    calls = _inference(ours, peer, image, size)
-    budget, least = (0.0, 1) if quick else (PAIR_BUDGET_S, 5)
-    times = median_ms(list(calls), device, budget, least)
-    memory = tuple(None if quick else peak_mb(call, device) for call in calls)
-    rows = [_row("inference", size, "torchvision", (times[0], times[1]), (memory[0], memory[1]))]
-    targets, peer_targets = make_objects(*size)
-    targets = [target.to(device) for target in targets]
-    peer_targets = [{key: value.to(device) for key, value in one.items()} for one in peer_targets]
-    ours.train()
-    peer.train()
-    steps = [
-        _update(ours, lambda: ours(image, targets)),
-        _update(peer, lambda: peer_losses(peer, image, peer_targets)),
-    ]
-    times = median_ms(steps, device, budget, least)
-    memory = tuple(None if quick else peak_mb(call, device) for call in steps)
-    rows.append(_row("training step", size, "torchvision", (times[0], times[1]), (memory[0], memory[1])))
-    ours.eval()
-    peer.eval()
-    return rows + _stage_rows(ours, peer, image, size, 1 if quick else 5)
+    """Ours beside torchvision's: inference, training step, stages of both."""
+    pair = Pair(device, size)
+    rows = pair.rows("inference", pair.inference, quick)
+    rows += pair.rows("training step", pair.training, quick)
+    return rows + pair.split(quick)
 
 
 def _state_mb(model: nn.Module) -> float:
@@ -152,30 +219,36 @@ def _state_mb(model: nn.Module) -> float:
     return sum(t.numel() * t.element_size() for t in tensors) / 2**20
 
 
-def _class_rows(device: torch.device, size: tuple[int, int], quick: bool) -> list[dict[str, Any]]:
-    """The LST model with 1231 classes beside the same model with 81."""
+def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: bool) -> list[dict[str, Any]]:
+    """A training step with 1231 classes beside one with 81, all else equal."""
     image = _picture(size, device)
-    targets = [target.to(device) for target in make_objects(*size)[0]]
-    models = [make_ours(load_lst_config(count, small=quick)).to(device).train() for count in (1231, 81)]
-    steps = [_update(model, lambda model=model: model(image, targets)) for model in models]  # type: ignore[misc]
-    budget, least = (0.0, 1) if quick else (PAIR_BUDGET_S, 5)
-    times = median_ms(steps, device, budget, least)
+    objects = make_objects(*size)[0]
+    targets = [target.to(device) for target in objects]
+    models, steps, counts = [], [], []
+    for classes in (1231, 81):
+        cfg = load_class_config(masks, classes, small=quick)
+        model = make_ours(cfg).to(device).train()
+        share_proposals(model, None, objects[0])
+        counts.append(_watch(model))
+        models.append(model)
+        losses = partial(model, image, targets)
+        steps.append(Step(build_optimizer(cfg, model), losses))
+    times = median_times(list(steps), device, 0.0 if quick else BUDGET_S, 1 if quick else 5)
     memory: list[float | None] = [None, None]
     if not quick:
         for i, (model, step) in enumerate(zip(models, steps, strict=True)):
             model.zero_grad(set_to_none=True)
             used = peak_mb(step, device)
             memory[i] = None if used is None else used + _state_mb(model)
-    return [_row("1231 classes", size, "81 classes", (times[0], times[1]), (memory[0], memory[1]))]
+            model.zero_grad(set_to_none=True)
+    case, pair, peaks = f"1231 classes, masks {masks}", (times[0], times[1]), (memory[0], memory[1])
+    return [_row(case, size, "81 classes", pair, peaks, _work(*counts), CLASS_TARGET)]
 
 
 def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
     """All rows; `quick` takes a small picture, one round, and a small backbone for the class rows."""
-    if quick:
-        return _pair_rows(device, SMALL_SIZE, quick) + _class_rows(device, SMALL_SIZE, quick)
-    full = (800, 1216)
-    return (
-        _pair_rows(device, full, quick)
-        + _class_rows(device, full, quick)
-        + _class_rows(device, SMALL_SIZE, quick)
-    )
+    rows = _pair_rows(device, SMALL_SIZE if quick else FULL_SIZE, quick)
+    for masks in ("from class weights", "per class"):
+        for size in (SMALL_SIZE,) if quick else (FULL_SIZE, SMALL_SIZE):
+            rows += _class_rows(device, size, masks, quick)
+    return rows

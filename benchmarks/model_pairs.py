@@ -1,14 +1,18 @@
 """Mask R-CNN R-50-FPN of this project and of torchvision with the same weights, for benchmarks.
 
 Both see one picture with the same objects, keep stem and second stage frozen, normalise with fixed
-statistics, and put the stride into the 3x3 convolutions (torchvision's layout). What differs is the work
-that each library does for the same outcome, and the +1 of the published box convention.
+statistics, and put the stride into the 3x3 convolutions (torchvision's layout). Each selects proposals of
+its own, but both hand on the same list, because random weights would give different and useless ones: 1000
+for detection, 2000 for training, of which more than enough overlap an object to fill the quota of positives.
+What differs is the work that each library does for the same outcome, and the +1 of the published box
+convention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,25 +35,31 @@ SCORE_SPREAD = 1.5
 """Factor on the random class weights: makes scores pass the threshold, so that there are detections."""
 
 
+SOLVER = ["SOLVER.BASE_LR", 1e-6]
+"""Random weights and noise: a real learning rate would end in infinities."""
+
+
 def load_model_config(*overrides: object) -> CfgNode:
     """The published Mask R-CNN R-50-FPN with torchvision's place of the stride and selection per picture."""
     settings = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.RESNETS.STRIDE_IN_1X1", False]
-    settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *overrides]
+    settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *SOLVER, *overrides]
     return load_config(str(CONFIGS / "e2e_mask_rcnn_R_50_FPN_1x.yaml"), [str(value) for value in settings])
 
 
-def load_lst_config(classes: int, *, small: bool = False) -> CfgNode:
-    """The LST model (cosine classifier, transferred masks) with so many classes, background included.
+def load_class_config(masks: str, classes: int, *, small: bool = False) -> CfgNode:
+    """A model with so many classes, background included.
 
-    `small` takes a ResNet-18 body and leaves out the fully connected mask branch.
+    `masks` "from class weights": the LST model (cosine classifier, transferred masks); "per class": the
+    published Mask R-CNN. `small` takes a ResNet-18 body and leaves out the fully connected mask branch.
     """
-    settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", ""]
+    name = {"from class weights": "coco_mask_fpn_lst.yaml", "per class": "coco_mask_fpn.yaml"}[masks]
+    settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", *SOLVER]
     settings += ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", classes]
     if small:
         settings += ["MODEL.ROI_MASK_HEAD.USE_MLPMASK", False, "MODEL.BACKBONE.CONV_BODY", "R-18-FPN"]
         settings += ["MODEL.RESNETS.TRANS_FUNC", "BasicBlockWithFixedBatchNorm"]
         settings += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
-    return load_config(str(CONFIGS / "base" / "coco_mask_fpn_lst.yaml"), [str(value) for value in settings])
+    return load_config(str(CONFIGS / "base" / name), [str(value) for value in settings])
 
 
 def make_ours(cfg: CfgNode) -> GeneralizedRCNN:
@@ -113,6 +123,14 @@ def make_peer(ours: GeneralizedRCNN, cfg: CfgNode) -> MaskRCNN:
     return model
 
 
+def make_peer_optimizer(model: MaskRCNN, cfg: CfgNode) -> torch.optim.SGD:
+    """SGD with the same numbers, as torchvision's reference training makes it."""
+    solver = cfg.SOLVER
+    return torch.optim.SGD(
+        trainable(model), lr=solver.BASE_LR, momentum=solver.MOMENTUM, weight_decay=solver.WEIGHT_DECAY
+    )
+
+
 def make_objects(height: int, width: int, count: int = 8) -> tuple[list[BoxList], list[dict[str, Tensor]]]:
     """The same ellipses as our target (polygons) and as torchvision's (bitmaps), labels 1..80."""
     source = torch.Generator().manual_seed(1)
@@ -130,6 +148,45 @@ def make_objects(height: int, width: int, count: int = 8) -> tuple[list[BoxList]
     target.add_field("masks", masks)
     peer = {"boxes": boxes, "labels": labels, "masks": masks.to_bitmaps().to(torch.uint8)}
     return [target], [peer]
+
+
+def make_proposals(objects: BoxList, count: int) -> Tensor:
+    """Boxes (count,4) xyxy: a fifth are shifted copies of the objects, the others lie and spread anywhere."""
+    source = torch.Generator().manual_seed(3)
+    width, height = objects.size
+    near = objects.bbox.repeat(-(-count // 5 // len(objects)), 1)[: count // 5]
+    sides = near[:, 2:] - near[:, :2]
+    near = near + 0.1 * (torch.rand(len(near), 4, generator=source) - 0.5) * sides.repeat(1, 2)
+    far = count - len(near)
+    sides = 16 * (min(width, height) / 16) ** torch.rand(far, 2, generator=source)
+    corner = torch.rand(far, 2, generator=source) * (torch.tensor([width, height]) - sides)
+    boxes = torch.cat((near, torch.cat((corner, corner + sides), dim=1)))
+    limit = torch.tensor([width, height, width, height]) - 1
+    return boxes.clamp(min=0).minimum(limit)
+
+
+def share_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxList) -> None:
+    """Make both models hand on the same proposals, after they have selected their own."""
+    device = next(ours.parameters()).device
+    boxes = {training: make_proposals(objects, 2000 if training else 1000).to(device) for training in (0, 1)}
+    select = ours.rpn.selector.select
+
+    def select_ours(*args: Any, training: bool, **kwargs: Any) -> list[BoxList]:
+        found = select(*args, training=training, **kwargs)
+        shared = BoxList(boxes[training], found[0].size)
+        shared.add_field("objectness", torch.ones(len(boxes[training]), device=device))
+        return [shared]
+
+    ours.rpn.selector.select = select_ours  # type: ignore[method-assign]
+    if peer is None:
+        return
+    select_own = peer.rpn.filter_proposals
+
+    def select_peer(*args: Any) -> tuple[list[Tensor], list[Tensor]]:
+        _, scores = select_own(*args)
+        return [boxes[peer.training]], scores
+
+    peer.rpn.filter_proposals = select_peer  # type: ignore[method-assign]
 
 
 def peer_losses(model: MaskRCNN, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,29 +16,55 @@ from torch import Tensor
 Call = Callable[[], object]
 
 
-def _seconds(call: Call, device: torch.device) -> float:
-    start = time.perf_counter()
-    result = call()
+class Elapsed(NamedTuple):
+    """Elapsed seconds, and seconds that the process computed on all its threads (less disturbed by others)."""
+
+    wall: float
+    cpu: float
+
+    def to_ms(self) -> Elapsed:
+        """The same in milliseconds."""
+        return Elapsed(1000 * self.wall, 1000 * self.cpu)
+
+
+def now(device: torch.device) -> Elapsed:
+    """Both clocks, after the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    elapsed = time.perf_counter() - start
+    return Elapsed(time.perf_counter(), time.process_time())
+
+
+def median_of(times: list[Elapsed]) -> Elapsed:
+    """Median of either clock."""
+    return Elapsed(statistics.median(t.wall for t in times), statistics.median(t.cpu for t in times))
+
+
+def _seconds(call: Call, device: torch.device) -> Elapsed:
+    start = now(device)
+    result = call()
+    end = now(device)
     del result
-    return elapsed
+    return Elapsed(end.wall - start.wall, end.cpu - start.cpu)
 
 
-def median_ms(calls: list[Call], device: torch.device, budget_s: float, least: int = 5) -> list[float]:
-    """Median milliseconds of each call; they take turns, so that a busy machine slows all of them.
+def median_times(calls: list[Call], device: torch.device, budget_s: float, least: int = 5) -> list[Elapsed]:
+    """Median milliseconds of each call on both clocks; they take turns, so a busy machine slows all of them.
 
     One warm-up each, then rounds until `budget_s` seconds are over, at least `least` rounds.
     """
     for call in calls:
         _seconds(call, device)
-    times: list[list[float]] = [[] for _ in calls]
+    times: list[list[Elapsed]] = [[] for _ in calls]
     end = time.perf_counter() + budget_s
     while len(times[0]) < least or time.perf_counter() < end:
         for call, seconds in zip(calls, times, strict=True):
             seconds.append(_seconds(call, device))
-    return [1000 * statistics.median(seconds) for seconds in times]
+    return [median_of(seconds).to_ms() for seconds in times]
+
+
+def median_ms(calls: list[Call], device: torch.device, budget_s: float, least: int = 5) -> list[float]:
+    """Median elapsed milliseconds of each call, see `median_times`."""
+    return [times.wall for times in median_times(calls, device, budget_s, least)]
 
 
 def _status_mb(key: str) -> float:

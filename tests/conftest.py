@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import logging
 import os
 import socket
 import sys
@@ -43,6 +45,28 @@ def project_root() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session")
+def run_tool(project_root: Path) -> Callable[..., None]:
+    """Function (name, *arguments): ``main`` of ``tools/<name>.py`` in this process; its errors are raised."""
+
+    def run(name: str, *arguments: object) -> None:
+        spec = importlib.util.spec_from_file_location(name, project_root / "tools" / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        log = logging.getLogger("maskrcnn_benchmark")
+        before = list(log.handlers), log.propagate, log.level
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+            try:
+                module.main()
+            finally:
+                log.handlers[:], log.propagate = before[:2]
+                log.setLevel(before[2])
+
+    return run
+
+
 @pytest.fixture
 def free_port() -> int:
     """A TCP port that nobody listens on."""
@@ -67,6 +91,12 @@ def _member(function: Callable[..., Any], rank: int, world: int, folder: Path, a
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _autograd_started() -> None:
+    """A backward pass before all others: later ones, after a FakeTensorMode, would rule out forks."""
+    torch.ones(1, requires_grad=True).sum().backward()
 
 
 @pytest.fixture(scope="session")

@@ -66,10 +66,11 @@ def main() -> None:
     }
     cfg = load_config(args.config_file, [*(str(item) for pair in own.items() for item in pair), *args.opts])
     with distributed(cfg.MODEL.DEVICE, args.local_rank):
-        setup_logger(None, get_rank())
+        logger = setup_logger(None, get_rank())
         scratch = tempfile.TemporaryDirectory() if args.store is None and is_main_process() else nullcontext()
         with scratch as folder:
             dump_released(cfg, args.store or Path(broadcast_object(folder)), args.json)
+        logger.info("wrote %s", " and ".join(str(path) for path in (args.store, args.json) if path))
 
 
 if __name__ == "__main__":

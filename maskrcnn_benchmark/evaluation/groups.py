@@ -48,9 +48,9 @@ def phase_name(phase: int) -> str:
 
 
 def step_state_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Groups by the ``step_state`` label that derived LST annotation files carry; {} for other files."""
+    """Groups b0, t0, t1, ... by the ``step_state`` of derived LST annotation files; {} for other files."""
     groups: dict[str, list[int]] = {}
     for category in categories:
         if "step_state" in category:
             groups.setdefault(str(category["step_state"]), []).append(int(category["id"]))
-    return groups
+    return {name: groups[name] for name in sorted(groups, key=lambda n: (n[:1], len(n), n))}

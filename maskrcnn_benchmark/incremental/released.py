@@ -56,7 +56,9 @@ def is_released(cfg: CfgNode) -> bool:
 def run_released(cfg: CfgNode, *, test: bool = True) -> None:
     """Store logits (MODEL.GENERATE_DISTILL), or train a phase and ``test`` it; collective over ranks."""
     if cfg.MODEL.GENERATE_DISTILL:
-        dump_released(cfg, Path(cfg.OUTPUT_DIR) / STORE_FOLDER, Path(cfg.OUTPUT_DIR) / LOGITS_FILE)
+        store, logits = (Path(cfg.OUTPUT_DIR) / name for name in (STORE_FOLDER, LOGITS_FILE))
+        dump_released(cfg, store, logits)
+        logger.info("stored the outputs in %s and %s", store, logits)
         return
     model, summary = train_released(cfg)
     logger.info("trained %s: %d iterations", summary.weights, summary.iterations)
@@ -149,7 +151,6 @@ def dump_released(cfg: CfgNode, store: Path, logits: Path | None) -> None:
     )
     if logits is not None:
         on_main(lambda: export_published(DistillStore(store), logits))
-    logger.info("stored the outputs in %s%s", store, f" and {logits}" if logits else "")
 
 
 def _check_start(cfg: CfgNode, names: list[str]) -> None:

@@ -28,20 +28,20 @@ def layout(
         shuffle_seed: seed of the standard-library shuffle of every class' image list, in label order, as the
             reference files were made; None keeps ascending order.
     """
-    old_lists, new_pairs = [list(images) for images in plan.image_lists], plan.new_pairs
+    old_lists = [list(images) for images in plan.image_lists]
     if shuffle_seed is not None:
         # parity: only the lists of old classes matter; the new pairs were collected in ascending order before
         source = random.Random(shuffle_seed)
         for images in old_lists:
             source.shuffle(images)
     total, length = world * samples_per_rank, plan.epoch_length
-    parts: list[np.ndarray] = []
+    epochs, parts = _Epochs(plan.counts, old_lists, plan.new_pairs), []
     for epoch in range(total // length):
         order = torch.randperm(length, generator=torch.Generator().manual_seed(epoch)).numpy()
-        parts.append(_epoch(plan.counts, old_lists, new_pairs, epoch)[order])
+        parts.append(epochs.pairs(epoch)[order])
     rest = total % length
     # parity: the tail repeats the last epoch's list; with less than one epoch it is the first one's
-    parts.append(_epoch(plan.counts, old_lists, new_pairs, max(0, total // length - 1))[:rest])
+    parts.append(epochs.pairs(max(0, total // length - 1))[:rest])
     pairs = np.concatenate(parts).reshape(world, samples_per_rank, 2)
     return pairs[..., 0], pairs[..., 1]
 
@@ -95,17 +95,25 @@ def replay_sampler(
     )
 
 
-def _epoch(
-    counts: list[int], lists: list[list[int]], new_pairs: list[tuple[int, int]], epoch: int
-) -> np.ndarray:
-    """(length, 2) int64 pairs of one epoch before permutation: new pairs, then old classes in label order."""
-    parts = [np.array(new_pairs, dtype=np.int64).reshape(-1, 2)]
-    for label, (count, images) in enumerate(zip(counts, lists, strict=True), start=1):
-        if count:
-            window = (epoch * count + np.arange(count)) % len(images)
-            chosen = np.asarray(images, dtype=np.int64)[window]
-            parts.append(np.stack([chosen, np.full(count, label, dtype=np.int64)], axis=1))
-    return np.concatenate(parts)
+class _Epochs:
+    """Pairs of any epoch before its permutation: new pairs, then old classes in label order."""
+
+    def __init__(self, counts: list[int], lists: list[list[int]], new_pairs: list[tuple[int, int]]) -> None:
+        self._new = np.array(new_pairs, dtype=np.int64).reshape(-1, 2)
+        self._images = np.array([image for images in lists for image in images], dtype=np.int64)
+        draws, sizes = np.array(counts, dtype=np.int64), np.array([len(images) for images in lists], np.int64)
+        # one entry per replayed pair: its class, its place among the draws of the class, and of the class the
+        # number of draws, of images, and where its images begin
+        self._class = np.repeat(np.arange(len(draws)), draws)
+        self._place = np.arange(len(self._class)) - (np.cumsum(draws) - draws)[self._class]
+        self._draws, self._sizes = draws[self._class], sizes[self._class]
+        self._first = (np.cumsum(sizes) - sizes)[self._class]
+
+    def pairs(self, epoch: int) -> np.ndarray:
+        """(length, 2) int64: image, label."""
+        window = (epoch * self._draws + self._place) % self._sizes
+        replayed = np.stack([self._images[self._first + window], self._class + 1], axis=1)
+        return np.concatenate([self._new, replayed])
 
 
 def published_names(phase: int) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_benchmark.data.datasets.annotations import is_degenerate
@@ -120,12 +121,20 @@ def build_plan(
     return PhasePlan(classes, phase_sizes(base_size, step_size, len(classes)))
 
 
-def _by_class(annotations: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    """Annotations grouped by category id, file order kept."""
+@dataclass(frozen=True)
+class ClassGroups:
+    """Annotations of every category in file order, and its valid pairs (see ``valid_pairs``)."""
+
+    annotations: dict[int, list[dict[str, Any]]]
+    pairs: dict[int, dict[int, int]]
+
+
+def group_by_class(data: Annotations) -> ClassGroups:
+    """The annotations by category; made once where several phases are derived."""
     grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for ann in annotations:
+    for ann in data["annotations"]:
         grouped[ann["category_id"]].append(ann)
-    return grouped
+    return ClassGroups(grouped, valid_pairs(data["annotations"]))
 
 
 def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[dict[str, Any]]:
@@ -134,21 +143,23 @@ def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[d
     return [c | {"step_state": state[c["id"]]} for c in categories]
 
 
-def train_file(data: Annotations, plan: PhasePlan, phase: int) -> Annotations:
+def train_file(
+    data: Annotations, plan: PhasePlan, phase: int, groups: ClassGroups | None = None
+) -> Annotations:
     """The derived training file of a phase (lst spec 2.3).
 
     Base: all images, annotations of the base classes, class by class. Step: the images with a valid pair of
     any class seen so far, with the annotations of these pairs. Per image the annotations are in (label, file)
-    order.
+    order. ``groups``: ``group_by_class(data)`` where it is known.
     """
-    grouped = _by_class(data["annotations"])
-    seen = plan.seen_ids(phase)
+    groups = groups or group_by_class(data)
+    grouped, seen = groups.annotations, plan.seen_ids(phase)
     if phase == 0:
-        return data | {"annotations": [a for i in seen for a in grouped[i]]}
-    pairs = {i: valid_pairs(grouped[i]).get(i, {}) for i in seen}
+        return data | {"annotations": [a for i in seen for a in grouped.get(i, [])]}
+    pairs = {i: groups.pairs.get(i, {}) for i in seen}
     kept_images = {image for images in pairs.values() for image in images}
     return {
-        "annotations": [a for i in seen for a in grouped[i] if a["image_id"] in pairs[i]],
+        "annotations": [a for i in seen for a in grouped.get(i, []) if a["image_id"] in pairs[i]],
         "categories": [c for c in data["categories"] if c["id"] in set(seen)],
         "images": [im for im in data["images"] if im["id"] in kept_images],
     }
@@ -163,8 +174,8 @@ def val_file(data: Annotations, plan: PhasePlan, phase: int, rule: str = "positi
     """
     if rule not in VAL_RULES:
         raise ConfigError(f'LST.VAL_IMAGES is "{rule}", expected one of {", ".join(VAL_RULES)}')
-    grouped, seen = _by_class(data["annotations"]), plan.seen_ids(phase)
-    annotations = [a for i in seen for a in grouped[i]]
+    grouped, seen = group_by_class(data).annotations, plan.seen_ids(phase)
+    annotations = [a for i in seen for a in grouped.get(i, [])]
     if rule == "positive" and phase == 0:
         return data | {"annotations": annotations, "categories": _with_state(data["categories"], plan)}
     positive = {a["image_id"] for a in annotations}

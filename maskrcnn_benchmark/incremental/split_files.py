@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.data.datasets.annotation_index import FileRecords
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan
-from maskrcnn_benchmark.incremental.split import Annotations, train_file, val_file
+from maskrcnn_benchmark.incremental.split import Annotations, group_by_class, train_file, val_file
 from maskrcnn_benchmark.utils.files import atomic_path, write_json
 from maskrcnn_benchmark.utils.progress import Progress
 
@@ -64,44 +62,50 @@ def export_files(
         write_json(folder / name, content)
     written = [folder / name for name in contents]
     # every record is used several times: made once
-    sources = {
+    data = {
         part: file.outline | {"annotations": list(file.outline["annotations"])}
         for part, file in (("train", train), ("val", val))
     }
+    groups = group_by_class(data["train"])
+    copiers = {"train": _Copier(train), "val": _Copier(val)}
     progress = Progress(2 * plan.num_phases, "writing annotation files", logger, period_seconds=0.0)
     for phase in range(plan.num_phases):
         target = folder / phase_folder_name(plan, phase) if phase_folders else folder
         derived = {
-            "train": train_file(sources["train"], plan, phase),
-            "val": val_file(sources["val"], plan, phase, val_rule),
+            "train": train_file(data["train"], plan, phase, groups),
+            "val": val_file(data["val"], plan, phase, val_rule),
         }
-        for part, source in (("train", train), ("val", val)):
+        for part, content in derived.items():
             written.append(target / phase_file_name(prefix, part, phase))
-            write_derived(written[-1], derived[part], source)
+            copiers[part].write(written[-1], content)
             progress.update(extra=written[-1].name)
     return written
 
 
-def write_derived(path: str | Path, content: Annotations, source: AnnotationFile) -> None:
-    """Write ``content``, whose annotations are records or outlines of ``source``, with the full records."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for number, (key, value) in enumerate(content.items()):
-            file.write(f"{', ' if number else '{'}{json.dumps(key)}: ")
-            if key != "annotations":
-                file.write(json.dumps(value))
-                continue
-            texts = _texts(value, source)
-            file.write("[")
-            for start in range(0, len(value), _TOGETHER):
-                file.write((", " if start else "") + ", ".join(islice(texts, _TOGETHER)))
-            file.write("]")
-        file.write("}")
+class _Copier:
+    """Writes annotations with the full records of a source file, given by their outlines."""
 
+    def __init__(self, source: AnnotationFile) -> None:
+        self._records = source.raw["annotations"]
+        self._row = {number: row for row, number in enumerate(source.columns.ids.tolist())}
 
-def _texts(annotations: list[dict[str, Any]], source: AnnotationFile) -> Iterator[str]:
-    """JSON text of the full record of every annotation, by id."""
-    records = source.raw["annotations"]
-    if not isinstance(records, FileRecords):
-        return (json.dumps(annotation) for annotation in annotations)
-    row = {number: i for i, number in enumerate(source.columns.ids.tolist())}
-    return (records.text(row[annotation["id"]]).decode("utf-8") for annotation in annotations)
+    def write(self, path: Path, content: Annotations) -> None:
+        """Write ``content`` as JSON in one step; its annotations are outlines or records of the source."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            for number, (key, value) in enumerate(content.items()):
+                file.write(f"{', ' if number else '{'}{json.dumps(key)}: ".encode())
+                if key != "annotations":
+                    file.write(json.dumps(value).encode())
+                    continue
+                file.write(b"[")
+                for start in range(0, len(value), _TOGETHER):
+                    texts = self._texts(value[start : start + _TOGETHER])
+                    file.write((b", " if start else b"") + b", ".join(texts))
+                file.write(b"]")
+            file.write(b"}")
+
+    def _texts(self, annotations: list[dict[str, Any]]) -> list[bytes]:
+        """JSON text of the full record of every annotation."""
+        if isinstance(self._records, FileRecords):
+            return self._records.texts([self._row[annotation["id"]] for annotation in annotations])
+        return [json.dumps(annotation).encode() for annotation in annotations]

@@ -16,6 +16,7 @@ from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import TEMPORARY
 
 pytestmark = pytest.mark.dist
 IDS = [11, 4, 9, 2, 30]
@@ -71,7 +72,7 @@ def _evaluate(folder: Path, ids: list[int], *, iou_types: tuple[str, ...] = ("bb
 def test_every_number_of_processes_reports_the_same(
     tmp_path: Path, run_ranks: Callable[..., list[Any]], ids: list[int]
 ) -> None:
-    stale = tmp_path / "run" / ".shards-old"
+    stale = tmp_path / "run" / f".shards{TEMPORARY}old"
     stale.mkdir(parents=True)
     wrong = Detections(np.array([2]), np.array([1]), np.array([0.99]), np.array([[5.0, 5, 20, 20]]))
     np.savez(stale / "00000_00000.npz", **wrong.columns(), seen=np.array([2]))

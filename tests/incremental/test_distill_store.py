@@ -14,6 +14,7 @@ import torch
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.incremental.distill import DistillLookup
 from maskrcnn_benchmark.incremental.distill_json import (
+    box_order,
     export_published,
     import_published,
     new_annotation_order,
@@ -136,3 +137,22 @@ def test_published_box_order(golden: dict[str, Any], mini_plan: PhasePlan) -> No
     for ids in order.values():
         keys = [place[i] for i in ids]
         assert keys == sorted(keys) and all(label_of_box > 6 for label_of_box, _ in keys)
+
+
+def test_box_order_leaves_out_what_training_drops() -> None:
+    def ann(number: int, category: int, box: list[float], **more: int) -> dict[str, Any]:
+        return {"id": number, "image_id": 1, "category_id": category, "bbox": box, **more}
+
+    data = {
+        "images": [{"id": 1, "width": 20, "height": 10}, {"id": 2, "width": 20, "height": 10}],
+        "annotations": [
+            ann(1, 7, [0.0, 0.0, 5.0, 5.0]),
+            ann(2, 5, [1.0, 1.0, 5.0, 1.0]),  # degenerate
+            ann(3, 5, [19.5, 1.0, 5.0, 5.0]),  # one pixel wide once clipped
+            ann(4, 5, [15.0, 1.0, 50.0, 5.0]),
+            ann(5, 5, [1.0, 1.0, 5.0, 5.0], iscrowd=1),
+            ann(6, 9, [1.0, 1.0, 5.0, 5.0]),  # old
+        ],
+    }
+    assert box_order(data, [9, 5, 7], 1) == {1: [4, 1]}
+    assert box_order(data, [9, 5, 7], 3) == {}

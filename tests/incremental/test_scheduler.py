@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.incremental import distill_json, replay_files
+from maskrcnn_benchmark.incremental import dump as dumping
 from maskrcnn_benchmark.incremental import work as tasks
 from maskrcnn_benchmark.incremental.distill_store import DistillStore
 from maskrcnn_benchmark.incremental.phases import PhasePlan
@@ -125,11 +126,11 @@ def test_stopped_anywhere_it_ends_like_an_unbroken_run(
     cfg = clone_with(finished, ["OUTPUT_DIR", str(tmp_path / "run")])
     run_lst(clone_with(cfg, ["LST.PHASES", (0,)]))  # between stages
     places = [
-        (tasks, "dump_rows", 2),  # plain views stored, mirrored ones not
+        (dumping, "dump_rows", 2),  # plain views stored, mirrored ones not
         (tasks, "grow_checkpoint", 1),
         (tasks.DistillLookup, "__call__", 2),  # in the second iteration of phase 1
         (tasks, "write_phase_report", 1),
-        (tasks, "build_replay_plan", 2),  # in phase 2, after its dump
+        (tasks, "build_replay_plan", 1),  # in phase 2, after its dump
     ]
     for owner, name, call in places:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -48,6 +48,55 @@ def test_one_group_per_trainable_parameter_with_bias_rule() -> None:
     assert optimizer.param_groups[0]["momentum"] == 0.9
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_steps_equal_plain_sgd(momentum: float) -> None:
+    """Also when the gradients and the loaded state are laid out in memory in another way than the weights."""
+    weights, states = [], []
+    for fused in (True, False):
+        source = torch.Generator().manual_seed(0)
+        model = nn.Conv2d(5, 3, 3)
+        model.weight.data = torch.randn(3, 5, 3, 3, generator=source).to(memory_format=torch.channels_last)
+        model.bias.data = torch.randn(3, generator=source)
+        cfg = _cfg(MOMENTUM=momentum)
+        groups = build_optimizer(cfg, model).param_groups
+        plain = torch.optim.SGD([{**group, "fused": False} for group in groups], lr=0.02)
+        optimizer = build_optimizer(cfg, model) if fused else plain
+        for step in range(4):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=source)
+            optimizer.step()
+            if step == 1:
+                state = optimizer.state_dict()
+                for entry in state["state"].values():
+                    if entry.get("momentum_buffer") is not None:
+                        entry["momentum_buffer"] = entry["momentum_buffer"].contiguous()
+                state["param_groups"] = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict(state)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        states.append(optimizer.state_dict()["state"])
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-7)
+    if momentum:
+        for index in (0, 1):
+            buffers = [state[index]["momentum_buffer"] for state in states]
+            torch.testing.assert_close(*buffers, rtol=1e-6, atol=1e-7)
+
+
+def test_a_skipped_first_step_leaves_no_trace() -> None:
+    """With a scaler: an overflow in the first step, then a good one."""
+    model = nn.Linear(4, 1)
+    optimizer = build_optimizer(_cfg(WEIGHT_DECAY=0.0), model)
+    before = model.weight.detach().clone()
+    scaler = torch.amp.GradScaler("cpu")
+    for value in (math.inf, 1.0):
+        scaler.scale(torch.zeros(1))
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, value) * scaler.get_scale()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    assert torch.allclose(model.weight, before - 0.02)
+
+
 def test_shared_parameter_has_one_group() -> None:
     shared = nn.Linear(2, 2, bias=False)
     groups = parameter_groups(

@@ -92,6 +92,11 @@ class FileRecords(Sequence[Record]):
         """The record as it stands in the file."""
         return self._file.bytes[int(self._starts[row]) : int(self._ends[row])]
 
+    def texts(self, rows: Sequence[int]) -> list[bytes]:
+        """Several records as they stand in the file."""
+        spans = zip(self._starts[rows].tolist(), self._ends[rows].tolist(), strict=True)
+        return [self._file.bytes[start:end] for start, end in spans]
+
 
 class Outlines(Sequence[Record]):
     """Records without segmentation, made from the columns as they are asked for."""

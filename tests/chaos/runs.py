@@ -1,0 +1,158 @@
+"""Starting tools/train_net.py so that it can be killed, and reading from outside how far it is."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "train_net.py"
+
+
+def preload() -> None:
+    """Import what the tool will need, also what torch imports with the first optimizer."""
+    importlib.import_module("maskrcnn_benchmark.incremental.scheduler")
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    torch.set_num_threads(1)
+
+
+class Forked:
+    """The tool in a fork of this process, which has imported everything: no start-up time.
+
+    ``rename``: the process kills itself at its rename number ``rename`` (from 1), before it when ``before``.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], output: Path, rename: int = 0, *, before: bool = False
+    ) -> None:
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(arguments, output, rename, before)
+
+    def _run(self, arguments: Sequence[str], output: Path, rename: int, before: bool) -> None:
+        code = 70
+        try:
+            file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            if rename:
+                _die_at_rename(rename, before)
+            sys.argv = [str(TOOL), *arguments]
+            runpy.run_path(str(TOOL), run_name="__main__")
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+
+    def poll(self) -> int | None:
+        """Exit status once the process has ended (negative: number of the signal that killed it)."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def kill(self) -> None:
+        """SIGKILL to this process alone, and wait for its end."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+class Command:
+    """The tool as a user starts it."""
+
+    def __init__(self, arguments: Sequence[str], output: Path) -> None:
+        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        with open(output, "ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, str(TOOL), *arguments],
+                env={**os.environ, "PYTHONPATH": paths},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Exit status once the process has ended."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """SIGKILL to this process alone, and wait for its end."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _die_at_rename(number: int, before: bool) -> None:
+    """Let this process kill itself at a rename, where a file appears or another is replaced."""
+    rename, calls = os.replace, []
+
+    def replacement(*args: Any, **kwargs: Any) -> None:
+        calls.append(1)
+        if len(calls) < number:
+            rename(*args, **kwargs)
+            return
+        if not before:
+            rename(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replacement
+
+
+def stages(run: Path) -> dict[str, bool]:
+    """Stages begun so far, in order, and whether each is finished."""
+    try:
+        records = json.loads((run / "state.json").read_text())["stages"]
+    except FileNotFoundError:
+        return {}
+    return {key: bool(record["finished"]) for key, record in records.items()}
+
+
+def stage_now(run: Path) -> str:
+    """The stage at work; "start" before the first, "between" where none is."""
+    known = stages(run)
+    return next((key for key, done in known.items() if not done), "between" if known else "start")
+
+
+def saved_iterations(run: Path) -> dict[str, int]:
+    """Per phase folder with a checkpoint: the iteration from which it goes on; -1 for the final one."""
+    found = {}
+    for note in run.glob("phase_*/last_checkpoint"):
+        number = note.read_text().strip().removeprefix("model_").removesuffix(".pth")
+        found[note.parent.name] = -1 if number == "final" else int(number)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Processes that ``pid`` started and that still live."""
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def wait_for_end(pids: Sequence[int], seconds: float) -> list[int]:
+    """Those of ``pids`` that still run after ``seconds``."""
+    end = time.monotonic() + seconds
+    alive = list(pids)
+    while alive and time.monotonic() < end:
+        alive = [pid for pid in alive if _runs(pid)]
+        time.sleep(0.05)
+    return alive
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
