@@ -19,7 +19,7 @@ _BAND: Color = (240, 245, 251)
 _EDGE: Color = (120, 140, 165)
 _LEVEL: Color = (90, 90, 90)
 _SERIES: tuple[Color, ...] = ((128, 128, 128), (206, 72, 36), (28, 104, 178), (44, 140, 72))
-_LEFT, _RIGHT, _TOP, _ROW_OF_NAMES = 84, 24, 100, 15
+_LEFT, _RIGHT, _TOP, _ROW_OF_NAMES = 96, 24, 100, 15
 _BELOW = 0.1  # share of a decade below the lowest tick, so that marks there keep off the axis
 
 
@@ -95,7 +95,7 @@ def draw_class_chart(chart: ClassChart, size: tuple[int, int] = (980, 520)) -> I
     _draw_legend(pen, chart, frame)
     name = "class" if named else "label (classes by number of training instances, descending)"
     pen.text(((frame.left + frame.right) / 2, size[1] - 16), name, fill=_INK, font=load_font(15), anchor="mm")
-    rotated_text(image, chart.y_label, center=(18, (frame.top + frame.bottom) / 2))
+    rotated_text(image, chart.y_label, center=(14, (frame.top + frame.bottom) / 2))
     return image
 
 

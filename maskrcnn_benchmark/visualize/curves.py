@@ -13,7 +13,7 @@ from maskrcnn_benchmark.visualize.colors import Color, label_color, load_font
 _INK: Color = (40, 40, 40)
 _GRID: Color = (222, 222, 222)
 _ZERO: Color = (130, 130, 130)
-_MARGIN_LEFT, _MARGIN_TOP, _MARGIN_BOTTOM = 84, 56, 70
+_MARGIN_LEFT, _MARGIN_TOP, _MARGIN_BOTTOM = 92, 56, 70
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def draw_chart(chart: LineChart, size: tuple[int, int] = (820, 520)) -> Image.Im
     for number, values_of_line in enumerate(chart.series.values()):
         _draw_line(pen, frame, values_of_line, label_color(number), number)
     _draw_legend(pen, list(chart.series), frame)
-    rotated_text(image, chart.y_label, center=(22, (frame.top + frame.bottom) / 2))
+    rotated_text(image, chart.y_label, center=(13, (frame.top + frame.bottom) / 2))
     return image
 
 

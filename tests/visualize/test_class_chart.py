@@ -17,7 +17,7 @@ GREY, RED = (128, 128, 128), (206, 72, 36)
 
 def rows_of(image: Image.Image, color: tuple[int, int, int]) -> list[int]:
     """Pixel rows of the plot, text around it left out, that have this colour."""
-    pixels = np.asarray(image)[100:-67, 86:-24]
+    pixels = np.asarray(image)[100:-67, 98:-24]
     return np.flatnonzero((pixels == np.array(color)).all(axis=2).any(axis=1)).tolist()
 
 
