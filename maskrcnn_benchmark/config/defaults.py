@@ -391,7 +391,7 @@ def _lst() -> CfgNode:
 
     node.DISTILL = CfgNode()
     node.DISTILL.ENABLED = True  # hold the old classes' cosines on new boxes near those of the previous phase
-    node.DISTILL.MODE = "file"  # file (stored before the step)
+    node.DISTILL.MODE = "file"  # file (stored before the step) | online (by the teacher, in every view)
     node.DISTILL.WEIGHT = 1.0  # factor of loss_distill
     node.DISTILL.FLIPS = (0, 1)  # views that are stored: 0 plain, 1 mirrored
     node.DISTILL.DTYPE = "float32"  # stored numbers: float32 | float16

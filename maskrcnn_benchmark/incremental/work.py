@@ -17,7 +17,7 @@ from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
 from maskrcnn_benchmark.data.datasets.pictures import picture_name
-from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.data.types import Batch, SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
@@ -36,6 +36,7 @@ from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillS
 from maskrcnn_benchmark.incremental.dump import dump_store
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint
 from maskrcnn_benchmark.incremental.new_rows import new_rows
+from maskrcnn_benchmark.incremental.online_teacher import OnlineTeacher
 from maskrcnn_benchmark.incremental.phase_config import (
     FINAL_WEIGHTS,
     GROWN_WEIGHTS,
@@ -53,6 +54,7 @@ from maskrcnn_benchmark.incremental.split import (
 )
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.files import read_json, write_json
@@ -231,9 +233,7 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
     """Train one phase into its folder, or go on where it was stopped; collective over ranks."""
     cfg, folder = work.phase_cfg(plan, phase), work.folder(phase)
     dataset = work.data.train_dataset(cfg, plan)
-    lookup = None
-    if cfg.MODEL.USE_DISTILL:
-        lookup = DistillLookup(DistillStore(folder / DISTILL_FOLDER), plan.num_old(phase))
+    teacher = _teacher_outputs(work, plan, phase) if cfg.MODEL.USE_DISTILL else None
     if phase == 0:
         batches = base_batches(cfg, dataset)
     else:
@@ -246,10 +246,22 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
         output_dir=str(folder),
         max_iter=cfg.SOLVER.MAX_ITER,
         evaluate=lambda model, iteration: evaluate(work, cfg, plan, model, f"iteration {iteration}").metrics,
-        distill=lookup,
+        distill=teacher,
         classes=plan.names(phase),
         extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
         picture_name=lambda index: picture_name(dataset.get_img_info(index)),
+    )
+
+
+def _teacher_outputs(work: Work, plan: PhasePlan, phase: int) -> Callable[[Batch], DistillBatch]:
+    """Where training finds the teacher's outputs: in the store, or at the teacher itself."""
+    cfg, num_old = work.phase_cfg(plan, phase), plan.num_old(phase)
+    if cfg.LST.DISTILL.MODE == "file":
+        return DistillLookup(DistillStore(work.folder(phase) / DISTILL_FOLDER), num_old)
+    weights = work.folder(phase - 1) / FINAL_WEIGHTS
+    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), weights)
+    return OnlineTeacher(
+        teacher.to(process_device(cfg.MODEL.DEVICE)), num_old, cfg.DATALOADER.SIZE_DIVISIBILITY
     )
 
 
