@@ -364,6 +364,7 @@ def _lst() -> CfgNode:
     node.RUN_DIR = ""  # folder of the whole run; "" = OUTPUT_DIR
     node.PHASES = ()  # phases to run, e.g. (0, 1); () = all
     node.BASE_RUN = ""  # folder of another run whose finished base phase is taken over; "" = trained here
+    node.REFERENCE_RUN = ""  # finished run of the same classes (joint training): reports state intransigence
     node.REPORT_SIZES = ()  # sizes of the class groups in reports, e.g. (270, 160, 160); () = the phases
     node.SEED = 0  # of the replay plan and of the rows of new classes
     node.VAL_IMAGES = "all"  # validation pictures: all | positive (parity: as released)

@@ -26,6 +26,7 @@ from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.box_features import choose_boxes, collect_features
+from maskrcnn_benchmark.incremental.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.incremental.distill import DistillLookup
 from maskrcnn_benchmark.incremental.distill_json import (
     check_complete,
@@ -312,6 +313,9 @@ def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
         details = {"checkpoint": work.file_hash(weights), "val_images": cfg.LST.VAL_IMAGES}
         write_phase_report(result, plan, phase, work.folder(phase) / REPORT_FOLDER, details=details)
         logger.info("\n%s", format_phase_report(result, plan, phase))
+        for task in result.tasks if phase else ():
+            history = read_class_history(work.run_dir, plan, task, until=phase)
+            logger.info("\nclasses that lost most %s AP:\n%s", task, format_losses(history))
 
     on_main(write)
     return result
