@@ -22,6 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
     "SOLVER.CLIP_GRADIENTS.TYPE": ("norm", "value"),
     "DATALOADER.BAD_IMAGE": ("error", "skip"),
+    "TEST.LVIS_PROTOCOL": ("standard", "fixed"),
     "DATALOADER.SAMPLER": ("shuffle", "class_aware", "repeat_factor"),
 }
 MINIMA: dict[str, float] = {
@@ -36,6 +37,7 @@ MINIMA: dict[str, float] = {
     "SOLVER.BASE_LR": 0,
     "SOLVER.WEIGHT_DECAY": 0,
     "TEST.IMS_PER_BATCH": 1,
+    "TEST.FIXED_DETS_PER_CLASS": 1,
     "DATALOADER.NUM_WORKERS": 0,
     "DATALOADER.SIZE_DIVISIBILITY": 0,
     "DATALOADER.REPEAT_THRESHOLD": 0,

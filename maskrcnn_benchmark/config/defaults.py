@@ -340,6 +340,10 @@ def _test() -> CfgNode:
     node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in standard deviations
     node.IMS_PER_BATCH = 8  # pictures per step over all processes
     node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
+    node.LVIS_PROTOCOL = "standard"  # standard (300 best per picture) | fixed (AP-fixed: best of every class)
+    node.FIXED_DETS_PER_CLASS = (
+        10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures
+    )
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
     node.BBOX_AUG.H_FLIP = False  # also the mirrored picture
