@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <c10/macros/Macros.h>
 #include <c10/util/ArrayRef.h>
 
@@ -140,6 +141,15 @@ inline void check_deform_needed(const char* op, const std::optional<at::Tensor>&
 inline at::MemoryFormat format_like(const at::Tensor& map) {
   const bool last = map.is_contiguous(at::MemoryFormat::ChannelsLast) && !map.is_contiguous();
   return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+// Part of the derivatives (B, offset groups, taps, 3, pixels) with respect to y, x and factor, in the shape
+// and dtype of offset or mask.
+inline at::Tensor place_grad(const at::Tensor& places, int64_t first, int64_t count, const at::Tensor& like) {
+  at::Tensor result = at::empty(like.sizes(), like.options());
+  result.view({places.size(0), places.size(1), places.size(2), count, places.size(4)})
+      .copy_(places.narrow(3, first, count));
+  return result;
 }
 
 // Gradients of input, offset, mask and weight; those not asked for have no elements.

@@ -89,17 +89,16 @@ inline void check_psroi_grad(const char* op, const PsRoi& pool, const at::Tensor
 template <typename T>
 struct PsRoiBox {
   T left, top, width, height;
+  bool finite;
 
   C10_HOST_DEVICE PsRoiBox(const T* roi, T scale) {
     left = round(roi[1]) * scale - T(.5);
     top = round(roi[2]) * scale - T(.5);
-    const T right = (round(roi[3]) + T(1)) * scale - T(.5), bottom = (round(roi[4]) + T(1)) * scale - T(.5);
-    width = right - left > T(.1) ? right - left : T(.1);
-    height = bottom - top > T(.1) ? bottom - top : T(.1);
-  }
-
-  C10_HOST_DEVICE bool finite() const {
-    return left - left == T(0) && top - top == T(0) && width - width == T(0) && height - height == T(0);
+    width = (round(roi[3]) + T(1)) * scale - T(.5) - left;
+    height = (round(roi[4]) + T(1)) * scale - T(.5) - top;
+    finite = left - left == T(0) && top - top == T(0) && width - width == T(0) && height - height == T(0);
+    width = width > T(.1) ? width : T(.1);
+    height = height > T(.1) ? height : T(.1);
   }
 };
 

@@ -2,7 +2,8 @@
 // is never a column buffer of a whole picture.
 //
 // The backward pass gives each block of channels to one task, which alone adds to its part of the map; the
-// places of the taps collect one sum per block. No atomics, and the same bits for any number of threads.
+// places of the taps collect one sum per block. No atomics: a run gives the same bits again, and other
+// numbers of threads change no more than the rounding of the matrix products.
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/addmm.h>
@@ -82,8 +83,11 @@ at::Tensor bordered_maps(const DeformConv& conv, int64_t images, at::ScalarType 
 
 // (B, channels, height, width) -> (B, channels, pixels), a view of a planar or channels-last tensor.
 at::Tensor by_pixel(const at::Tensor& maps) {
-  if (format_like(maps) == at::MemoryFormat::Contiguous) return maps.view({maps.size(0), maps.size(1), -1});
-  return maps.permute({0, 2, 3, 1}).view({maps.size(0), -1, maps.size(1)}).transpose(1, 2);
+  if (format_like(maps) == at::MemoryFormat::Contiguous)
+    return maps.view({maps.size(0), maps.size(1), maps.size(2) * maps.size(3)});
+  return maps.permute({0, 2, 3, 1})
+      .view({maps.size(0), maps.size(2) * maps.size(3), maps.size(1)})
+      .transpose(1, 2);
 }
 
 at::Tensor dense(const at::Tensor& maps) { return maps.contiguous(format_like(maps)); }
@@ -387,8 +391,8 @@ DeformGrads backward_all(const DeformConv& conv, const Sources& from, const at::
   at::Tensor grad_offset = at::empty({0}, weight.options()), grad_mask = at::empty({0}, weight.options());
   if (needs.places) {
     const at::Tensor total = collect_places(conv, blocks, sums);
-    if (asked[1]) grad_offset = total.narrow(3, 0, 2).reshape(offset.sizes()).to(offset.scalar_type());
-    if (asked[2]) grad_mask = total.select(3, 2).reshape(mask->sizes()).to(mask->scalar_type());
+    if (asked[1]) grad_offset = place_grad(total, 0, 2, offset);
+    if (asked[2]) grad_mask = place_grad(total, 2, 1, *mask);
   }
   const at::Tensor grad_weight =
       needs.weight ? collect_weight(conv, blocks, sums, weight) : at::empty({0}, weight.options());

@@ -76,7 +76,7 @@ struct Bin {
     }
     const PsAxis<T> x(box.left, box.width, column, pool.pooled, pool.samples, shift_x);
     const PsAxis<T> y(box.top, box.height, row, pool.pooled, pool.samples, shift_y);
-    usable = box.finite() && x.start - x.start == T(0) && y.start - y.start == T(0);
+    usable = box.finite && x.start - x.start == T(0) && y.start - y.start == T(0);
     if (!usable) return;
     columns.fill(x, pool.samples, pool.width);
     rows.fill(y, pool.samples, pool.height);

@@ -313,9 +313,8 @@ DeformGrads deform_conv2d_backward(const at::Tensor& grad, const at::Tensor& inp
                                     backward_all<scalar_t, T>(conv, from, grad.contiguous(), weight, grads);
                                   });
   const auto none = [&] { return at::empty({0}, input.options()); };
-  return {needed[0] ? grads.input : none(),
-          needed[1] ? grads.places.narrow(3, 0, 2).reshape(offset.sizes()).to(offset.scalar_type()) : none(),
-          needed[2] ? grads.places.select(3, 2).reshape(mask->sizes()).to(mask->scalar_type()) : none(),
+  return {needed[0] ? grads.input : none(), needed[1] ? place_grad(grads.places, 0, 2, offset) : none(),
+          needed[2] ? place_grad(grads.places, 2, 1, *mask) : none(),
           needed[3] ? grads.weight.view(weight.sizes()).to(weight.scalar_type()) : none()};
 }
 

@@ -46,7 +46,7 @@ struct Bin {
     step_x = x.step;
     start_y = y.start;
     step_y = y.step;
-    usable = roi[0] >= T(0) && roi[0] < static_cast<T>(pool.images) && box.finite() &&
+    usable = roi[0] >= T(0) && roi[0] < static_cast<T>(pool.images) && box.finite &&
              start_x - start_x == T(0) && start_y - start_y == T(0);
     const int64_t group_row = ps_share(row, pool.groups, pool.pooled);
     const int64_t group_column = ps_share(column, pool.groups, pool.pooled);

@@ -1,4 +1,4 @@
-"""What torch must know about deform_psroi_pooling besides its kernels: shapes without data, and derivatives."""
+"""What torch must know about deform_psroi_pooling besides its kernels: shapes without data, derivatives."""
 
 from __future__ import annotations
 

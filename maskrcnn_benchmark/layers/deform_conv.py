@@ -105,7 +105,9 @@ class DeformConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings for printing."""
-        sizes = f"{self.weight.shape[1] * self.groups}, {self.weight.shape[0]}, {tuple(self.weight.shape[2:])}"
+        sizes = (
+            f"{self.weight.shape[1] * self.groups}, {self.weight.shape[0]}, {tuple(self.weight.shape[2:])}"
+        )
         return (
             f"{sizes}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
             f"groups={self.groups}"

@@ -23,15 +23,15 @@ def deform_psroi_pooling(
 ) -> Tensor:
     """Average of bilinear samples per bin: (R, output_dim, pooled_size, pooled_size).
 
-    features: (B, output_dim * group_size^2, H, W); a bin reads only the channels of its place among group_size
-    x group_size. rois: (R,5) rows (image index, x1, y1, x2, y2) in picture coordinates, rounded to whole
+    features: (B, output_dim * group_size^2, H, W); a bin reads only the channels of its place in a grid of
+    group_size^2. rois: (R,5) rows (image index, x1, y1, x2, y2) in picture coordinates, rounded to whole
     pixels, then scaled; x2 and y2 are inclusive. trans: (R, 2 * classes, part_size, part_size), shifts of the
     bins, first horizontal, then vertical, in sides of the region times `trans_std`; the output channels are
     cut into as many classes. part_size defaults to pooled_size. A bin takes sample_per_part^2 samples; those
     more than half a cell outside the map do not count, a bin without any is 0. A NaN or infinite region or
     shift gives NaN. Half precision is summed in float32; pass `rois` in float32. Differentiable in features
-    and trans; on CUDA with `torch.use_deterministic_algorithms` the backward pass is refused. Raises ValueError
-    (shapes, devices, ranges, on the CPU image indices) and TypeError (dtypes).
+    and trans; on CUDA with `torch.use_deterministic_algorithms` the backward pass is refused. Raises
+    ValueError (shapes, devices, ranges, on the CPU image indices) and TypeError (dtypes).
     """
     load_ops()
     return torch.ops.maskrcnn_benchmark.deform_psroi_pooling(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maskrcnn_benchmark.parity import core_data, core_deform, core_geometry, core_heads, core_layers, core_solver
+from maskrcnn_benchmark.parity import (
+    core_data,
+    core_deform,
+    core_geometry,
+    core_heads,
+    core_layers,
+    core_solver,
+)
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
 from maskrcnn_benchmark.parity.store import read_pair

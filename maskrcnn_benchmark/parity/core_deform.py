@@ -31,9 +31,7 @@ def check_deform_conv(ctx: Components, checker: Checker) -> None:
         values = {"stride": stride, "dilation": dilation, "h": height, "w": width}
         offset = ctx.noise(info["offset"], **values)
         mask = ctx.noise(info["mask"], **values) if version == 2 else None
-        got = deform_conv2d(
-            x, offset, weight, stride=stride, padding=dilation, dilation=dilation, mask=mask
-        )
+        got = deform_conv2d(x, offset, weight, stride=stride, padding=dilation, dilation=dilation, mask=mask)
         checker.values(name, got, stored)
 
 

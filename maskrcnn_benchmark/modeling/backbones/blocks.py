@@ -57,8 +57,8 @@ def _conv3x3(spec: BlockSpec, width: int, stride: int, groups: int) -> nn.Conv2d
         return _conv(width, width, 3, stride, spec.dilation, groups)
     if width % spec.deformable.groups:
         raise ConfigError(
-            f"MODEL.RESNETS.DEFORMABLE_GROUPS: {spec.deformable.groups} groups do not divide the {width} channels "
-            "of a deformable 3x3 convolution"
+            f"MODEL.RESNETS.DEFORMABLE_GROUPS: {spec.deformable.groups} groups do not divide the {width} "
+            "channels of a deformable 3x3 convolution"
         )
     return DFConv2d(
         width,
@@ -140,8 +140,8 @@ class BasicBlock(nn.Module):
         super().__init__()
         if spec.deformable is not None:
             raise ConfigError(
-                "MODEL.RESNETS.STAGE_WITH_DCN: only bottleneck blocks have the one 3x3 convolution that becomes "
-                "deformable; set MODEL.RESNETS.TRANS_FUNC to a Bottleneck or the stages to False"
+                "MODEL.RESNETS.STAGE_WITH_DCN: only bottleneck blocks have the one 3x3 convolution that "
+                "becomes deformable; set MODEL.RESNETS.TRANS_FUNC to a Bottleneck or the stages to False"
             )
         self.downsample = _shortcut(spec, norm)
         self.conv1 = _conv(spec.in_channels, spec.out_channels, 3, spec.stride, spec.dilation)

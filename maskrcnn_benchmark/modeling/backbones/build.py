@@ -56,9 +56,7 @@ def _deformable(cfg: CfgNode) -> list[Deformable | None]:
 def _resnet(cfg: CfgNode, depth: str, last: int, outputs: tuple[int, ...]) -> ResNet:
     node = cfg.MODEL.RESNETS
     deformable = _deformable(cfg)
-    stages = [
-        StageSpec(i, BLOCKS[depth][i - 1], i in outputs, deformable[i - 1]) for i in range(1, last + 1)
-    ]
+    stages = [StageSpec(i, BLOCKS[depth][i - 1], i in outputs, deformable[i - 1]) for i in range(1, last + 1)]
     return ResNet(
         STEMS.get(node.STEM_FUNC)(cfg),
         TRANSFORMATIONS.get(node.TRANS_FUNC)(cfg),
