@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from maskrcnn_benchmark.incremental.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.incremental.compare import (
     comparison_charts,
     comparison_json,
     format_comparison,
     read_run,
+    tasks_of,
 )
 from maskrcnn_benchmark.incremental.summary import format_summary, summary_charts
 from maskrcnn_benchmark.utils.cli import run_cli
@@ -33,6 +35,12 @@ def parse_arguments() -> argparse.Namespace:
         "runs", nargs="+", metavar="RUN", help="run folder (OUTPUT_DIR of an LST.ENABLED run)"
     )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the runs in tables and curves")
+    parser.add_argument(
+        "--reference",
+        default="",
+        metavar="RUN",
+        help="run that intransigence is measured against (joint training)",
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the PNG curves")
     parser.add_argument("--json", metavar="FILE", help="write all numbers as JSON")
     return parser.parse_args()
@@ -44,11 +52,14 @@ def main() -> None:
     names = args.names or [None] * len(args.runs)
     if len(names) != len(args.runs):
         raise ConfigError(f"--names has {len(names)} names for {len(args.runs)} runs")
-    runs = [read_run(folder, name) for folder, name in zip(args.runs, names, strict=True)]
+    runs = [read_run(folder, name, args.reference) for folder, name in zip(args.runs, names, strict=True)]
     if len({run.name for run in runs}) != len(runs):
         raise ConfigError(f"runs are called alike ({', '.join(run.name for run in runs)}): give --names")
     for run in runs:
         print(f"{run.name} ({run.folder})\n\n{format_summary(run.summary, run.plan)}\n")
+        for task in tasks_of([run]):
+            history = read_class_history(run.folder, run.plan, task)
+            print(f"classes that lost most {task} AP:\n{format_losses(history)}\n")
     if len(runs) > 1 or runs[0].running:
         print(format_comparison(runs))
     if args.json:
@@ -60,7 +71,7 @@ def main() -> None:
         for name, some in charts.items():
             if some:
                 with atomic_path(args.out / f"{name}.png") as path:
-                    draw_charts(some).save(path)
+                    draw_charts(some, columns=2).save(path)
                 print(f"drew {args.out / name}.png")
 
 

@@ -11,7 +11,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "LST.SORT_BY": ("instance_count", "image_count", "file"),
     "LST.VAL_IMAGES": ("all", "positive"),
     "LST.REPLAY.MODE": ("online", "file"),
-    "LST.DISTILL.MODE": ("file",),
+    "LST.DISTILL.MODE": ("file", "online"),
     "LST.DISTILL.DTYPE": ("float32", "float16"),
     "LST.GROW.INIT": ("normal", "feature_mean", "meta"),
 }
@@ -90,6 +90,10 @@ def _check_enabled(cfg: CfgNode) -> None:
     if lst.REPLAY.ENABLED and lst.REPLAY.MODE == "file":
         for key in ("FILE_IMAGES", "FILE_CLASSES"):
             require(lst.REPLAY[key] != "", f"LST.REPLAY.MODE file needs LST.REPLAY.{key}, which is empty")
+    require(
+        lst.DISTILL.MODE == "file" or not lst.DISTILL.FILE,
+        'LST.DISTILL.FILE names stored outputs: set LST.DISTILL.MODE "file", or LST.DISTILL.FILE ""',
+    )
     require(
         not cfg.MODEL.GENERATE_DISTILL,
         "LST.ENABLED stores the logits of every phase by itself: set MODEL.GENERATE_DISTILL False",

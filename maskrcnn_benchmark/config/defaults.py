@@ -88,7 +88,8 @@ def _model() -> CfgNode:
 
 def _backbone() -> CfgNode:
     node = CfgNode()
-    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name
+    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name, or "torchvision/<model>" with FPN
+    node.NORM = "frozen"  # batch norm of torchvision bodies: frozen | train (behind the frozen stages)
     node.FREEZE_CONV_BODY_AT = 2  # first stages without gradient: 1 stem, 2 + layer1, ... 5 all; < 1 none
     return node
 
@@ -340,6 +341,10 @@ def _test() -> CfgNode:
     node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in standard deviations
     node.IMS_PER_BATCH = 8  # pictures per step over all processes
     node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
+    node.LVIS_PROTOCOL = "standard"  # standard (300 best per picture) | fixed (AP-fixed: best of every class)
+    node.FIXED_DETS_PER_CLASS = (
+        10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures
+    )
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
     node.BBOX_AUG.H_FLIP = False  # also the mirrored picture
@@ -364,6 +369,7 @@ def _lst() -> CfgNode:
     node.RUN_DIR = ""  # folder of the whole run; "" = OUTPUT_DIR
     node.PHASES = ()  # phases to run, e.g. (0, 1); () = all
     node.BASE_RUN = ""  # folder of another run whose finished base phase is taken over; "" = trained here
+    node.REFERENCE_RUN = ""  # finished run of the same classes (joint training): reports state intransigence
     node.REPORT_SIZES = ()  # sizes of the class groups in reports, e.g. (270, 160, 160); () = the phases
     node.SEED = 0  # of the replay plan and of the rows of new classes
     node.VAL_IMAGES = "all"  # validation pictures: all | positive (parity: as released)
@@ -391,7 +397,7 @@ def _lst() -> CfgNode:
 
     node.DISTILL = CfgNode()
     node.DISTILL.ENABLED = True  # hold the old classes' cosines on new boxes near those of the previous phase
-    node.DISTILL.MODE = "file"  # file (stored before the step)
+    node.DISTILL.MODE = "file"  # file (stored before the step) | online (by the teacher, in every view)
     node.DISTILL.WEIGHT = 1.0  # factor of loss_distill
     node.DISTILL.FLIPS = (0, 1)  # views that are stored: 0 plain, 1 mirrored
     node.DISTILL.DTYPE = "float32"  # stored numbers: float32 | float16

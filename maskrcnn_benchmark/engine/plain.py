@@ -31,7 +31,7 @@ from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.claim import claimed
 from maskrcnn_benchmark.utils.errors import ConfigError
-from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.files import write_json, write_json_list
 from maskrcnn_benchmark.utils.rng import seed_all
 
 from .inference import inference
@@ -176,6 +176,7 @@ def test_plain(
             dataset.label_to_category,
             ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
             shard_folder=folder / spec.name,
+            fixed_limit=fixed_limit(cfg),
         )
         loader = build_test_loader(cfg, dataset)
         what = f"testing {spec.name}"
@@ -189,14 +190,19 @@ def test_plain(
     return reports
 
 
+def fixed_limit(cfg: CfgNode) -> int | None:
+    """Detections per class that TEST.LVIS_PROTOCOL "fixed" counts; None for the usual limit per picture."""
+    return cfg.TEST.FIXED_DETS_PER_CLASS if cfg.TEST.LVIS_PROTOCOL == "fixed" else None
+
+
 def write_results(report: EvaluationReport, folder: Path) -> None:
     """Write metrics, per-class table and the detections in COCO result format, one file per IoU type."""
     write_report(report, folder)
-    records = report.detections.to_json()
     for iou_type in report.tasks:
         own = "bbox" if iou_type == "bbox" else "segmentation"
         keys = ("image_id", "category_id", "score", own)
-        write_json(folder / f"{iou_type}.json", [{key: record[key] for key in keys} for record in records])
+        records = ({key: record[key] for key in keys} for record in report.detections.records())
+        write_json_list(folder / f"{iou_type}.json", records)
 
 
 def check_expected(cfg: CfgNode, metrics: dict[str, float]) -> bool:

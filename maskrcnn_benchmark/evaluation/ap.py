@@ -40,7 +40,9 @@ class APResult:
         protocol: "coco" or "lvis". iou_type: "bbox" or "segm". area: "box" or "mask", what a detection's
             area is.
         frequencies: LVIS ``frequency`` per category id where the file has it.
-        num_detections: how many counted after the limit per picture.
+        num_detections: how many counted after the limit.
+        limit: the limit in the names of recalls: "100" (COCO) and "300" (LVIS) per picture, or like
+            "10000/class".
     """
 
     precision: np.ndarray
@@ -51,6 +53,7 @@ class APResult:
     area: str
     num_detections: int
     frequencies: dict[int, str] = field(default_factory=dict)
+    limit: str = str(COCO_MAX_DETS[-1])
 
     def mean_precision(
         self, *, iou: float | None = None, area: str = "all", category_ids: Sequence[int] | None = None
@@ -78,7 +81,8 @@ class APResult:
         """The protocol's summary; -1 where nothing is defined.
 
         COCO: AP, AP50, AP75, APs, APm, APl, AR@1, AR@10, AR@100, ARs@100, ARm@100, ARl@100.
-        LVIS: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR@300, ARs@300, ARm@300, ARl@300.
+        LVIS: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR@300, ARs@300, ARm@300, ARl@300; with a limit
+        per class its number and "/class" stand for 300.
         """
         out = {
             "AP": self.mean_precision(),
@@ -88,15 +92,13 @@ class APResult:
         sized = [(name[0], name) for name in AREA_NAMES[1:]]
         out |= {f"AP{letter}": self.mean_precision(area=name) for letter, name in sized}
         if self.protocol == "coco":
-            limit = COCO_MAX_DETS[-1]
             out |= {f"AR@{count}": self.mean_recall(max_dets=count) for count in COCO_MAX_DETS}
         else:
-            limit = LVIS_MAX_DETS
             for letter in LVIS_FREQUENCIES:
                 ids = [category for category, value in self.frequencies.items() if value == letter]
                 out[f"AP{letter}"] = self.mean_precision(category_ids=ids)
-            out[f"AR@{limit}"] = self.mean_recall()
-        out |= {f"AR{letter}@{limit}": self.mean_recall(area=name) for letter, name in sized}
+            out[f"AR@{self.limit}"] = self.mean_recall()
+        out |= {f"AR{letter}@{self.limit}": self.mean_recall(area=name) for letter, name in sized}
         return out
 
     def per_category(self) -> dict[int, float]:
@@ -160,9 +162,11 @@ def evaluate_lvis(
     iou_type: str,
     *,
     area: str = "box",
+    fixed_limit: int | None = None,
 ) -> APResult:
-    """LVIS federated protocol (specs: the 300 best per picture over all categories), array-equal to
-    lvis-api 0.5.3.
+    """LVIS federated protocol, v0.5 and v1 (the 300 best per picture over all categories), array-equal to
+    lvis-api 0.5.3. With ``fixed_limit`` AP-fixed (Dave et al. 2021): that many of the best detections of
+    every category over all pictures, without a limit per picture.
 
     A detection counts only where its category has ground truth in the picture or is known to be absent
     (``neg_category_ids``); unmatched ones of ``not_exhaustive_category_ids`` are ignored. ``area``: a
@@ -170,7 +174,10 @@ def evaluate_lvis(
     ``evaluate_coco`` does.
     """
     truth = read_ground_truth(dataset, crowd=False, drop_empty=True)
-    limited = detections.top_per_image(LVIS_MAX_DETS)
+    if fixed_limit is None:
+        limited, limit = detections.top_per_image(LVIS_MAX_DETS), str(LVIS_MAX_DETS)
+    else:
+        limited, limit = detections.top_per_category(fixed_limit), f"{fixed_limit}/class"
     images, categories = _locate(limited, truth)
     check_masks(truth, limited, iou_type)
     areas = _areas(limited, iou_type, area)
@@ -196,7 +203,7 @@ def evaluate_lvis(
     )
     arrays = (precision[..., 0], recall[..., 0], truth.category_ids)
     frequencies = {c["id"]: c["frequency"] for c in dataset["categories"] if "frequency" in c}
-    return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies)
+    return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies, limit)
 
 
 def _locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:

@@ -42,14 +42,19 @@ class ClassHistory:
         return self.first - self.last
 
 
-def read_class_history(run_dir: Path, plan: PhasePlan, task: str) -> list[ClassHistory]:
+def read_class_history(
+    run_dir: Path, plan: PhasePlan, task: str, until: int | None = None
+) -> list[ClassHistory]:
     """Every class of the reported phases, in label order, from their per_class.csv files.
+
+    Args:
+        until: last phase that counts (default: all).
 
     Raises:
         DataError: when a report has no AP of ``task`` ("bbox" or "segm").
     """
     ap: dict[int, dict[int, float | None]] = {}
-    for phase in range(plan.num_phases):
+    for phase in range(plan.num_phases if until is None else until + 1):
         path = phase_folder(run_dir, phase) / "report" / CLASSES_FILE
         if not path.exists():
             continue

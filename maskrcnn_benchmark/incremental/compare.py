@@ -11,8 +11,9 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
 from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, phase_folder
 from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.reference import read_reference
 from maskrcnn_benchmark.incremental.state import RunState
-from maskrcnn_benchmark.incremental.summary import Summary, build_summary
+from maskrcnn_benchmark.incremental.summary import MEASURES, Summary, build_summary, phase_ticks
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.table import format_table
 from maskrcnn_benchmark.visualize.curves import LineChart
@@ -29,19 +30,27 @@ class RunResult:
     running: str
 
 
-def read_run(folder: str | Path, name: str | None = None) -> RunResult:
+def read_run(folder: str | Path, name: str | None = None, reference: str = "") -> RunResult:
     """Read a finished or running run; ``name`` defaults to that of the folder.
+
+    Args:
+        reference: run folder that intransigence is measured against; "" takes the run's LST.REFERENCE_RUN.
 
     Raises:
         DataError: when it is no run folder.
+        ConfigError: when the reference does not fit.
     """
     folder = Path(folder)
     if not (folder / PLAN_FILE).is_file():
         raise DataError(f"{folder} is no folder of an LST run: it has no {PLAN_FILE}")
     plan = read_plan(folder)
+    key = "the reference"
     if (folder / "config.yml").is_file():
-        plan = plan.with_report_sizes(load_config(folder / "config.yml").LST.REPORT_SIZES)
-    summary = build_summary(plan, folder)
+        options = load_config(folder / "config.yml").LST
+        plan = plan.with_report_sizes(options.REPORT_SIZES)
+        if not reference:
+            reference, key = options.REFERENCE_RUN, f"LST.REFERENCE_RUN of {folder}"
+    summary = build_summary(plan, folder, read_reference(reference, plan, key))
     return RunResult(name or folder.resolve().name, folder, plan, summary, _running(folder, plan))
 
 
@@ -84,6 +93,7 @@ def _last_phase(runs: Sequence[RunResult], task: str) -> str:
     values = {name: entry["tasks"][task] for name, entry in last.items()}
     groups = list(dict.fromkeys(g for v in values.values() for g in v["groups"]))
     bins = list(dict.fromkeys(b for v in values.values() for b in v["bins"]))
+    measures = [m for m in MEASURES if any(f"mean_{m}" in v for v in values.values())]
     rows = [
         [
             name,
@@ -91,19 +101,20 @@ def _last_phase(runs: Sequence[RunResult], task: str) -> str:
             values[name]["metrics"].get("AP"),
             *(values[name]["groups"].get(g) for g in groups),
             *(values[name]["bins"].get(b) for b in bins),
-            values[name]["mean_forgetting"],
+            *(values[name].get(f"mean_{measure}") for measure in measures),
         ]
         for name, entry in last.items()
     ]
     names = [b.removeprefix("instances ") for b in bins]
-    table = format_table(["run", "phase", "AP", *groups, *names, "forgotten"], rows)
+    lost = [{"forgetting": "forgotten"}.get(measure, measure) for measure in measures]
+    table = format_table(["run", "phase", "AP", *groups, *names, *lost], rows)
     return f"{task} AP after the last phase by class group and by training instances\n{table}"
 
 
 def comparison_charts(runs: Sequence[RunResult]) -> list[LineChart]:
     """Per task the AP of all seen classes and the mean forgetting after every phase, one line per run."""
     phases = sorted({entry["phase"] for run in runs for entry in run.summary["phases"]})
-    ticks = ["0 (base)" if phase == 0 else str(phase) for phase in phases]
+    ticks = phase_ticks(phases)
     charts = []
     for task in tasks_of(runs):
         ap = {run.name: [_ap(run, task, phase) for phase in phases] for run in runs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,22 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.data.types import Batch
-from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillRows, DistillStore, write_store
+from maskrcnn_benchmark.incremental.distill_store import (
+    DistillHeader,
+    DistillRows,
+    DistillStore,
+    RowBlock,
+    write_blocks,
+)
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.utils.comm import get_world_size, on_main
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.progress import Progress
-from maskrcnn_benchmark.utils.shards import ShardExchange
+from maskrcnn_benchmark.utils.shards import Part, ShardExchange
+
+SHARE_BYTES = 64 * 2**20
+"""Rows of a rank go to a file when they take so much memory."""
 
 
 def new_boxes(target: BoxList, num_old: int) -> tuple[Tensor, np.ndarray]:
@@ -81,63 +89,56 @@ def dump_rows(
     num_old: int,
     device: torch.device,
     progress: Progress,
-) -> list[DistillRows]:
+) -> Iterator[DistillRows]:
     """Teacher cosines on the new-class boxes of this rank's pictures, all columns, before the scale.
 
     ``batches`` must show every picture mirrored (flip 1) or none (flip 0). The model stays in eval mode.
     """
     model.eval()
-    rows: list[DistillRows] = []
     for batch in batches:
         batch = batch.to(device)
         found = [new_boxes(target, num_old) for target in batch.targets]
-        with torch.no_grad():
-            cosines = model.box_cosine(batch.images, [boxes for boxes, _ in found])
+        cosines = model.box_cosine(batch.images, [boxes for boxes, _ in found])
         for image_id, (_, ids), cosine in zip(batch.image_ids, found, cosines, strict=True):
             if len(ids):
-                rows.append(DistillRows(int(image_id), flip, ids, cosine.float().cpu().numpy()))
+                yield DistillRows(int(image_id), flip, ids, cosine.float().cpu().numpy())
         progress.update()
-    return rows
 
 
-def merge_rows(
-    folder: str | Path, header: DistillHeader, rows: list[DistillRows], *, shard_folder: str | Path
-) -> None:
-    """Collect the shares of all ranks through files in `shard_folder`; rank 0 writes the store.
+class RowSharing:
+    """Brings the rows of all ranks together through files; no rank holds more than ``held_bytes`` of them.
 
-    Every rank must call it; one may have no rows.
+    Every rank must open it and call ``merge``; one may have no rows.
     """
-    if get_world_size() == 1:
-        write_store(folder, header, rows)
-        return
-    exchange = ShardExchange(shard_folder)
-    exchange.write(_to_columns(rows, header.num_old + 1))
-    merged = exchange.merge()
 
-    def write() -> None:
-        if merged is not None:
-            write_store(folder, header, _to_rows(merged.columns))
+    def __init__(
+        self, shard_folder: str | Path, header: DistillHeader, held_bytes: int = SHARE_BYTES
+    ) -> None:
+        """``shard_folder``: seen by all ranks."""
+        self._exchange = ShardExchange(shard_folder)
+        self._header = header
+        self._limit = held_bytes
+        self._rows: list[DistillRows] = []
+        self._held = 0
 
-    on_main(write)
+    def add(self, rows: Iterable[DistillRows]) -> None:
+        """Take rows of this rank; they go to a file whenever enough have come together."""
+        for one in rows:
+            self._rows.append(one)
+            self._held += one.cosines.nbytes
+            if self._held >= self._limit:
+                self._hand_over()
 
+    def _hand_over(self) -> None:
+        self._exchange.write(RowBlock(self._rows, self._header.num_old).columns)
+        self._rows, self._held = [], 0
 
-def _to_columns(rows: list[DistillRows], width: int) -> dict[str, np.ndarray]:
-    """Rows of all pictures one after another, and of every picture its id, flip and number of boxes."""
-    return {
-        "pictures": np.array([(r.image_id, r.flip, len(r.annotation_ids)) for r in rows], np.int64).reshape(
-            -1, 3
-        ),
-        "annotation_ids": np.concatenate([np.zeros(0, np.int64), *(r.annotation_ids for r in rows)]),
-        "cosines": np.concatenate([np.zeros((0, width), np.float32), *(r.cosines for r in rows)]),
-    }
+    def merge(self, folder: str | Path) -> None:
+        """Rank 0 writes the store ``folder``."""
+        if self._rows:
+            self._hand_over()
 
+        def write(parts: list[Part]) -> None:
+            write_blocks(folder, self._header, parts)
 
-def _to_rows(columns: dict[str, np.ndarray]) -> list[DistillRows]:
-    """The inverse of `_to_columns`."""
-    ends = np.cumsum(columns["pictures"][:, 2])
-    return [
-        DistillRows(
-            int(image), int(flip), columns["annotation_ids"][end - n : end], columns["cosines"][end - n : end]
-        )
-        for (image, flip, n), end in zip(columns["pictures"], ends, strict=True)
-    ]
+        self._exchange.read(write)

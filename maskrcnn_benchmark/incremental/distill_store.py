@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from maskrcnn_benchmark.utils.errors import DataError
-from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_array, write_json
+from maskrcnn_benchmark.utils.files import atomic_path, new_array, read_json, write_json
 
 _ARRAY, _INDEX, _HEADER = "logits.npy", "index.npz", "header.json"
 STORE_FILES = (_ARRAY, _INDEX, _HEADER)
@@ -108,45 +108,98 @@ class DistillStore:
         )
 
 
+class Block(Protocol):
+    """Rows of some pictures and flips, its arrays read one at a time.
+
+    "pictures": int64 (P, 3), picture id, flip and number of boxes of each; "annotation_ids": int64 (n,);
+    "cosines": (n, num_old + 1).
+    """
+
+    def read(self, name: str) -> np.ndarray:
+        """One of the arrays."""
+        ...
+
+
+class RowBlock:
+    """A block in memory; ``columns`` are its arrays."""
+
+    def __init__(self, rows: Sequence[DistillRows], num_old: int) -> None:
+        """Raises DataError when a row has not num_old + 1 columns."""
+        pictures = [(r.image_id, r.flip, len(r.annotation_ids)) for r in rows]
+        for r in rows:
+            if r.cosines.shape != (len(r.annotation_ids), num_old + 1):
+                raise DataError(f"distillation rows of image {r.image_id} must have {num_old + 1} columns")
+        self.columns = {
+            "pictures": np.array(pictures, np.int64).reshape(-1, 3),
+            "annotation_ids": np.concatenate([np.zeros(0, np.int64), *(r.annotation_ids for r in rows)]),
+            "cosines": np.concatenate(
+                [np.zeros((0, num_old + 1), np.float32), *(r.cosines for r in rows)], dtype=np.float32
+            ),
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        """One of the arrays."""
+        return self.columns[name]
+
+
 def write_store(folder: str | Path, header: DistillHeader, rows: Sequence[DistillRows]) -> DistillStore:
     """Write the rows of all pictures and flips (any order, a repeated one is dropped) and open the result.
 
     Raises:
         DataError: when the flips of a picture disagree about its annotations, or a row has the wrong length.
     """
+    return write_blocks(folder, header, [RowBlock(rows, header.num_old)])
+
+
+def write_blocks(folder: str | Path, header: DistillHeader, blocks: Sequence[Block]) -> DistillStore:
+    """Write the rows of all blocks (as ``write_store``), holding one block and the annotation ids at a time.
+
+    Raises:
+        DataError: when the flips of a picture disagree about its annotations.
+    """
     folder = Path(folder)
-    table = {(r.image_id, r.flip): r for r in rows}
-    image_ids = np.array(sorted({r.image_id for r in rows}), dtype=np.int64)
-    sizes = []
-    for image in image_ids.tolist():
-        found = [table.get((image, flip)) for flip in header.flips]
-        first = found[0]
-        if first is None or any(
-            r is None or not np.array_equal(r.annotation_ids, first.annotation_ids) for r in found
-        ):
-            raise DataError(
-                f"distillation rows of image {image} differ between the flips {list(header.flips)}"
-            )
-        if any(
-            r.cosines.shape != (len(first.annotation_ids), header.num_old + 1) for r in found if r is not None
-        ):
-            raise DataError(f"distillation rows of image {image} must have {header.num_old + 1} columns")
-        sizes.append(len(first.annotation_ids))
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    places = _places(blocks)
+    image_ids = np.array(sorted({image for image, _ in places}), dtype=np.int64)
+    ids = [_agreed(image, header.flips, places) for image in image_ids.tolist()]
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids])]).astype(np.int64)
+    start = dict(zip(image_ids.tolist(), offsets.tolist(), strict=False))
     (folder / _HEADER).unlink(missing_ok=True)
     shape = (len(header.flips), int(offsets[-1]), header.num_old + 1)
-    ids = np.zeros(shape[1], dtype=np.int64)
-    logits = np.zeros(shape, dtype=header.dtype)
-    for i, image in enumerate(image_ids.tolist()):
-        part = slice(int(offsets[i]), int(offsets[i + 1]))
-        ids[part] = table[(image, header.flips[0])].annotation_ids
-        for row, flip in enumerate(header.flips):
-            logits[row, part] = table[(image, flip)].cosines
-    write_array(folder / _ARRAY, logits)
+    with new_array(folder / _ARRAY, shape, header.dtype) as put:
+        for number, block in enumerate(blocks):
+            cosines = block.read("cosines")
+            for (image, flip), (owner, first, annotations) in places.items():
+                if owner == number and flip in header.flips:
+                    row = header.flips.index(flip) * shape[1] + start[image]
+                    put(row * shape[2], cosines[first : first + len(annotations)])
     with atomic_path(folder / _INDEX) as path:
-        np.savez(path, image_ids=image_ids, offsets=offsets, annotation_ids=ids)
+        annotation_ids = np.concatenate([np.zeros(0, np.int64), *ids])
+        np.savez(path, image_ids=image_ids, offsets=offsets, annotation_ids=annotation_ids)
     write_json(folder / _HEADER, asdict(header), indent=1)
     return DistillStore(folder)
+
+
+_Place = tuple[int, int, np.ndarray]
+
+
+def _places(blocks: Sequence[Block]) -> dict[tuple[int, int], _Place]:
+    """(picture id, flip) -> its block, first row there, annotation ids; of a repeated one the last."""
+    places: dict[tuple[int, int], _Place] = {}
+    for number, block in enumerate(blocks):
+        annotation_ids, first = block.read("annotation_ids"), 0
+        for image, flip, boxes in block.read("pictures").tolist():
+            places[image, flip] = (number, first, annotation_ids[first : first + boxes])
+            first += boxes
+    return places
+
+
+def _agreed(image: int, flips: Sequence[int], places: Mapping[tuple[int, int], _Place]) -> np.ndarray:
+    """Annotation ids of a picture; DataError when a flip lacks it or has others."""
+    found = [places[image, flip][2] if (image, flip) in places else None for flip in flips]
+    first = found[0]
+    if first is None or any(ids is None or not np.array_equal(ids, first) for ids in found):
+        raise DataError(f"distillation rows of image {image} differ between the flips {list(flips)}")
+    return first
 
 
 def _read_header(record: dict[str, Any], path: Path) -> DistillHeader:

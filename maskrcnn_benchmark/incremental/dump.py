@@ -12,7 +12,7 @@ from maskrcnn_benchmark.data.build import build_train_loader
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.engine.launch import process_device
-from maskrcnn_benchmark.incremental.distill import dump_rows, merge_rows
+from maskrcnn_benchmark.incremental.distill import RowSharing, dump_rows
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
@@ -42,7 +42,7 @@ def dump_store(
     """
     device = process_device(cfg.MODEL.DEVICE)
     teacher = teacher.to(device)
-    rows = []
+    sharing = RowSharing(shard_folder, header)
     for flip in header.flips:
         dataset = view(flip)
         new = [i for i in range(len(dataset)) if max(dataset.get_labels(i), default=0) > header.num_old]
@@ -50,5 +50,6 @@ def dump_store(
         batches = build_train_loader(cfg, dataset, batches=[[SampleKey(index)] for index in share])
         name = f"{what} for {'mirrored' if flip else 'plain'} pictures"
         progress = Progress(len(share), name, logger)
-        rows += dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
-    merge_rows(folder, header, rows, shard_folder=shard_folder)
+        rows = dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
+        sharing.add(rows)
+    sharing.merge(folder)

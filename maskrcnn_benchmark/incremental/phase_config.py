@@ -152,7 +152,7 @@ def _step_schedule(cfg: CfgNode, plan: PhasePlan, phase: int, chosen: Mapping[st
 
 def _check_modes(cfg: CfgNode, phase: int) -> None:
     """Raise ConfigError for choices that cannot work, before any work is done."""
-    if phase and cfg.LST.DISTILL.ENABLED:
+    if phase and cfg.LST.DISTILL.ENABLED and cfg.LST.DISTILL.MODE == "file":
         check_stored_views(cfg, cfg.LST.DISTILL.FLIPS, "LST.DISTILL.FLIPS", "LST.DISTILL.ENABLED")
 
 
@@ -166,7 +166,8 @@ def check_stored_views(cfg: CfgNode, flips: Sequence[int], where: str, switch: s
     if len(cfg.INPUT.MIN_SIZE_TRAIN) != 1:
         raise ConfigError(
             f"the teacher's outputs are stored for one picture size, but INPUT.MIN_SIZE_TRAIN is "
-            f"{tuple(cfg.INPUT.MIN_SIZE_TRAIN)}; give one size or set {switch} False"
+            f"{tuple(cfg.INPUT.MIN_SIZE_TRAIN)}; give one size, set {switch} False, or (with LST.ENABLED) "
+            'LST.DISTILL.MODE "online"'
         )
     if cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN > 0:
         raise ConfigError("stored outputs have no upside-down views: set INPUT.VERTICAL_FLIP_PROB_TRAIN 0.0")

@@ -7,22 +7,14 @@ from collections.abc import Sequence
 from maskrcnn_benchmark.incremental.class_history import ClassHistory
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan_tables import phase_bands
-from maskrcnn_benchmark.incremental.summary import Summary
+from maskrcnn_benchmark.incremental.summary import Summary, measure_chart, phase_ticks
 from maskrcnn_benchmark.visualize.class_chart import ClassChart
 from maskrcnn_benchmark.visualize.curves import LineChart
 
 
 def forgetting_chart(summary: Summary, task: str) -> LineChart:
     """What every class group lost of its own phase's AP, after each later phase; the mean of all groups."""
-    entries = [e for e in summary["phases"] if e["tasks"].get(task, {}).get("forgetting")]
-    values = [entry["tasks"][task] for entry in entries]
-    names = dict.fromkeys(name for v in values for name in v["forgetting"])
-    series: dict[str, Sequence[float | None]] = {
-        name: [v["forgetting"].get(name) for v in values] for name in names
-    }
-    series["mean"] = [v["mean_forgetting"] for v in values]
-    title = f"{task} AP lost since the phase of the group"
-    return LineChart(title, "after phase", f"lost {task} AP", _ticks(entries), series)
+    return measure_chart(summary, task, "forgetting", f"{task} AP lost since the phase of the group")
 
 
 def bins_chart(summary: Summary, task: str) -> LineChart:
@@ -32,7 +24,7 @@ def bins_chart(summary: Summary, task: str) -> LineChart:
     names = sorted({name for v in values for name in v}, key=_lower_edge)
     series = {name.removeprefix("instances "): [v.get(name) for v in values] for name in names}
     title = f"{task} AP by training instances of a class"
-    return LineChart(title, "after phase", f"{task} AP", _ticks(entries), series)
+    return LineChart(title, "after phase", f"{task} AP", phase_ticks(e["phase"] for e in entries), series)
 
 
 def history_chart(history: Sequence[ClassHistory], plan: PhasePlan, task: str) -> ClassChart:
@@ -52,8 +44,3 @@ def history_chart(history: Sequence[ClassHistory], plan: PhasePlan, task: str) -
 def _lower_edge(name: str) -> float:
     """10 for "instances [10,100)"."""
     return float(name.removeprefix("instances ").partition(",")[0][1:])
-
-
-def _ticks(entries: Sequence[dict]) -> list[str]:
-    """Names of the phases on the axis."""
-    return ["0 (base)" if entry["phase"] == 0 else str(entry["phase"]) for entry in entries]

@@ -11,9 +11,11 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.adopt import adopt_base
+from maskrcnn_benchmark.incremental.events import write_events
 from maskrcnn_benchmark.incremental.phase_config import FINAL_WEIGHTS, run_folder
 from maskrcnn_benchmark.incremental.phase_data import PhaseData
 from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.reference import Reference, read_reference
 from maskrcnn_benchmark.incremental.stage_list import phase_stages, prepare_stage
 from maskrcnn_benchmark.incremental.stages import RESUME, SKIP, Stage, begin, decide
 from maskrcnn_benchmark.incremental.state import RunState
@@ -54,6 +56,7 @@ def _run(cfg: CfgNode) -> Summary:
     runner = _Runner(cfg)
     runner.execute(prepare_stage(runner.work), "first stage")
     plan = load_plan(runner.work.run_dir, cfg.LST.REPORT_SIZES)
+    reference = read_reference(cfg.LST.REFERENCE_RUN, plan)
     phases = _selected_phases(cfg, plan, runner.work)
     if cfg.LST.BASE_RUN and 0 in phases:
         runner.adopt_base(phase_stages(runner.work, plan, 0))
@@ -61,8 +64,8 @@ def _run(cfg: CfgNode) -> Summary:
     for number, stage in enumerate(stages, start=1):
         runner.execute(stage, f"stage {number} of {len(stages)}")
         if stage.name == "report":
-            on_main(lambda: _summarise(plan, runner.work.run_dir))
-    summary = build_summary(plan, runner.work.run_dir)
+            on_main(lambda: _summarise(plan, runner.work.run_dir, reference))
+    summary = build_summary(plan, runner.work.run_dir, reference)
     if runner.executed:
         logger.info("finished: results are in %s", runner.work.run_dir)
     else:
@@ -80,6 +83,7 @@ def test_phase(cfg: CfgNode, phase: int | None = None) -> EvaluationReport:
     runner = _Runner(cfg)
     runner.execute(prepare_stage(runner.work), "first stage")
     work, plan = runner.work, load_plan(runner.work.run_dir, cfg.LST.REPORT_SIZES)
+    reference = read_reference(cfg.LST.REFERENCE_RUN, plan)
     trained = [p for p in range(plan.num_phases) if (work.folder(p) / FINAL_WEIGHTS).exists()]
     chosen = phase if phase is not None else max(trained, default=0)
     plan.check_phase(chosen)
@@ -87,7 +91,7 @@ def test_phase(cfg: CfgNode, phase: int | None = None) -> EvaluationReport:
         raise ConfigError(f"phase {chosen} has no {FINAL_WEIGHTS} in {work.folder(chosen)}; train it first")
     stage = phase_stages(work, plan, chosen)[-1]
     result = runner.again(stage)
-    on_main(lambda: _summarise(plan, work.run_dir))
+    on_main(lambda: _summarise(plan, work.run_dir, reference))
     return result
 
 
@@ -107,10 +111,11 @@ def _selected_phases(cfg: CfgNode, plan: PhasePlan, work: Work) -> list[int]:
     return chosen
 
 
-def _summarise(plan: PhasePlan, run_dir: Path) -> None:
+def _summarise(plan: PhasePlan, run_dir: Path, reference: Reference | None) -> None:
     """Bring the summary files up to the reports that exist; also those that a killed run did not get to."""
-    summary = build_summary(plan, run_dir)
-    if stored_summary(run_dir) != summary:
+    summary, before = build_summary(plan, run_dir, reference), stored_summary(run_dir)
+    if before != summary:
+        write_events(summary, before, run_dir)
         write_summary(summary, plan, run_dir)
 
 

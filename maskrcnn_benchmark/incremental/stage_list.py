@@ -35,7 +35,7 @@ def prepare_stage(work: Work) -> Stage:
 
 
 def phase_stages(work: Work, plan: PhasePlan, phase: int) -> list[Stage]:
-    """The stages of one phase in order: for a step dump (with distillation), grow, replay; train, report."""
+    """The stages of one phase: for a step dump (where outputs are stored), grow, replay; train, report."""
     return _PhaseStages(work, plan, phase).stages()
 
 
@@ -55,6 +55,8 @@ class _PhaseStages:
             inputs |= {str(path.relative_to(self._folder)): path for path in stage.outputs}
         if self._phase == 0 and Path(self._cfg.MODEL.WEIGHT).is_file():
             inputs["MODEL.WEIGHT"] = Path(self._cfg.MODEL.WEIGHT)
+        if self._cfg.MODEL.USE_DISTILL and self._cfg.LST.DISTILL.MODE == "online":
+            inputs |= self._teacher()
         if self._phase and self._cfg.LST.REPLAY.MODE == "file":
             names = ("FILE_IMAGES", "FILE_CLASSES")
             inputs |= {f"LST.REPLAY.{name}": Path(self._cfg.LST.REPLAY[name]) for name in names}
@@ -71,9 +73,9 @@ class _PhaseStages:
 
     def _preparing(self) -> list[Stage]:
         """What a step needs before it can train."""
-        teacher = {"teacher": self._work.folder(self._phase - 1) / FINAL_WEIGHTS}
+        teacher = self._teacher()
         stages = []
-        if self._cfg.MODEL.USE_DISTILL:
+        if self._cfg.MODEL.USE_DISTILL and self._cfg.LST.DISTILL.MODE == "file":
             file = self._cfg.LST.DISTILL.FILE
             inputs = teacher | self._annotations | ({"LST.DISTILL.FILE": Path(file)} if file else {})
             outputs = [self._folder / tasks.DISTILL_FOLDER / name for name in STORE_FILES]
@@ -84,6 +86,10 @@ class _PhaseStages:
         stages.append(self._stage("grow", read, [grown], tasks.grow, collective=from_data))
         stages.append(self._stage("replay", self._annotations, [plan], tasks.replay, collective=False))
         return stages
+
+    def _teacher(self) -> Files:
+        """The model of the phase before."""
+        return {"teacher": self._work.folder(self._phase - 1) / FINAL_WEIGHTS}
 
     def _stage(
         self, name: str, inputs: Files, outputs: Sequence[Path], run: Callable[..., object], **more: Any

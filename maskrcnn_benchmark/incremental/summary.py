@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.incremental.phase_config import phase_folder
 from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.reference import Reference
 from maskrcnn_benchmark.incremental.report import METRICS_FILE, SUMMARY_METRICS, defined
 from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
 from maskrcnn_benchmark.utils.table import format_table
@@ -15,16 +17,22 @@ from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
 
 Summary = dict[str, Any]
 SUMMARY_FILE = "summary.json"
+# What is measured per class group beside its AP, and how charts call it.
+MEASURES = {
+    "forgetting": "AP that class groups lost since their phase",
+    "intransigence": "AP that class groups lack to the reference",
+}
 
 
-def build_summary(plan: PhasePlan, run_dir: Path) -> Summary:
+def build_summary(plan: PhasePlan, run_dir: Path, reference: Reference | None = None) -> Summary:
     """Collect the reports that exist in a run folder.
 
     Returns:
         {"phases": [{"phase", "seen", "new", "tasks": {task: {"metrics", "groups", "bins", "forgetting",
         "mean_forgetting"}}}, ...]}; undefined values are None. The forgetting of a class group is its AP
         right after the phase that completed it minus its AP now (None when either is undefined); the mean is
-        over older groups.
+        over older groups. With a reference also "intransigence" and "mean_intransigence" (Chaudhry et al.
+        2018): its AP of a group minus that right after the phase that completed the group.
     """
     complete = plan.group_phases()
     rows: list[dict[str, Any]] = []
@@ -42,14 +50,19 @@ def build_summary(plan: PhasePlan, run_dir: Path) -> Summary:
                 for name, now in groups.items()
                 if complete[name] < phase
             }
-            known = [value for value in forgetting.values() if value is not None]
             tasks[task] = {
                 "metrics": {n: defined(v) for n, v in content["metrics"].items()},
                 "groups": groups,
                 "bins": {n: defined(v) for n, v in content["groups"].items() if n.startswith("instances ")},
                 "forgetting": forgetting,
-                "mean_forgetting": sum(known) / len(known) if known else None,
+                "mean_forgetting": _mean(forgetting),
             }
+            if reference is not None:
+                short = {
+                    name: _difference(reference.group_ap(task, ids), first.get((task, name)))
+                    for name, ids in plan.groups(phase).items()
+                }
+                tasks[task] |= {"intransigence": short, "mean_intransigence": _mean(short)}
         rows.append({"phase": phase, "seen": plan.num_seen(phase), "new": plan.sizes[phase], "tasks": tasks})
     return {"phases": rows}
 
@@ -57,6 +70,12 @@ def build_summary(plan: PhasePlan, run_dir: Path) -> Summary:
 def _difference(before: float | None, now: float | None) -> float | None:
     """``before`` - ``now``, None when one of them is."""
     return None if before is None or now is None else before - now
+
+
+def _mean(values: Mapping[str, float | None]) -> float | None:
+    """Mean of the values that are defined; None when there is none."""
+    known = [value for value in values.values() if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
@@ -69,7 +88,7 @@ def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
         writer.writerow(columns)
         writer.writerows([["" if row.get(n) is None else row[n] for n in columns] for row in table])
     with atomic_path(run_dir / "summary.png") as path:
-        draw_charts(summary_charts(summary, plan)).save(path)
+        draw_charts(summary_charts(summary, plan), columns=max(1, len(_tasks(summary)))).save(path)
     write_json(run_dir / SUMMARY_FILE, summary, indent=1)
 
 
@@ -80,24 +99,65 @@ def stored_summary(run_dir: Path) -> Summary | None:
 
 
 def summary_rows(summary: Summary) -> list[dict[str, Any]]:
-    """Flat rows, one per phase: phase, seen, new, <task>/<metric>, <task>/AP/<group>, <task>/forgetting."""
+    """Flat rows, one per phase.
+
+    Names: phase, seen, new, <task>/<metric>, <task>/AP/<group>, <task>/forgetting and <task>/intransigence,
+    these two also by group.
+    """
     rows = []
     for entry in summary["phases"]:
         row: dict[str, Any] = {name: entry[name] for name in ("phase", "seen", "new")}
         for task, values in entry["tasks"].items():
             row |= {f"{task}/{name}": value for name, value in values["metrics"].items()}
             row |= {f"{task}/AP/{name}": value for name, value in (values["groups"] | values["bins"]).items()}
-            row |= {f"{task}/forgetting/{name}": value for name, value in values["forgetting"].items()}
-            row[f"{task}/forgetting"] = values["mean_forgetting"]
+            for measure in MEASURES:
+                row |= {f"{task}/{measure}/{n}": value for n, value in values.get(measure, {}).items()}
+                if measure in values:
+                    row[f"{task}/{measure}"] = values[f"mean_{measure}"]
         rows.append(row)
     return rows
 
 
 def summary_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
-    """One chart per task: AP of every class group, and of all seen classes, after every phase."""
+    """Per task the AP of every class group and of all seen classes after every phase, then per task what the
+    groups forgot and, with a reference, lack to it.
+    """
+    tasks = _tasks(summary)
+    charts = ap_charts(summary, plan)
+    for measure, title in MEASURES.items():
+        rows = [measure_chart(summary, task, measure, f"{task} {title}") for task in tasks]
+        if any(chart.series for chart in rows):
+            charts += rows
+    return charts
+
+
+def _tasks(summary: Summary) -> list[str]:
+    """Tasks that any phase has reported."""
+    return list(dict.fromkeys(task for entry in summary["phases"] for task in entry["tasks"]))
+
+
+def measure_chart(summary: Summary, task: str, measure: str, title: str) -> LineChart:
+    """Forgetting or intransigence of every class group after each phase that has it, and their mean."""
+    entries = [e for e in summary["phases"] if e["tasks"].get(task, {}).get(measure)]
+    values = [entry["tasks"][task] for entry in entries]
+    names = dict.fromkeys(name for v in values for name in v[measure])
+    series: dict[str, list[float | None]] = {name: [v[measure].get(name) for v in values] for name in names}
+    if series:
+        series["mean"] = [v[f"mean_{measure}"] for v in values]
+    return LineChart(
+        title, "after phase", f"{task} AP difference", phase_ticks(e["phase"] for e in entries), series
+    )
+
+
+def phase_ticks(phases: Iterable[int]) -> list[str]:
+    """Names of phases on an axis."""
+    return ["0 (base)" if phase == 0 else str(phase) for phase in phases]
+
+
+def ap_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
+    """AP of every class group, and of all seen classes, after every phase; one chart per task."""
     charts = []
-    tasks = list(dict.fromkeys(task for entry in summary["phases"] for task in entry["tasks"]))
-    for task in tasks:
+    for task in _tasks(summary):
         present = [(e["phase"], e["tasks"][task]) for e in summary["phases"] if task in e["tasks"]]
         last = max(phase for phase, _ in present)
         series: dict[str, list[float | None]] = {
@@ -105,7 +165,7 @@ def summary_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
             for name, ids in plan.groups(last).items()
         }
         series["all seen classes"] = [values["metrics"].get("AP") for _, values in present]
-        ticks = ["0 (base)" if phase == 0 else str(phase) for phase, _ in present]
+        ticks = phase_ticks(phase for phase, _ in present)
         charts.append(
             LineChart(f"{task} AP of every class group", "after phase", f"{task} AP", ticks, series)
         )
@@ -114,7 +174,7 @@ def summary_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
 
 def format_summary(summary: Summary, plan: PhasePlan) -> str:
     """Text tables, one per task: a row per phase with the metrics, every class group, mean forgetting."""
-    tasks = list(dict.fromkeys(task for entry in summary["phases"] for task in entry["tasks"]))
+    tasks = _tasks(summary)
     groups = list(plan.groups(plan.num_phases - 1))
     parts = []
     for task in tasks:
@@ -124,8 +184,10 @@ def format_summary(summary: Summary, plan: PhasePlan) -> str:
         for entry in entries:
             values = entry["tasks"][task]
             cells = [values["metrics"].get(n) for n in names] + [values["groups"].get(n) for n in groups]
-            rows.append([entry["phase"], entry["seen"], *cells, values["mean_forgetting"]])
-        headers = ["phase", "classes", *names, *groups, "forgotten"]
+            means = [values[f"mean_{measure}"] for measure in MEASURES if measure in values]
+            rows.append([entry["phase"], entry["seen"], *cells, *means])
+        short = any("intransigence" in e["tasks"][task] for e in entries)
+        headers = ["phase", "classes", *names, *groups, "forgotten", *(["intransigence"] if short else [])]
         parts.append(
             f"{task} AP per phase (class groups: b0 base, t0 first step, ...)\n{format_table(headers, rows)}"
         )

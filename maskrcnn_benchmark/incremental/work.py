@@ -16,16 +16,19 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
+from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.pictures import picture_name
-from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.data.types import Batch, SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
-from maskrcnn_benchmark.engine.plain import build_seeded_model
+from maskrcnn_benchmark.engine.plain import build_seeded_model, fixed_limit
 from maskrcnn_benchmark.engine.train import train
+from maskrcnn_benchmark.evaluation.confusion import format_confusion
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.box_features import choose_boxes, collect_features
+from maskrcnn_benchmark.incremental.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.incremental.distill import DistillLookup
 from maskrcnn_benchmark.incremental.distill_json import (
     check_complete,
@@ -36,6 +39,7 @@ from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillS
 from maskrcnn_benchmark.incremental.dump import dump_store
 from maskrcnn_benchmark.incremental.grow import grow_checkpoint
 from maskrcnn_benchmark.incremental.new_rows import new_rows
+from maskrcnn_benchmark.incremental.online_teacher import OnlineTeacher
 from maskrcnn_benchmark.incremental.phase_config import (
     FINAL_WEIGHTS,
     GROWN_WEIGHTS,
@@ -45,7 +49,12 @@ from maskrcnn_benchmark.incremental.phase_config import (
 from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, replay_batches
 from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
-from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
+from maskrcnn_benchmark.incremental.report import (
+    format_phase_report,
+    phase_confusion,
+    report_groups,
+    write_phase_report,
+)
 from maskrcnn_benchmark.incremental.split import (
     build_plan,
     check_sorted_ids,
@@ -53,6 +62,7 @@ from maskrcnn_benchmark.incremental.split import (
 )
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.files import read_json, write_json
@@ -231,9 +241,7 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
     """Train one phase into its folder, or go on where it was stopped; collective over ranks."""
     cfg, folder = work.phase_cfg(plan, phase), work.folder(phase)
     dataset = work.data.train_dataset(cfg, plan)
-    lookup = None
-    if cfg.MODEL.USE_DISTILL:
-        lookup = DistillLookup(DistillStore(folder / DISTILL_FOLDER), plan.num_old(phase))
+    teacher = _teacher_outputs(work, plan, phase) if cfg.MODEL.USE_DISTILL else None
     if phase == 0:
         batches = base_batches(cfg, dataset)
     else:
@@ -246,10 +254,22 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
         output_dir=str(folder),
         max_iter=cfg.SOLVER.MAX_ITER,
         evaluate=lambda model, iteration: evaluate(work, cfg, plan, model, f"iteration {iteration}").metrics,
-        distill=lookup,
+        distill=teacher,
         classes=plan.names(phase),
         extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
         picture_name=lambda index: picture_name(dataset.get_img_info(index)),
+    )
+
+
+def _teacher_outputs(work: Work, plan: PhasePlan, phase: int) -> Callable[[Batch], DistillBatch]:
+    """Where training finds the teacher's outputs: in the store, or at the teacher itself."""
+    cfg, num_old = work.phase_cfg(plan, phase), plan.num_old(phase)
+    if cfg.LST.DISTILL.MODE == "file":
+        return DistillLookup(DistillStore(work.folder(phase) / DISTILL_FOLDER), num_old)
+    weights = work.folder(phase - 1) / FINAL_WEIGHTS
+    teacher = _model_with_weights(work.phase_cfg(plan, phase - 1), weights)
+    return OnlineTeacher(
+        teacher.to(process_device(cfg.MODEL.DEVICE)), num_old, cfg.DATALOADER.SIZE_DIVISIBILITY
     )
 
 
@@ -272,9 +292,16 @@ def set_aside(work: Work, phase: int) -> None:
     logger.warning("phase %d: training starts again; its earlier files are in %s", phase, target)
 
 
-def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: str) -> EvaluationReport:
-    """Evaluate a phase's model on its validation data; collective over ranks."""
-    dataset = work.data.val_dataset(cfg, plan)
+def evaluate(
+    work: Work,
+    cfg: CfgNode,
+    plan: PhasePlan,
+    model: nn.Module,
+    what: str,
+    dataset: DetectionDataset | None = None,
+) -> EvaluationReport:
+    """Evaluate a phase's model on its validation data (or ``dataset``); collective over ranks."""
+    dataset = dataset or work.data.val_dataset(cfg, plan)
     device = process_device(cfg.MODEL.DEVICE)
     evaluator = DetectionEvaluator(
         dataset.annotations.raw,
@@ -283,6 +310,7 @@ def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: 
         ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
         groups=report_groups(plan, cfg.LST.PHASE),
         shard_folder=work.folder(cfg.LST.PHASE),
+        fixed_limit=fixed_limit(cfg),
     )
     loader = build_test_loader(cfg, dataset)
     name = f"phase {cfg.LST.PHASE}: testing {what}"
@@ -294,12 +322,19 @@ def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: 
 def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
     """Test the final model of a phase, write its report folder and log the tables; collective over ranks."""
     cfg, weights = work.phase_cfg(plan, phase), work.folder(phase) / FINAL_WEIGHTS
-    result = evaluate(work, cfg, plan, _model_with_weights(cfg, weights), FINAL_WEIGHTS)
+    dataset = work.data.val_dataset(cfg, plan)
+    model = _model_with_weights(cfg, weights)
+    result = evaluate(work, cfg, plan, model, FINAL_WEIGHTS, dataset)
 
     def write() -> None:
         details = {"checkpoint": work.file_hash(weights), "val_images": cfg.LST.VAL_IMAGES}
-        write_phase_report(result, plan, phase, work.folder(phase) / REPORT_FOLDER, details=details)
-        logger.info("\n%s", format_phase_report(result, plan, phase))
+        confusion = phase_confusion(dataset.annotations.raw, result, plan, phase)
+        folder = work.folder(phase) / REPORT_FOLDER
+        write_phase_report(result, plan, phase, folder, confusion=confusion, details=details)
+        logger.info("\n%s\n%s", format_phase_report(result, plan, phase), format_confusion(confusion))
+        for task in result.tasks if phase else ():
+            history = read_class_history(work.run_dir, plan, task, until=phase)
+            logger.info("\nclasses that lost most %s AP:\n%s", task, format_losses(history))
 
     on_main(write)
     return result

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .errors import DataError, WriteError
 
@@ -151,16 +154,44 @@ def write_json(path: StrPath, obj: Any, indent: int | None = None) -> None:
             file.write("\n")
 
 
-def write_array(path: StrPath, array: np.ndarray) -> None:
-    """Write ``array`` as .npy in one step (see ``atomic_path``).
+def write_json_list(path: StrPath, items: Iterable[Any], at_once: int = 2000) -> None:
+    """Write a JSON list in one step (see ``atomic_path``), ``at_once`` items in memory at a time."""
+    rest = iter(items)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        between = "["
+        while some := list(islice(rest, at_once)):
+            file.write(between + json.dumps(some)[1:-1])
+            between = ", "
+        file.write("[]" if between == "[" else "]")
 
-    Not ``np.save``, which does not notice that the end of an array finds no room on the disk.
+
+@contextmanager
+def new_array(
+    path: StrPath, shape: Sequence[int], dtype: DTypeLike
+) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Write a .npy file of zeros in one step (see ``atomic_path``) and fill it piece by piece.
+
+    The block gets a function that puts the elements of an array, in C order, from a flat position on. Not a
+    memory map, in which a full disk ends the process, nor ``np.save``, which does not notice one.
     """
-    ordered = np.require(array, requirements="C")
+    element = np.dtype(dtype)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        header = np.lib.format.header_data_from_array_1_0(ordered)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(ordered.data)
+        layout = {"descr": element.str, "fortran_order": False, "shape": tuple(map(int, shape))}
+        np.lib.format.write_array_header_1_0(file, layout)
+        start = file.tell()
+        file.truncate(start + math.prod(shape) * element.itemsize)
+
+        def put(position: int, values: np.ndarray) -> None:
+            file.seek(start + position * element.itemsize)
+            file.write(np.require(values, element, "C").data)
+
+        yield put
+
+
+def write_array(path: StrPath, array: np.ndarray) -> None:
+    """Write ``array`` as .npy in one step (see ``new_array``)."""
+    with new_array(path, array.shape, array.dtype) as put:
+        put(0, array)
 
 
 def read_json(path: StrPath, what: str = "file") -> Any:

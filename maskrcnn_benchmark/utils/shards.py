@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,43 @@ class Merged:
         return np.repeat(self.ranks, self.lengths[name])
 
 
+class Part:
+    """What one process wrote at once; its arrays are read one at a time.
+
+    rank: of the process. rows: length of every array by name.
+    """
+
+    def __init__(self, rank: int, path: Path) -> None:
+        """Read the shapes. Raises DataError when the file is not there or not readable."""
+        self.rank = rank
+        self._path = path
+        with self._readable():
+            self._headers = dict(_headers(path))
+        self.rows = {name: shape[0] for name, (shape, _) in self._headers.items()}
+
+    def empty(self, name: str, rows: int) -> np.ndarray:
+        """An array (rows, ...) for rows of array ``name``, not filled."""
+        shape, dtype = self._headers[name]
+        return np.empty((rows, *shape[1:]), dtype)
+
+    def read(self, name: str) -> np.ndarray:
+        """One array. Raises DataError when it is not there or not readable."""
+        with self._readable(), np.load(self._path, allow_pickle=False) as arrays:
+            return arrays[name]
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{self._path.parent}: results of another process cannot be read ({error}); OUTPUT_DIR must "
+                "be one folder that every machine of the run sees, on a disk with free space"
+            ) from None
+
+
 class ShardExchange:
-    """One exchange: every process opens it, writes any number of parts, and calls ``merge``.
+    """One exchange: every process opens it, writes any number of parts, and calls ``merge`` or ``read``.
 
     Parts go to a folder with a random name that process 0 gives out, so that files of an earlier run, or of
     a process of it that was killed, never mix in; leftovers are removed when an exchange opens and the
@@ -69,42 +105,45 @@ class ShardExchange:
             np.savez(path, **columns)  # type: ignore[arg-type]  # numpy's stub takes the names for options
         self._parts += 1
 
+    def read(self, work: Callable[[list[Part]], None]) -> None:
+        """Do ``work`` with all parts, in the order of ranks, on process 0; every process must call this once.
+
+        The files are gone afterwards. What ``work`` raises is raised on every process, and so is DataError
+        when a part is not there or not readable.
+        """
+        counts = comm.all_gather_objects(self._parts)
+        comm.on_main(lambda: self._work(work, counts))
+
+    def _work(self, work: Callable[[list[Part]], None], counts: Sequence[int]) -> None:
+        try:
+            work([Part(rank, self._path(rank, i)) for rank, n in enumerate(counts) for i in range(n)])
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def merge(self) -> Merged | None:
         """All parts on process 0, None on the others; every process must call this once, at the end.
 
-        Process 0 holds the result and one part at a time. Raises DataError on every process when a part is
-        not there or not readable.
+        Process 0 holds the result and one array of a part at a time. Raises DataError on every process when a
+        part is not there or not readable.
         """
-        counts = comm.all_gather_objects(self._parts)
         found: list[Merged] = []
-        comm.on_main(lambda: found.append(self._read(counts)))
+        self.read(lambda parts: found.append(_joined(parts)))
         return found[0] if found else None
 
-    def _read(self, counts: list[int]) -> Merged:
-        names = [(rank, self._path(rank, part)) for rank, n in enumerate(counts) for part in range(n)]
-        try:
-            headers = [dict(_headers(path)) for _, path in names]
-            lengths = {
-                name: np.array([header[name][0][0] if name in header else 0 for header in headers], np.int64)
-                for name in dict.fromkeys(name for header in headers for name in header)
-            }
-            columns: dict[str, np.ndarray] = {}
-            for name, rows in lengths.items():
-                shape, dtype = next(header[name] for header in headers if name in header)
-                columns[name] = np.empty((int(rows.sum()), *shape[1:]), dtype)
-            for number, (_, path) in enumerate(names):
-                with np.load(path, allow_pickle=False) as part:
-                    for name in part.files:
-                        start = int(lengths[name][:number].sum())
-                        columns[name][start : start + lengths[name][number]] = part[name]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{self._folder}: results of another process cannot be read ({error}); OUTPUT_DIR must be "
-                "one folder that every machine of the run sees, on a disk with free space"
-            ) from None
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        return Merged(columns, np.array([rank for rank, _ in names], np.int64), lengths)
+
+def _joined(parts: Sequence[Part]) -> Merged:
+    """The arrays of all parts one after another."""
+    columns, lengths = {}, {}
+    for name in dict.fromkeys(name for part in parts for name in part.rows):
+        lengths[name] = np.array([part.rows.get(name, 0) for part in parts], np.int64)
+        first = next(part for part in parts if name in part.rows)
+        columns[name] = first.empty(name, int(lengths[name].sum()))
+        start = 0
+        for part in parts:
+            if name in part.rows:
+                columns[name][start : start + part.rows[name]] = part.read(name)
+                start += part.rows[name]
+    return Merged(columns, np.array([part.rank for part in parts], np.int64), lengths)
 
 
 def _headers(path: Path) -> Iterator[tuple[str, tuple[tuple[int, ...], np.dtype]]]:

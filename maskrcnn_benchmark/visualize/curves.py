@@ -90,11 +90,16 @@ def draw_chart(chart: LineChart, size: tuple[int, int] = (820, 520)) -> Image.Im
     return image
 
 
-def draw_charts(charts: Sequence[LineChart], size: tuple[int, int] = (820, 520)) -> Image.Image:
-    """Several charts side by side in one picture, each of ``size``."""
-    sheet = Image.new("RGB", (size[0] * max(1, len(charts)), size[1]), (255, 255, 255))
-    for column, chart in enumerate(charts):
-        sheet.paste(draw_chart(chart, size), (column * size[0], 0))
+def draw_charts(
+    charts: Sequence[LineChart], size: tuple[int, int] = (820, 520), columns: int | None = None
+) -> Image.Image:
+    """Several charts in one picture, each of ``size``: side by side, or in rows of ``columns``."""
+    columns = columns or max(1, len(charts))
+    rows = max(1, math.ceil(len(charts) / columns))
+    sheet = Image.new("RGB", (size[0] * columns, size[1] * rows), (255, 255, 255))
+    for number, chart in enumerate(charts):
+        row, column = divmod(number, columns)
+        sheet.paste(draw_chart(chart, size), (column * size[0], row * size[1]))
     return sheet
 
 

@@ -69,4 +69,4 @@ def test_charts_of_a_summary() -> None:
     bins = bins_chart({"phases": phases}, "segm")
     assert list(bins.series) == ["(0,10)", "[10,100)", "[100,1000)"]
     assert bins.series["(0,10)"] == [None, 0.1, 0.2] and bins.x_ticks[0] == "0 (base)"
-    assert forgetting_chart({"phases": []}, "segm").series == {"mean": []}
+    assert forgetting_chart({"phases": []}, "segm").series == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,15 @@ from maskrcnn_benchmark.incremental.distill_json import (
     import_published,
     new_annotation_order,
 )
-from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillRows, DistillStore, write_store
+from maskrcnn_benchmark.incremental.distill_store import (
+    STORE_FILES,
+    DistillHeader,
+    DistillRows,
+    DistillStore,
+    RowBlock,
+    write_blocks,
+    write_store,
+)
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import to_image_list
@@ -65,6 +74,44 @@ def test_round_trip(tmp_path: Path, dtype: str) -> None:
         assert found.annotation_ids.tolist() == row.annotation_ids.tolist()
         np.testing.assert_array_equal(found.cosines, row.cosines.astype(dtype))
         assert isinstance(found.cosines.base, np.memmap) or isinstance(found.cosines, np.memmap)
+
+
+def test_blocks_in_any_order_make_the_same_store(tmp_path: Path) -> None:
+    whole = write_store(tmp_path / "whole", HEADER, rows())
+    first, *others = (RowBlock([row], 3) for row in rows())
+    again = rows()[0]
+    stale = DistillRows(again.image_id, again.flip, again.annotation_ids, again.cosines + 1)
+    write_blocks(tmp_path / "blocks", HEADER, [RowBlock([stale], 3), *others, first, RowBlock([], 3)])
+    for name in STORE_FILES:
+        assert (tmp_path / "blocks" / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_writing_and_looking_up_hold_little_memory(tmp_path: Path) -> None:
+    columns, boxes, blocks = 1000, 50, 8
+    header = replace(HEADER, num_old=columns - 1, flips=(0,))
+
+    class Drawn:
+        """A block of rows made when they are asked for."""
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def read(self, name: str) -> np.ndarray:
+            first = self.number * 20
+            return {
+                "pictures": lambda: np.array([(first + i, 0, boxes) for i in range(20)]),
+                "annotation_ids": lambda: np.arange(20 * boxes),
+                "cosines": lambda: np.full((20 * boxes, columns), self.number, np.float32),
+            }[name]()
+
+    tracemalloc.start()
+    store = write_blocks(tmp_path, header, [Drawn(number) for number in range(blocks)])
+    rows = [store.rows(picture, 0) for picture in (0, 159, 77)]
+    assert [float(r.cosines.mean()) for r in rows] == [0.0, 7.0, 3.0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = (tmp_path / "logits.npy").stat().st_size
+    assert whole > 32_000_000 and peak < 0.35 * whole
 
 
 def test_store_without_boxes(tmp_path: Path) -> None:

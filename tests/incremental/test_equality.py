@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with
-from maskrcnn_benchmark.incremental.distill import merge_rows
+from maskrcnn_benchmark.incremental.distill import RowSharing
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillRows, DistillStore
 from maskrcnn_benchmark.incremental.scheduler import run_lst
 from maskrcnn_benchmark.utils import comm
@@ -85,7 +85,9 @@ def _merge(folder: Path) -> None:
         for flip in (0, 1)
         for image in images
     ]
-    merge_rows(folder / "store", header, rows, shard_folder=folder)
+    sharing = RowSharing(folder, header, held_bytes=30)  # two files of rank 1
+    sharing.add(rows)
+    sharing.merge(folder / "store")
 
 
 def test_teacher_outputs_of_ranks_with_and_without_boxes(
