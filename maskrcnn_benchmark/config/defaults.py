@@ -122,7 +122,7 @@ def _resnets() -> CfgNode:
     node.BACKBONE_OUT_CHANNELS = 1024  # channels of the output: 1024 for C4, the FPN's width (256) for FPN
     node.RES2_OUT_CHANNELS = 256  # channels of layer1's output, doubled at every stage
     node.STEM_OUT_CHANNELS = 64  # channels of the stem
-    node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..layer4
+    node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..4 of the body
     node.WITH_MODULATED_DCN = False  # modulated (v2) deformable convolution
     node.DEFORMABLE_GROUPS = 1  # offset groups of deformable convolutions
     return node

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maskrcnn_benchmark.parity import core_data, core_geometry, core_heads, core_layers, core_solver
+from maskrcnn_benchmark.parity import (
+    core_data,
+    core_deform,
+    core_geometry,
+    core_heads,
+    core_layers,
+    core_solver,
+)
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
 from maskrcnn_benchmark.parity.store import read_pair
@@ -21,6 +28,8 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
     "smooth_l1": core_layers.check_smooth_l1,
     "masker": core_layers.check_masker,
     "mask_targets": core_layers.check_mask_targets,
+    "dc": core_deform.check_deform_conv,
+    "ps": core_deform.check_deform_psroi_pooling,
     "rpnp": core_heads.check_rpn_proposals,
     "rpn_loss": core_heads.check_rpn_loss,
     "bp": core_heads.check_box_postprocessing,
@@ -41,8 +50,6 @@ WAITING = {
     "focal": "sigmoid focal loss",
     "kp": "keypoint head",
     "rn": "RetinaNet",
-    "dc": "deformable convolution",
-    "ps": "position-sensitive pooling",
     "voc": "Pascal VOC evaluation",
 }
 

@@ -24,6 +24,10 @@ OPERATIONS = [
     "fpn_roi_align_backward",
     "paste_masks",
     "rasterize_polygons",
+    "deform_conv2d",
+    "deform_conv2d_backward",
+    "deform_psroi_pooling",
+    "deform_psroi_pooling_backward",
 ]
 
 
