@@ -104,7 +104,8 @@ def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:
     node = cfg.MODEL.BACKBONE
     if any(_deformable(cfg)):
         raise ConfigError(
-            f"MODEL.RESNETS.STAGE_WITH_DCN: the body {PREFIX}{name} cannot be deformable; set all four to False"
+            f"MODEL.RESNETS.STAGE_WITH_DCN: the body {PREFIX}{name} cannot be deformable; "
+            "set all four to False"
         )
     train_norm = node.NORM == "train"
     body = TorchvisionBody(name, freeze_at=node.FREEZE_CONV_BODY_AT, train_norm=train_norm)
