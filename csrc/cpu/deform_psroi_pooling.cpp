@@ -18,7 +18,7 @@
 namespace mrb {
 namespace {
 
-constexpr int64_t kChannelBlock = 16;
+constexpr int64_t kChannelBlock = 64;  // of one backward task
 
 // Cells of one axis of a bin: weight for the mean, and slope, its derivative by the place of the bin.
 template <typename T>
@@ -136,8 +136,15 @@ MRB_MULTIVERSION void scatter_bin(const Bin<double>& bin, const Channels<double>
   scatter(bin, to, grad);
 }
 
-// Everything one call reads, sums in T. maps: (B, H, W, group, group, out_dim); grad: (R, pooled, pooled,
-// out_dim).
+// First number of output channel `channel` at the group of a bin, of an image of maps laid out as above.
+int64_t ps_place(const PsRoi& pool, int64_t image, int64_t row, int64_t column, int64_t channel) {
+  const int64_t g =
+      ps_share(row, pool.groups, pool.pooled) * pool.groups + ps_share(column, pool.groups, pool.pooled);
+  return image * pool.height * pool.width * pool.channels + g * pool.out_dim + channel;
+}
+
+// Everything one call reads, in the type of the sums. maps: (B, H, W, group, group, out_dim); grad: (R,
+// out_dim, pooled, pooled).
 template <typename T>
 struct PsSources {
   at::Tensor maps, rois, trans, grad;
@@ -151,7 +158,7 @@ struct PsSources {
                .contiguous();
     rois = regions.to(type).contiguous();
     if (offsets.has_value()) trans = offsets->to(type).contiguous();
-    if (cotangent.defined()) grad = cotangent.permute({0, 2, 3, 1}).to(type).contiguous();
+    if (cotangent.defined()) grad = cotangent.to(type).contiguous();
     const T* row = rois.const_data_ptr<T>();
     for (int64_t r = 0; r < pool.rois; ++r, row += 5) {
       TORCH_CHECK_VALUE(row[0] >= T(0) && row[0] < static_cast<T>(pool.images), "deform_psroi_pooling: rois[",
@@ -166,14 +173,18 @@ struct PsSources {
         trans.defined() ? trans.const_data_ptr<T>() + r * trans.stride(0) : static_cast<const T*>(nullptr);
     bin.fill(pool, rois.const_data_ptr<T>() + 5 * r, offsets, owner, row, column);
   }
-};
 
-// First number of output channel `channel` at the group of a bin, of an image of maps laid out as above.
-int64_t ps_place(const PsRoi& pool, int64_t image, int64_t row, int64_t column, int64_t channel) {
-  const int64_t g =
-      ps_share(row, pool.groups, pool.pooled) * pool.groups + ps_share(column, pool.groups, pool.pooled);
-  return image * pool.height * pool.width * pool.channels + g * pool.out_dim + channel;
-}
+  // Channels of a class, from the one at `channel` on, at the group of a bin of region r.
+  Channels<const T> channels(const PsRoi& pool, int64_t r, int64_t row, int64_t column,
+                             int64_t channel) const {
+    const T* map = maps.const_data_ptr<T>() + ps_place(pool, image(r), row, column, channel);
+    return {map, pool.width * pool.channels, pool.channels, pool.channels_per_class()};
+  }
+
+  const T* grad_data(const PsRoi& pool, int64_t r, int64_t channel) const {
+    return grad.const_data_ptr<T>() + (r * pool.out_dim + channel) * pool.pooled * pool.pooled;
+  }
+};
 
 // Calls visit(class, row, column) for every bin of a region.
 template <typename Visit>
@@ -185,27 +196,34 @@ void each_bin(const PsRoi& pool, const Visit& visit) {
   }
 }
 
+// (rows, columns) -> (columns, rows).
+template <typename T>
+void transpose(const T* from, int64_t rows, int64_t columns, T* to) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+  }
+}
+
 template <typename T>
 at::Tensor pool_all(const PsRoi& pool, const PsSources<T>& from) {
-  const int64_t lanes = pool.channels_per_class();
-  at::Tensor result = at::empty({pool.rois, pool.pooled, pool.pooled, pool.out_dim}, from.maps.options());
+  const int64_t lanes = pool.channels_per_class(), area = pool.pooled * pool.pooled;
+  at::Tensor result = at::empty({pool.rois, pool.out_dim, pool.pooled, pool.pooled}, from.maps.options());
   at::parallel_for(0, pool.rois, 1, [&](int64_t first, int64_t last) {
     Bin<T> bin;
+    std::vector<T> pooled(area * pool.out_dim);
     for (int64_t r = first; r < last; ++r) {
-      T* out = result.mutable_data_ptr<T>() + r * result.stride(0);
       each_bin(pool, [&](int64_t owner, int64_t row, int64_t column) {
         from.bin(pool, r, owner, row, column, bin);
-        T* sums = out + (row * pool.pooled + column) * pool.out_dim + owner * lanes;
+        T* sums = pooled.data() + (row * pool.pooled + column) * pool.out_dim + owner * lanes;
         if (!bin.usable) {
           std::fill(sums, sums + lanes, std::numeric_limits<T>::quiet_NaN());
           return;
         }
-        const T* map = from.maps.template const_data_ptr<T>() +
-                       ps_place(pool, from.image(r), row, column, owner * lanes);
-        gather_bin(bin, {map, pool.width * pool.channels, pool.channels, lanes}, bin.rows.weight.data(),
+        gather_bin(bin, from.channels(pool, r, row, column, owner * lanes), bin.rows.weight.data(),
                    bin.columns.weight.data(), sums);
         for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] *= bin.factor;
       });
+      transpose(pooled.data(), area, pool.out_dim, result.mutable_data_ptr<T>() + r * result.stride(0));
     }
   });
   return result;
@@ -216,22 +234,23 @@ template <typename T>
 at::Tensor spread_all(const PsRoi& pool, const PsSources<T>& from) {
   at::Tensor result = at::zeros_like(from.maps);
   const int64_t lanes = pool.channels_per_class(), blocks = (lanes + kChannelBlock - 1) / kChannelBlock;
-  const int64_t tasks = pool.images * pool.classes * blocks;
+  const int64_t tasks = pool.images * pool.classes * blocks, area = pool.pooled * pool.pooled;
   at::parallel_for(0, tasks, 1, [&](int64_t task, int64_t last) {
     Bin<T> bin;
+    std::vector<T> grads(area * std::min(kChannelBlock, lanes));
     for (; task < last; ++task) {
       const int64_t image = task / (pool.classes * blocks), owner = task / blocks % pool.classes;
       const int64_t lane = task % blocks * kChannelBlock, count = std::min(kChannelBlock, lanes - lane);
       const int64_t channel = owner * lanes + lane;
       for (int64_t r = 0; r < pool.rois; ++r) {
         if (from.image(r) != image) continue;
-        for (int64_t b = 0; b < pool.pooled * pool.pooled; ++b) {
+        transpose(from.grad_data(pool, r, channel), count, area, grads.data());
+        for (int64_t b = 0; b < area; ++b) {
           const int64_t row = b / pool.pooled, column = b % pool.pooled;
           from.bin(pool, r, owner, row, column, bin);
           if (!bin.usable) continue;
-          const T* grad = from.grad.template const_data_ptr<T>() + r * from.grad.stride(0) + b * pool.out_dim;
           T* map = result.mutable_data_ptr<T>() + ps_place(pool, image, row, column, channel);
-          scatter_bin(bin, {map, pool.width * pool.channels, pool.channels, count}, grad + channel);
+          scatter_bin(bin, {map, pool.width * pool.channels, pool.channels, count}, grads.data() + b * count);
         }
       }
     }
@@ -242,30 +261,29 @@ at::Tensor spread_all(const PsRoi& pool, const PsSources<T>& from) {
 template <typename T>
 at::Tensor shift_all(const PsRoi& pool, const PsSources<T>& from) {
   at::Tensor result = at::zeros_like(from.trans);
-  const int64_t lanes = pool.channels_per_class(), area = pool.parts * pool.parts;
+  const int64_t lanes = pool.channels_per_class(), area = pool.pooled * pool.pooled;
   at::parallel_for(0, pool.rois, 1, [&](int64_t first, int64_t last) {
     Bin<T> bin;
-    std::vector<T> rise(lanes);
+    std::vector<T> rise(lanes), grads(area * pool.out_dim);
     for (int64_t r = first; r < last; ++r) {
+      transpose(from.grad_data(pool, r, 0), pool.out_dim, area, grads.data());
       T* shifts = result.mutable_data_ptr<T>() + r * result.stride(0);
       each_bin(pool, [&](int64_t owner, int64_t row, int64_t column) {
         from.bin(pool, r, owner, row, column, bin);
         if (!bin.usable) return;
-        const T* grad = from.grad.template const_data_ptr<T>() + r * from.grad.stride(0) +
-                        (row * pool.pooled + column) * pool.out_dim + owner * lanes;
-        const T* map = from.maps.template const_data_ptr<T>() +
-                       ps_place(pool, from.image(r), row, column, owner * lanes);
+        const T* grad = grads.data() + (row * pool.pooled + column) * pool.out_dim + owner * lanes;
+        const auto map = from.channels(pool, r, row, column, owner * lanes);
         const auto slope = [&](const T* rows, const T* columns, T side) {
-          gather_bin(bin, {map, pool.width * pool.channels, pool.channels, lanes}, rows, columns,
-                     rise.data());
+          gather_bin(bin, map, rows, columns, rise.data());
           T sum = T(0);
           for (int64_t lane = 0; lane < lanes; ++lane) sum += grad[lane] * rise[lane];
           return sum * bin.factor * side * static_cast<T>(pool.trans_std);
         };
-        T* place = shifts + 2 * owner * area + ps_share(row, pool.parts, pool.pooled) * pool.parts +
+        T* place = shifts + 2 * owner * pool.parts * pool.parts +
+                   ps_share(row, pool.parts, pool.pooled) * pool.parts +
                    ps_share(column, pool.parts, pool.pooled);
         place[0] += slope(bin.rows.weight.data(), bin.columns.slope.data(), bin.width);
-        place[area] += slope(bin.rows.slope.data(), bin.columns.weight.data(), bin.height);
+        place[pool.parts * pool.parts] += slope(bin.rows.slope.data(), bin.columns.weight.data(), bin.height);
       });
     }
   });
@@ -283,7 +301,7 @@ at::Tensor deform_psroi_pooling(const at::Tensor& input, const at::Tensor& rois,
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "deform_psroi_pooling", [&] {
     using T = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
     const PsSources<T> from(pool, input, rois, trans, at::Tensor());
-    result = pool_all(pool, from).permute({0, 3, 1, 2}).to(input.scalar_type()).contiguous();
+    result = pool_all(pool, from).to(input.scalar_type());
   });
   return result;
 }

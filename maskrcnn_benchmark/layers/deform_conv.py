@@ -94,7 +94,8 @@ class DeformConv2d(nn.Module):
         """(B,C,H,W) -> (B,O,H',W'). scale (O,) multiplies the weight, shift (O,) is added to the bias: a
         norm with fixed statistics that follows.
         """
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
         if scale is not None:
             weight = weight * scale.view(-1, 1, 1, 1)
             bias = bias * scale if bias is not None else None

@@ -102,6 +102,11 @@ for _depth in BLOCKS:
 
 def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:
     node = cfg.MODEL.BACKBONE
+    if any(_deformable(cfg)):
+        raise ConfigError(
+            f"MODEL.RESNETS.STAGE_WITH_DCN: the body {PREFIX}{name} cannot be deformable; "
+            "set all four to False"
+        )
     train_norm = node.NORM == "train"
     body = TorchvisionBody(name, freeze_at=node.FREEZE_CONV_BODY_AT, train_norm=train_norm)
     return _with_fpn(cfg, body, body.out_channels)

@@ -169,3 +169,9 @@ def test_folded_statistics_change_nothing(
     monkeypatch.setattr(blocks, "_add_relu", lambda x, shortcut: F.relu(x + shortcut))
     for ours, plain in zip(found, run(picture), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_torchvision_bodies_are_not_deformable(small_cfg: Cfg) -> None:
+    overrides = ("MODEL.BACKBONE.CONV_BODY", "torchvision/resnet18", *DEFORMABLE[4:])
+    with pytest.raises(ConfigError, match="the body torchvision/resnet18 cannot be deformable"):
+        build_backbone(small_cfg(*overrides))
