@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from maskrcnn_benchmark.modeling.backbones.resnet import ResNet, StageSpec
-from maskrcnn_benchmark.modeling.necks.fpn import FPN
+from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
 from maskrcnn_benchmark.modeling.norm import group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import BACKBONES, STEMS, TRANSFORMATIONS
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -75,11 +75,30 @@ def _build_fpn(cfg: CfgNode, depth: str) -> Backbone:
     return Backbone(OrderedDict(body=body, fpn=fpn), channels)
 
 
+def _build_retinanet_fpn(cfg: CfgNode, depth: str) -> Backbone:
+    """P3..P7: a pyramid without the finest map, and two levels by convolution."""
+    body = _resnet(cfg, depth, 4, (2, 3, 4))
+    channels, use_c5 = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS, cfg.MODEL.RETINANET.USE_C5
+    top = LastLevelP6P7(body.out_channels[-1] if use_c5 else channels, channels, from_body=use_c5)
+    norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
+    fpn = FPN(
+        body.out_channels,
+        channels,
+        norm=norm,
+        relu=cfg.MODEL.FPN.USE_RELU,
+        extra_pool=False,
+        first=2,
+        top_blocks=top,
+    )
+    return Backbone(OrderedDict(body=body, fpn=fpn), channels)
+
+
 for _depth in ("R-50", "R-101"):
     BACKBONES.register(f"{_depth}-C4")(partial(_build_plain, depth=_depth, last=3))
     BACKBONES.register(f"{_depth}-C5")(partial(_build_plain, depth=_depth, last=4))
 for _depth in BLOCKS:
     BACKBONES.register(f"{_depth}-FPN")(partial(_build_fpn, depth=_depth))
+    BACKBONES.register(f"{_depth}-FPN-RETINANET")(partial(_build_retinanet_fpn, depth=_depth))
 
 
 def build_backbone(cfg: CfgNode) -> Backbone:
