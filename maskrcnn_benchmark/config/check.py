@@ -23,6 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
     "SOLVER.CLIP_GRADIENTS.TYPE": ("norm", "value"),
     "DATALOADER.BAD_IMAGE": ("error", "skip"),
+    "MODEL.BACKBONE.NORM": ("frozen", "train"),
     "TEST.LVIS_PROTOCOL": ("standard", "fixed"),
     "DATALOADER.SAMPLER": ("shuffle", "class_aware", "repeat_factor"),
 }
@@ -150,7 +151,8 @@ def _check_rpn(cfg: CfgNode) -> None:
             f"MODEL.RPN.ANCHOR_STRIDE {tuple(rpn.ANCHOR_STRIDE)} needs MODEL.RPN.USE_FPN True",
         )
         body = cfg.MODEL.BACKBONE.CONV_BODY
-        require(not body.endswith("-FPN"), f"MODEL.BACKBONE.CONV_BODY {body} needs MODEL.RPN.USE_FPN True")
+        needs_fpn = body.endswith("-FPN") or body.startswith("torchvision/")
+        require(not needs_fpn, f"MODEL.BACKBONE.CONV_BODY {body} needs MODEL.RPN.USE_FPN True")
 
 
 def _check_scales(key: str, scales: Sequence[float]) -> None:

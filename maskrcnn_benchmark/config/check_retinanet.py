@@ -6,7 +6,7 @@ from yacs.config import CfgNode
 
 from .rules import at_least, require
 
-BODY = "-FPN-RETINANET"
+BODY, TORCHVISION = "-FPN-RETINANET", "torchvision/"
 _SHARES = ("LOSS_ALPHA", "INFERENCE_TH", "NMS_TH")
 
 
@@ -17,8 +17,9 @@ def check_retinanet(cfg: CfgNode) -> None:
         require(not body.endswith(BODY), f"MODEL.BACKBONE.CONV_BODY {body} needs MODEL.RETINANET_ON True")
         return
     require(
-        body.endswith(BODY),
-        f"MODEL.RETINANET_ON needs a MODEL.BACKBONE.CONV_BODY that ends in {BODY}, found {body}",
+        body.endswith(BODY) or body.startswith(TORCHVISION),
+        f"MODEL.RETINANET_ON needs a MODEL.BACKBONE.CONV_BODY that ends in {BODY} or begins with "
+        f"{TORCHVISION}, found {body}",
     )
     for key, on in (("MASK_ON", model.MASK_ON), ("KEYPOINT_ON", model.KEYPOINT_ON)):
         require(not on, f"MODEL.{key}: RetinaNet finds boxes alone; set MODEL.{key} False")

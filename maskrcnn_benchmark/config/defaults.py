@@ -88,7 +88,8 @@ def _model() -> CfgNode:
 
 def _backbone() -> CfgNode:
     node = CfgNode()
-    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name
+    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name, or "torchvision/<model>" with FPN
+    node.NORM = "frozen"  # batch norm of torchvision bodies: frozen | train (behind the frozen stages)
     node.FREEZE_CONV_BODY_AT = 2  # first stages without gradient: 1 stem, 2 + layer1, ... 5 all; < 1 none
     return node
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from maskrcnn_benchmark.modeling.backbones.resnet import ResNet, StageSpec
+from maskrcnn_benchmark.modeling.backbones.torchvision_body import PREFIX, TorchvisionBody
 from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
 from maskrcnn_benchmark.modeling.norm import group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import BACKBONES, STEMS, TRANSFORMATIONS
@@ -69,28 +71,26 @@ def _build_plain(cfg: CfgNode, depth: str, last: int) -> Backbone:
 
 def _build_fpn(cfg: CfgNode, depth: str) -> Backbone:
     body = _resnet(cfg, depth, 4, (1, 2, 3, 4))
+    return _with_fpn(cfg, body, body.out_channels)
+
+
+def _with_fpn(cfg: CfgNode, body: nn.Module, in_channels: Sequence[int]) -> Backbone:
+    """P2..P6, or for RetinaNet P3..P7, whose last two levels are convolutions of C5 or P5."""
     channels = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
     norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
-    fpn = FPN(body.out_channels, channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU, extra_pool=True)
+    build = partial(FPN, out_channels=channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU)
+    if cfg.MODEL.RETINANET_ON:
+        use_c5 = cfg.MODEL.RETINANET.USE_C5
+        top = LastLevelP6P7(in_channels[-1] if use_c5 else channels, channels, from_body=use_c5)
+        fpn = build(in_channels[-3:], extra_pool=False, first=2, top_blocks=top)
+    else:
+        fpn = build(in_channels, extra_pool=True)
     return Backbone(OrderedDict(body=body, fpn=fpn), channels)
 
 
 def _build_retinanet_fpn(cfg: CfgNode, depth: str) -> Backbone:
-    """P3..P7: a pyramid without the finest map, and two levels by convolution."""
     body = _resnet(cfg, depth, 4, (2, 3, 4))
-    channels, use_c5 = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS, cfg.MODEL.RETINANET.USE_C5
-    top = LastLevelP6P7(body.out_channels[-1] if use_c5 else channels, channels, from_body=use_c5)
-    norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
-    fpn = FPN(
-        body.out_channels,
-        channels,
-        norm=norm,
-        relu=cfg.MODEL.FPN.USE_RELU,
-        extra_pool=False,
-        first=2,
-        top_blocks=top,
-    )
-    return Backbone(OrderedDict(body=body, fpn=fpn), channels)
+    return _with_fpn(cfg, body, body.out_channels)
 
 
 for _depth in ("R-50", "R-101"):
@@ -101,6 +101,16 @@ for _depth in BLOCKS:
     BACKBONES.register(f"{_depth}-FPN-RETINANET")(partial(_build_retinanet_fpn, depth=_depth))
 
 
+def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:
+    node = cfg.MODEL.BACKBONE
+    train_norm = node.NORM == "train"
+    body = TorchvisionBody(name, freeze_at=node.FREEZE_CONV_BODY_AT, train_norm=train_norm)
+    return _with_fpn(cfg, body, body.out_channels)
+
+
 def build_backbone(cfg: CfgNode) -> Backbone:
     """Body (and neck) named by MODEL.BACKBONE.CONV_BODY; ConfigError lists close names."""
-    return BACKBONES.get(cfg.MODEL.BACKBONE.CONV_BODY)(cfg)
+    name = cfg.MODEL.BACKBONE.CONV_BODY
+    if name.startswith(PREFIX):
+        return _build_torchvision(cfg, name.removeprefix(PREFIX))
+    return BACKBONES.get(name)(cfg)

@@ -59,10 +59,13 @@ class FPN(nn.Module):
         self.top_blocks = top_blocks
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """List of (B,C_i,H_i,W_i), finest first -> list of (B,out,H_i,W_i) and the extra levels."""
+        """List of (B,C_i,H_i,W_i), finest first -> list of (B,out,H_i,W_i) and the extra levels.
+
+        A body may give finer maps than the pyramid begins with.
+        """
         results: list[Tensor] = []
         top: Tensor | None = None
-        for i, feature in zip(reversed(self.levels), reversed(features), strict=True):
+        for i, feature in zip(reversed(self.levels), reversed(features), strict=False):
             lateral = self.get_submodule(f"fpn_inner{i}")(feature)
             if top is not None:
                 lateral = F.interpolate(top, size=lateral.shape[-2:], mode="nearest").add_(lateral)
