@@ -15,7 +15,7 @@ from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProc
 from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_benchmark.modeling.roi_heads.box_head.targets import BoxTargets
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
-from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, SelectionSettings, addground_truth
+from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, SelectionSettings, add_ground_truth
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components, number
@@ -86,7 +86,7 @@ def check_rpn_proposals(ctx: Components, checker: Checker) -> None:
             *inputs, sizes, training=training
         )
         if training:
-            found = addground_truth(found, ground_truth(ctx))
+            found = add_ground_truth(found, ground_truth(ctx))
         for i, proposals in enumerate(found):
             got = [proposals.bbox.numpy(), proposals.get_field("objectness").numpy()]
             stored = [ctx.arrays[f"rpnp.{mode}.boxes{i}"], ctx.arrays[f"rpnp.{mode}.objectness{i}"]]
