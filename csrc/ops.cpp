@@ -72,6 +72,25 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "int sample_per_part, float trans_std, bool[2] needed) -> (Tensor, Tensor)",
       plain);
 
+  // (B, C, H, W), (R, 5) -> maxima (R, C, pooled_h, pooled_w) and the cells that hold them, int32, -1 for
+  // none.
+  m.def(
+      "roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_h, SymInt pooled_w) "
+      "-> (Tensor, Tensor)",
+      plain);
+  m.def(
+      "roi_pool_backward(Tensor grad, Tensor rois, Tensor argmax, SymInt batch, SymInt channels, "
+      "SymInt height, SymInt width) -> Tensor",
+      plain);
+
+  // Logits (N, C) and integer targets (N,) -> (N, C), or the sum of those in float32 at least.
+  m.def("sigmoid_focal_loss(Tensor logits, Tensor targets, float gamma, float alpha) -> Tensor", plain);
+  m.def("sigmoid_focal_loss_sum(Tensor logits, Tensor targets, float gamma, float alpha) -> Tensor", plain);
+  m.def(
+      "sigmoid_focal_loss_backward(Tensor grad, Tensor logits, Tensor targets, float gamma, float alpha) "
+      "-> Tensor",
+      plain);
+
   // (N, M, M), (N, 4) -> bool (N, height, width).
   m.def(
       "paste_masks(Tensor masks, Tensor boxes, SymInt height, SymInt width, float threshold, int padding) "
@@ -126,8 +145,9 @@ void without_cuda(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit
 TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CUDA, m) {
   for (const char* op :
        {"nms", "batched_nms", "roi_align", "roi_align_backward", "fpn_levels", "fpn_roi_align",
-        "fpn_roi_align_backward", "paste_masks", "rasterize_polygons", "deform_conv2d",
-        "deform_conv2d_backward", "deform_psroi_pooling", "deform_psroi_pooling_backward"}) {
+        "fpn_roi_align_backward", "roi_pool", "roi_pool_backward", "sigmoid_focal_loss",
+        "sigmoid_focal_loss_sum", "sigmoid_focal_loss_backward", "paste_masks", "rasterize_polygons",
+        "deform_conv2d", "deform_conv2d_backward", "deform_psroi_pooling", "deform_psroi_pooling_backward"}) {
     m.impl(op, torch::CppFunction::makeFromBoxedFunction<&without_cuda>());
   }
 }

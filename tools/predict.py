@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from maskrcnn_benchmark.config.catalog import resolve_weight
+from maskrcnn_benchmark.config.classes import class_count
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.predictor import Predictor, read_picture, stored_class_names
 from maskrcnn_benchmark.utils.cli import run_cli
@@ -39,7 +40,7 @@ def main() -> None:
     logger = setup_logger(None, get_rank())
     cfg = load_config(args.config_file, args.opts)
     predictor = Predictor.from_config(cfg, args.weights)
-    names = stored_class_names(resolve_weight(cfg, args.weights), cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES)
+    names = stored_class_names(resolve_weight(cfg, args.weights), class_count(cfg) or 0)
     for path in args.pictures:
         picture = read_picture(path)
         found = predictor(picture)

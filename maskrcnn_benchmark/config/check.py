@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from ..utils.errors import ConfigError
 from .check_lst import check_lst
+from .check_retinanet import check_retinanet
 from .keys import get_value
 from .rules import at_least, choice, require
 
@@ -84,6 +85,7 @@ def check_config(cfg: CfgNode) -> None:
     _check_solver(cfg)
     _check_rpn(cfg)
     _check_heads(cfg)
+    check_retinanet(cfg)
     _check_group_norm(cfg)
     check_lst(cfg)
 

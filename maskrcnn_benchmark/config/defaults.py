@@ -224,7 +224,7 @@ def _retinanet() -> CfgNode:
     node.ANCHOR_SIZES = (32, 64, 128, 256, 512)  # base size per level
     node.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
     node.ANCHOR_STRIDES = (8, 16, 32, 64, 128)  # stride per level
-    node.STRADDLE_THRESH = 0  # pixels by which an anchor may leave the picture; < 0 no limit
+    node.STRADDLE_THRESH = 0  # no effect: all anchors count; read from published files
     node.OCTAVE = 2.0  # sizes of a level span this factor
     node.SCALES_PER_OCTAVE = 3  # sizes per level
     node.USE_C5 = True  # level P6 from C5, else from P5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from maskrcnn_benchmark.config.classes import class_count, class_count_key
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, listed, note, ok, warning
@@ -22,29 +23,31 @@ def check_classes(checkup: Checkup) -> Iterator[Finding]:
         yield from _phases(checkup)
         yield from _validation(checkup, train[0][1])
         return
-    expected = None if checkup.cfg.MODEL.RPN_ONLY else checkup.cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+    expected, key = class_count(checkup.cfg), class_count_key(checkup.cfg) or _NUM
     try:
         test = checkup.annotations(TEST)
     except NotChecked as why:
         yield note(f"test classes are not compared: {why}", "DATASETS.TEST")
         test = []
     for source, file in [*train, *test]:
-        yield from _count(source, file, expected)
+        yield from _count(source, file, expected, key)
     for source, file in [*train[1:], *test]:
         yield from _same_list(train[0], source, file)
 
 
-def _count(source: Source, annotations: AnnotationFile, expected: int | None) -> Iterator[Finding]:
-    """Categories of a data set against NUM_CLASSES."""
+def _count(
+    source: Source, annotations: AnnotationFile, expected: int | None, key: str
+) -> Iterator[Finding]:
+    """Categories of a data set against NUM_CLASSES, which `key` holds."""
     found = len(annotations.categories) + 1
     if expected is None or found == expected:
-        yield ok(f"{source.spec.name}: {found - 1} categories and the background", _NUM)
+        yield ok(f"{source.spec.name}: {found - 1} categories and the background", key)
         return
     yield error(
-        f"{_NUM} is {expected}, but {source.spec.ann_file} has {found - 1} categories (+ 1 background)",
-        _NUM,
+        f"{key} is {expected}, but {source.spec.ann_file} has {found - 1} categories (+ 1 background)",
+        key,
         source.ann_key,
-        advice=f"set {_NUM} {found}",
+        advice=f"set {key} {found}",
     )
 
 

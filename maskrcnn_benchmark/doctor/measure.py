@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.layers._ops import load_ops
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.matcher import MAX_PAIRS
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
@@ -54,9 +55,13 @@ def matching_bytes(cfg: CfgNode, objects: int, height: int, width: int) -> int:
 
     The matcher works on groups of objects, so that at most MAX_PAIRS overlaps exist at a time.
     """
-    strides = cfg.MODEL.RPN.ANCHOR_STRIDE
-    ratios, sizes = len(cfg.MODEL.RPN.ASPECT_RATIOS), len(cfg.MODEL.RPN.ANCHOR_SIZES)
-    per_cell = ratios * (1 if len(strides) > 1 else sizes)
+    if cfg.MODEL.RETINANET_ON:
+        strides = cfg.MODEL.RETINANET.ANCHOR_STRIDES
+        per_cell = len(cfg.MODEL.RETINANET.ASPECT_RATIOS) * cfg.MODEL.RETINANET.SCALES_PER_OCTAVE
+    else:
+        strides = cfg.MODEL.RPN.ANCHOR_STRIDE
+        ratios, sizes = len(cfg.MODEL.RPN.ASPECT_RATIOS), len(cfg.MODEL.RPN.ANCHOR_SIZES)
+        per_cell = ratios * (1 if len(strides) > 1 else sizes)
     anchors = sum(-(-height // stride) * -(-width // stride) for stride in strides) * per_cell
     pairs = min(objects * anchors, max(MAX_PAIRS, anchors))
     return 4 * (_OVERLAP_ARRAYS * pairs + _ANCHOR_ARRAYS * anchors)
@@ -66,9 +71,11 @@ _OVERLAP_ARRAYS, _ANCHOR_ARRAYS = 4, 12
 """Arrays of float32 (objects, anchors), and of one number per anchor, that matching holds together."""
 
 
-def _losses(cfg: CfgNode, model: GeneralizedRCNN, images: Tensor) -> Tensor:
+def _losses(cfg: CfgNode, model: GeneralizedRCNN | OneStageDetector, images: Tensor) -> Tensor:
     """A scalar to which every layer contributes as in training."""
     features = model.backbone(images)
+    if isinstance(model, OneStageDetector):
+        return _total([maps.float() for outputs in vars(model.rpn(features)).values() for maps in outputs])
     logits, deltas = model.rpn.head(features)
     loss = _total([*flatten_levels(logits, 1), *flatten_levels(deltas, 4)])
     if model.roi_heads is None:

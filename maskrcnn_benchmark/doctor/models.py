@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.config.classes import class_count
 from maskrcnn_benchmark.doctor.checkup import Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, ok
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
@@ -81,7 +82,7 @@ def check_model(checkup: Checkup) -> Iterator[Finding]:
             return
         body = job.cfg.MODEL.BACKBONE
         yield ok(
-            f"{job.name}: {body.CONV_BODY}, {job.cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES} classes with "
+            f"{job.name}: {body.CONV_BODY}, {class_count(job.cfg) or 0} classes with "
             f"background, {size.weights / FLOAT / 1e6:.1f} M numbers, {size.trained / FLOAT / 1e6:.1f} M "
             f"of them trained (body frozen up to {body.FREEZE_CONV_BODY_AT})",
             "MODEL.BACKBONE.CONV_BODY",

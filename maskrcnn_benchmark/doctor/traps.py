@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from maskrcnn_benchmark.config.classes import has_region_heads
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.transforms.geometry import resized_size
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup
@@ -62,7 +63,7 @@ def _pixels(checkup: Checkup) -> Iterator[Finding]:
 def _proposals(checkup: Checkup) -> Iterator[Finding]:
     """Proposals of a pyramid are counted over the whole batch of a process (core spec 18, number 13)."""
     rpn = checkup.cfg.MODEL.RPN
-    if not (rpn.USE_FPN and rpn.FPN_POST_NMS_PER_BATCH) or checkup.cfg.MODEL.RPN_ONLY:
+    if not (rpn.USE_FPN and rpn.FPN_POST_NMS_PER_BATCH) or not has_region_heads(checkup.cfg):
         return
     for job in checkup.jobs[:2]:
         pictures = -(-job.cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
@@ -93,7 +94,7 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
     """Settings of the detections that are scored."""
     cfg, heads = checkup.cfg, checkup.cfg.MODEL.ROI_HEADS
     limit, key = heads.DETECTIONS_PER_IMG, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG"
-    if limit <= 0 and not cfg.MODEL.RPN_ONLY:
+    if limit <= 0 and has_region_heads(cfg):
         yield warning(
             "the number of detections per picture has no limit: testing may need very much memory and time",
             key,
@@ -171,8 +172,9 @@ def _long_tail(checkup: Checkup) -> Iterator[Finding]:
 def _objects(checkup: Checkup) -> Iterator[Finding]:
     """Object sizes, as the network sees them, against the anchors."""
     cfg = checkup.cfg
-    smallest, largest = min(cfg.MODEL.RPN.ANCHOR_SIZES), max(cfg.MODEL.RPN.ANCHOR_SIZES)
-    keys = ("MODEL.RPN.ANCHOR_SIZES", "INPUT.MIN_SIZE_TRAIN")
+    node = "RETINANET" if cfg.MODEL.RETINANET_ON else "RPN"
+    sizes, key = cfg.MODEL[node].ANCHOR_SIZES, f"MODEL.{node}.ANCHOR_SIZES"
+    smallest, largest, keys = min(sizes), max(sizes), (key, "INPUT.MIN_SIZE_TRAIN")
     try:
         files = [annotations for _, annotations in checkup.annotations(TRAIN)]
     except NotChecked:
@@ -195,7 +197,7 @@ def _objects(checkup: Checkup) -> Iterator[Finding]:
         yield warning(
             f"{text}; {wrong}",
             *keys,
-            advice="choose MODEL.RPN.ANCHOR_SIZES around these sizes, or another INPUT.MIN_SIZE_TRAIN",
+            advice=f"choose {key} around these sizes, or another INPUT.MIN_SIZE_TRAIN",
         )
     else:
         yield ok(text, *keys)

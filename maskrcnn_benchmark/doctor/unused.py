@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.config.classes import has_region_heads
 from maskrcnn_benchmark.doctor.checkup import Checkup
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
 
@@ -59,8 +60,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(("MODEL.ROI_KEYPOINT_HEAD.",), lambda c: not c.MODEL.KEYPOINT_ON, "KEYPOINT_ON is False"),
     Rule(("MODEL.FBNET.",), lambda c: True, "the mobile backbone is not provided"),
-    Rule((f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON"), lambda c: c.MODEL.RPN_ONLY, "RPN_ONLY is True"),
-    Rule((f"{_MASK}.",), lambda c: not c.MODEL.MASK_ON or c.MODEL.RPN_ONLY, "there is no mask head"),
+    Rule((f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON"), lambda c: not has_region_heads(c), "there are no region heads"),
+    Rule((f"{_MASK}.",), lambda c: not c.MODEL.MASK_ON or not has_region_heads(c), "there is no mask head"),
     Rule(
         _SHARED,
         lambda c: c.MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR,
@@ -72,7 +73,7 @@ RULES: tuple[Rule, ...] = (
         "POSTPROCESS_MASKS is False",
     ),
     Rule(
-        ("MODEL.FPN.",), lambda c: not c.MODEL.BACKBONE.CONV_BODY.endswith("FPN"), "the body has no pyramid"
+        ("MODEL.FPN.",), lambda c: "-FPN" not in c.MODEL.BACKBONE.CONV_BODY, "the body has no pyramid"
     ),
     Rule(("MODEL.GROUP_NORM.",), lambda c: not _uses_group_norm(c), "no layer uses group norm"),
     Rule(

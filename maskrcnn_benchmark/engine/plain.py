@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
+from maskrcnn_benchmark.config.classes import class_count, class_count_key
 from maskrcnn_benchmark.data.build import (
     AnyDataset,
     build_dataset,
@@ -49,13 +50,11 @@ def build_seeded_model(cfg: CfgNode) -> nn.Module:
 
 def check_class_count(cfg: CfgNode, dataset: AnyDataset, name: str) -> None:
     """Raise ConfigError unless NUM_CLASSES is the number of the data set's categories plus background."""
-    if cfg.MODEL.RPN_ONLY:
-        return
-    expected, found = len(dataset.class_names), cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
-    if expected != found:
+    expected, found, key = len(dataset.class_names), class_count(cfg), class_count_key(cfg)
+    if found is not None and expected != found:
         raise ConfigError(
-            f"MODEL.ROI_BOX_HEAD.NUM_CLASSES is {found}, but data set {name} has {expected - 1} categories "
-            f"(+ 1 background): set MODEL.ROI_BOX_HEAD.NUM_CLASSES {expected}"
+            f"{key} is {found}, but data set {name} has {expected - 1} categories (+ 1 background): "
+            f"set {key} {expected}"
         )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from ._ops import has_cuda_kernels
 from .deform_conv import DeformConv2d, DFConv2d, deform_conv2d
 from .deform_psroi_pooling import DeformPSRoIPooling, DeformPSRoIPoolingPack, deform_psroi_pooling
+from .focal_loss import sigmoid_focal_loss
 from .fpn_roi_align import assign_levels, fpn_roi_align
 from .losses import smooth_l1_loss
 from .masks import paste_masks, polygon_mask_targets
 from .nms import batched_nms, boxlist_nms, nms
 from .norm import FrozenBatchNorm2d, conv_norm
 from .roi_align import ROIAlign, roi_align
+from .roi_pool import ROIPool, roi_pool
 
 __all__ = [
     "DFConv2d",
@@ -20,6 +22,7 @@ __all__ = [
     "FrozenBatchNorm2d",
     "conv_norm",
     "ROIAlign",
+    "ROIPool",
     "assign_levels",
     "batched_nms",
     "boxlist_nms",
@@ -31,5 +34,7 @@ __all__ = [
     "paste_masks",
     "polygon_mask_targets",
     "roi_align",
+    "roi_pool",
+    "sigmoid_focal_loss",
     "smooth_l1_loss",
 ]

@@ -2,7 +2,8 @@
 
 The library is loaded at the first use of an operation, not at import. Fake kernels give shapes to
 `torch.compile` and `torch.export`; `roi_align` and its backward pass are each other's derivative
-(`_fpn_roi_align.py`, `_deform_conv.py` and `_deform_psroi_pooling.py` hold the same for their operations).
+(`_fpn_roi_align.py`, `_roi_pool.py`, `_focal_loss.py`, `_deform_conv.py` and `_deform_psroi_pooling.py` hold
+the same for their operations).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from maskrcnn_benchmark.utils.errors import UsageError
 
 from . import _deform_conv as deform_conv
 from . import _deform_psroi_pooling as deform_psroi
+from . import _focal_loss as focal
 from . import _fpn_roi_align as fpn
+from . import _roi_pool as pool
 
 NAMESPACE = "maskrcnn_benchmark"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -117,6 +120,11 @@ _FAKE_KERNELS: dict[str, Callable[..., Any]] = {
     "fpn_levels": fpn.fake_levels,
     "fpn_roi_align": fpn.fake_forward,
     "fpn_roi_align_backward": fpn.fake_backward,
+    "roi_pool": pool.fake_forward,
+    "roi_pool_backward": pool.fake_backward,
+    "sigmoid_focal_loss": focal.fake_losses,
+    "sigmoid_focal_loss_sum": focal.fake_sum,
+    "sigmoid_focal_loss_backward": focal.fake_backward,
     "paste_masks": _fake_paste_masks,
     "rasterize_polygons": _fake_rasterize_polygons,
     "deform_conv2d": deform_conv.fake_forward,
@@ -168,4 +176,9 @@ _DERIVATIVES: dict[str, tuple[Callable[..., Any], Callable[..., None]]] = {
     "fpn_roi_align_backward": (fpn.grad_backward, fpn.save_backward),
     "deform_conv2d": (deform_conv.derivative, deform_conv.save),
     "deform_psroi_pooling": (deform_psroi.derivative, deform_psroi.save),
+    "roi_pool": (pool.grad_forward, pool.save_forward),
+    "roi_pool_backward": (pool.grad_backward, pool.save_backward),
+    "sigmoid_focal_loss": (focal.grad_forward, focal.save_forward),
+    "sigmoid_focal_loss_sum": (focal.grad_forward, focal.save_forward),
+    "sigmoid_focal_loss_backward": (focal.grad_backward, focal.save_backward),
 }

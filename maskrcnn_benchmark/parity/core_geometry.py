@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, cell_anchors
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.heads.retinanet.build import build_anchors
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
@@ -28,14 +30,17 @@ def anchor_generator(info: dict[str, list], straddle: int = 0) -> AnchorGenerato
 
 
 def check_anchors(ctx: Components, checker: Checker) -> None:
-    """Every ``anchors.<name>`` whose description holds sizes, ratios and strides; others are not
-    supported.
+    """Every ``anchors.<name>`` whose description holds sizes, ratios and strides, or says that they are
+    RetinaNet's defaults.
     """
     names = dict.fromkeys(name.split(".")[0] for name in ctx.names("anchors"))
     for name in names:
         info = ctx.info.get(f"anchors.{name}")
-        if not isinstance(info, dict) or "strides" not in info:
-            checker.unsupported(name, "anchors of RetinaNet")
+        if isinstance(info, str) and "MODEL.RETINANET" in info:
+            cells = build_anchors(get_cfg().MODEL.RETINANET).cell_anchors
+            for level in range(len(cells)):
+                stored = ctx.arrays[f"anchors.{name}.cell{level}"]
+                checker.values(f"{name}.cell{level}", cells[level], stored, 1e-6)
             continue
         with checker.section(name):
             _check_levels(ctx, checker, f"anchors.{name}", info)

@@ -51,7 +51,7 @@ def _rpn_inputs(ctx: Components) -> tuple[list[Tensor], list[Tensor], list[Tenso
     return anchors, flatten_levels(logits, 1), flatten_levels(deltas, 4)
 
 
-def _ground_truth(ctx: Components) -> list[BoxList]:
+def ground_truth(ctx: Components) -> list[BoxList]:
     """``rpnp.gt<i>`` with labels 1, 2, 3, ..."""
     targets = []
     for boxes, (height, width) in zip(
@@ -86,7 +86,7 @@ def check_rpn_proposals(ctx: Components, checker: Checker) -> None:
             *inputs, sizes, training=training
         )
         if training:
-            found = add_ground_truth(found, _ground_truth(ctx))
+            found = add_ground_truth(found, ground_truth(ctx))
         for i, proposals in enumerate(found):
             got = [proposals.bbox.numpy(), proposals.get_field("objectness").numpy()]
             stored = [ctx.arrays[f"rpnp.{mode}.boxes{i}"], ctx.arrays[f"rpnp.{mode}.objectness{i}"]]
@@ -103,7 +103,7 @@ def check_rpn_loss(ctx: Components, checker: Checker) -> None:
     high, low = (float(v) for v in text.split("thresholds ")[1].split(",")[0].split("/"))
     matcher = Matcher(high, low, allow_low_quality=True)
     loss = RPNLoss(matcher, BoxCoder(RPN_WEIGHTS), batch_size_per_image=EVERYTHING, positive_fraction=0.5)
-    targets = _ground_truth(ctx)
+    targets = ground_truth(ctx)
     for i, target in enumerate(targets):
         checker.equal(
             f"labels{i}", loss.assign(every, visible[i], target)[0], ctx.arrays[f"rpn_loss.labels{i}"]
@@ -143,7 +143,7 @@ def check_box_postprocessing(ctx: Components, checker: Checker) -> None:
 def check_box_loss(ctx: Components, checker: Checker) -> None:
     """Labels, regression targets and losses of all proposals, per class and class-agnostic."""
     info = ctx.info["bl"]
-    targets = _ground_truth(ctx)
+    targets = ground_truth(ctx)
     proposals = []
     for boxes, target in zip(indexed(ctx.arrays, "bp.proposals"), targets, strict=True):
         together = torch.cat([torch.from_numpy(boxes.copy()), target.bbox, target.bbox + 1.5])

@@ -7,10 +7,12 @@ import re
 
 import torch
 
+from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
 from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.layers.masks import paste_masks, polygon_mask_targets
 from maskrcnn_benchmark.layers.nms import nms
 from maskrcnn_benchmark.layers.roi_align import roi_align
+from maskrcnn_benchmark.layers.roi_pool import roi_pool
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
 from maskrcnn_benchmark.parity.fill import noise_tensor
@@ -19,16 +21,20 @@ from maskrcnn_benchmark.structures.boxlist import FLIP_LEFT_RIGHT
 from maskrcnn_benchmark.structures.masks import SegmentationMask
 
 MASK_PADDING = 1
+FOCAL_FLOOR = 1e-12
 
 
 def check_roi(ctx: Components, checker: Checker) -> None:
-    """ROI align forward and its gradient; fewer stored rows than ROIs mean every k-th one."""
+    """ROI align forward and its gradient, ROI max pooling; fewer stored rows than ROIs mean every k-th one."""
     feature = ctx.noise(ctx.info["roi"]["feature"])
     rois = ctx.tensor("roi.rois")
     for name in ctx.names("roi"):
         setting = re.fullmatch(r"align\.s([\d.]+)\.p(\d+)\.r(\d+)", name)
-        if name.startswith("pool"):
-            checker.unsupported(name, "ROI max pooling")
+        maximum = re.fullmatch(r"pool\.s([\d.]+)\.p(\d+)\.first(\d+)", name)
+        if maximum is not None:
+            side, first = int(maximum[2]), int(maximum[3])
+            pooled = roi_pool(feature, rois[:first], (side, side), float(maximum[1]))
+            checker.values(name, pooled, ctx.arrays[f"roi.{name}"])
         if setting is None:
             continue
         scale, side, ratio = float(setting[1]), int(setting[2]), int(setting[3])
@@ -65,6 +71,22 @@ def check_smooth_l1(ctx: Components, checker: Checker) -> None:
         beta = float(name.rpartition("beta")[2])
         beta = 1.0 / 9 if abs(beta - 1.0 / 9) < 1e-4 else beta
         checker.relative(name, smooth_l1_loss(first, second, beta), ctx.arrays[f"smooth_l1.{name}"], 1e-4)
+
+
+def check_focal(ctx: Components, checker: Checker) -> None:
+    """Loss of every number and its derivative, for the gammas and alphas in the names."""
+    targets = ctx.tensor("focal.targets")
+    for name in ctx.names("focal"):
+        setting = re.fullmatch(r"loss(\.g([\d.]+)\.a([\d.]+))", name)
+        if setting is None:
+            continue
+        logits = ctx.tensor("focal.logits").requires_grad_()
+        gamma, alpha = float(setting[2]), float(setting[3])
+        loss = sigmoid_focal_loss(logits, targets, gamma=gamma, alpha=alpha, reduction="none")
+        checker.relative(name, loss, ctx.arrays[f"focal.{name}"], 1e-4, floor=FOCAL_FLOOR)
+        loss.sum().backward()
+        stored = ctx.arrays[f"focal.grad{setting[1]}"]
+        checker.relative(f"grad{setting[1]}", logits.grad, stored, 1e-4, floor=FOCAL_FLOOR)
 
 
 def check_masker(ctx: Components, checker: Checker) -> None:

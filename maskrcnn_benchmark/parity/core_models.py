@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
 from maskrcnn_benchmark.parity.checks import GRADIENT, LOSS, Checker
 from maskrcnn_benchmark.parity.configs import config_from_diff, unsupported_settings
@@ -74,17 +75,24 @@ def _sampled(checker: Checker, arrays: Arrays, name: str, got: Tensor, limit: in
 
 
 def _check_evaluation(
-    model: GeneralizedRCNN, images: ImageList, info: dict[str, Any], arrays: Arrays, checker: Checker
+    model: GeneralizedRCNN | OneStageDetector,
+    images: ImageList,
+    info: dict[str, Any],
+    arrays: Arrays,
+    checker: Checker,
 ) -> None:
     features = model.backbone(images.tensors)
     for level, feature in enumerate(features):
         if f"feature{level}.sample" in arrays:
             _sampled(checker, arrays, f"feature{level}", feature)
-    logits, deltas = model.rpn.head(features)
+    logits, deltas = model.rpn.head(features)  # of the region proposal network or of RetinaNet
     for level in range(len(logits)):
         if f"rpn_logits{level}.sample" in arrays:
             _sampled(checker, arrays, f"rpn_logits{level}", logits[level])
             _sampled(checker, arrays, f"rpn_deltas{level}", deltas[level])
+    if isinstance(model, OneStageDetector):
+        _check_detections(model(images), info, arrays, checker)
+        return
     proposals, _ = model.rpn(images, features)
     _check_proposals(proposals, info.get("num_proposals"), arrays, checker)
     heads = model.roi_heads
@@ -184,12 +192,16 @@ def _targets(info: dict[str, Any], images: ImageList) -> list[BoxList]:
 
 
 def _check_training(
-    model: GeneralizedRCNN, images: ImageList, info: dict[str, Any], arrays: Arrays, checker: Checker
+    model: GeneralizedRCNN | OneStageDetector,
+    images: ImageList,
+    info: dict[str, Any],
+    arrays: Arrays,
+    checker: Checker,
 ) -> None:
     targets = _targets(info, images)
-    with torch.no_grad():
-        proposals, _ = model.rpn(images, model.backbone(images.tensors), targets)
     if "proposals0.boxes" in arrays:
+        with torch.no_grad():
+            proposals, _ = model.rpn(images, model.backbone(images.tensors), targets)
         _check_proposals(proposals, info.get("num_train_proposals_incl_gt"), arrays, checker)
     losses = model(images, targets)
     checker.same("loss_names", sorted(losses), sorted(info["losses"]))

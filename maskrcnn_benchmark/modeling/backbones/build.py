@@ -12,7 +12,7 @@ from torch import nn
 from maskrcnn_benchmark.modeling.backbones.blocks import Deformable
 from maskrcnn_benchmark.modeling.backbones.resnet import ResNet, StageSpec
 from maskrcnn_benchmark.modeling.backbones.torchvision_body import PREFIX, TorchvisionBody
-from maskrcnn_benchmark.modeling.necks.fpn import FPN
+from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
 from maskrcnn_benchmark.modeling.norm import group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import BACKBONES, STEMS, TRANSFORMATIONS
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -87,10 +87,22 @@ def _build_fpn(cfg: CfgNode, depth: str) -> Backbone:
 
 
 def _with_fpn(cfg: CfgNode, body: nn.Module, in_channels: Sequence[int]) -> Backbone:
+    """P2..P6, or for RetinaNet P3..P7, whose last two levels are convolutions of C5 or P5."""
     channels = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
     norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
-    fpn = FPN(in_channels, channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU, extra_pool=True)
+    build = partial(FPN, out_channels=channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU)
+    if cfg.MODEL.RETINANET_ON:
+        use_c5 = cfg.MODEL.RETINANET.USE_C5
+        top = LastLevelP6P7(in_channels[-1] if use_c5 else channels, channels, from_body=use_c5)
+        fpn = build(in_channels[-3:], extra_pool=False, first=2, top_blocks=top)
+    else:
+        fpn = build(in_channels, extra_pool=True)
     return Backbone(OrderedDict(body=body, fpn=fpn), channels)
+
+
+def _build_retinanet_fpn(cfg: CfgNode, depth: str) -> Backbone:
+    body = _resnet(cfg, depth, 4, (2, 3, 4))
+    return _with_fpn(cfg, body, body.out_channels)
 
 
 for _depth in ("R-50", "R-101"):
@@ -98,6 +110,7 @@ for _depth in ("R-50", "R-101"):
     BACKBONES.register(f"{_depth}-C5")(partial(_build_plain, depth=_depth, last=4))
 for _depth in BLOCKS:
     BACKBONES.register(f"{_depth}-FPN")(partial(_build_fpn, depth=_depth))
+    BACKBONES.register(f"{_depth}-FPN-RETINANET")(partial(_build_retinanet_fpn, depth=_depth))
 
 
 def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
+from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
+from maskrcnn_benchmark.modeling.heads.retinanet.build import build_retinanet
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
 from maskrcnn_benchmark.modeling.roi_heads.build import build_roi_heads
 from maskrcnn_benchmark.modeling.rpn.build import build_rpn
-from maskrcnn_benchmark.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")
-def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN:
-    """Two-stage detector; ConfigError names keys that ask for parts which are not available."""
-    if cfg.MODEL.RETINANET_ON:
-        raise ConfigError("MODEL.RETINANET_ON: RetinaNet is not available; set it to False")
+def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
+    """Two-stage detector, with MODEL.RETINANET_ON RetinaNet (parity: published files name both so).
+
+    ConfigError names keys that ask for parts which are not available.
+    """
     backbone = build_backbone(cfg)
+    if cfg.MODEL.RETINANET_ON:
+        return OneStageDetector(backbone, build_retinanet(cfg, backbone.out_channels))
     rpn = build_rpn(cfg, backbone.out_channels)
     return GeneralizedRCNN(backbone, rpn, build_roi_heads(cfg, backbone.out_channels))
 
 
-def build_detection_model(cfg: CfgNode) -> GeneralizedRCNN:
+def build_detection_model(cfg: CfgNode) -> Any:
     """Model of MODEL.META_ARCHITECTURE on the default device (also "meta"); ConfigError for other names.
 
     Weights of convolutions lie channels-last in memory, as the pictures will; names and shapes do not change.

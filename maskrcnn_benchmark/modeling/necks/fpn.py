@@ -8,13 +8,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.modeling.conv import conv_norm_relu
+from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
 from maskrcnn_benchmark.modeling.norm import NormFactory
+
+
+class LastLevelP6P7(nn.Module):
+    """Two more levels, 3x3 convolutions of stride 2: `p6` of C5 or P5, `p7` of the rectified P6 (RetinaNet)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, from_body: bool) -> None:
+        """in_channels: of C5 with `from_body`, else of P5."""
+        super().__init__()
+        self.from_body = from_body
+        self.p6 = kaiming_uniform(nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1))
+        self.p7 = kaiming_uniform(nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1))
+
+    def forward(self, c5: Tensor, p5: Tensor) -> list[Tensor]:
+        """(B,C,H,W) of both -> P6 and P7 (B,out,ceil(H/2),ceil(W/2)) and half of that again."""
+        p6 = self.p6(c5 if self.from_body else p5)
+        return [p6, self.p7(F.relu(p6))]
 
 
 class FPN(nn.Module):
     """Top-down pyramid over C2..C5 giving P2..P5 and, with `extra_pool`, P6 = every second cell of P5.
 
-    Children `fpn_inner{i}` (1x1) and `fpn_layer{i}` (3x3), i = 1.. from the finest level. The level above is
+    Children `fpn_inner{i}` (1x1) and `fpn_layer{i}` (3x3), i = `first`.. from the finest level (2 for a
+    pyramid that begins with C3), and `top_blocks` for levels made by convolution. The level above is
     brought to the size of the lateral by nearest neighbours, so sides need not be multiples of 32; for sides
     that are, this equals the published doubling.
     """
@@ -27,26 +45,34 @@ class FPN(nn.Module):
         norm: NormFactory | None = None,
         relu: bool = False,
         extra_pool: bool = True,
+        first: int = 1,
+        top_blocks: LastLevelP6P7 | None = None,
     ) -> None:
         super().__init__()
-        self.num_levels = len(in_channels)
+        self.levels = range(first, first + len(in_channels))
         self.extra_pool = extra_pool
-        for i, channels in enumerate(in_channels, start=1):
+        for i, channels in zip(self.levels, in_channels, strict=True):
             self.add_module(f"fpn_inner{i}", conv_norm_relu(channels, out_channels, 1, norm=norm, relu=relu))
             self.add_module(
                 f"fpn_layer{i}", conv_norm_relu(out_channels, out_channels, 3, norm=norm, relu=relu)
             )
+        self.top_blocks = top_blocks
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """List of (B,C_i,H_i,W_i), finest first -> list of (B,out,H_i,W_i), one more with `extra_pool`."""
+        """List of (B,C_i,H_i,W_i), finest first -> list of (B,out,H_i,W_i) and the extra levels.
+
+        A body may give finer maps than the pyramid begins with.
+        """
         results: list[Tensor] = []
         top: Tensor | None = None
-        for i in range(self.num_levels, 0, -1):
-            lateral = self.get_submodule(f"fpn_inner{i}")(features[i - 1])
+        for i, feature in zip(reversed(self.levels), reversed(features), strict=False):
+            lateral = self.get_submodule(f"fpn_inner{i}")(feature)
             if top is not None:
                 lateral = F.interpolate(top, size=lateral.shape[-2:], mode="nearest").add_(lateral)
             top = lateral
             results.insert(0, self.get_submodule(f"fpn_layer{i}")(top))
         if self.extra_pool:
             results.append(F.max_pool2d(results[-1], kernel_size=1, stride=2))
+        if self.top_blocks is not None:
+            results += self.top_blocks(features[-1], results[-1])
         return results

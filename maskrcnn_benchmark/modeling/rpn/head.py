@@ -107,12 +107,12 @@ def _apply(conv: nn.Conv2d, patches: Tensor) -> Tensor:
     return F.linear(patches, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
 
 
+def flatten_map(m: Tensor, width: int) -> Tensor:
+    """Head map (B, A*width, H, W) -> (B, H*W*A, width), order (row, column, anchor); a view if channels-last."""
+    batch, _, height, columns = m.shape
+    return m.reshape(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2).reshape(batch, -1, width)
+
+
 def flatten_levels(maps: Sequence[Tensor], width: int) -> list[Tensor]:
-    """Head maps (B, A*width, H, W) -> per level float32 (B, H*W*A, width): order (row, column, anchor)."""
-    return [
-        m.reshape(m.shape[0], -1, width, *m.shape[-2:])
-        .permute(0, 3, 4, 1, 2)
-        .reshape(m.shape[0], -1, width)
-        .float()
-        for m in maps
-    ]
+    """`flatten_map` of every level, in float32."""
+    return [flatten_map(m, width).float() for m in maps]

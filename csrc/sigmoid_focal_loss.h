@@ -1,0 +1,145 @@
+// What the CPU and CUDA kernels of sigmoid_focal_loss share: argument checks and the loss of one number.
+//
+// Row i has one target: 0 is background, c = 1..C makes column c - 1 the positive one, -1 leaves the row out.
+// With p = sigmoid(x): positive -alpha (1-p)^gamma log p, negative -(1-alpha) p^gamma log(1-p).
+#pragma once
+
+#include <c10/macros/Macros.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "checks.h"
+#include "multiversion.h"
+
+namespace mrb {
+
+inline void check_focal(const char* op, const at::Tensor& logits, const at::Tensor& targets, double gamma,
+                        double alpha) {
+  check_shape(op, "logits", logits, {-1, -1}, "(N, C)");
+  check_floating(op, "logits", logits);
+  check_shape(op, "targets", targets, {logits.size(0)}, "(N,), one class per row of logits");
+  TORCH_CHECK_TYPE(at::isIntegralType(targets.scalar_type(), false), op, ": targets must be integers, got ",
+                   targets.scalar_type());
+  check_device(op, "targets", targets, "logits", logits);
+  TORCH_CHECK_VALUE(std::isfinite(gamma) && gamma >= 0.0, op, ": gamma must be finite and at least 0, got ",
+                    gamma);
+  check_fraction(op, "alpha", alpha);
+}
+
+inline void check_focal_grad(const char* op, const at::Tensor& grad, const at::Tensor& logits) {
+  check_shape(op, "grad", grad, {logits.size(0), logits.size(1)}, "(N, C) like logits");
+  check_dtype(op, "grad", grad, logits.scalar_type());
+  check_device(op, "grad", grad, "logits", logits);
+}
+
+// A gradient that a sum sends back: one number, repeated without memory.
+inline bool is_one_number(const at::Tensor& grad) {
+  return grad.numel() > 0 && grad.stride(0) == 0 && grad.stride(1) == 0;
+}
+
+// exp(-a) for a >= 0, to 2 units in the last place, 0 from 88 on; plain arithmetic, so that loops over it run
+// in vectors.
+C10_HOST_DEVICE MRB_INLINE float exp_of_minus(float a) {
+#ifdef __CUDA_ARCH__
+  return expf(-a);
+#else
+  const float bounded = a < 88.0f ? a : 88.0f;
+  const float shifted =
+      bounded * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to a whole number
+  const float whole = shifted - 12582912.0f;
+  const float rest = (bounded - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  const float r = -rest;  // from -0.35 to 0.35
+  float sum = 1.0f / 5040.0f;
+  sum = sum * r + 1.0f / 720.0f;
+  sum = sum * r + 1.0f / 120.0f;
+  sum = sum * r + 1.0f / 24.0f;
+  sum = sum * r + 1.0f / 6.0f;
+  sum = sum * r + 0.5f;
+  sum = sum * r + 1.0f;
+  sum = sum * r + 1.0f;
+  int32_t bits;
+  std::memcpy(&bits, &shifted, sizeof(bits));
+  const int32_t exponent = (127 - (bits - 0x4B400000)) << 23;  // whole is at most 127: 2^-127 becomes 0
+  float scale;
+  std::memcpy(&scale, &exponent, sizeof(scale));
+  return sum * scale;
+#endif
+}
+
+C10_HOST_DEVICE MRB_INLINE double exp_of_minus(double a) { return ::exp(-a); }
+
+// log(1 + e) for e from 0 to 1, with a small relative error for small e too: 2 artanh(e / (2 + e)).
+C10_HOST_DEVICE MRB_INLINE float log_of_one_plus(float e) {
+#ifdef __CUDA_ARCH__
+  return log1pf(e);
+#else
+  const float s = e / (2.0f + e), q = s * s;
+  float sum = 1.0f / 13.0f;
+  sum = sum * q + 1.0f / 11.0f;
+  sum = sum * q + 1.0f / 9.0f;
+  sum = sum * q + 1.0f / 7.0f;
+  sum = sum * q + 1.0f / 5.0f;
+  sum = sum * q + 1.0f / 3.0f;
+  return 2.0f * (s + s * (q * sum));
+#endif
+}
+
+C10_HOST_DEVICE MRB_INLINE double log_of_one_plus(double e) { return ::log1p(e); }
+
+// Probability p, its complement q, and their logarithms, exact at both ends. A NaN stays one.
+template <typename T>
+struct Sigmoid {
+  T p, q, log_p, log_q;
+
+  C10_HOST_DEVICE MRB_INLINE explicit Sigmoid(T x) {
+    const bool above = x > T(0);
+    const T e = exp_of_minus(above ? x : -x), tail = log_of_one_plus(e);
+    const T near = T(1) / (T(1) + e), far = e * near;
+    p = above ? near : far;
+    q = above ? far : near;
+    log_p = (above ? T(0) : x) - tail;
+    log_q = (x < T(0) ? T(0) : -x) - tail;
+  }
+};
+
+template <typename T>
+struct Focal {
+  T gamma, alpha;
+
+  // probability^gamma; the logarithm is that of the probability.
+  template <bool square>
+  C10_HOST_DEVICE MRB_INLINE T power(T probability, T logarithm) const {
+    return square ? probability * probability : exp_of_minus(-gamma * logarithm);
+  }
+
+  template <bool square>
+  C10_HOST_DEVICE MRB_INLINE T negative(T x) const {
+    const Sigmoid<T> s(x);
+    return (alpha - T(1)) * power<square>(s.p, s.log_p) * s.log_q;
+  }
+
+  template <bool square>
+  C10_HOST_DEVICE MRB_INLINE T negative_slope(T x) const {
+    const Sigmoid<T> s(x);
+    return (alpha - T(1)) * power<square>(s.p, s.log_p) * (gamma * s.q * s.log_q - s.p);
+  }
+
+  // parity: the logarithm ends at that of the smallest normal float, in the slope too.
+  C10_HOST_DEVICE MRB_INLINE T positive(T x) const {
+    const Sigmoid<T> s(x);
+    return -alpha * power<false>(s.q, s.log_q) * floored(s.log_p);
+  }
+
+  C10_HOST_DEVICE MRB_INLINE T positive_slope(T x) const {
+    const Sigmoid<T> s(x);
+    return alpha * power<false>(s.q, s.log_q) * (gamma * s.p * floored(s.log_p) - s.q);
+  }
+
+  C10_HOST_DEVICE static MRB_INLINE T floored(T logarithm) {
+    const T least = T(-87.33654475055310899);
+    return logarithm < least ? least : logarithm;
+  }
+};
+
+}  // namespace mrb

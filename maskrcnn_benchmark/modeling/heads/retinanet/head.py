@@ -1,0 +1,64 @@
+"""RetinaNet as a one-stage head: anchors, towers, losses and detections put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
+from maskrcnn_benchmark.modeling.heads.contract import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.retinanet.loss import RetinaNetLoss
+from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import RetinaNetPostProcessor
+from maskrcnn_benchmark.modeling.heads.retinanet.towers import Towers
+from maskrcnn_benchmark.modeling.losses import LossTerm
+from maskrcnn_benchmark.modeling.rpn.head import flatten_map
+from maskrcnn_benchmark.structures.boxlist import BoxList
+
+
+@dataclass(frozen=True)
+class RetinaNetOutputs:
+    """Per level: logits (B, A*classes, H, W) and deltas (B, A*4, H, W), channel = anchor * n + part."""
+
+    logits: list[Tensor]
+    deltas: list[Tensor]
+
+
+class RetinaNet(OneStageHead[RetinaNetOutputs]):
+    """Children `anchor_generator` and `head` (parity: the names in published files)."""
+
+    def __init__(
+        self,
+        anchor_generator: AnchorGenerator,
+        towers: Towers,
+        loss: RetinaNetLoss,
+        post_processor: RetinaNetPostProcessor,
+    ) -> None:
+        super().__init__()
+        self.anchor_generator = anchor_generator
+        self.head = towers
+        self.loss = loss
+        self.post_processor = post_processor
+
+    def forward(self, features: Sequence[Tensor]) -> RetinaNetOutputs:
+        """See OneStageHead."""
+        return RetinaNetOutputs(*self.head(features))
+
+    def losses(
+        self, outputs: RetinaNetOutputs, targets: Sequence[BoxList], image_sizes: ImageSizes
+    ) -> dict[str, LossTerm]:
+        """`loss_retina_cls`, `loss_retina_reg`; all anchors count, wherever they lie (core spec 12)."""
+        return self.loss(*self._per_anchor(outputs), targets)
+
+    def predict(self, outputs: RetinaNetOutputs, image_sizes: ImageSizes) -> list[BoxList]:
+        """See OneStageHead; fields `scores`, `labels`."""
+        return self.post_processor(*self._per_anchor(outputs), image_sizes)
+
+    def _per_anchor(self, outputs: RetinaNetOutputs) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Per level anchors (n,4), logits (B,n,classes) and deltas (B,n,4): views of channels-last maps."""
+        anchors = self.anchor_generator([(d.shape[-2], d.shape[-1]) for d in outputs.deltas])
+        anchors_per_cell = outputs.deltas[0].shape[1] // 4
+        classes = outputs.logits[0].shape[1] // anchors_per_cell
+        logits = [flatten_map(level, classes) for level in outputs.logits]
+        return anchors, logits, [flatten_map(level, 4) for level in outputs.deltas]

@@ -1,0 +1,88 @@
+"""Losses of RetinaNet over all anchors (core spec 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
+from maskrcnn_benchmark.layers.losses import smooth_l1_loss
+from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.heads.retinanet.targets import assign
+from maskrcnn_benchmark.modeling.losses import LossTerm
+from maskrcnn_benchmark.modeling.matcher import Matcher
+from maskrcnn_benchmark.structures.boxlist import BoxList
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Numbers of both losses; `regression_weight` divides the regression loss."""
+
+    gamma: float
+    alpha: float
+    beta: float
+    regression_weight: float
+
+
+class RetinaNetLoss:
+    """Focal loss of all anchors, smooth L1 of the positive ones."""
+
+    def __init__(self, matcher: Matcher, box_coder: BoxCoder, settings: LossSettings) -> None:
+        self.matcher = matcher
+        self.box_coder = box_coder
+        self.settings = settings
+
+    def __call__(
+        self,
+        anchors: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        targets: Sequence[BoxList],
+    ) -> dict[str, LossTerm]:
+        """`loss_retina_cls` and `loss_retina_reg`, not yet divided.
+
+        Per level: anchors (n_l,4), logits (B,n_l,classes), deltas (B,n_l,4). Counts: positive anchors +
+        images; positive anchors * regression_weight.
+        """
+        every = torch.cat(list(anchors))
+        pairs = [assign(self.matcher, every, target) for target in targets]
+        labels = torch.stack([label for label, _ in pairs])
+        positives = (labels > 0).sum()
+        return {
+            "loss_retina_cls": LossTerm(self._classification(logits, labels), positives + len(targets)),
+            "loss_retina_reg": LossTerm(
+                self._regression(every, deltas, labels, [match for _, match in pairs], targets),
+                positives * self.settings.regression_weight,
+            ),
+        }
+
+    def _classification(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Sum over levels; the maps, which hold millions of numbers, are not put together."""
+        parts = labels.split([level.shape[1] for level in logits], dim=1)
+        sums = [
+            sigmoid_focal_loss(
+                level.flatten(0, 1), part.flatten(), gamma=self.settings.gamma, alpha=self.settings.alpha
+            )
+            for level, part in zip(logits, parts, strict=True)
+        ]
+        return torch.stack(sums).sum()
+
+    def _regression(
+        self,
+        anchors: Tensor,
+        deltas: Sequence[Tensor],
+        labels: Tensor,
+        matches: Sequence[Tensor],
+        targets: Sequence[BoxList],
+    ) -> Tensor:
+        wanted, chosen = [], []
+        together = torch.cat(list(deltas), dim=1)
+        for i, target in enumerate(targets):
+            positive = (labels[i] > 0).nonzero().flatten()
+            objects = target.xyxy().to(anchors)[matches[i][positive]]
+            wanted.append(self.box_coder.encode(objects, anchors[positive]))
+            chosen.append(together[i][positive])
+        return smooth_l1_loss(torch.cat(chosen).float(), torch.cat(wanted), self.settings.beta)

@@ -1,0 +1,41 @@
+"""Convolutions of RetinaNet: two towers that all levels share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from maskrcnn_benchmark.modeling.initialization import gaussian
+
+STD = 0.01
+"""Deviation of all initial weights."""
+
+
+def _tower(channels: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [gaussian(nn.Conv2d(channels, channels, 3, padding=1), STD), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class Towers(nn.Module):
+    """`cls_tower` and `bbox_tower` (3x3, ReLU), each with one more convolution: `cls_logits`, `bbox_pred`."""
+
+    def __init__(
+        self, channels: int, num_classes: int, num_anchors: int, *, depth: int, prior_probability: float
+    ) -> None:
+        """num_classes: without background. prior_probability: score of every class before training."""
+        super().__init__()
+        self.cls_tower = _tower(channels, depth)
+        self.bbox_tower = _tower(channels, depth)
+        self.cls_logits = gaussian(nn.Conv2d(channels, num_anchors * num_classes, 3, padding=1), STD)
+        self.bbox_pred = gaussian(nn.Conv2d(channels, num_anchors * 4, 3, padding=1), STD)
+        nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior_probability) / prior_probability))
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Per level (B,C,H,W) -> logits (B,A*classes,H,W) and deltas (B,A*4,H,W), channel = anchor*n + part."""
+        logits = [self.cls_logits(self.cls_tower(feature)) for feature in features]
+        deltas = [self.bbox_pred(self.bbox_tower(feature)) for feature in features]
+        return logits, deltas
