@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import argparse
 
+from yacs.config import CfgNode
+
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
 from maskrcnn_benchmark.engine.plain import load_test_weights, test_plain
+from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_classes
 from maskrcnn_benchmark.incremental.released import is_released, test_released
 from maskrcnn_benchmark.incremental.scheduler import test_phase
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.cli import run_cli
-from maskrcnn_benchmark.utils.comm import get_rank
+from maskrcnn_benchmark.utils.comm import get_rank, is_main_process
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -31,6 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file, see configs/")
     parser.add_argument("--ckpt", metavar="FILE", help="weights to test (one-phase configs)")
     parser.add_argument("--phase", type=int, help="phase to test (LST configs); 0 is the base phase")
+    parser.add_argument("--per-class", action="store_true", help="also print AP of every class, best first")
     add_launch_arguments(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     return parser.parse_intermixed_args()
@@ -42,15 +46,20 @@ def main() -> None:
     cfg = load_config(args.config_file, args.opts)
     with distributed(cfg.MODEL.DEVICE, args.local_rank):
         setup_logger(cfg.OUTPUT_DIR, get_rank())
-        if cfg.LST.ENABLED:
-            test_phase(cfg, args.phase)
-            return
-        if is_released(cfg):
-            test_released(cfg, args.ckpt)
-            return
-        model = build_detection_model(cfg)
-        load_test_weights(cfg, model, args.ckpt)
-        test_plain(cfg, model)
+        reports = _test(cfg, args)
+        if args.per_class and is_main_process():
+            print("\n\n".join(format_classes(report) for report in reports))
+
+
+def _test(cfg: CfgNode, args: argparse.Namespace) -> list[EvaluationReport]:
+    """Test what the config asks for."""
+    if cfg.LST.ENABLED:
+        return [test_phase(cfg, args.phase)]
+    if is_released(cfg):
+        return list(test_released(cfg, args.ckpt).values())
+    model = build_detection_model(cfg)
+    load_test_weights(cfg, model, args.ckpt)
+    return list(test_plain(cfg, model).values())
 
 
 if __name__ == "__main__":

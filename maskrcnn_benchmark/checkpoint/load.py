@@ -39,7 +39,7 @@ def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[
     if local.endswith(".pkl"):
         names = rename_blobs(list(state), conv_body)
         return {names[blob]: tensor for blob, tensor in state.items()}
-    if is_torchvision_resnet(state):
+    if is_torchvision_resnet(state) and not conv_body.startswith("torchvision/"):
         return import_torchvision_resnet(state)
     return state
 

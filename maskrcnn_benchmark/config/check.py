@@ -22,6 +22,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
     "SOLVER.CLIP_GRADIENTS.TYPE": ("norm", "value"),
     "DATALOADER.BAD_IMAGE": ("error", "skip"),
+    "MODEL.BACKBONE.NORM": ("frozen", "train"),
+    "TEST.LVIS_PROTOCOL": ("standard", "fixed"),
     "DATALOADER.SAMPLER": ("shuffle", "class_aware", "repeat_factor"),
 }
 MINIMA: dict[str, float] = {
@@ -36,6 +38,7 @@ MINIMA: dict[str, float] = {
     "SOLVER.BASE_LR": 0,
     "SOLVER.WEIGHT_DECAY": 0,
     "TEST.IMS_PER_BATCH": 1,
+    "TEST.FIXED_DETS_PER_CLASS": 1,
     "DATALOADER.NUM_WORKERS": 0,
     "DATALOADER.SIZE_DIVISIBILITY": 0,
     "DATALOADER.REPEAT_THRESHOLD": 0,
@@ -146,7 +149,8 @@ def _check_rpn(cfg: CfgNode) -> None:
             f"MODEL.RPN.ANCHOR_STRIDE {tuple(rpn.ANCHOR_STRIDE)} needs MODEL.RPN.USE_FPN True",
         )
         body = cfg.MODEL.BACKBONE.CONV_BODY
-        require(not body.endswith("-FPN"), f"MODEL.BACKBONE.CONV_BODY {body} needs MODEL.RPN.USE_FPN True")
+        needs_fpn = body.endswith("-FPN") or body.startswith("torchvision/")
+        require(not needs_fpn, f"MODEL.BACKBONE.CONV_BODY {body} needs MODEL.RPN.USE_FPN True")
 
 
 def _check_scales(key: str, scales: Sequence[float]) -> None:

@@ -88,7 +88,8 @@ def _model() -> CfgNode:
 
 def _backbone() -> CfgNode:
     node = CfgNode()
-    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name
+    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name, or "torchvision/<model>" with FPN
+    node.NORM = "frozen"  # batch norm of torchvision bodies: frozen | train (behind the frozen stages)
     node.FREEZE_CONV_BODY_AT = 2  # first stages without gradient: 1 stem, 2 + layer1, ... 5 all; < 1 none
     return node
 
@@ -343,6 +344,10 @@ def _test() -> CfgNode:
     node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
     # Deviations of the keypoints in the OKS measure, one per keypoint; () = those of COCO persons (17).
     node.KEYPOINT_OKS_SIGMAS = ()
+    node.LVIS_PROTOCOL = "standard"  # standard (300 best per picture) | fixed (AP-fixed: best of every class)
+    node.FIXED_DETS_PER_CLASS = (
+        10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures
+    )
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
     node.BBOX_AUG.H_FLIP = False  # also the mirrored picture

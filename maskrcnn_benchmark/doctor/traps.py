@@ -109,8 +109,8 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
             "original size",
         )
     if cfg.TEST.BBOX_AUG.ENABLED and (cfg.MODEL.RPN_ONLY or cfg.MODEL.RETINANET_ON):
-        key = "TEST.BBOX_AUG.ENABLED"
-        yield error("test-time augmentation needs a box head", key, advice=f"set {key} False")
+        augment = "TEST.BBOX_AUG.ENABLED"
+        yield error("test-time augmentation needs a box head", augment, advice=f"set {augment} False")
     try:
         lvis = [annotations for _, annotations in checkup.annotations(TEST) if annotations.kind == "lvis"]
     except NotChecked:

@@ -37,7 +37,7 @@ from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.claim import claimed
 from maskrcnn_benchmark.utils.errors import ConfigError
-from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.files import write_json, write_json_list
 from maskrcnn_benchmark.utils.rng import seed_all
 
 from .inference import inference
@@ -207,7 +207,13 @@ def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> De
         ("bbox", *(task for task, on in heads.items() if on)),
         keypoint_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         shard_folder=folder,
+        fixed_limit=fixed_limit(cfg),
     )
+
+
+def fixed_limit(cfg: CfgNode) -> int | None:
+    """Detections per class that TEST.LVIS_PROTOCOL "fixed" counts; None for the usual limit per picture."""
+    return cfg.TEST.FIXED_DETS_PER_CLASS if cfg.TEST.LVIS_PROTOCOL == "fixed" else None
 
 
 def write_results(report: EvaluationReport, folder: Path) -> None:
@@ -224,11 +230,11 @@ def write_results(report: EvaluationReport, folder: Path) -> None:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         save_atomic(tensors, folder / "box_proposals.pth")
         return
-    records = found.to_json()
     for iou_type in report.tasks:
         own = {"segm": "segmentation"}.get(iou_type, iou_type)
         keys = ("image_id", "category_id", "score", own)
-        write_json(folder / f"{iou_type}.json", [{key: record[key] for key in keys} for record in records])
+        records = ({key: record[key] for key in keys} for record in report.detections.records())
+        write_json_list(folder / f"{iou_type}.json", records)
 
 
 def check_expected(cfg: CfgNode, metrics: dict[str, float]) -> bool:

@@ -41,7 +41,9 @@ class APResult:
         protocol: "coco" or "lvis". iou_type: "bbox", "segm" or "keypoints". area: "box", "mask" or
             "keypoints", what a detection's area is.
         frequencies: LVIS ``frequency`` per category id where the file has it.
-        num_detections: how many counted after the limit per picture.
+        num_detections: how many counted after the limit.
+        limit: the limit in the names of recalls: "100" (COCO) and "300" (LVIS) per picture, or like
+            "10000/class".
         area_names: names of the area ranges, A of them, "all" first. max_dets: COCO limits, M of them.
     """
 
@@ -53,6 +55,7 @@ class APResult:
     area: str
     num_detections: int
     frequencies: dict[int, str] = field(default_factory=dict)
+    limit: str = str(COCO_MAX_DETS[-1])
     area_names: tuple[str, ...] = AREA_NAMES
     max_dets: tuple[int, ...] = COCO_MAX_DETS
 
@@ -85,7 +88,8 @@ class APResult:
 
         COCO: AP, AP50, AP75, APs, APm, APl, AR@1, AR@10, AR@100, ARs@100, ARm@100, ARl@100; of keypoints AP,
         AP50, AP75, APm, APl, AR@20, ARm@20, ARl@20.
-        LVIS: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR@300, ARs@300, ARm@300, ARl@300.
+        LVIS: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR@300, ARs@300, ARm@300, ARl@300; with a limit
+        per class its number and "/class" stand for 300.
         """
         out = {
             "AP": self.mean_precision(),
@@ -95,15 +99,13 @@ class APResult:
         sized = [(name[0], name) for name in self.area_names[1:]]
         out |= {f"AP{letter}": self.mean_precision(area=name) for letter, name in sized}
         if self.protocol == "coco":
-            limit = self.max_dets[-1]
             out |= {f"AR@{count}": self.mean_recall(max_dets=count) for count in self.max_dets}
         else:
-            limit = LVIS_MAX_DETS
             for letter in LVIS_FREQUENCIES:
                 ids = [category for category, value in self.frequencies.items() if value == letter]
                 out[f"AP{letter}"] = self.mean_precision(category_ids=ids)
-            out[f"AR@{limit}"] = self.mean_recall()
-        out |= {f"AR{letter}@{limit}": self.mean_recall(area=name) for letter, name in sized}
+            out[f"AR@{self.limit}"] = self.mean_recall()
+        out |= {f"AR{letter}@{self.limit}": self.mean_recall(area=name) for letter, name in sized}
         return out
 
     def per_category(self) -> dict[int, float]:
@@ -167,9 +169,11 @@ def evaluate_lvis(
     iou_type: str,
     *,
     area: str = "box",
+    fixed_limit: int | None = None,
 ) -> APResult:
-    """LVIS federated protocol (specs: the 300 best per picture over all categories), array-equal to
-    lvis-api 0.5.3.
+    """LVIS federated protocol, v0.5 and v1 (the 300 best per picture over all categories), array-equal to
+    lvis-api 0.5.3. With ``fixed_limit`` AP-fixed (Dave et al. 2021): that many of the best detections of
+    every category over all pictures, without a limit per picture.
 
     A detection counts only where its category has ground truth in the picture or is known to be absent
     (``neg_category_ids``); unmatched ones of ``not_exhaustive_category_ids`` are ignored. ``area``: a
@@ -177,7 +181,10 @@ def evaluate_lvis(
     ``evaluate_coco`` does.
     """
     truth = read_ground_truth(dataset, crowd=False, drop_empty=True)
-    limited = detections.top_per_image(LVIS_MAX_DETS)
+    if fixed_limit is None:
+        limited, limit = detections.top_per_image(LVIS_MAX_DETS), str(LVIS_MAX_DETS)
+    else:
+        limited, limit = detections.top_per_category(fixed_limit), f"{fixed_limit}/class"
     images, categories = locate(limited, truth)
     check_masks(truth, limited, iou_type)
     areas = _areas(limited, iou_type, area)
@@ -203,7 +210,7 @@ def evaluate_lvis(
     )
     arrays = (precision[..., 0], recall[..., 0], truth.category_ids)
     frequencies = {c["id"]: c["frequency"] for c in dataset["categories"] if "frequency" in c}
-    return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies)
+    return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies, limit)
 
 
 def locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:

@@ -39,6 +39,8 @@ class DetectionEvaluator:
         area: a detection's area in mask evaluation, "box" or "mask"; None takes the protocol's published
             habit.
         keypoint_sigmas: see ``evaluate_keypoints``.
+        fixed_limit: LVIS: count so many of the best detections per class over all pictures (AP-fixed, Dave
+            et al. 2021) instead of 300 per picture; the others are forgotten on the way.
         shard_folder: where several processes hand over their detections, seen by all of them; not used by a
             single one.
 
@@ -56,6 +58,7 @@ class DetectionEvaluator:
         groups: Mapping[str, Sequence[int]] | None = None,
         area: str | None = None,
         keypoint_sigmas: Sequence[float] = (),
+        fixed_limit: int | None = None,
         shard_folder: StrPath | None = None,
     ) -> None:
         if protocol not in PROTOCOLS:
@@ -68,6 +71,7 @@ class DetectionEvaluator:
         self.iou_types = tuple(iou_types)
         self.area = area
         self.keypoint_sigmas = tuple(keypoint_sigmas)
+        self.fixed_limit = fixed_limit if protocol == "lvis" else None
         categories = dataset_annotations["categories"]
         self.groups = frequency_groups(categories) | step_state_groups(categories) | dict(groups or {})
         self._sizes = {
@@ -79,7 +83,7 @@ class DetectionEvaluator:
 
     def _clear(self) -> None:
         self._found: list[Detections] = []
-        self._held = 0
+        self._held = self._kept = 0
         self._seen: dict[int, None] = {}  # in the order of their processing
         self._handed_over = 0
 
@@ -109,12 +113,20 @@ class DetectionEvaluator:
             found = self.convert(prediction, int(image_id), self._sizes[image_id])
             self._found.append(found)
             self._held += len(found)
-        if self._exchange is not None and self._held >= SHARD_DETECTIONS:
+        if self.fixed_limit is not None:
+            self._forget_weak(self.fixed_limit)
+        elif self._exchange is not None and self._held >= SHARD_DETECTIONS:
             self._hand_over()
 
     def convert(self, prediction: BoxList, image_id: int, size: tuple[int, int]) -> Detections:
         """What is kept of a prediction: detections at the picture's ``size`` (width, height)."""
         return boxlist_to_detections(prediction, image_id, size, self.label_to_category)
+
+    def _forget_weak(self, limit: int) -> None:
+        """Keep the best of every class, whenever twice as much is held as the last time."""
+        if self._held >= max(SHARD_DETECTIONS, 2 * self._kept):
+            best = Detections.concatenate(self._found).top_per_category(limit)
+            self._found, self._held, self._kept = [best], len(best), len(best)
 
     def _hand_over(self) -> None:
         """Write what is held, and the pictures seen since the last time, as a shard."""
@@ -168,7 +180,8 @@ class DetectionEvaluator:
             result = evaluate_keypoints(self.dataset, detections, self.keypoint_sigmas)
         else:
             evaluate, usual_area = PROTOCOLS[self.protocol]
-            result = evaluate(self.dataset, detections, iou_type, area=self.area or usual_area)
+            limit = {} if self.fixed_limit is None else {"fixed_limit": self.fixed_limit}
+            result = evaluate(self.dataset, detections, iou_type, area=self.area or usual_area, **limit)
         return TaskReport(
             metrics=result.metrics(),
             groups=group_ap(result, self.groups),

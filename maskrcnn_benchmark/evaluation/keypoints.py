@@ -68,9 +68,17 @@ def evaluate_keypoints(
         recall_points=RECALL_POINTS,
         max_dets=MAX_DETS,
     )
-    arrays = (precision, recall, truth.category_ids)
     return APResult(
-        *arrays, "coco", "keypoints", "keypoints", len(kept), area_names=AREA_NAMES, max_dets=MAX_DETS
+        precision,
+        recall,
+        truth.category_ids,
+        protocol="coco",
+        iou_type="keypoints",
+        area="keypoints",
+        num_detections=len(kept),
+        limit=str(MAX_DETS[-1]),
+        area_names=AREA_NAMES,
+        max_dets=MAX_DETS,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from maskrcnn_benchmark.evaluation.ap import APResult
 from maskrcnn_benchmark.evaluation.results import Detections
-from maskrcnn_benchmark.utils.files import StrPath, atomic_path, write_json
+from maskrcnn_benchmark.utils.files import StrPath, atomic_path, write_json, write_json_list
 from maskrcnn_benchmark.utils.table import format_table
 
 
@@ -107,8 +107,14 @@ def format_report(report: EvaluationReport, per_class: bool = False) -> str:
     ]
     lines.append(format_table(["metric", *tasks], rows))
     if per_class:
-        lines.append(format_table(["id", "class", *(f"{name} AP" for name in tasks)], report.class_rows()))
+        lines.append(format_classes(report))
     return "\n\n".join(lines)
+
+
+def format_classes(report: EvaluationReport) -> str:
+    """Text table of the classes from best to worst AP of the last task, undefined ones last."""
+    headers = ["id", "class", *(f"{name} AP" for name in report.tasks)]
+    return "AP of every class\n" + format_table(headers, report.class_rows())
 
 
 def write_report(report: EvaluationReport, folder: StrPath, *, detections_name: str | None = None) -> None:
@@ -123,4 +129,4 @@ def write_report(report: EvaluationReport, folder: StrPath, *, detections_name: 
         writer.writerow(["category_id", "name", *(f"{name}_AP" for name in report.tasks)])
         writer.writerows([["" if cell is None else cell for cell in row] for row in report.class_rows()])
     if detections_name is not None:
-        write_json(target / detections_name, report.detections.to_json())
+        write_json_list(target / detections_name, report.detections.records())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +175,10 @@ class Detections:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The COCO/LVIS result list, RLE counts as text; ``from_json`` reads it back unchanged."""
-        rows: list[dict[str, Any]] = []
+        return list(self.records())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The entries of ``to_json`` one by one, for lists that are too long to hold."""
         for index in range(len(self)):
             row: dict[str, Any] = {
                 "image_id": int(self.image_ids[index]),
@@ -188,8 +191,7 @@ class Detections:
                 row["segmentation"] = rle | {"counts": rle["counts"].decode("ascii")}
             if self.keypoints is not None:
                 row["keypoints"] = self.keypoints[index].reshape(-1).tolist()
-            rows.append(row)
-        return rows
+            yield row
 
     def extend(self, other: Detections) -> None:
         """Append ``other`` in place."""
@@ -230,6 +232,14 @@ class Detections:
         """
         order = np.lexsort((-self.scores, self.image_ids))
         rank = ranks(self.image_ids[order])
+        return self if (rank < limit).all() else self.select(np.sort(order[rank < limit]))
+
+    def top_per_category(self, limit: int) -> Detections:
+        """The ``limit`` best scores of every category over all pictures (ties: the earlier one), file order
+        kept.
+        """
+        order = np.lexsort((-self.scores, self.category_ids))
+        rank = ranks(self.category_ids[order])
         return self if (rank < limit).all() else self.select(np.sort(order[rank < limit]))
 
     def __len__(self) -> int:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_benchmark.evaluation.confusion import Confusion, confusion_of_groups
 from maskrcnn_benchmark.evaluation.groups import instance_bins
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.phase_config import phase_folder
 from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
+from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json, write_json_list
 from maskrcnn_benchmark.utils.table import format_table
 
-METRICS_FILE, CLASSES_FILE, PHASES_FILE, DETECTIONS_FILE = (
+METRICS_FILE, CLASSES_FILE, PHASES_FILE, CONFUSION_FILE, DETECTIONS_FILE = (
     "metrics.json",
     "per_class.csv",
     "per_phase.json",
+    "confusion.json",
     "lvis_dt.json",
 )
-REPORT_FILES = (METRICS_FILE, CLASSES_FILE, PHASES_FILE, DETECTIONS_FILE)
+REPORT_FILES = (METRICS_FILE, CLASSES_FILE, PHASES_FILE, CONFUSION_FILE, DETECTIONS_FILE)
 SUMMARY_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
 
@@ -40,15 +42,22 @@ def report_groups(plan: PhasePlan, phase: int) -> dict[str, list[int]]:
 
 
 def write_phase_report(
-    report: EvaluationReport, plan: PhasePlan, phase: int, folder: str | Path, *, details: dict[str, Any]
+    report: EvaluationReport,
+    plan: PhasePlan,
+    phase: int,
+    folder: str | Path,
+    *,
+    confusion: Confusion,
+    details: dict[str, Any],
 ) -> None:
-    """Write metrics.json, per_class.csv, per_phase.json and lvis_dt.json of one phase.
+    """Write metrics.json, per_class.csv, per_phase.json, confusion.json and lvis_dt.json of one phase.
 
     The reports of earlier phases are read from their folders beside that of this one, where they exist.
 
     Args:
         report: evaluation restricted to the classes seen after ``phase``, with the groups of
         ``report_groups``.
+        confusion: what objects of the class groups are taken for (``phase_confusion``).
         details: further entries of metrics.json (checkpoint hash, rule for validation pictures, ...).
     """
     folder = Path(folder)
@@ -56,11 +65,19 @@ def write_phase_report(
     per_phase: dict[str, Any] = {"phase": phase, "groups": {name: len(ids) for name, ids in groups.items()}}
     for task, values in report.tasks.items():
         per_phase[task] = {name: values.groups[name] for name in groups} | {"seen": values.metrics["AP"]}
-    write_json(folder / DETECTIONS_FILE, report.detections.to_json())
+    write_json_list(folder / DETECTIONS_FILE, report.detections.records())
     write_json(folder / PHASES_FILE, per_phase, indent=1)
+    write_json(folder / CONFUSION_FILE, {"phase": phase, **confusion.to_json()}, indent=1)
     with atomic_path(folder / CLASSES_FILE) as path, open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(class_table(report, plan, phase, earlier_ap(folder, phase)))
     write_json(folder / METRICS_FILE, {"phase": phase, **details, **report.to_json()}, indent=1)
+
+
+def phase_confusion(
+    annotations: Mapping[str, Any], report: EvaluationReport, plan: PhasePlan, phase: int
+) -> Confusion:
+    """What objects of every class group complete after ``phase`` are taken for in the tested data."""
+    return confusion_of_groups(annotations, report.detections, plan.groups(phase))
 
 
 EarlierAP = dict[int, dict[str, dict[int, float | None]]]

@@ -16,13 +16,15 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
+from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.pictures import picture_name
 from maskrcnn_benchmark.data.types import Batch, SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
-from maskrcnn_benchmark.engine.plain import build_seeded_model
+from maskrcnn_benchmark.engine.plain import build_seeded_model, fixed_limit
 from maskrcnn_benchmark.engine.train import train
+from maskrcnn_benchmark.evaluation.confusion import format_confusion
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.box_features import choose_boxes, collect_features
@@ -47,7 +49,12 @@ from maskrcnn_benchmark.incremental.phase_config import (
 from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, replay_batches
 from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan
-from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
+from maskrcnn_benchmark.incremental.report import (
+    format_phase_report,
+    phase_confusion,
+    report_groups,
+    write_phase_report,
+)
 from maskrcnn_benchmark.incremental.split import (
     build_plan,
     check_sorted_ids,
@@ -286,9 +293,16 @@ def set_aside(work: Work, phase: int) -> None:
     logger.warning("phase %d: training starts again; its earlier files are in %s", phase, target)
 
 
-def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: str) -> EvaluationReport:
-    """Evaluate a phase's model on its validation data; collective over ranks."""
-    dataset = work.data.val_dataset(cfg, plan)
+def evaluate(
+    work: Work,
+    cfg: CfgNode,
+    plan: PhasePlan,
+    model: nn.Module,
+    what: str,
+    dataset: DetectionDataset | None = None,
+) -> EvaluationReport:
+    """Evaluate a phase's model on its validation data (or ``dataset``); collective over ranks."""
+    dataset = dataset or work.data.val_dataset(cfg, plan)
     device = process_device(cfg.MODEL.DEVICE)
     evaluator = DetectionEvaluator(
         dataset.annotations.raw,
@@ -297,6 +311,7 @@ def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: 
         ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
         groups=report_groups(plan, cfg.LST.PHASE),
         shard_folder=work.folder(cfg.LST.PHASE),
+        fixed_limit=fixed_limit(cfg),
     )
     loader = build_test_loader(cfg, dataset)
     name = f"phase {cfg.LST.PHASE}: testing {what}"
@@ -313,12 +328,16 @@ def evaluate(work: Work, cfg: CfgNode, plan: PhasePlan, model: nn.Module, what: 
 def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
     """Test the final model of a phase, write its report folder and log the tables; collective over ranks."""
     cfg, weights = work.phase_cfg(plan, phase), work.folder(phase) / FINAL_WEIGHTS
-    result = evaluate(work, cfg, plan, _model_with_weights(cfg, weights), FINAL_WEIGHTS)
+    dataset = work.data.val_dataset(cfg, plan)
+    model = _model_with_weights(cfg, weights)
+    result = evaluate(work, cfg, plan, model, FINAL_WEIGHTS, dataset)
 
     def write() -> None:
         details = {"checkpoint": work.file_hash(weights), "val_images": cfg.LST.VAL_IMAGES}
-        write_phase_report(result, plan, phase, work.folder(phase) / REPORT_FOLDER, details=details)
-        logger.info("\n%s", format_phase_report(result, plan, phase))
+        confusion = phase_confusion(dataset.annotations.raw, result, plan, phase)
+        folder = work.folder(phase) / REPORT_FOLDER
+        write_phase_report(result, plan, phase, folder, confusion=confusion, details=details)
+        logger.info("\n%s\n%s", format_phase_report(result, plan, phase), format_confusion(confusion))
         for task in result.tasks if phase else ():
             history = read_class_history(work.run_dir, plan, task, until=phase)
             logger.info("\nclasses that lost most %s AP:\n%s", task, format_losses(history))

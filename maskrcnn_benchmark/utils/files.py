@@ -9,8 +9,9 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,17 @@ def write_json(path: StrPath, obj: Any, indent: int | None = None) -> None:
         json.dump(obj, file, indent=indent)
         if indent is not None:
             file.write("\n")
+
+
+def write_json_list(path: StrPath, items: Iterable[Any], at_once: int = 2000) -> None:
+    """Write a JSON list in one step (see ``atomic_path``), ``at_once`` items in memory at a time."""
+    rest = iter(items)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        between = "["
+        while some := list(islice(rest, at_once)):
+            file.write(between + json.dumps(some)[1:-1])
+            between = ", "
+        file.write("[]" if between == "[" else "]")
 
 
 @contextmanager

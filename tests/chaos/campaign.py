@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from compare import differences
-from runs import (
+from processes import (
     ROOT,
     Command,
     Fault,

@@ -25,7 +25,7 @@ SECONDS = 600.0
 def runs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module of the campaign that looks at runs from outside."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    return importlib.import_module("runs")
+    return importlib.import_module("processes")
 
 
 @pytest.fixture

@@ -128,9 +128,15 @@ def run_pycocotools(dataset: dict[str, Any], results: list[dict[str, Any]], iou_
     return evaluator
 
 
-def run_lvis(folder: Path, dataset: dict[str, Any], results: list[dict[str, Any]], iou_type: str) -> Any:
+def run_lvis(
+    folder: Path,
+    dataset: dict[str, Any],
+    results: list[dict[str, Any]],
+    iou_type: str,
+    max_dets: int = 300,
+) -> Any:
     """LVISEval of lvis-api 0.5.3 after run(); it needs numpy's removed np.float and a cv2 that is never
-    used.
+    used. ``max_dets`` per picture, -1 for no limit.
     """
     path = folder / "truth.json"
     path.write_text(json.dumps(dataset))
@@ -141,7 +147,7 @@ def run_lvis(folder: Path, dataset: dict[str, Any], results: list[dict[str, Any]
         from lvis import LVIS, LVISEval, LVISResults
 
         truth = LVIS(str(path))
-        found = LVISResults(truth, copy.deepcopy(results))
+        found = LVISResults(truth, copy.deepcopy(results), max_dets=max_dets)
         evaluator = LVISEval(truth, found, iou_type)
         evaluator.run()
     return evaluator

@@ -66,6 +66,41 @@ def test_lvis_mask_area_equals_results_without_box(tmp_path: Path) -> None:
     assert result.area == "mask"
 
 
+@pytest.mark.parametrize("limit", [5, 60, 10_000])
+def test_ap_fixed_takes_the_best_of_every_class(limit: int, tmp_path: Path) -> None:
+    dataset = ref.random_dataset(31, images=4)
+    results = ref.random_results(dataset, 31, per_image=900, digits=3)
+    assert np.unique([row["image_id"] for row in results], return_counts=True)[1].max() > 300
+    best = []
+    for category in {row["category_id"] for row in results}:
+        own = [row for row in results if row["category_id"] == category]
+        best += sorted(own, key=lambda row: -row["score"])[:limit]
+    expected = ref.run_lvis(tmp_path, dataset, best, "bbox", max_dets=-1)
+    result = evaluate_lvis(dataset, Detections.from_json(results), "bbox", fixed_limit=limit)
+    np.testing.assert_array_equal(result.precision, expected.eval["precision"])
+    np.testing.assert_array_equal(result.recall, expected.eval["recall"])
+    assert result.num_detections == len(best)
+    assert f"AR@{limit}/class" in result.metrics()
+
+
+def test_records_of_lvis_v1(tmp_path: Path) -> None:
+    """Further keys, no file names, and no frequencies in categories that nobody counted."""
+    dataset = ref.random_dataset(12)
+    for image in dataset["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/train2017/{image['id']:012d}.jpg"
+    for category in dataset["categories"]:
+        category |= {"synset": "a.n.01", "def": "", "synonyms": ["a"], "image_count": 3, "instance_count": 4}
+    results = ref.random_results(dataset, 12)
+    expected = ref.run_lvis(tmp_path, dataset, results, "segm")
+    found = Detections.from_json(results)
+    result = evaluate_lvis(dataset, found, "segm")
+    np.testing.assert_array_equal(result.precision, expected.eval["precision"])
+    for category in dataset["categories"]:
+        del category["frequency"]
+    plain = evaluate_lvis(dataset, found, "segm").metrics()
+    assert plain["AP"] == result.metrics()["AP"] and plain["APr"] == -1.0
+
+
 def test_coco_box_area_equals_results_with_box() -> None:
     dataset = ref.random_dataset(8)
     results = ref.random_results(dataset, 8)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 
-from maskrcnn_benchmark.evaluation import convert
+from maskrcnn_benchmark.evaluation import convert, evaluator
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import format_report, write_report
@@ -82,6 +82,31 @@ def test_perfect_predictions(protocol: str, scale: float) -> None:
     assert report.tasks["bbox"].per_category[90] == -1.0
     assert report.detections.image_ids.tolist() == [3, 3, 5, 5, 7, 7]
     assert report.tasks["segm"].area == ("mask" if protocol == "coco" else "box")
+
+
+def test_the_weak_are_forgotten_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    predictions = []
+    for _ in range(60):
+        boxes = _prediction(masks=False)
+        boxes.add_field("scores", torch.from_numpy(rng.random(2)).float())
+        predictions.append(boxes)
+    data = _dataset()
+    data["images"] = [dict(data["images"][0], id=image) for image in range(60)]
+    data["annotations"] = [dict(data["annotations"][0], id=image + 1, image_id=image) for image in range(60)]
+    monkeypatch.setattr(evaluator, "SHARD_DETECTIONS", 10)
+    held = []
+    judge = DetectionEvaluator(data, "lvis", ORDER, fixed_limit=7)
+    for image, boxes in enumerate(predictions):
+        judge.process([image], [boxes])
+        held.append(judge._held)
+    assert max(held) <= 30 and held[-1] < 30
+    report = judge.evaluate()
+    every = DetectionEvaluator(data, "lvis", ORDER, fixed_limit=7)
+    monkeypatch.setattr(evaluator, "SHARD_DETECTIONS", 10_000)
+    every.process(list(range(60)), predictions)
+    assert every.evaluate().metrics == report.metrics and "bbox/AR@7/class" in report.metrics
+    assert report.metrics != DetectionEvaluator(data, "lvis", ORDER).evaluate().metrics
 
 
 def test_label_order_matters() -> None:

@@ -14,13 +14,19 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
+from maskrcnn_benchmark.evaluation.confusion import Confusion
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.incremental.events import write_events
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.reference import read_reference
-from maskrcnn_benchmark.incremental.report import format_phase_report, report_groups, write_phase_report
+from maskrcnn_benchmark.incremental.report import (
+    format_phase_report,
+    phase_confusion,
+    report_groups,
+    write_phase_report,
+)
 from maskrcnn_benchmark.incremental.split import val_file
 from maskrcnn_benchmark.incremental.summary import build_summary, format_summary, summary_rows, write_summary
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -38,6 +44,11 @@ def evaluate(
     groups = report_groups(plan, phase)
     evaluator = DetectionEvaluator(data, "lvis", [0, *plan.seen_ids(phase)], ("bbox", "segm"), groups=groups)
     return evaluator.evaluate_detections(Detections.from_json(kept))
+
+
+def confusion_of(golden: dict[str, Any], plan: PhasePlan, report: EvaluationReport, phase: int) -> Confusion:
+    """What objects of the seen classes are taken for."""
+    return phase_confusion(val_file(golden["lvis_mini_val"], plan, phase, "all"), report, plan, phase)
 
 
 @pytest.mark.parametrize("phase", [0, 1, 2])
@@ -60,7 +71,8 @@ def finished(golden: dict[str, Any], golden_lst: Path, mini_plan: PhasePlan, tmp
     for phase in range(3):
         report = evaluate(golden, golden_lst, mini_plan, phase, "all")
         folder = tmp_path / f"phase_{phase}" / "report"
-        write_phase_report(report, mini_plan, phase, folder, details={"checkpoint": "x"})
+        confusion = confusion_of(golden, mini_plan, report, phase)
+        write_phase_report(report, mini_plan, phase, folder, confusion=confusion, details={"checkpoint": "x"})
     return tmp_path
 
 
@@ -70,6 +82,7 @@ def test_phase_report_files(finished: Path, mini_plan: PhasePlan) -> None:
         "metrics.json",
         "per_class.csv",
         "per_phase.json",
+        "confusion.json",
         "lvis_dt.json",
     }
     rows = list(csv.DictReader((folder / "per_class.csv").open()))
@@ -77,6 +90,8 @@ def test_phase_report_files(finished: Path, mini_plan: PhasePlan) -> None:
     assert [r["group"] for r in rows] == ["b0"] * 6 + ["t0"] * 5
     per_phase = json.loads((folder / "per_phase.json").read_text())
     assert per_phase["groups"] == {"b0": 6, "t0": 5} and set(per_phase["segm"]) == {"b0", "t0", "seen"}
+    objects = json.loads((folder / "confusion.json").read_text())["objects"]
+    assert list(objects) == ["b0", "t0"] and all(len(row) == 4 and sum(row) > 0 for row in objects.values())
     detections = json.loads((folder / "lvis_dt.json").read_text())
     assert {"image_id", "category_id", "bbox", "segmentation", "score"} <= set(detections[0])
 
@@ -96,7 +111,9 @@ def test_other_groups_are_followed_from_the_phase_that_completes_them(
     plan = mini_plan.with_report_sizes((4, 5, 7))
     for phase in range(3):
         report = evaluate(golden, golden_lst, plan, phase, "all")
-        write_phase_report(report, plan, phase, tmp_path / f"phase_{phase}" / "report", details={})
+        confusion = confusion_of(golden, plan, report, phase)
+        folder = tmp_path / f"phase_{phase}" / "report"
+        write_phase_report(report, plan, phase, folder, confusion=confusion, details={})
     first, second, third = (e["tasks"]["segm"] for e in build_summary(plan, tmp_path)["phases"])
     assert list(first["groups"]) == ["b0"] and list(second["groups"]) == ["b0", "t0"]
     assert list(third["forgetting"]) == ["b0", "t0"]

@@ -16,6 +16,7 @@ SLOW = {
     "faster_rcnn_r50_c4_train",
     "mask_rcnn_r50_fpn_gn_eval",
     "mask_rcnn_r50_fpn_gn_train",
+    "keypoint_rcnn_r50_fpn_eval",
     "keypoint_rcnn_r50_fpn_train",
 }
 JOBS = [

@@ -15,11 +15,13 @@ from maskrcnn_benchmark.utils.files import (
     append_jsonl,
     atomic_path,
     make_folder,
+    new_array,
     read_json,
     sha256_file,
     sha256_json,
     write_array,
     write_json,
+    write_json_list,
     write_text,
 )
 
@@ -119,3 +121,20 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
             write(tmp_path / "file" / "run")
         assert "\n" not in str(error.value)
     assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_a_list_written_piece_by_piece_is_the_same_file(tmp_path: Path, count: int) -> None:
+    items = [{"n": i, "text": '"ä\\'} for i in range(count)]
+    write_json_list(tmp_path / "a.json", iter(items), at_once=3)
+    write_json(tmp_path / "b.json", items)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_an_array_filled_piece_by_piece(tmp_path: Path) -> None:
+    with new_array(tmp_path / "a.npy", (3, 4), "float16") as put:
+        put(9, np.array([1.0, 2.0]))
+        put(0, np.array([[3, 4], [5, 6]]))
+    found = np.load(tmp_path / "a.npy")
+    assert found.dtype == np.float16
+    assert found.tolist() == [[3, 4, 5, 6], [0, 0, 0, 0], [0, 1, 2, 0]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from maskrcnn_benchmark.modeling.backbones.resnet import ResNet, StageSpec
+from maskrcnn_benchmark.modeling.backbones.torchvision_body import PREFIX, TorchvisionBody
 from maskrcnn_benchmark.modeling.necks.fpn import FPN
 from maskrcnn_benchmark.modeling.norm import group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import BACKBONES, STEMS, TRANSFORMATIONS
@@ -69,9 +71,13 @@ def _build_plain(cfg: CfgNode, depth: str, last: int) -> Backbone:
 
 def _build_fpn(cfg: CfgNode, depth: str) -> Backbone:
     body = _resnet(cfg, depth, 4, (1, 2, 3, 4))
+    return _with_fpn(cfg, body, body.out_channels)
+
+
+def _with_fpn(cfg: CfgNode, body: nn.Module, in_channels: Sequence[int]) -> Backbone:
     channels = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
     norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
-    fpn = FPN(body.out_channels, channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU, extra_pool=True)
+    fpn = FPN(in_channels, channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU, extra_pool=True)
     return Backbone(OrderedDict(body=body, fpn=fpn), channels)
 
 
@@ -82,6 +88,16 @@ for _depth in BLOCKS:
     BACKBONES.register(f"{_depth}-FPN")(partial(_build_fpn, depth=_depth))
 
 
+def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:
+    node = cfg.MODEL.BACKBONE
+    train_norm = node.NORM == "train"
+    body = TorchvisionBody(name, freeze_at=node.FREEZE_CONV_BODY_AT, train_norm=train_norm)
+    return _with_fpn(cfg, body, body.out_channels)
+
+
 def build_backbone(cfg: CfgNode) -> Backbone:
     """Body (and neck) named by MODEL.BACKBONE.CONV_BODY; ConfigError lists close names."""
-    return BACKBONES.get(cfg.MODEL.BACKBONE.CONV_BODY)(cfg)
+    name = cfg.MODEL.BACKBONE.CONV_BODY
+    if name.startswith(PREFIX):
+        return _build_torchvision(cfg, name.removeprefix(PREFIX))
+    return BACKBONES.get(name)(cfg)
