@@ -14,6 +14,7 @@ from .caffe2 import rename_blobs
 from .download import fetch, is_url
 from .io import read_checkpoint
 from .matching import MatchReport, match_names, strip_module_prefix
+from .torchvision_detection import import_torchvision_detection, is_torchvision_detection
 from .torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
 
 _LISTED = 6  # mismatches that an error message names
@@ -23,8 +24,9 @@ _logger = logging.getLogger(__name__)
 def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[str, Tensor]:
     """Tensors of a file (or of a URL) under names that are names of the model or tails of them.
 
-    Knows maskrcnn-benchmark files with and without ``module.``, files written here, Caffe2 pickles and
-    torchvision ResNets. Optimizer state, schedule and iteration in the file are not looked at.
+    Knows maskrcnn-benchmark files with and without ``module.``, files written here, Caffe2 pickles,
+    torchvision's ResNets and two-stage detectors. Optimizer state, schedule and iteration in the file are
+    not looked at.
 
     Args:
         conv_body: MODEL.BACKBONE.CONV_BODY; Caffe2 names depend on the depth.
@@ -39,6 +41,8 @@ def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[
     if local.endswith(".pkl"):
         names = rename_blobs(list(state), conv_body)
         return {names[blob]: tensor for blob, tensor in state.items()}
+    if is_torchvision_detection(state):
+        return import_torchvision_detection(state)
     if is_torchvision_resnet(state) and not conv_body.startswith("torchvision/"):
         return import_torchvision_resnet(state)
     return state
