@@ -10,6 +10,7 @@ from maskrcnn_benchmark.parity import (
     core_deform,
     core_geometry,
     core_heads,
+    core_keypoints,
     core_layers,
     core_retinanet,
     core_solver,
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
     "bp": core_heads.check_box_postprocessing,
     "bl": core_heads.check_box_loss,
     "rn": core_retinanet.check_retinanet,
+    "kp": core_keypoints.check_keypoints,
     "resize_table": core_data.check_resize_table,
     "pre": core_data.check_pixels,
     "image_list": core_data.check_image_list,
@@ -50,7 +52,6 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
 }
 # Sections that wait for a part of the code base; what is in neither table is reported by its name.
 WAITING = {
-    "kp": "keypoint head",
     "voc": "Pascal VOC evaluation",
 }
 
