@@ -22,6 +22,11 @@ OPERATIONS = [
     "fpn_levels",
     "fpn_roi_align",
     "fpn_roi_align_backward",
+    "roi_pool",
+    "roi_pool_backward",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_sum",
+    "sigmoid_focal_loss_backward",
     "paste_masks",
     "rasterize_polygons",
 ]
