@@ -68,7 +68,7 @@ MRB_INLINE void max_down(const Window<T>& window, Span rows) {
     cell += n;
     const int32_t row = static_cast<int32_t>(y);
     for (int64_t j = 0; j < n; ++j) {
-      const bool take = !(cell[j] <= top[j]);
+      const bool take = (cell[j] > top[j]) | (cell[j] != cell[j]);
       top[j] = take ? cell[j] : top[j];
       top_row[j] = take ? row : top_row[j];
     }
@@ -99,7 +99,8 @@ MRB_INLINE void max_of_bins(const Window<T>& window, Span rows, const Span* colu
       row += kLanes;
       for (int64_t lane = 0; lane < kLanes; ++lane) {
         const int32_t here = row[lane] * width + x;
-        const bool take = !(top[lane] <= value[lane]) | ((top[lane] == value[lane]) & (here < where[lane]));
+        const bool first = (top[lane] == value[lane]) & (here < where[lane]);
+        const bool take = (top[lane] > value[lane]) | (top[lane] != top[lane]) | first;
         value[lane] = take ? top[lane] : value[lane];
         where[lane] = take ? here : where[lane];
       }

@@ -56,7 +56,7 @@ __global__ void pool(int64_t total, const S* input, PoolShape shape, T scale, co
       for (int64_t column = first_x; column < last_x; ++column) {
         const int64_t cell = row * shape.width + column;
         const T value = static_cast<T>(input[shape.at(static_cast<int64_t>(roi[0]), channel, cell)]);
-        if (!(value <= best)) {
+        if (value > best || value != value) {
           best = value;
           place = cell;
         }

@@ -30,8 +30,8 @@ SETTINGS = {"group_size": 2, "pooled_size": 2, "part_size": 2, "sample_per_part"
 SETTINGS |= {"stride": 1, "padding": 1, "dilation": 1}
 TAIL = {"boxes": 4, "rois": 5, "coords": 2}
 RANK = {"boxes": 2, "rois": 2, "coords": 2, "input": 4, "grad": 4, "features": 4, "masks": 3}
-RANK |= {"offset": 4, "mask": 4, "weight": 4, "trans": 4}
-INTEGER_TENSORS = {"labels", "polygon_offsets", "instance_offsets", "instance_of_box"}
+RANK |= {"logits": 2, "argmax": 4, "offset": 4, "mask": 4, "weight": 4, "trans": 4}
+INTEGER_TENSORS = {"labels", "targets", "argmax", "polygon_offsets", "instance_offsets", "instance_of_box"}
 HUGE = {"height", "width", "pooled_h", "pooled_w", "size", "batch", "channels", "heights", "widths"}
 
 
@@ -46,6 +46,7 @@ class Fuzzer:
         self.levels = 2
         self.fixed: dict[str, list[int]] = {}
         self.dtype = torch.float32
+        self.flat = False
 
     def chance(self, share: float) -> bool:
         """True with this probability."""
@@ -53,9 +54,10 @@ class Fuzzer:
 
     def tensor(self, name: str) -> Tensor:
         """A tensor that fits the argument `name` most of the time."""
-        rank = RANK.get(name, 1)
+        rank = 2 if name == "grad" and self.flat else RANK.get(name, 1)
         if rank == 4:
-            sizes = list(self.shape) if name != "grad" else [self.common, self.shape[1], 2, 3]
+            pooled = name in ("grad", "argmax")
+            sizes = [self.common, self.shape[1], 2, 3] if pooled else list(self.shape)
         else:
             sizes = [self.common, *[self.random.randint(1, 9)] * (rank - 2), TAIL.get(name, 5)][:rank]
         if name == "masks":
@@ -75,6 +77,8 @@ class Fuzzer:
             values = torch.randint(-1, 6, sizes, generator=self.generator)
             if self.chance(0.8):
                 values = values.clamp(0, max(self.common - 1, 0))
+            if name == "argmax" and self.chance(0.9):
+                values = values.int()
             if "offsets" in name and self.chance(0.8) and values.numel() > 1:
                 values = values.sort().values
                 values[..., 0], values[..., -1] = 0, self.common
@@ -175,6 +179,7 @@ class Fuzzer:
         self.levels = self.random.choice([1, 2, 4])
         self.dtype = self.random.choice(DTYPES)
         self.fixed = self.deformable_shapes(schema.name.split("::")[1])
+        self.flat = any(a.name == "logits" for a in schema.arguments)  # gradients are (N, C)
         return [self.argument(str(a.type), a.name) for a in schema.arguments]
 
 

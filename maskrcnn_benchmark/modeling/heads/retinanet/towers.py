@@ -35,7 +35,7 @@ class Towers(nn.Module):
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior_probability) / prior_probability))
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level (B,C,H,W) -> logits (B,A*classes,H,W) and deltas (B,A*4,H,W), channel = anchor*n + part."""
+        """Per level (B,C,H,W) -> logits (B,A*classes,H,W) and deltas (B,A*4,H,W), channel anchor*n + part."""
         logits = [self.cls_logits(self.cls_tower(feature)) for feature in features]
         deltas = [self.bbox_pred(self.bbox_tower(feature)) for feature in features]
         return logits, deltas
