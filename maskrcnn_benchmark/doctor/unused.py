@@ -57,9 +57,17 @@ RULES: tuple[Rule, ...] = (
         lambda c: not c.MODEL.RETINANET_ON,
         "RETINANET_ON is False",
     ),
-    Rule(("MODEL.ROI_KEYPOINT_HEAD.",), lambda c: not c.MODEL.KEYPOINT_ON, "KEYPOINT_ON is False"),
+    Rule(
+        ("MODEL.ROI_KEYPOINT_HEAD.", "TEST.KEYPOINT_OKS_SIGMAS"),
+        lambda c: not c.MODEL.KEYPOINT_ON or c.MODEL.RPN_ONLY,
+        "there is no keypoint head",
+    ),
     Rule(("MODEL.FBNET.",), lambda c: True, "the mobile backbone is not provided"),
-    Rule((f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON"), lambda c: c.MODEL.RPN_ONLY, "RPN_ONLY is True"),
+    Rule(
+        (f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON", "MODEL.KEYPOINT_ON"),
+        lambda c: c.MODEL.RPN_ONLY,
+        "RPN_ONLY is True",
+    ),
     Rule((f"{_MASK}.",), lambda c: not c.MODEL.MASK_ON or c.MODEL.RPN_ONLY, "there is no mask head"),
     Rule(
         _SHARED,
