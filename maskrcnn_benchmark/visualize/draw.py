@@ -30,8 +30,8 @@ def draw_detections(
     Args:
         image: the original picture, (w, h) equal to ``prediction.size``.
         prediction: boxes in picture pixels; field ``labels`` (n,) int in 1..C; optional ``scores`` (n,) and
-            ``masks`` (n, h, w) bool and ``keypoints`` (Keypoints). Without scores (ground truth) every object is drawn and no number
-            printed.
+            ``masks`` (n, h, w) bool and ``keypoints`` (Keypoints). Without scores (ground truth) every object
+            is drawn and no number printed.
         class_names: name of every label, index 0 is the background.
         score_threshold: objects scored below are left out; at most the ``max_detections`` best are drawn.
         opacity: of the mask colour, 0..1.
