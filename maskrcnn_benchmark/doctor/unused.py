@@ -58,10 +58,14 @@ RULES: tuple[Rule, ...] = (
         lambda c: not c.MODEL.RETINANET_ON,
         "RETINANET_ON is False",
     ),
-    Rule(("MODEL.ROI_KEYPOINT_HEAD.",), lambda c: not c.MODEL.KEYPOINT_ON, "KEYPOINT_ON is False"),
+    Rule(
+        ("MODEL.ROI_KEYPOINT_HEAD.", "TEST.KEYPOINT_OKS_SIGMAS"),
+        lambda c: not c.MODEL.KEYPOINT_ON or not has_region_heads(c),
+        "there is no keypoint head",
+    ),
     Rule(("MODEL.FBNET.",), lambda c: True, "the mobile backbone is not provided"),
     Rule(
-        (f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON"),
+        (f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON", "MODEL.KEYPOINT_ON"),
         lambda c: not has_region_heads(c),
         "there are no region heads",
     ),
