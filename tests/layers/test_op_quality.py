@@ -173,11 +173,13 @@ class _Call(nn.Module):
         super().__init__()
         self.op = getattr(OPS, name)
         self.arguments = arguments
+        self.is_input = [_is_input(argument) for argument in arguments]
 
     def forward(self, *tensors: Any) -> Any:
         """Tensors (and lists of them) take their places again."""
         waiting = iter(tensors)
-        return self.op(*(next(waiting) if _is_input(a) else a for a in self.arguments))
+        filled = zip(self.is_input, self.arguments, strict=True)
+        return self.op(*[next(waiting) if given else fixed for given, fixed in filled])
 
 
 def _is_input(argument: Any) -> bool:
