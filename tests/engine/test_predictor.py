@@ -13,12 +13,13 @@ from PIL import Image
 from torch import nn
 
 from maskrcnn_benchmark.config.defaults import get_cfg
-from maskrcnn_benchmark.data.transforms import build_transforms
+from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.predictor import Predictor, read_picture
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
+from maskrcnn_benchmark.structures.views import ViewList
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -68,6 +69,21 @@ def test_keypoints_come_back_to_the_original_size() -> None:
     points = found.get_field("keypoints")
     assert points.size == (120, 80) and found.get_field("keypoint_logits").flatten().tolist() == [1, 0]
     assert torch.allclose(points.points[:, 0, :2], found.bbox[:, :2])
+
+
+def test_views_of_a_picture_reach_the_model() -> None:
+    cfg = get_cfg()
+    cfg.merge_from_list(["TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.H_FLIP", True])
+    cfg.merge_from_list(["INPUT.MIN_SIZE_TEST", 32, "INPUT.MAX_SIZE_TEST", 64])
+    kinds: list[int] = []
+
+    class Watching(Scripted):
+        def forward(self, images: ImageList) -> list[BoxList]:
+            kinds.append(len(images.views()) if isinstance(images, ViewList) else 0)
+            return super().forward(images)
+
+    predictor = Predictor(Watching(), transform=build_test_transforms(cfg), device=CPU)
+    assert predictor(Image.new("RGB", (60, 40))).size == (60, 40) and kinds == [2]
 
 
 def test_models_without_classes_are_refused() -> None:
