@@ -131,7 +131,7 @@ def evaluate_coco(
     match". Raises DataError for a detection of an unknown picture or without mask where masks are compared.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
-    images, categories = _locate(detections, truth)
+    images, categories = locate(detections, truth)
     check_masks(truth, detections, iou_type)
     chosen = np.flatnonzero(categories >= 0)
     kept = detections.select(chosen)
@@ -178,7 +178,7 @@ def evaluate_lvis(
         limited, limit = detections.top_per_image(LVIS_MAX_DETS), str(LVIS_MAX_DETS)
     else:
         limited, limit = detections.top_per_category(fixed_limit), f"{fixed_limit}/class"
-    images, categories = _locate(limited, truth)
+    images, categories = locate(limited, truth)
     check_masks(truth, limited, iou_type)
     areas = _areas(limited, iou_type, area)
     pairs = categories * len(truth.image_ids) + images
@@ -206,7 +206,7 @@ def evaluate_lvis(
     return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies, limit)
 
 
-def _locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
+def locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
     """Positions of each detection's picture and category; unknown categories are -1, unknown pictures an
     error.
     """
