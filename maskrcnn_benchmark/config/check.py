@@ -181,6 +181,8 @@ def _check_heads(cfg: CfgNode) -> None:
         len(model.ROI_HEADS.BBOX_REG_WEIGHTS) == 4,
         f"MODEL.ROI_HEADS.BBOX_REG_WEIGHTS needs 4 numbers, found {len(model.ROI_HEADS.BBOX_REG_WEIGHTS)}",
     )
+    if model.KEYPOINT_ON:
+        _check_keypoints(cfg)
     if not model.MASK_ON:
         return
     mask = model.ROI_MASK_HEAD
@@ -196,6 +198,26 @@ def _check_heads(cfg: CfgNode) -> None:
     require(
         mask.USE_BBOX2MASK or not mask.USE_MLPMASK,
         "MODEL.ROI_MASK_HEAD.USE_MLPMASK needs MODEL.ROI_MASK_HEAD.USE_BBOX2MASK True",
+    )
+
+
+def _check_keypoints(cfg: CfgNode) -> None:
+    node, key = cfg.MODEL.ROI_KEYPOINT_HEAD, "MODEL.ROI_KEYPOINT_HEAD"
+    _check_scales(f"{key}.POOLER_SCALES", node.POOLER_SCALES)
+    require(
+        node.RESOLUTION == 4 * node.POOLER_RESOLUTION,
+        f"{key}.RESOLUTION must be 4 x POOLER_RESOLUTION = {4 * node.POOLER_RESOLUTION}, found "
+        f"{node.RESOLUTION}",
+    )
+    require(
+        cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN == 0,
+        "INPUT.VERTICAL_FLIP_PROB_TRAIN must be 0 with MODEL.KEYPOINT_ON: keypoints have no top-bottom flip",
+    )
+    sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
+    require(
+        len(sigmas) in (0, node.NUM_CLASSES) and all(s > 0 for s in sigmas),
+        f"TEST.KEYPOINT_OKS_SIGMAS needs one positive number per keypoint ({node.NUM_CLASSES}), found "
+        f"{tuple(sigmas)}",
     )
 
 

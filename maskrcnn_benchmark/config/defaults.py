@@ -216,6 +216,7 @@ def _roi_keypoint_head() -> CfgNode:
     node.CONV_LAYERS = (512, 512, 512, 512, 512, 512, 512, 512)  # widths of the 3x3 convolutions
     node.RESOLUTION = 14  # side of the keypoint heat maps
     node.NUM_CLASSES = 17  # number of keypoints
+    node.MIN_KEYPOINTS_PER_IMAGE = 10  # training leaves out pictures with fewer labelled keypoints
     node.SHARE_BOX_FEATURE_EXTRACTOR = True  # use the box head's features
     return node
 
@@ -344,6 +345,8 @@ def _test() -> CfgNode:
     node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in standard deviations
     node.IMS_PER_BATCH = 8  # pictures per step over all processes
     node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
+    # Deviations of the keypoints in the OKS measure, one per keypoint; () = those of COCO persons (17).
+    node.KEYPOINT_OKS_SIGMAS = ()
     node.LVIS_PROTOCOL = "standard"  # standard (300 best per picture) | fixed (AP-fixed: best of every class)
     node.FIXED_DETS_PER_CLASS = (
         10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures

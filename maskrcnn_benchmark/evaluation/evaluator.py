@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_benchmark.evaluation.ap import APResult, evaluate_coco, evaluate_lvis
+from maskrcnn_benchmark.evaluation.ap import evaluate_coco, evaluate_lvis
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
 from maskrcnn_benchmark.evaluation.groups import frequency_groups, group_ap, step_state_groups
+from maskrcnn_benchmark.evaluation.keypoints import evaluate_keypoints
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, TaskReport
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -33,10 +34,11 @@ class DetectionEvaluator:
             tested.
         protocol: "coco" or "lvis".
         label_to_category: category id of every label, entry 0 unused; may cover only some categories.
-        iou_types: "bbox", "segm" or both.
+        iou_types: some of "bbox", "segm", "keypoints" (the latter by the COCO protocol).
         groups: further groups of category ids to report AP for, beside those the file defines.
         area: a detection's area in mask evaluation, "box" or "mask"; None takes the protocol's published
             habit.
+        keypoint_sigmas: see ``evaluate_keypoints``.
         fixed_limit: LVIS: count so many of the best detections per class over all pictures (AP-fixed, Dave
             et al. 2021) instead of 300 per picture; the others are forgotten on the way.
         shard_folder: where several processes hand over their detections, seen by all of them; not used by a
@@ -55,6 +57,7 @@ class DetectionEvaluator:
         *,
         groups: Mapping[str, Sequence[int]] | None = None,
         area: str | None = None,
+        keypoint_sigmas: Sequence[float] = (),
         fixed_limit: int | None = None,
         shard_folder: StrPath | None = None,
     ) -> None:
@@ -67,6 +70,7 @@ class DetectionEvaluator:
         self.label_to_category = list(label_to_category)
         self.iou_types = tuple(iou_types)
         self.area = area
+        self.keypoint_sigmas = tuple(keypoint_sigmas)
         self.fixed_limit = fixed_limit if protocol == "lvis" else None
         categories = dataset_annotations["categories"]
         self.groups = frequency_groups(categories) | step_state_groups(categories) | dict(groups or {})
@@ -106,15 +110,17 @@ class DetectionEvaluator:
             if int(image_id) in self._seen:
                 continue
             self._seen[int(image_id)] = None
-            found = boxlist_to_detections(
-                prediction, int(image_id), self._sizes[image_id], self.label_to_category
-            )
+            found = self.convert(prediction, int(image_id), self._sizes[image_id])
             self._found.append(found)
             self._held += len(found)
         if self.fixed_limit is not None:
             self._forget_weak(self.fixed_limit)
         elif self._exchange is not None and self._held >= SHARD_DETECTIONS:
             self._hand_over()
+
+    def convert(self, prediction: BoxList, image_id: int, size: tuple[int, int]) -> Detections:
+        """What is kept of a prediction: detections at the picture's ``size`` (width, height)."""
+        return boxlist_to_detections(prediction, image_id, size, self.label_to_category)
 
     def _forget_weak(self, limit: int) -> None:
         """Keep the best of every class, whenever twice as much is held as the last time."""
@@ -170,14 +176,17 @@ class DetectionEvaluator:
         )
 
     def _task(self, detections: Detections, iou_type: str) -> TaskReport:
-        evaluate, usual_area = PROTOCOLS[self.protocol]
-        limit = {} if self.fixed_limit is None else {"fixed_limit": self.fixed_limit}
-        result: APResult = evaluate(self.dataset, detections, iou_type, area=self.area or usual_area, **limit)
+        if iou_type == "keypoints":
+            result = evaluate_keypoints(self.dataset, detections, self.keypoint_sigmas)
+        else:
+            evaluate, usual_area = PROTOCOLS[self.protocol]
+            limit = {} if self.fixed_limit is None else {"fixed_limit": self.fixed_limit}
+            result = evaluate(self.dataset, detections, iou_type, area=self.area or usual_area, **limit)
         return TaskReport(
             metrics=result.metrics(),
             groups=group_ap(result, self.groups),
             per_category=result.per_category(),
-            area=result.area if iou_type == "segm" else "box",
+            area="box" if iou_type == "bbox" else result.area,
             result=result,
         )
 

@@ -17,8 +17,8 @@ from maskrcnn_benchmark.utils.table import format_table
 class TaskReport:
     """One IoU type: summary metrics, AP per group and per category id (-1: undefined), arrays behind them.
 
-    ``area`` is what a detection's area was taken from, "box" or "mask": APs, APm and APl depend on it. With
-    several processes only the first has ``result``.
+    ``area`` is what a detection's area was taken from, "box", "mask" or "keypoints": APs, APm and APl depend
+    on it. With several processes only the first has ``result``.
     """
 
     metrics: dict[str, float]
@@ -34,7 +34,7 @@ class EvaluationReport:
 
     Attributes:
         protocol: "coco" or "lvis". num_images: pictures in the annotation file.
-        tasks: "bbox" and/or "segm". names: category id -> name.
+        tasks: "bbox", "segm", "keypoints". names: category id -> name.
         detections: what was evaluated, by image id, in the original size; with several processes only the
             first has them, and they are empty on the others.
     """

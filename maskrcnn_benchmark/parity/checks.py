@@ -86,9 +86,9 @@ class Checker:
         """Largest difference relative to ``scale``, by default the largest absolute expected value."""
         self._compare(name, got, expected, tolerance, lambda e: max(scale or float(np.abs(e).max()), 1e-12))
 
-    def relative(self, name: str, got: Any, expected: Any, tolerance: float) -> None:
-        """Largest difference relative to each expected value (to 1e-9 where that is smaller)."""
-        self._compare(name, got, expected, tolerance, lambda e: np.maximum(np.abs(e), 1e-9))
+    def relative(self, name: str, got: Any, expected: Any, tolerance: float, *, floor: float = 1e-9) -> None:
+        """Largest difference relative to each expected value (to ``floor`` where that is smaller)."""
+        self._compare(name, got, expected, tolerance, lambda e: np.maximum(np.abs(e), floor))
 
     def close(self, name: str, got: Any, expected: Any) -> None:
         """|difference| <= RELATIVE * |expected| + ABSOLUTE, written as one relative error."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maskrcnn_benchmark.parity import core_data, core_geometry, core_heads, core_layers, core_solver
+from maskrcnn_benchmark.parity import (
+    core_data,
+    core_geometry,
+    core_heads,
+    core_keypoints,
+    core_layers,
+    core_solver,
+)
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
 from maskrcnn_benchmark.parity.store import read_pair
@@ -25,6 +32,7 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
     "rpn_loss": core_heads.check_rpn_loss,
     "bp": core_heads.check_box_postprocessing,
     "bl": core_heads.check_box_loss,
+    "kp": core_keypoints.check_keypoints,
     "resize_table": core_data.check_resize_table,
     "pre": core_data.check_pixels,
     "image_list": core_data.check_image_list,
@@ -39,7 +47,6 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
 # Sections that wait for a part of the code base; what is in neither table is reported by its name.
 WAITING = {
     "focal": "sigmoid focal loss",
-    "kp": "keypoint head",
     "rn": "RetinaNet",
     "dc": "deformable convolution",
     "ps": "position-sensitive pooling",

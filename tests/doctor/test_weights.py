@@ -134,7 +134,10 @@ def test_torchvision_weights_want_rgb(plain) -> None:
     ("pairs", "key"),
     [
         (("MODEL.RETINANET_ON", True), "MODEL.RETINANET_ON"),
-        (("MODEL.KEYPOINT_ON", True), "MODEL.KEYPOINT_ON"),
+        (
+            ("MODEL.KEYPOINT_ON", True, "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", 56),
+            "MODEL.ROI_KEYPOINT_HEAD.SHARE_BOX_FEATURE_EXTRACTOR",
+        ),
         (("MODEL.BACKBONE.CONV_BODY", "R-51-FPN"), "MODEL.BACKBONE.CONV_BODY"),
         (("MODEL.RESNETS.STAGE_WITH_DCN", "(False,True,True,True)"), "MODEL.RESNETS.STAGE_WITH_DCN"),
     ],

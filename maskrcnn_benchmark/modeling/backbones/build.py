@@ -88,6 +88,14 @@ for _depth in BLOCKS:
     BACKBONES.register(f"{_depth}-FPN")(partial(_build_fpn, depth=_depth))
 
 
+@BACKBONES.register("FBNet")
+def _refuse_fbnet(cfg: CfgNode) -> Backbone:
+    raise ConfigError(
+        "MODEL.BACKBONE.CONV_BODY FBNet: the FBNet models are not provided; a mobile body with a pyramid is "
+        f"{PREFIX}mobilenet_v3_large (see configs/torchvision)"
+    )
+
+
 def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:
     node = cfg.MODEL.BACKBONE
     train_norm = node.NORM == "train"
