@@ -39,7 +39,7 @@ class DatasetSpec:
     kind: its format, which also decides how results are judged. ann_file is, for
 
     * "coco", "lvis": the annotation file;
-    * "voc": the list of a split, ``ImageSets/Main/train.txt``, beside whose ``ImageSets`` lies ``Annotations``;
+    * "voc": the list of a split, ``ImageSets/Main/train.txt``; ``Annotations`` lies beside ``ImageSets``;
     * "cityscapes": a COCO-format file that tools/convert_cityscapes.py wrote;
     * "cityscapes_poly", "cityscapes_mask": the folder of a split, ``gtFine/train``; objects are read as
       polygons or from the instance id pictures.
@@ -136,7 +136,7 @@ def _from_user_catalog(path: str, name: str) -> DatasetSpec | None:
         mode = args.get("mode", "mask")
         if mode not in ("poly", "mask"):
             raise ConfigError(f"{path}: data set {name!r} has mode {mode!r}; known: poly, mask")
-        folders = (str(os.path.join(args[key], args["split"])) for key in ("ann_dir", "img_dir"))
-        return DatasetSpec(name, f"cityscapes_{mode}", *folders, pictures=int(args.get("mini") or 0))
+        objects, pictures = (str(os.path.join(args[key], args["split"])) for key in ("ann_dir", "img_dir"))
+        return DatasetSpec(name, f"cityscapes_{mode}", objects, pictures, pictures=int(args.get("mini") or 0))
     kind = "coco" if factory == "COCODataset" else "lvis"
     return DatasetSpec(name, kind, str(args["ann_file"]), str(args["root"]))

@@ -351,7 +351,7 @@ def _test() -> CfgNode:
     node.FIXED_DETS_PER_CLASS = (
         10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures
     )
-    node.VOC_METRIC = "11point"  # AP of Pascal VOC sets: 11point (VOC2007, published numbers) | area (VOC2012)
+    node.VOC_METRIC = "11point"  # AP of Pascal VOC: 11point (VOC2007, published numbers) | area (VOC2012)
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
     node.BBOX_AUG.H_FLIP = False  # also the mirrored picture

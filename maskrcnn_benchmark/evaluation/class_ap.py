@@ -1,4 +1,4 @@
-"""AP per class and IoU threshold: the result of protocols that know neither area ranges nor detection limits."""
+"""AP per class and IoU threshold: the result of protocols without area ranges and detection limits."""
 
 from __future__ import annotations
 
@@ -29,10 +29,8 @@ class ClassAP:
     class_iou: float | None
     num_detections: int
 
-    def mean_precision(
-        self, *, iou: float | None = None, category_ids: Sequence[int] | None = None
-    ) -> float:
-        """Mean AP over thresholds (or the one ``iou``) and categories with ground truth; -1 if there is none."""
+    def mean_precision(self, *, iou: float | None = None, category_ids: Sequence[int] | None = None) -> float:
+        """Mean AP over thresholds (or the one ``iou``) and defined categories; -1 if there is none."""
         values = self.ap if iou is None else self.ap[np.isclose(self.thresholds, iou)]
         if category_ids is not None:
             values = values[:, np.isin(self.category_ids, np.asarray(category_ids, np.int64))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from maskrcnn_benchmark.evaluation.cells import Cells, build_cells
 from maskrcnn_benchmark.evaluation.class_ap import ClassAP
 from maskrcnn_benchmark.evaluation.ground_truth import read_ground_truth
 from maskrcnn_benchmark.evaluation.matching import IGNORED, RIGHT, WRONG
+from maskrcnn_benchmark.evaluation.overlaps import cell_overlaps
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -20,9 +22,7 @@ RECALL_LEVELS = np.arange(0.0, 1.1, 0.1)
 METRICS = ("11point", "area")
 
 
-def evaluate_voc(
-    dataset: Mapping[str, Any], detections: Detections, iou_type: str = "bbox", *, metric: str = "11point"
-) -> ClassAP:
+def evaluate_voc(dataset: Mapping[str, Any], detections: Detections, *, metric: str = "11point") -> ClassAP:
     """AP of every class at IoU .5 (the benchmark's) and at .55 ... .95.
 
     ``dataset``: records as ``load_voc`` makes them; difficult objects carry ``ignore``. Boxes x, y, width,
@@ -30,10 +30,9 @@ def evaluate_voc(
     descending order of scores, goes to the object of its class that it overlaps most: right if that is free
     and the overlap reaches the threshold, wrong if it is taken or the overlap too small, neither if it is
     difficult. ``metric``: "11point" means the highest precision at recall 0, .1 ... 1 and above (VOC2007),
-    "area" the area under the curve (VOC2010 on). Raises DataError for masks and for unknown pictures.
+    "area" the area under the curve (VOC2010 on). Raises DataError for
+    detections of unknown pictures.
     """
-    if iou_type != "bbox":
-        raise DataError("Pascal VOC data has boxes alone: set MODEL.MASK_ON and KEYPOINT_ON False to test on it")
     if metric not in METRICS:
         raise DataError(f"VOC metric {metric!r} is unknown; expected {' or '.join(METRICS)}")
     truth = read_ground_truth(dataset, crowd=False, drop_empty=False)
@@ -47,7 +46,7 @@ def evaluate_voc(
         det_categories=categories[chosen],
         det_areas=kept.boxes[:, 2] * kept.boxes[:, 3],
         forgiven=np.zeros(len(kept), bool),
-        iou_type="bbox",
+        overlaps=partial(cell_overlaps, iou_type="bbox"),
         per_cell_limit=None,
     )
     best_iou, best_truth = best_overlaps(cells)

@@ -12,6 +12,7 @@ from maskrcnn_benchmark.parity import (
     core_keypoints,
     core_layers,
     core_solver,
+    core_voc,
 )
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
     "optimizer": core_solver.check_optimizer,
     "c2_rename": core_solver.check_c2_rename,
     "suffix_match": core_solver.check_suffix_match,
+    "voc": core_voc.check_voc,
 }
 # Sections that wait for a part of the code base; what is in neither table is reported by its name.
 WAITING = {
@@ -50,7 +52,6 @@ WAITING = {
     "rn": "RetinaNet",
     "dc": "deformable convolution",
     "ps": "position-sensitive pooling",
-    "voc": "Pascal VOC evaluation",
 }
 
 

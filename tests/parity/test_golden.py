@@ -56,5 +56,4 @@ def test_only_later_families_are_missing() -> None:
         "ps",
         "rn",
         "roi.pool.s0.25.p7.first10",
-        "voc",
     }

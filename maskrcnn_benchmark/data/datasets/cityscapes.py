@@ -54,9 +54,7 @@ def load_cityscapes(folder: str, form: str, pictures: int = 0, prefix: str = "")
         for record in found:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id} | record)
         progress.update()
-    categories = [
-        {"id": number, "name": name} for number, name in zip(THING_IDS, THING_NAMES, strict=True)
-    ]
+    categories = [{"id": number, "name": name} for number, name in zip(THING_IDS, THING_NAMES, strict=True)]
     raw = {"images": images, "annotations": annotations, "categories": categories}
     return AnnotationFile(raw, folder, "cityscapes")
 

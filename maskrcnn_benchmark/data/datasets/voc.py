@@ -13,10 +13,12 @@ from xml.etree import ElementTree
 from ...utils.errors import DataError
 from .annotations import AnnotationFile, Record
 
+# fmt: off
 VOC_CLASSES = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
-    "sheep sofa train tvmonitor"
-).split()
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
 MAX_BYTES = 2**24
 """An XML file of more than this describes no picture."""
 
@@ -42,7 +44,7 @@ def load_voc(list_file: str, classes: Sequence[str] = ()) -> AnnotationFile:
             f"folder {folder} does not exist: the XML files of {list_file} belong beside ImageSets; "
             "datasets/README.md shows the layout"
         )
-    classes = tuple(classes) or tuple(VOC_CLASSES)
+    classes = tuple(classes) or VOC_CLASSES
     labels = {name: label for label, name in enumerate(classes, start=1)}
     images: list[Record] = []
     annotations: list[Record] = []
