@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from yacs.config import CfgNode
 
 from ..utils.errors import ConfigError
+from .catalog import KINDS
 from .check_lst import check_lst
 from .check_retinanet import check_retinanet
 from .keys import get_value
@@ -25,6 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "DATALOADER.BAD_IMAGE": ("error", "skip"),
     "MODEL.BACKBONE.NORM": ("frozen", "train"),
     "TEST.LVIS_PROTOCOL": ("standard", "fixed"),
+    "TEST.VOC_METRIC": ("11point", "area"),
     "DATALOADER.SAMPLER": ("shuffle", "class_aware", "repeat_factor"),
 }
 MINIMA: dict[str, float] = {
@@ -64,7 +66,6 @@ SHARES = (
     "INPUT.VERTICAL_FLIP_PROB_TRAIN",
     "SOLVER.WARMUP_FACTOR",
 )
-KINDS = ("coco", "lvis")
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -112,7 +113,14 @@ def _check_datasets(cfg: CfgNode) -> None:
         here = f"DATASETS.REGISTER.{name}"
         missing = [k for k in ("KIND", "ANN_FILE", "IMG_DIR") if not entry.get(k)]
         require(not missing, f"{here} has no {' and no '.join(missing)}")
-        require(entry.KIND in KINDS, f"{here}.KIND must be {' or '.join(KINDS)}, found {entry.KIND!r}")
+        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        require(entry.KIND in KINDS, f"{here}.KIND must be {known}, found {entry.KIND!r}")
+        classes = entry.get("CLASSES", ())
+        require(
+            not classes or entry.KIND == "voc",
+            f"{here}.CLASSES is for KIND voc; the files of KIND {entry.KIND} name their classes themselves",
+        )
+        require(len(set(classes)) == len(classes), f"{here}.CLASSES names a class twice")
 
 
 def _check_solver(cfg: CfgNode) -> None:

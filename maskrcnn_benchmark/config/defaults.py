@@ -16,7 +16,9 @@ ALTERNATIVE_TYPES: dict[str, tuple[type, ...]] = {"LST.STEP_SIZE": (int, tuple)}
 TEMPLATES: dict[str, str] = {"LST.SOLVER_BASE": "SOLVER", "LST.SOLVER_STEP": "SOLVER"}
 
 # Nodes filled by the user with named entries, and the keys of an entry.
-ENTRIES: dict[str, dict[str, str]] = {"DATASETS.REGISTER": {"KIND": "", "ANN_FILE": "", "IMG_DIR": ""}}
+ENTRIES: dict[str, dict[str, str | tuple[str, ...]]] = {
+    "DATASETS.REGISTER": {"KIND": "", "ANN_FILE": "", "IMG_DIR": "", "CLASSES": ()}
+}
 
 
 def get_cfg() -> CfgNode:
@@ -291,7 +293,8 @@ def _datasets() -> CfgNode:
     # LST without the scheduler: JSON list of category ids by label (lvis_sorted_id_*.json); the first
     # MODEL.ROI_BOX_HEAD.NUM_CLASSES - 1 of them are the classes. "" = in the order of the annotation file.
     node.SORTED_IDS = ""
-    # Data sets of the user, NAME: {KIND: coco|lvis, ANN_FILE: path, IMG_DIR: path}.
+    # Data sets of the user, NAME: {KIND: coco|lvis|voc|cityscapes|cityscapes_poly|cityscapes_mask,
+    # ANN_FILE: path, IMG_DIR: path, CLASSES: [class names in order, KIND voc only]}.
     node.REGISTER = CfgNode(new_allowed=True)
     return node
 
@@ -348,6 +351,7 @@ def _test() -> CfgNode:
     node.FIXED_DETS_PER_CLASS = (
         10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures
     )
+    node.VOC_METRIC = "11point"  # AP of Pascal VOC: 11point (VOC2007, published numbers) | area (VOC2012)
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
     node.BBOX_AUG.H_FLIP = False  # also the mirrored picture

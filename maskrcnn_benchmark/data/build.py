@@ -19,6 +19,7 @@ from ..utils.rng import generator
 from .datasets.annotations import AnnotationFile
 from .datasets.coco import DetectionDataset
 from .datasets.concat import ConcatDataset
+from .datasets.load import load_annotations
 from .samplers import (
     ClassAwareStream,
     GroupedBatchSampler,
@@ -56,7 +57,7 @@ def build_dataset(
     Raises DataError for a file that is missing or wrong.
     """
     return DetectionDataset(
-        annotations if annotations is not None else AnnotationFile.load(spec.ann_file),
+        annotations if annotations is not None else load_annotations(spec),
         spec.img_dir,
         transforms=build_transforms(cfg, train, flip_prob) if train else build_test_transforms(cfg),
         train=train,

@@ -31,6 +31,7 @@ from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.proposals import TASK as PROPOSALS
 from maskrcnn_benchmark.evaluation.proposals import ProposalEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report, write_report
+from maskrcnn_benchmark.evaluation.voc_files import write_voc_files
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.distill import DistillBatch
@@ -160,9 +161,9 @@ def test_plain(
     ``category_order``: category ids by label; None takes the order of each data set.
 
     Rank 0 writes ``<folder>/<data set>/{metrics.json,per_class.csv}`` and a result file per task (see
-    ``write_results``); ``folder`` defaults to ``OUTPUT_DIR/inference``. The AP protocol (COCO or LVIS) is
-    that of the data set's kind; an RPN-only model is judged by the average recall of its proposals. With
-    TEST.BBOX_AUG.ENABLED every picture is tested in several views.
+    ``write_results``); for Pascal VOC also its own files (see ``write_voc_files``). ``folder`` defaults to
+    ``OUTPUT_DIR/inference``. The AP protocol is that of the data set's kind; an RPN-only model is judged by
+    the average recall of its proposals. With TEST.BBOX_AUG.ENABLED every picture is tested in several views.
     TEST.EXPECTED_RESULTS are checked against the last data set and logged.
     """
     if not cfg.DATASETS.TEST:
@@ -188,6 +189,9 @@ def test_plain(
         report = inference(tested, loader, evaluator, device, what, precision=precision)
         reports[spec.name] = report
         comm.on_main(partial(write_results, report, folder / spec.name))
+        if report.protocol == "voc" and "bbox" in report.tasks:
+            pictures = dataset.annotations.images
+            comm.on_main(partial(write_voc_files, report, pictures, folder / spec.name))
         if comm.is_main_process():
             _LOG.info("%s\n%s", spec.name, format_report(report))
     check_expected(cfg, reports[spec.name].metrics)
@@ -205,6 +209,7 @@ def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> De
         dataset.label_to_category,
         ("bbox", *(task for task, on in heads.items() if on)),
         keypoint_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        voc_metric=cfg.TEST.VOC_METRIC,
         shard_folder=folder,
         fixed_limit=fixed_limit(cfg),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.evaluation.ap import APResult
+from maskrcnn_benchmark.evaluation.class_ap import ClassAP
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.utils.files import StrPath, atomic_path, write_json, write_json_list
 from maskrcnn_benchmark.utils.table import format_table
@@ -25,7 +26,7 @@ class TaskReport:
     groups: dict[str, float]
     per_category: dict[int, float]
     area: str
-    result: APResult | None
+    result: APResult | ClassAP | None
 
 
 @dataclass
@@ -33,7 +34,7 @@ class EvaluationReport:
     """Everything one evaluation found.
 
     Attributes:
-        protocol: "coco" or "lvis". num_images: pictures in the annotation file.
+        protocol: "coco", "lvis", "voc" or "cityscapes". num_images: pictures in the annotation file.
         tasks: "bbox", "segm", "keypoints". names: category id -> name.
         detections: what was evaluated, by image id, in the original size; with several processes only the
             first has them, and they are empty on the others.

@@ -70,8 +70,8 @@ KEYPOINT = ("MODEL.KEYPOINT_ON", "True", "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", "
         (("DATASETS.TRAIN", "(3,)"), "DATASETS.TRAIN must hold names, found 3"),
         (("DATASETS.REGISTER.x.KIND", "lvis"), "DATASETS.REGISTER.x has no ANN_FILE and no IMG_DIR"),
         (
-            ("DATASETS.REGISTER", "{'x': {'KIND': 'voc', 'ANN_FILE': 'a', 'IMG_DIR': 'b'}}"),
-            "KIND must be coco or lvis",
+            ("DATASETS.REGISTER", "{'x': {'KIND': 'yolo', 'ANN_FILE': 'a', 'IMG_DIR': 'b'}}"),
+            "KIND must be coco, lvis, voc, cityscapes, cityscapes_poly or cityscapes_mask, found 'yolo'",
         ),
         (("LST.ENABLED", "True"), "LST.ENABLED needs LST.ANN_TRAIN, which is empty"),
         ((*LST, "LST.STEP_SIZE", "0"), "LST.STEP_SIZE must be a number of classes from 1 on"),
