@@ -97,7 +97,8 @@ def _check_evaluation(
     for level, feature in enumerate(features):
         if f"feature{level}.sample" in arrays:
             _sampled(checker, arrays, f"feature{level}", feature)
-    logits, deltas = model.get_submodule("rpn.head")(features)  # of the region proposal network or of RetinaNet
+    head = model.get_submodule("rpn.head")  # of the region proposal network or of RetinaNet
+    logits, deltas = head(features)
     for level in range(len(logits)):
         if f"rpn_logits{level}.sample" in arrays:
             _sampled(checker, arrays, f"rpn_logits{level}", logits[level])

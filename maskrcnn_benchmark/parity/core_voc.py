@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from maskrcnn_benchmark.evaluation.results import Detections
@@ -14,7 +16,8 @@ def check_voc(ctx: Components, checker: Checker) -> None:
     """AP at IoU .5 of every class and their mean, by every metric listed; undefined values are null."""
     info = ctx.info["voc"]
     pictures = sum(name.startswith("gt") for name in ctx.names("voc"))
-    annotations, found = [], []
+    annotations: list[dict[str, Any]] = []
+    found = []
     for image in range(pictures):
         truth = _xywh(ctx.arrays[f"voc.gt{image}"])
         for box, label, hard in zip(truth.tolist(), info["gt_labels"], info["difficult"], strict=True):

@@ -133,7 +133,6 @@ def test_torchvision_weights_want_rgb(plain) -> None:
 @pytest.mark.parametrize(
     ("pairs", "key"),
     [
-        (("MODEL.RETINANET_ON", True), "MODEL.RETINANET_ON"),
         (
             ("MODEL.KEYPOINT_ON", True, "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", 56),
             "MODEL.ROI_KEYPOINT_HEAD.SHARE_BOX_FEATURE_EXTRACTOR",

@@ -11,6 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
+from maskrcnn_benchmark.config.classes import has_region_heads
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.incremental.ablation import read_ablation
@@ -121,9 +122,9 @@ def test_builds_its_model(name: str) -> None:
     assert all(p.is_meta for p in model.parameters())
     assert sum(p.requires_grad for p in model.parameters()) > 30
     state = model.state_dict()
-    assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and not cfg.MODEL.RPN_ONLY)
+    assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and has_region_heads(cfg))
     assert any("roi_heads.keypoint" in n for n in state) == cfg.MODEL.KEYPOINT_ON
-    assert any("roi_heads.box" in n for n in state) == (not cfg.MODEL.RPN_ONLY)
+    assert any("roi_heads.box" in n for n in state) == has_region_heads(cfg)
 
 
 @pytest.mark.parametrize("listed", SAME_PARAMETERS)
