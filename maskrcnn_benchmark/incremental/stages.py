@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.incremental.state import RunState
@@ -14,6 +15,7 @@ from maskrcnn_benchmark.utils.errors import UsageError
 from maskrcnn_benchmark.utils.files import sha256_json
 
 SKIP, RUN, RESUME = "skip", "run", "resume"
+_NO_DEFAULT = object()
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,14 @@ class Stage:
         """Name in the state file."""
         return self.name if self.phase < 0 else f"phase_{self.phase}/{self.name}"
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings off their defaults, so that keys which a later version adds change none."""
+        defaults = dict(leaves(get_cfg()))
+        return sha256_json(
+            {key: v for key, v in self.settings.items() if v != defaults.get(key, _NO_DEFAULT)}
+        )
+
 
 def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
     """SKIP when the stage is done with the same inputs and settings, RESUME when begun with them, else RUN.
@@ -58,7 +68,7 @@ def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
         DataError: when an input does not exist.
     """
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
-    config = sha256_json(stage.settings)
+    config = stage.fingerprint
     record = state.record(stage.key)
     same_inputs = record is not None and record["inputs"] == inputs
     same = record is not None and same_inputs and record["config"] == config
@@ -84,7 +94,7 @@ def difference(stage: Stage, record: dict[str, Any], state: RunState, config_fil
     ``config_file``: the settings of that run, for the message.
     """
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
-    if record["inputs"] == inputs and record["config"] == sha256_json(stage.settings):
+    if record["inputs"] == inputs and record["config"] == stage.fingerprint:
         return ""
     return _reason(replace(stage, config_file=config_file), record, inputs)
 
@@ -92,7 +102,7 @@ def difference(stage: Stage, record: dict[str, Any], state: RunState, config_fil
 def begin(stage: Stage, state: RunState, *, finished: bool = False) -> None:
     """Note in ``state`` that a stage begins, or is finished, with its present inputs and settings."""
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
-    state.begin(stage.key, inputs, sha256_json(stage.settings), finished=finished)
+    state.begin(stage.key, inputs, stage.fingerprint, finished=finished)
 
 
 def _dependent_phases(stage: Stage, state: RunState, run_dir: Path) -> list[int]:
@@ -112,7 +122,7 @@ def _reason(stage: Stage, record: dict[str, Any] | None, inputs: dict[str, str])
     changed = [name for name in inputs if record["inputs"].get(name) != inputs[name]]
     if changed:
         return f"{', '.join(changed)} changed"
-    if record["config"] == sha256_json(stage.settings):
+    if record["config"] == stage.fingerprint:
         gone = [str(path) for path in stage.outputs if not path.exists()]
         return f"{gone[0]} is missing" if gone else "it was not finished"
     if not stage.config_file.is_file():

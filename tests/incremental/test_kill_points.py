@@ -14,6 +14,7 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.engine import step
 from maskrcnn_benchmark.engine.guard import NonFiniteError, check_finite
@@ -21,7 +22,7 @@ from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.incremental import scheduler
 from maskrcnn_benchmark.incremental.phase_data import PhaseData
 from maskrcnn_benchmark.incremental.scheduler import run_lst
-from maskrcnn_benchmark.incremental.stages import RESUME, RUN, Stage, decide
+from maskrcnn_benchmark.incremental.stages import RESUME, RUN, SKIP, Stage, decide
 from maskrcnn_benchmark.incremental.state import RunState
 from maskrcnn_benchmark.incremental.work import Work, set_aside
 from maskrcnn_benchmark.utils.claim import claimed
@@ -82,6 +83,19 @@ def test_room_is_made_before_a_stage_counts_as_begun(tmp_path: Path) -> None:
     assert decide(_stage(tmp_path, lambda: calls.append(1), lr=2), again, tmp_path) == RUN
     assert calls == [1]
     assert decide(_stage(tmp_path, _kill, lr=2), again, tmp_path) == RESUME
+
+
+def test_a_key_that_a_later_version_adds_changes_nothing(tmp_path: Path) -> None:
+    state = RunState(tmp_path / "state.json")
+    decide(_stage(tmp_path, lambda: None, **{"SOLVER.BASE_LR": 0.5}), state, tmp_path)
+    (tmp_path / "out.txt").touch()
+    state.finish("phase_0/train")
+    added = {"SOLVER.BASE_LR": 0.5, "SOLVER.GAMMA": get_cfg().SOLVER.GAMMA}
+    assert decide(_stage(tmp_path, lambda: None, **added), state, tmp_path) == SKIP
+    changed = {**added, "SOLVER.GAMMA": 0.7}
+    assert decide(_stage(tmp_path, lambda: None, **changed), state, tmp_path) == RUN
+    back = {**changed, "SOLVER.GAMMA": get_cfg().SOLVER.GAMMA}
+    assert decide(_stage(tmp_path, lambda: None, **back), state, tmp_path) == RUN
 
 
 def test_only_after_a_bad_loss_do_other_settings_go_on(tmp_path: Path) -> None:
