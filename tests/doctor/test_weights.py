@@ -133,7 +133,6 @@ def test_torchvision_weights_want_rgb(plain) -> None:
 @pytest.mark.parametrize(
     ("pairs", "key"),
     [
-        (("MODEL.RETINANET_ON", True), "MODEL.RETINANET_ON"),
         (("MODEL.KEYPOINT_ON", True), "MODEL.KEYPOINT_ON"),
         (("MODEL.BACKBONE.CONV_BODY", "R-51-FPN"), "MODEL.BACKBONE.CONV_BODY"),
         (("MODEL.RESNETS.STAGE_WITH_DCN", "(False,True,True,True)"), "MODEL.RESNETS.STAGE_WITH_DCN"),

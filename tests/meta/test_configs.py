@@ -10,6 +10,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
+from maskrcnn_benchmark.config.classes import has_region_heads
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.incremental.ablation import read_ablation
 from maskrcnn_benchmark.incremental.phase_config import derive_phase_cfg
@@ -64,7 +65,8 @@ def test_builds_its_model(name: str) -> None:
     assert sum(p.requires_grad for p in model.parameters()) > 40
     state = model.state_dict()
     assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and not cfg.MODEL.RPN_ONLY)
-    assert any("roi_heads.box" in n for n in state) == (not cfg.MODEL.RPN_ONLY)
+    assert any("roi_heads.box" in n for n in state) == has_region_heads(cfg)
+    assert any("rpn.head.cls_tower" in n for n in state) == cfg.MODEL.RETINANET_ON
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -16,6 +16,8 @@ SLOW = {
     "faster_rcnn_r50_c4_train",
     "mask_rcnn_r50_fpn_gn_eval",
     "mask_rcnn_r50_fpn_gn_train",
+    "retinanet_r50_fpn_eval",
+    "retinanet_r50_fpn_train",
 }
 JOBS = [
     pytest.param(folder, name, id=f"{folder}-{name}", marks=[pytest.mark.slow] if name in SLOW else [])
@@ -45,16 +47,11 @@ def test_only_later_families_are_missing() -> None:
     ]
     missing = {check.name for check in checks if check.status == UNSUPPORTED}
     assert missing == {
-        "anchors.retinanet",
         "dc",
-        "focal",
         "kp",
         "params.e2e_keypoint_rcnn_R_50_FPN_1x",
         "params.e2e_mask_rcnn_dconv_R_50_FPN_1x",
         "params.e2e_mask_rcnn_mdconv_R_50_FPN_1x",
-        "params.retinanet_R-50-FPN_1x",
         "ps",
-        "rn",
-        "roi.pool.s0.25.p7.first10",
         "voc",
     }
