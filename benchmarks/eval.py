@@ -111,7 +111,7 @@ def _measure(who: str, protocol: str, iou_type: str, folder: str) -> dict[str, A
     with contextlib.redirect_stdout(io.StringIO()):
         precision, recall = evaluate()
     cpu, wall = _cpu_seconds() - cpu, time.perf_counter() - wall
-    peak = _peak_megabytes()
+    peak = peak_megabytes()
     digest = hashlib.sha256()
     for array in (precision, recall):
         digest.update(str(array.shape).encode() + np.ascontiguousarray(array, np.float64).tobytes())
@@ -185,7 +185,7 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _peak_megabytes() -> float:
+def peak_megabytes() -> float:
     """Peak resident memory of this program alone (ru_maxrss would count the parent's before exec)."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found.group(1)) / 1024 if found else 0.0

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from eval import peak_megabytes
 from eval_sets import write_set
 from lvis_annotations import write_annotations
 
@@ -162,8 +162,7 @@ def _child(stage: str, folder: Path) -> None:
     start = time.perf_counter()
     result = calls[stage](folder)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": round(seconds, 2), "peak_mb": round(peak), "result": result}))
+    print(json.dumps({"seconds": round(seconds, 2), "peak_mb": round(peak_megabytes()), "result": result}))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,17 @@
 
 `bound_ms` is the time that the least traffic (every input that is read and every output, once) or the least
 arithmetic takes at the speed of this machine, measured in the same run with a copy and a matrix product. The
-peers differ in conventions (no +1 in box sizes), not in the amount of work.
+peers differ in conventions (no +1 in box sizes), not in the amount of work; deformable position-sensitive
+pooling has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 import torchvision
-from timing import Call, Machine, median_ms, peak_mb, size_of
+from op_case import Case, Size, backward_of, bind, make_boxes
+from op_deform import deform_conv_cases, deform_psroi_cases
+from timing import Machine, median_ms, peak_mb, size_of
 from torch import Tensor
 
 from maskrcnn_benchmark.layers import fpn_roi_align, nms, roi_align
@@ -21,19 +21,7 @@ SCALES = (0.25, 0.125, 0.0625, 0.03125)
 STRIDES = (4, 8, 16, 32)
 RATIO = 2
 TARGETS = {"nms": 1.0, "roi_align": 0.7, "roi_align backward": 0.7, "fpn_roi_align": 0.6}
-
-
-@dataclass(frozen=True)
-class Size:
-    """A picture with its features and boxes."""
-
-    name: str
-    height: int
-    width: int
-    channels: int
-    rois: int
-    pooled: int
-    boxes: int  # for nms
+TARGETS |= {"deform_conv2d": 0.6, "deform_conv2d backward": 0.6, "deform_conv2d grouped": 0.6}
 
 
 SIZES = (
@@ -41,25 +29,6 @@ SIZES = (
     Size("medium", 512, 640, 256, 512, 14, 4000),
     Size("large", 800, 1216, 256, 1000, 7, 12000),
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """Ours and the peer on the same input, the least bytes and operations."""
-
-    op: str
-    ours: Call
-    peer: Call
-    moved: float
-    operations: float
-
-
-def make_boxes(count: int, size: Size, generator: torch.Generator) -> Tensor:
-    """Boxes (count, 4) inside the picture, sides from 12 pixels to the picture, evenly in the logarithm."""
-    limits = torch.tensor([size.width, size.height]) - 1.0
-    sides = 12 * (limits / 12) ** torch.rand(count, 2, generator=generator)
-    corner = (limits - sides) * torch.rand(count, 2, generator=generator)
-    return torch.cat([corner, corner + sides], dim=1)
 
 
 def nms_case(size: Size, device: torch.device, generator: torch.Generator) -> Case:
@@ -164,20 +133,6 @@ def fpn_cases(size: Size, device: torch.device, generator: torch.Generator) -> l
     return cases
 
 
-def bind(function: Callable[[list[Tensor]], Tensor], maps: list[Tensor]) -> Call:
-    """The function with its argument."""
-    return lambda: function(maps)
-
-
-def backward_of(function: Callable[[list[Tensor]], Tensor], maps: list[Tensor]) -> Call:
-    """The backward pass alone, as often as wanted."""
-    leaves = [m.detach().requires_grad_() for m in maps]
-    out = function(leaves)
-    cotangent = torch.ones_like(out)
-    # A peer may leave out a level without boxes.
-    return lambda: torch.autograd.grad(out, leaves, cotangent, retain_graph=True, allow_unused=True)
-
-
 def measure(device: torch.device, quick: bool) -> list[dict[str, str | float | None]]:
     """One row per operation and size."""
     machine, rows = Machine(device), []
@@ -185,21 +140,24 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, str | float | N
         generator = torch.Generator().manual_seed(0)
         cases = [nms_case(size, device, generator)]
         cases += align_cases(size, device, generator) + fpn_cases(size, device, generator)
+        cases += deform_conv_cases(size, device, generator) + deform_psroi_cases(size, device, generator)
         for case in cases:
-            ours, peer = median_ms([case.ours, case.peer], device, 0.05 if quick else 2.0)
+            calls = [case.ours] if case.peer is None else [case.ours, case.peer]
+            ours, *others = median_ms(calls, device, 0.05 if quick else 2.0)
+            peer = others[0] if others else None
             bound = machine.bound_ms(case.moved, case.operations)
             rows.append(
                 {
                     "op": case.op,
                     "size": size.name,
                     "ours_ms": round(ours, 3),
-                    "torchvision_ms": round(peer, 3),
-                    "ratio": round(ours / peer, 3),
+                    "torchvision_ms": None if peer is None else round(peer, 3),
+                    "ratio": None if peer is None else round(ours / peer, 3),
                     "target": TARGETS.get(case.op),
                     "bound_ms": round(bound, 3),
                     "ours/bound": round(ours / bound, 1),
                     "ours_peak_mb": rounded(peak_mb(case.ours, device)),
-                    "torchvision_peak_mb": rounded(peak_mb(case.peer, device)),
+                    "torchvision_peak_mb": rounded(peak_mb(case.peer, device)) if case.peer else None,
                 }
             )
     return rows

@@ -2,8 +2,8 @@
 // cuda/<op>.cu hold the kernels, evaluation/ those that only evaluation needs, maskrcnn_benchmark/layers the
 // fake kernels, derivatives and Python faces.
 //
-// Autocast needs no kernels of its own: it leaves the arguments alone, and every kernel takes half precision
-// and computes coordinates and sums in float32 at least.
+// Autocast needs no kernels of its own, except for deform_conv2d (autocast.cpp): it leaves the arguments
+// alone, and every kernel takes half precision and computes coordinates and sums in float32 at least.
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
@@ -47,6 +47,29 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "fpn_roi_align_backward(Tensor grad, Tensor rois, float[] scales, SymInt batch, SymInt[] heights, "
       "SymInt[] widths, int sampling_ratio, int canonical_level, float canonical_size, "
       "bool channels_last) -> Tensor[]",
+      plain);
+
+  // (B, C, H, W), (B, 2 * offset groups * taps, H', W'), (B, offset groups * taps, H', W') -> (B, O, H', W');
+  // and the gradients of input, offset, mask and weight, empty where not needed.
+  m.def(
+      "deform_conv2d(Tensor input, Tensor offset, Tensor? mask, Tensor weight, Tensor? bias, int[2] stride, "
+      "int[2] padding, int[2] dilation) -> Tensor",
+      plain);
+  m.def(
+      "deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset, Tensor? mask, Tensor weight, "
+      "int[2] stride, int[2] padding, int[2] dilation, bool[4] needed) -> (Tensor, Tensor, Tensor, Tensor)",
+      plain);
+
+  // (B, output_dim * group_size^2, H, W), (R, 5), (R, 2 * classes, part_size, part_size) ->
+  // (R, output_dim, pooled_size, pooled_size); and the gradients of input and trans.
+  m.def(
+      "deform_psroi_pooling(Tensor input, Tensor rois, Tensor? trans, float spatial_scale, int output_dim, "
+      "int group_size, int pooled_size, int part_size, int sample_per_part, float trans_std) -> Tensor",
+      plain);
+  m.def(
+      "deform_psroi_pooling_backward(Tensor grad, Tensor input, Tensor rois, Tensor? trans, "
+      "float spatial_scale, int output_dim, int group_size, int pooled_size, int part_size, "
+      "int sample_per_part, float trans_std, bool[2] needed) -> (Tensor, Tensor)",
       plain);
 
   // (B, C, H, W), (R, 5) -> maxima (R, C, pooled_h, pooled_w) and the cells that hold them, int32, -1 for
@@ -123,7 +146,8 @@ TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CUDA, m) {
   for (const char* op :
        {"nms", "batched_nms", "roi_align", "roi_align_backward", "fpn_levels", "fpn_roi_align",
         "fpn_roi_align_backward", "roi_pool", "roi_pool_backward", "sigmoid_focal_loss",
-        "sigmoid_focal_loss_sum", "sigmoid_focal_loss_backward", "paste_masks", "rasterize_polygons"}) {
+        "sigmoid_focal_loss_sum", "sigmoid_focal_loss_backward", "paste_masks", "rasterize_polygons",
+        "deform_conv2d", "deform_conv2d_backward", "deform_psroi_pooling", "deform_psroi_pooling_backward"}) {
     m.impl(op, torch::CppFunction::makeFromBoxedFunction<&without_cuda>());
   }
 }

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -43,6 +44,16 @@ def sample_data() -> Path:
 def project_root() -> Path:
     """Folder of the project's checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def own_formats(project_root: Path) -> ModuleType:
+    """The module ``own_formats.py``: trees of files like those of Pascal VOC and Cityscapes."""
+    spec = importlib.util.spec_from_file_location("own_formats", project_root / "tests" / "own_formats.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..utils.errors import CheckpointError
 from ..utils.files import StrPath
 from ..utils.table import format_table
+from .deformable import deform_names
 from .families import DETECTION, OURS, by_order, family_of
 from .io import read_checkpoint
 from .load import read_weights
@@ -74,9 +75,10 @@ def verify(model: nn.Module, state: Mapping[str, Tensor], *, body_only: bool) ->
     It does when no shape differs and no tensor of the model is missing (``body_only``: of ``backbone.body``);
     anchors, which follow from the configuration, are not needed, nor are counters of batch norm.
     """
+    targets = model.state_dict()
     report = match_names(
-        {name: tuple(t.shape) for name, t in model.state_dict().items()},
-        {name: tuple(t.shape) for name, t in state.items()},
+        {name: tuple(t.shape) for name, t in targets.items()},
+        {name: tuple(t.shape) for name, t in deform_names(state, targets).items()},
     )
     needed = [
         name

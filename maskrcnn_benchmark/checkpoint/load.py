@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..utils.errors import CheckpointError
 from ..utils.files import StrPath
 from .caffe2 import rename_blobs
+from .deformable import deform_names
 from .download import fetch, is_url
 from .io import read_checkpoint
 from .matching import MatchReport, match_names, strip_module_prefix
@@ -66,8 +67,8 @@ def load_weights(
     Raises:
         CheckpointError: the file cannot be read, no name of it fits, or a shape differs.
     """
-    state = read_weights(path, conv_body=conv_body)
     targets = model.state_dict(keep_vars=True)
+    state = deform_names(read_weights(path, conv_body=conv_body), targets)
     report = match_names(
         {name: tuple(t.shape) for name, t in targets.items()},
         {name: tuple(t.shape) for name, t in state.items()},

@@ -14,25 +14,46 @@ from yacs.config import CfgNode
 
 from ..utils.errors import ConfigError
 from ..utils.registry import close_matches
+from .packaged import packaged_places
 from .user_catalog import load_user_catalog
 from .weights import resolve_weight
 
 __all__ = ["DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weight"]
 
 ROOT = "datasets"
-KINDS = ("coco", "lvis")
-LST_SPLITS = {160: 6, 320: 3, 80: 12}  # step size: steps behind the 270 base classes of LVIS v0.5
-FACTORIES = {"COCODataset": "coco", "LVISDataset": "lvis"}  # classes named by a user's DatasetCatalog
+KINDS = ("coco", "lvis", "voc", "cityscapes", "cityscapes_poly", "cityscapes_mask")
+MINI = 10  # pictures, roughly, of cityscapes_*_instance_minival
+# Data set classes that a user's DatasetCatalog may name, and the arguments that each needs.
+FACTORIES = {
+    "COCODataset": ("ann_file", "root"),
+    "LVISDataset": ("ann_file", "root"),
+    "PascalVOCDataset": ("data_dir", "split"),
+    "CityScapesDataset": ("img_dir", "ann_dir", "split"),
+}
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Where a data set lies: ``kind`` is its format, "coco" or "lvis"; both paths are used as they stand."""
+    """Where a data set lies; both paths are used as they stand.
+
+    kind: its format, which also decides how results are judged. ann_file is, for
+
+    * "coco", "lvis": the annotation file;
+    * "voc": the list of a split, ``ImageSets/Main/train.txt``; ``Annotations`` lies beside ``ImageSets``;
+    * "cityscapes": a COCO-format file that tools/convert_cityscapes.py wrote;
+    * "cityscapes_poly", "cityscapes_mask": the folder of a split, ``gtFine/train``; objects are read as
+      polygons or from the instance id pictures.
+
+    classes: "voc" only, class names in the order of their labels; () stands for the 20 of Pascal VOC.
+    pictures: about so many of a Cityscapes split, evenly spread; 0 = all.
+    """
 
     name: str
     kind: str
     ann_file: str
     img_dir: str
+    classes: tuple[str, ...] = ()
+    pictures: int = 0
 
 
 def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
@@ -48,7 +69,8 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
         return _inline(name)
     if name in cfg.DATASETS.REGISTER:
         entry = cfg.DATASETS.REGISTER[name]
-        return DatasetSpec(name, entry.KIND, entry.ANN_FILE, entry.IMG_DIR)
+        classes = tuple(map(str, entry.get("CLASSES", ())))
+        return DatasetSpec(name, entry.KIND, entry.ANN_FILE, entry.IMG_DIR, classes)
     known = packaged_datasets()
     if cfg.PATHS_CATALOG:
         found = _from_user_catalog(cfg.PATHS_CATALOG, name)
@@ -67,54 +89,28 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
 
 def packaged_datasets() -> dict[str, DatasetSpec]:
     """The data sets that are known by name."""
-    table: dict[str, tuple[str, str, str]] = {}
-    for part in ("train", "val", "minival", "valminusminival"):
-        pictures = "coco/train2014" if part == "train" else "coco/val2014"
-        table[f"coco_2014_{part}"] = ("coco", f"coco/annotations/instances_{part}2014.json", pictures)
-        table[f"keypoints_coco_2014_{part}"] = (
-            "coco",
-            f"coco/annotations/person_keypoints_{part}2014.json",
-            pictures,
-        )
-    for part in ("train", "val"):
-        pictures = f"coco/{part}2017"
-        table[f"coco_2017_{part}"] = ("coco", f"coco/annotations/instances_{part}2017.json", pictures)
-        table[f"lvis_v0.5_{part}"] = ("lvis", f"lvis/annotations/lvis_v0.5_{part}.json", pictures)
-        # Pictures of LVIS v1 come from both COCO folders: its records name the folder (coco_url).
-        table[f"lvis_v1_{part}"] = ("lvis", f"lvis/annotations/lvis_v1_{part}.json", "coco")
-    for part in ("train", "val"):
-        # parity: names and places of the LST release; the split by size of its steps
-        for size, steps in LST_SPLITS.items():
-            for step in range(1, steps + 1):
-                path = f"lvis/annotations/lvis_step{step}_{size}/lvis_v0.5_{part}_step{step}.json"
-                table[f"lvis_v0.5_{part}_step{step}_{size}"] = ("lvis", path, f"coco/{part}2017")
-        path = f"lvis/annotations/lvis_base_270/lvis_v0.5_{part}_base.json"
-        table[f"lvis_v0.5_{part}_base_270"] = ("lvis", path, f"coco/{part}2017")
-    for year, parts in (("2007", ("train", "val", "test")), ("2012", ("train", "val"))):
-        for part in parts:
-            folder = f"voc/VOC{year}"
-            annotations = f"{folder}/Annotations/pascal_{part}{year}.json"
-            table[f"voc_{year}_{part}_cocostyle"] = ("coco", annotations, f"{folder}/JPEGImages")
-    for part in ("train", "val", "test"):
-        annotations = f"cityscapes/annotations/instancesonly_filtered_gtFine_{part}.json"
-        name = f"cityscapes_fine_instanceonly_seg_{part}_cocostyle"
-        table[name] = ("coco", annotations, "cityscapes/images")
     return {
-        name: DatasetSpec(name, kind, f"{ROOT}/{annotations}", f"{ROOT}/{pictures}")
-        for name, (kind, annotations, pictures) in table.items()
+        name: DatasetSpec(
+            name,
+            kind,
+            f"{ROOT}/{annotations}",
+            f"{ROOT}/{pictures}",
+            pictures=MINI if name.startswith("cityscapes_") and name.endswith("_minival") else 0,
+        )
+        for name, (kind, annotations, pictures) in packaged_places().items()
     }
 
 
 def _inline(name: str) -> DatasetSpec:
-    """``kind:annotations.json@picture_folder``; the file's stem becomes the name in reports."""
+    """``kind:annotations.json@picture_folder``; the last part of its path becomes the name in reports."""
     kind, colon, rest = name.partition(":")
     ann_file, _, img_dir = rest.rpartition("@")
     if not colon or kind not in KINDS or not ann_file or not img_dir:
         raise ConfigError(
             f"data set {name!r} is not of the form kind:annotations.json@picture_folder "
-            f"with kind {' or '.join(KINDS)}"
+            f"with kind {', '.join(KINDS[:-1])} or {KINDS[-1]}"
         )
-    stem = os.path.splitext(os.path.basename(ann_file))[0]
+    stem = os.path.splitext(os.path.basename(os.path.normpath(ann_file)))[0]
     return DatasetSpec(stem, kind, ann_file, img_dir)
 
 
@@ -130,7 +126,17 @@ def _from_user_catalog(path: str, name: str) -> DatasetSpec | None:
     factory, args = entry.get("factory"), entry.get("args", {})
     if factory not in FACTORIES:
         raise ConfigError(f"{path}: data set {name!r} has factory {factory!r}; known: {', '.join(FACTORIES)}")
-    missing = [k for k in ("ann_file", "root") if k not in args]
+    missing = [k for k in FACTORIES[factory] if k not in args]
     if missing:
         raise ConfigError(f"{path}: data set {name!r} has no args {' and '.join(missing)}")
-    return DatasetSpec(name, FACTORIES[factory], str(args["ann_file"]), str(args["root"]))
+    if factory == "PascalVOCDataset":
+        places = f"{args['data_dir']}/ImageSets/Main/{args['split']}.txt", f"{args['data_dir']}/JPEGImages"
+        return DatasetSpec(name, "voc", *places)
+    if factory == "CityScapesDataset":
+        mode = args.get("mode", "mask")
+        if mode not in ("poly", "mask"):
+            raise ConfigError(f"{path}: data set {name!r} has mode {mode!r}; known: poly, mask")
+        objects, pictures = (str(os.path.join(args[key], args["split"])) for key in ("ann_dir", "img_dir"))
+        return DatasetSpec(name, f"cityscapes_{mode}", objects, pictures, pictures=int(args.get("mini") or 0))
+    kind = "coco" if factory == "COCODataset" else "lvis"
+    return DatasetSpec(name, kind, str(args["ann_file"]), str(args["root"]))

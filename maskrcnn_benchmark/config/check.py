@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from yacs.config import CfgNode
 
 from ..utils.errors import ConfigError
+from .catalog import KINDS
 from .check_lst import check_lst
 from .check_retinanet import check_retinanet
 from .keys import get_value
@@ -25,6 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "DATALOADER.BAD_IMAGE": ("error", "skip"),
     "MODEL.BACKBONE.NORM": ("frozen", "train"),
     "TEST.LVIS_PROTOCOL": ("standard", "fixed"),
+    "TEST.VOC_METRIC": ("11point", "area"),
     "DATALOADER.SAMPLER": ("shuffle", "class_aware", "repeat_factor"),
 }
 MINIMA: dict[str, float] = {
@@ -64,7 +66,6 @@ SHARES = (
     "INPUT.VERTICAL_FLIP_PROB_TRAIN",
     "SOLVER.WARMUP_FACTOR",
 )
-KINDS = ("coco", "lvis")
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -112,7 +113,14 @@ def _check_datasets(cfg: CfgNode) -> None:
         here = f"DATASETS.REGISTER.{name}"
         missing = [k for k in ("KIND", "ANN_FILE", "IMG_DIR") if not entry.get(k)]
         require(not missing, f"{here} has no {' and no '.join(missing)}")
-        require(entry.KIND in KINDS, f"{here}.KIND must be {' or '.join(KINDS)}, found {entry.KIND!r}")
+        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        require(entry.KIND in KINDS, f"{here}.KIND must be {known}, found {entry.KIND!r}")
+        classes = entry.get("CLASSES", ())
+        require(
+            not classes or entry.KIND == "voc",
+            f"{here}.CLASSES is for KIND voc; the files of KIND {entry.KIND} name their classes themselves",
+        )
+        require(len(set(classes)) == len(classes), f"{here}.CLASSES names a class twice")
 
 
 def _check_solver(cfg: CfgNode) -> None:
@@ -175,6 +183,8 @@ def _check_heads(cfg: CfgNode) -> None:
         len(model.ROI_HEADS.BBOX_REG_WEIGHTS) == 4,
         f"MODEL.ROI_HEADS.BBOX_REG_WEIGHTS needs 4 numbers, found {len(model.ROI_HEADS.BBOX_REG_WEIGHTS)}",
     )
+    if model.KEYPOINT_ON:
+        _check_keypoints(cfg)
     if not model.MASK_ON:
         return
     mask = model.ROI_MASK_HEAD
@@ -190,6 +200,26 @@ def _check_heads(cfg: CfgNode) -> None:
     require(
         mask.USE_BBOX2MASK or not mask.USE_MLPMASK,
         "MODEL.ROI_MASK_HEAD.USE_MLPMASK needs MODEL.ROI_MASK_HEAD.USE_BBOX2MASK True",
+    )
+
+
+def _check_keypoints(cfg: CfgNode) -> None:
+    node, key = cfg.MODEL.ROI_KEYPOINT_HEAD, "MODEL.ROI_KEYPOINT_HEAD"
+    _check_scales(f"{key}.POOLER_SCALES", node.POOLER_SCALES)
+    require(
+        node.RESOLUTION == 4 * node.POOLER_RESOLUTION,
+        f"{key}.RESOLUTION must be 4 x POOLER_RESOLUTION = {4 * node.POOLER_RESOLUTION}, found "
+        f"{node.RESOLUTION}",
+    )
+    require(
+        cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN == 0,
+        "INPUT.VERTICAL_FLIP_PROB_TRAIN must be 0 with MODEL.KEYPOINT_ON: keypoints have no top-bottom flip",
+    )
+    sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
+    require(
+        len(sigmas) in (0, node.NUM_CLASSES) and all(s > 0 for s in sigmas),
+        f"TEST.KEYPOINT_OKS_SIGMAS needs one positive number per keypoint ({node.NUM_CLASSES}), found "
+        f"{tuple(sigmas)}",
     )
 
 

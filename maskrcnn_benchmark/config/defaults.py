@@ -16,7 +16,9 @@ ALTERNATIVE_TYPES: dict[str, tuple[type, ...]] = {"LST.STEP_SIZE": (int, tuple)}
 TEMPLATES: dict[str, str] = {"LST.SOLVER_BASE": "SOLVER", "LST.SOLVER_STEP": "SOLVER"}
 
 # Nodes filled by the user with named entries, and the keys of an entry.
-ENTRIES: dict[str, dict[str, str]] = {"DATASETS.REGISTER": {"KIND": "", "ANN_FILE": "", "IMG_DIR": ""}}
+ENTRIES: dict[str, dict[str, str | tuple[str, ...]]] = {
+    "DATASETS.REGISTER": {"KIND": "", "ANN_FILE": "", "IMG_DIR": "", "CLASSES": ()}
+}
 
 
 def get_cfg() -> CfgNode:
@@ -122,7 +124,7 @@ def _resnets() -> CfgNode:
     node.BACKBONE_OUT_CHANNELS = 1024  # channels of the output: 1024 for C4, the FPN's width (256) for FPN
     node.RES2_OUT_CHANNELS = 256  # channels of layer1's output, doubled at every stage
     node.STEM_OUT_CHANNELS = 64  # channels of the stem
-    node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..layer4
+    node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..4 of the body
     node.WITH_MODULATED_DCN = False  # modulated (v2) deformable convolution
     node.DEFORMABLE_GROUPS = 1  # offset groups of deformable convolutions
     return node
@@ -214,6 +216,7 @@ def _roi_keypoint_head() -> CfgNode:
     node.CONV_LAYERS = (512, 512, 512, 512, 512, 512, 512, 512)  # widths of the 3x3 convolutions
     node.RESOLUTION = 14  # side of the keypoint heat maps
     node.NUM_CLASSES = 17  # number of keypoints
+    node.MIN_KEYPOINTS_PER_IMAGE = 10  # training leaves out pictures with fewer labelled keypoints
     node.SHARE_BOX_FEATURE_EXTRACTOR = True  # use the box head's features
     return node
 
@@ -290,7 +293,8 @@ def _datasets() -> CfgNode:
     # LST without the scheduler: JSON list of category ids by label (lvis_sorted_id_*.json); the first
     # MODEL.ROI_BOX_HEAD.NUM_CLASSES - 1 of them are the classes. "" = in the order of the annotation file.
     node.SORTED_IDS = ""
-    # Data sets of the user, NAME: {KIND: coco|lvis, ANN_FILE: path, IMG_DIR: path}.
+    # Data sets of the user, NAME: {KIND: coco|lvis|voc|cityscapes|cityscapes_poly|cityscapes_mask,
+    # ANN_FILE: path, IMG_DIR: path, CLASSES: [class names in order, KIND voc only]}.
     node.REGISTER = CfgNode(new_allowed=True)
     return node
 
@@ -341,10 +345,13 @@ def _test() -> CfgNode:
     node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in standard deviations
     node.IMS_PER_BATCH = 8  # pictures per step over all processes
     node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
+    # Deviations of the keypoints in the OKS measure, one per keypoint; () = those of COCO persons (17).
+    node.KEYPOINT_OKS_SIGMAS = ()
     node.LVIS_PROTOCOL = "standard"  # standard (300 best per picture) | fixed (AP-fixed: best of every class)
     node.FIXED_DETS_PER_CLASS = (
         10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures
     )
+    node.VOC_METRIC = "11point"  # AP of Pascal VOC: 11point (VOC2007, published numbers) | area (VOC2012)
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
     node.BBOX_AUG.H_FLIP = False  # also the mirrored picture

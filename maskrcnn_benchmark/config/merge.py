@@ -97,7 +97,7 @@ class _Merger:
         elif key in ENTRIES:
             for name, entry in section.items():
                 if not isinstance(entry, Mapping):
-                    wanted = ", ".join(ENTRIES[key])
+                    wanted = ", ".join(name for name, default in ENTRIES[key].items() if default == "")
                     raise self._error(f"{key}.{name} needs the keys {wanted}, but {entry!r} was given")
                 target = node.setdefault(str(name), CfgNode())
                 self._merge_node(target, CfgNode(dict(ENTRIES[key])), entry, f"{key}.{name}.")

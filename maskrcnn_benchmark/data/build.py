@@ -19,6 +19,7 @@ from ..utils.rng import generator
 from .datasets.annotations import AnnotationFile
 from .datasets.coco import DetectionDataset
 from .datasets.concat import ConcatDataset
+from .datasets.load import load_annotations
 from .samplers import (
     ClassAwareStream,
     GroupedBatchSampler,
@@ -30,8 +31,9 @@ from .samplers import (
     aspect_groups,
     repeat_factors,
 )
-from .transforms import build_transforms
+from .transforms import build_test_transforms, build_transforms
 from .transforms.geometry import resized_size
+from .transforms.views import view_specs
 from .types import SampleKey, collate
 
 AnyDataset = DetectionDataset | ConcatDataset
@@ -55,15 +57,16 @@ def build_dataset(
     Raises DataError for a file that is missing or wrong.
     """
     return DetectionDataset(
-        annotations if annotations is not None else AnnotationFile.load(spec.ann_file),
+        annotations if annotations is not None else load_annotations(spec),
         spec.img_dir,
-        transforms=build_transforms(cfg, train, flip_prob),
+        transforms=build_transforms(cfg, train, flip_prob) if train else build_test_transforms(cfg),
         train=train,
         category_order=category_order,
         keep_images=keep_images or ("valid" if train else "all"),
         sort_by_label=sort_by_label,
         seed=cfg.SEED,
         bad_image=cfg.DATALOADER.BAD_IMAGE,
+        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else None,
     )
 
 
@@ -170,16 +173,19 @@ def _groups(dataset: AnyDataset) -> list[int]:
 
 
 def _padded_test_sizes(cfg: Any, dataset: AnyDataset) -> list[int]:
-    """A number for every picture, equal for pictures that testing pads to the same size, from the records."""
+    """A number for every picture, equal for pictures that testing pads to the same size, from the records.
+
+    With test-time augmentation: to the same size in every view.
+    """
     step = max(1, cfg.DATALOADER.SIZE_DIVISIBILITY)
-    numbers: dict[tuple[int, int], int] = {}
+    specs = view_specs(cfg) if cfg.TEST.BBOX_AUG.ENABLED else view_specs(cfg)[:1]
+    numbers: dict[tuple[int, ...], int] = {}
     found = []
     for index in range(len(dataset)):
         record = dataset.get_img_info(index)
-        sides = resized_size(
-            record["width"], record["height"], cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-        )
-        found.append(numbers.setdefault((-(-sides[0] // step), -(-sides[1] // step)), len(numbers)))
+        sizes = [resized_size(record["width"], record["height"], s.min_size, s.max_size) for s in specs]
+        padded = tuple(-(-side // step) for size in sizes for side in size)
+        found.append(numbers.setdefault(padded, len(numbers)))
     return found
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..structures import BoxList, ImageList, to_image_list
+from ..structures import BoxList, ImageList
+from ..structures.views import View, batch_pictures
 
 
 class SampleKey(NamedTuple):
@@ -28,12 +29,13 @@ class SampleKey(NamedTuple):
 class Sample:
     """One picture ready for the network.
 
-    `image` is (3,h,w) float32, normalised; `target` has labels, annotation_ids and, if the annotations have
-    them, masks, in coordinates of `image`. `flipped` tells a left-right mirrored picture. `replaced` tells
-    that the picture asked for could not be used and the next one stands in. `draw`: see SampleKey.
+    `image` is (3,h,w) float32, normalised, or with test-time augmentation a list of views; `target` has
+    labels, annotation_ids and, if the annotations have them, masks and keypoints, in coordinates of `image`.
+    `flipped` tells a left-right mirrored picture. `replaced` tells that the picture asked for could not be
+    used and the next one stands in. `draw`: see SampleKey.
     """
 
-    image: Tensor
+    image: Tensor | list[View]
     target: BoxList
     index: int
     image_id: int
@@ -80,9 +82,12 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
-    """Pad one or more `samples` to one size (multiples of `size_divisible`) and gather their fields."""
+    """Pad one or more `samples` to one size (multiples of `size_divisible`) and gather their fields.
+
+    Samples of views give a ViewList in `images`.
+    """
     return Batch(
-        images=to_image_list([sample.image for sample in samples], size_divisible),
+        images=batch_pictures([sample.image for sample in samples], size_divisible),
         targets=[sample.target for sample in samples],
         image_ids=[sample.image_id for sample in samples],
         indices=[sample.index for sample in samples],

@@ -13,6 +13,7 @@ from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
 from maskrcnn_benchmark.data.build import build_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.load import load_annotations
 from maskrcnn_benchmark.doctor.finding import NotChecked
 from maskrcnn_benchmark.doctor.machine import resident_bytes
 from maskrcnn_benchmark.doctor.settings import Setting
@@ -121,7 +122,7 @@ class Checkup:
         if path not in self._read:
             before = resident_bytes()
             try:
-                self._read[path] = AnnotationFile.load(path)
+                self._read[path] = load_annotations(source.spec)
                 self.annotation_bytes += max(0, resident_bytes() - before)
             except UsageError as problem:
                 self._read[path] = problem

@@ -35,9 +35,7 @@ def check_classes(checkup: Checkup) -> Iterator[Finding]:
         yield from _same_list(train[0], source, file)
 
 
-def _count(
-    source: Source, annotations: AnnotationFile, expected: int | None, key: str
-) -> Iterator[Finding]:
+def _count(source: Source, annotations: AnnotationFile, expected: int | None, key: str) -> Iterator[Finding]:
     """Categories of a data set against NUM_CLASSES, which `key` holds."""
     found = len(annotations.categories) + 1
     if expected is None or found == expected:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.pictures import picture_paths, read_picture
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
@@ -46,12 +47,18 @@ def _remedy(path: str, key: str) -> str:
     return f"put it there (datasets/README.md says where data goes) or change {key}"
 
 
+def _what(spec: DatasetSpec) -> str:
+    """What ``ann_file`` names for the kind."""
+    folders = {"cityscapes_poly": "annotation folder", "cityscapes_mask": "annotation folder"}
+    return {"voc": "list of pictures", **folders}.get(spec.kind, "annotation file")
+
+
 def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
     """One data set: annotation file, then pictures."""
     spec = source.spec
-    if not os.path.isfile(spec.ann_file):
+    if not os.path.exists(spec.ann_file):
         yield error(
-            f"annotation file {spec.ann_file} does not exist",
+            f"{_what(spec)} {spec.ann_file} does not exist",
             source.ann_key,
             advice=_remedy(spec.ann_file, source.ann_key),
         )
@@ -61,9 +68,9 @@ def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
             source.img_key,
             advice=_remedy(spec.img_dir, source.img_key),
         )
-    if not os.path.isfile(spec.ann_file):
+    if not os.path.exists(spec.ann_file):
         return
-    size = size_text(os.path.getsize(spec.ann_file))
+    size = size_text(os.path.getsize(spec.ann_file)) if os.path.isfile(spec.ann_file) else "a folder"
     try:
         annotations = checkup.read(source)
     except NotChecked as why:
@@ -93,8 +100,8 @@ def _annotations(source: Source, annotations: AnnotationFile, size: str) -> Iter
     useless, crowds = int(columns.degenerate().sum()), int(columns.crowd.sum())
     if useless or crowds:
         yield note(
-            f"{path}: {useless} boxes with a side of at most one pixel and {crowds} crowd regions are not "
-            "trained on",
+            f"{path}: {useless} boxes with a side of at most one pixel and {crowds} crowd regions (or "
+            "difficult objects) are not trained on",
             key,
         )
     sizes = {image["id"]: (image["width"], image["height"]) for image in annotations.images}

@@ -109,11 +109,9 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
             advice="set MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS False; testing and drawing paste at the "
             "original size",
         )
-    if cfg.TEST.BBOX_AUG.ENABLED:
-        key = "TEST.BBOX_AUG.ENABLED"
-        yield error(
-            "test-time augmentation is not available: testing would stop", key, advice=f"set {key} False"
-        )
+    if cfg.TEST.BBOX_AUG.ENABLED and (cfg.MODEL.RPN_ONLY or cfg.MODEL.RETINANET_ON):
+        augment = "TEST.BBOX_AUG.ENABLED"
+        yield error("test-time augmentation needs a box head", augment, advice=f"set {augment} False")
     try:
         lvis = [annotations for _, annotations in checkup.annotations(TEST) if annotations.kind == "lvis"]
     except NotChecked:

@@ -58,9 +58,17 @@ RULES: tuple[Rule, ...] = (
         lambda c: not c.MODEL.RETINANET_ON,
         "RETINANET_ON is False",
     ),
-    Rule(("MODEL.ROI_KEYPOINT_HEAD.",), lambda c: not c.MODEL.KEYPOINT_ON, "KEYPOINT_ON is False"),
+    Rule(
+        ("MODEL.ROI_KEYPOINT_HEAD.", "TEST.KEYPOINT_OKS_SIGMAS"),
+        lambda c: not c.MODEL.KEYPOINT_ON or not has_region_heads(c),
+        "there is no keypoint head",
+    ),
     Rule(("MODEL.FBNET.",), lambda c: True, "the mobile backbone is not provided"),
-    Rule((f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON"), lambda c: not has_region_heads(c), "there are no region heads"),
+    Rule(
+        (f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON", "MODEL.KEYPOINT_ON"),
+        lambda c: not has_region_heads(c),
+        "there are no region heads",
+    ),
     Rule((f"{_MASK}.",), lambda c: not c.MODEL.MASK_ON or not has_region_heads(c), "there is no mask head"),
     Rule(
         _SHARED,
@@ -72,9 +80,7 @@ RULES: tuple[Rule, ...] = (
         lambda c: not c.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS,
         "POSTPROCESS_MASKS is False",
     ),
-    Rule(
-        ("MODEL.FPN.",), lambda c: "-FPN" not in c.MODEL.BACKBONE.CONV_BODY, "the body has no pyramid"
-    ),
+    Rule(("MODEL.FPN.",), lambda c: "-FPN" not in c.MODEL.BACKBONE.CONV_BODY, "the body has no pyramid"),
     Rule(("MODEL.GROUP_NORM.",), lambda c: not _uses_group_norm(c), "no layer uses group norm"),
     Rule(
         _parts("FPN_POST_NMS_TOP_N_TRAIN", "FPN_POST_NMS_TOP_N_TEST", "FPN_POST_NMS_PER_BATCH", node=_RPN),

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from maskrcnn_benchmark.checkpoint.deformable import deform_names
 from maskrcnn_benchmark.checkpoint.download import cache_path, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import read_weights
@@ -107,9 +108,10 @@ def _content(checkup: Checkup, path: str) -> Iterator[Finding]:
         return
     job = _job_of(checkup, state)
     model = job_model(job)
+    targets = model.state_dict()
     report = match_names(
-        {name: tuple(t.shape) for name, t in model.state_dict().items()},
-        {name: tuple(t.shape) for name, t in state.items()},
+        {name: tuple(t.shape) for name, t in targets.items()},
+        {name: tuple(t.shape) for name, t in deform_names(state, targets).items()},
     )
     yield from _matches(job, model, report, path)
     yield from _classes(checkup, job, record, path)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
+from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
 from maskrcnn_benchmark.config.classes import class_count, class_count_key
@@ -22,10 +24,15 @@ from maskrcnn_benchmark.data.build import (
     build_train_dataset,
     build_train_loader,
 )
+from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.pictures import picture_name
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.proposals import TASK as PROPOSALS
+from maskrcnn_benchmark.evaluation.proposals import ProposalEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report, write_report
+from maskrcnn_benchmark.evaluation.voc_files import write_voc_files
+from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.precision import Precision
@@ -50,6 +57,12 @@ def build_seeded_model(cfg: CfgNode) -> nn.Module:
 
 def check_class_count(cfg: CfgNode, dataset: AnyDataset, name: str) -> None:
     """Raise ConfigError unless NUM_CLASSES is the number of the data set's categories plus background."""
+    points, wanted = len(dataset.keypoint_names), cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES
+    if cfg.MODEL.KEYPOINT_ON and points and points != wanted:
+        raise ConfigError(
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES is {wanted}, but data set {name} has {points} keypoints: "
+            f"set MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES {points}"
+        )
     expected, found, key = len(dataset.class_names), class_count(cfg), class_count_key(cfg)
     if found is not None and expected != found:
         raise ConfigError(
@@ -147,18 +160,18 @@ def test_plain(
 
     ``category_order``: category ids by label; None takes the order of each data set.
 
-    Rank 0 writes ``<folder>/<data set>/{bbox.json,segm.json,metrics.json,per_class.csv}``; ``folder``
-    defaults to ``OUTPUT_DIR/inference``. The AP protocol (COCO or LVIS) is that of the data set's kind.
+    Rank 0 writes ``<folder>/<data set>/{metrics.json,per_class.csv}`` and a result file per task (see
+    ``write_results``); for Pascal VOC also its own files (see ``write_voc_files``). ``folder`` defaults to
+    ``OUTPUT_DIR/inference``. The AP protocol is that of the data set's kind; an RPN-only model is judged by
+    the average recall of its proposals. With TEST.BBOX_AUG.ENABLED every picture is tested in several views.
     TEST.EXPECTED_RESULTS are checked against the last data set and logged.
     """
     if not cfg.DATASETS.TEST:
         raise ConfigError(
             "DATASETS.TEST is empty: name a data set, or give one as 'coco:annotations.json@pictures'"
         )
-    if cfg.TEST.BBOX_AUG.ENABLED:
-        raise ConfigError("TEST.BBOX_AUG.ENABLED: test-time augmentation is not available; set it to False")
     device = process_device(cfg.MODEL.DEVICE)
-    model.to(device)
+    tested = model_for_testing(cfg, model.to(device))
     folder = folder or Path(cfg.OUTPUT_DIR) / "inference"
     reports: dict[str, EvaluationReport] = {}
     for name in cfg.DATASETS.TEST:
@@ -169,24 +182,37 @@ def test_plain(
             )
         dataset = build_dataset(cfg, spec, train=False, category_order=category_order)
         check_class_count(cfg, dataset, name)
-        evaluator = DetectionEvaluator(
-            dataset.annotations.raw,
-            dataset.annotations.kind,
-            dataset.label_to_category,
-            ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
-            shard_folder=folder / spec.name,
-            fixed_limit=fixed_limit(cfg),
-        )
+        evaluator = build_evaluator(cfg, dataset, folder / spec.name)
         loader = build_test_loader(cfg, dataset)
         what = f"testing {spec.name}"
         precision = Precision.from_cfg(cfg, device)
-        report = inference(model, loader, evaluator, device, what, precision=precision)
+        report = inference(tested, loader, evaluator, device, what, precision=precision)
         reports[spec.name] = report
         comm.on_main(partial(write_results, report, folder / spec.name))
+        if report.protocol == "voc" and "bbox" in report.tasks:
+            pictures = dataset.annotations.images
+            comm.on_main(partial(write_voc_files, report, pictures, folder / spec.name))
         if comm.is_main_process():
             _LOG.info("%s\n%s", spec.name, format_report(report))
     check_expected(cfg, reports[spec.name].metrics)
     return reports
+
+
+def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> DetectionEvaluator:
+    """What judges the predictions of the model of ``cfg`` on ``dataset``; processes share ``folder``."""
+    if cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON:
+        return ProposalEvaluator(dataset.annotations.raw, shard_folder=folder)
+    heads = {"segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    return DetectionEvaluator(
+        dataset.annotations.raw,
+        dataset.annotations.kind,
+        dataset.label_to_category,
+        ("bbox", *(task for task, on in heads.items() if on)),
+        keypoint_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        voc_metric=cfg.TEST.VOC_METRIC,
+        shard_folder=folder,
+        fixed_limit=fixed_limit(cfg),
+    )
 
 
 def fixed_limit(cfg: CfgNode) -> int | None:
@@ -195,10 +221,21 @@ def fixed_limit(cfg: CfgNode) -> int | None:
 
 
 def write_results(report: EvaluationReport, folder: Path) -> None:
-    """Write metrics, per-class table and the detections in COCO result format, one file per IoU type."""
+    """Write metrics, per-class table and what was found.
+
+    Detections in COCO result format, one file per task (``bbox.json``, ``segm.json``, ``keypoints.json``);
+    proposals as ``box_proposals.pth``: tensors ``image_ids``, ``boxes`` (x, y, width, height) and
+    ``objectness`` of all proposals.
+    """
     write_report(report, folder)
+    found = report.detections
+    if PROPOSALS in report.tasks:
+        arrays = {"image_ids": found.image_ids, "boxes": found.boxes, "objectness": found.scores}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        save_atomic(tensors, folder / "box_proposals.pth")
+        return
     for iou_type in report.tasks:
-        own = "bbox" if iou_type == "bbox" else "segmentation"
+        own = {"segm": "segmentation"}.get(iou_type, iou_type)
         keys = ("image_id", "category_id", "score", own)
         records = ({key: record[key] for key in keys} for record in report.detections.records())
         write_json_list(folder / f"{iou_type}.json", records)

@@ -15,13 +15,14 @@ from maskrcnn_benchmark.checkpoint.download import fetch, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
-from maskrcnn_benchmark.data.transforms.build import build_transforms
+from maskrcnn_benchmark.data.transforms.build import build_test_transforms
 from maskrcnn_benchmark.layers.masks import paste_masks
+from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.structures.image_list import to_image_list
-from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.structures.views import batch_pictures
+from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
 from .launch import process_device
 
@@ -69,13 +70,17 @@ class Predictor:
     @classmethod
     def from_config(cls, cfg: CfgNode, weights: str) -> Predictor:
         """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name)."""
+        if cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON:
+            raise ConfigError(
+                "MODEL.RPN_ONLY: a model without a box head detects no classes; set it to False"
+            )
         path = resolve_weight(cfg, weights)
         model = build_detection_model(cfg)
         load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
         device = process_device(cfg.MODEL.DEVICE)
         return cls(
-            model,
-            transform=build_transforms(cfg, train=False),
+            model_for_testing(cfg, model),
+            transform=build_test_transforms(cfg),
             device=device,
             size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
             precision=Precision.from_cfg(cfg, device),
@@ -85,16 +90,18 @@ class Predictor:
     def __call__(self, image: Image.Image) -> BoxList:
         """Detections as a BoxList of size (w, h) of ``image``, mode xyxy, on the CPU, best first.
 
-        Fields: ``scores`` (n,) float32, ``labels`` (n,) int64 in 1..C, and with a mask head ``masks`` (n,h,w)
-            bool.
+        Fields: ``scores`` (n,) float32, ``labels`` (n,) int64 in 1..C, with a mask head ``masks`` (n,h,w)
+            bool, with a keypoint head ``keypoints`` (Keypoints) and ``keypoint_logits`` (n,K) float32.
         """
         picture = image.convert("RGB")
-        tensor = self.transform(picture, None, random.Random(0))[0]
+        seen = self.transform(picture, None, random.Random(0))[0]
         with self.precision.autocast():
-            found = self.model(to_image_list([tensor.to(self.device)], self.size_divisible))[0]
+            found = self.model(batch_pictures([seen], self.size_divisible).to(self.device))[0]
         found = found.to(torch.device("cpu")).resize(picture.size).convert("xyxy")
         found = found[found.get_field("scores").argsort(descending=True, stable=True)]
-        result = found.copy_with_fields(["scores", "labels"])
+        result = found.copy_with_fields(
+            ["scores", "labels", "keypoints", "keypoint_logits"], skip_missing=True
+        )
         if found.has_field("mask"):
             width, height = picture.size
             probabilities = found.get_field("mask")[:, 0].float()

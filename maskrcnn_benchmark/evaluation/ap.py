@@ -1,10 +1,11 @@
-"""Average precision of one task under the COCO or the LVIS protocol, from arrays in memory."""
+"""Average precision of boxes or masks under the COCO or the LVIS protocol, from arrays in memory."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from maskrcnn_benchmark.evaluation.accumulate import accumulate
 from maskrcnn_benchmark.evaluation.cells import build_cells
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, positions, read_ground_truth
 from maskrcnn_benchmark.evaluation.matching import match_cells
-from maskrcnn_benchmark.evaluation.overlaps import check_masks
+from maskrcnn_benchmark.evaluation.overlaps import cell_overlaps, check_masks
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -37,12 +38,13 @@ class APResult:
         precision: float64, LVIS (T, R, K, A), COCO (T, R, K, A, M); -1 for categories without ground truth.
         recall: float64, LVIS (T, K, A), COCO (T, K, A, M).
         category_ids: int64 (K,) ascending.
-        protocol: "coco" or "lvis". iou_type: "bbox" or "segm". area: "box" or "mask", what a detection's
-            area is.
+        protocol: "coco" or "lvis". iou_type: "bbox", "segm" or "keypoints". area: "box", "mask" or
+            "keypoints", what a detection's area is.
         frequencies: LVIS ``frequency`` per category id where the file has it.
         num_detections: how many counted after the limit.
         limit: the limit in the names of recalls: "100" (COCO) and "300" (LVIS) per picture, or like
             "10000/class".
+        area_names: names of the area ranges, A of them, "all" first. max_dets: COCO limits, M of them.
     """
 
     precision: np.ndarray
@@ -54,6 +56,8 @@ class APResult:
     num_detections: int
     frequencies: dict[int, str] = field(default_factory=dict)
     limit: str = str(COCO_MAX_DETS[-1])
+    area_names: tuple[str, ...] = AREA_NAMES
+    max_dets: tuple[int, ...] = COCO_MAX_DETS
 
     def mean_precision(
         self, *, iou: float | None = None, area: str = "all", category_ids: Sequence[int] | None = None
@@ -61,9 +65,9 @@ class APResult:
         """Mean precision over thresholds (or the one ``iou``), recall points and categories; -1 if
         undefined.
         """
-        values = self.precision[..., AREA_NAMES.index(area)] if self.precision.ndim == 4 else None
-        if values is None:
-            values = self.precision[:, :, :, AREA_NAMES.index(area), -1]
+        values = self.precision[:, :, :, self.area_names.index(area)]
+        if values.ndim == 4:
+            values = values[..., -1]
         if iou is not None:
             values = values[np.isclose(IOU_THRESHOLDS, iou)]
         if category_ids is not None:
@@ -71,16 +75,19 @@ class APResult:
         return _mean(values)
 
     def mean_recall(self, *, area: str = "all", max_dets: int | None = None) -> float:
-        """Mean final recall over thresholds and categories; ``max_dets`` only for COCO (default 100)."""
-        values = self.recall[:, :, AREA_NAMES.index(area)]
+        """Mean final recall over thresholds and categories; ``max_dets`` only for COCO (default the
+        largest).
+        """
+        values = self.recall[:, :, self.area_names.index(area)]
         if values.ndim == 3:
-            values = values[..., COCO_MAX_DETS.index(max_dets) if max_dets is not None else -1]
+            values = values[..., self.max_dets.index(max_dets) if max_dets is not None else -1]
         return _mean(values)
 
     def metrics(self) -> dict[str, float]:
         """The protocol's summary; -1 where nothing is defined.
 
-        COCO: AP, AP50, AP75, APs, APm, APl, AR@1, AR@10, AR@100, ARs@100, ARm@100, ARl@100.
+        COCO: AP, AP50, AP75, APs, APm, APl, AR@1, AR@10, AR@100, ARs@100, ARm@100, ARl@100; of keypoints AP,
+        AP50, AP75, APm, APl, AR@20, ARm@20, ARl@20.
         LVIS: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR@300, ARs@300, ARm@300, ARl@300; with a limit
         per class its number and "/class" stand for 300.
         """
@@ -89,10 +96,10 @@ class APResult:
             "AP50": self.mean_precision(iou=0.5),
             "AP75": self.mean_precision(iou=0.75),
         }
-        sized = [(name[0], name) for name in AREA_NAMES[1:]]
+        sized = [(name[0], name) for name in self.area_names[1:]]
         out |= {f"AP{letter}": self.mean_precision(area=name) for letter, name in sized}
         if self.protocol == "coco":
-            out |= {f"AR@{count}": self.mean_recall(max_dets=count) for count in COCO_MAX_DETS}
+            out |= {f"AR@{count}": self.mean_recall(max_dets=count) for count in self.max_dets}
         else:
             for letter in LVIS_FREQUENCIES:
                 ids = [category for category, value in self.frequencies.items() if value == letter]
@@ -131,7 +138,7 @@ def evaluate_coco(
     match". Raises DataError for a detection of an unknown picture or without mask where masks are compared.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
-    images, categories = _locate(detections, truth)
+    images, categories = locate(detections, truth)
     check_masks(truth, detections, iou_type)
     chosen = np.flatnonzero(categories >= 0)
     kept = detections.select(chosen)
@@ -142,7 +149,7 @@ def evaluate_coco(
         det_categories=categories[chosen],
         det_areas=_areas(kept, iou_type, area),
         forgiven=np.zeros(len(kept), bool),
-        iou_type=iou_type,
+        overlaps=partial(cell_overlaps, iou_type=iou_type),
         per_cell_limit=COCO_MAX_DETS[-1],
     )
     matches = match_cells(cells, IOU_THRESHOLDS, AREA_RANGES)
@@ -178,7 +185,7 @@ def evaluate_lvis(
         limited, limit = detections.top_per_image(LVIS_MAX_DETS), str(LVIS_MAX_DETS)
     else:
         limited, limit = detections.top_per_category(fixed_limit), f"{fixed_limit}/class"
-    images, categories = _locate(limited, truth)
+    images, categories = locate(limited, truth)
     check_masks(truth, limited, iou_type)
     areas = _areas(limited, iou_type, area)
     pairs = categories * len(truth.image_ids) + images
@@ -194,7 +201,7 @@ def evaluate_lvis(
         det_categories=categories[chosen],
         det_areas=areas[chosen],
         forgiven=forgiven[chosen],
-        iou_type=iou_type,
+        overlaps=partial(cell_overlaps, iou_type=iou_type),
         per_cell_limit=None,
     )
     matches = match_cells(cells, IOU_THRESHOLDS, AREA_RANGES)
@@ -206,7 +213,7 @@ def evaluate_lvis(
     return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies, limit)
 
 
-def _locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
+def locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
     """Positions of each detection's picture and category; unknown categories are -1, unknown pictures an
     error.
     """

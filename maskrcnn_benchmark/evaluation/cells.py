@@ -8,13 +8,16 @@ and lvis-api visit them, and equal arrays depend on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth
-from maskrcnn_benchmark.evaluation.overlaps import cell_overlaps
 from maskrcnn_benchmark.evaluation.results import Detections, ranks
+
+Overlaps = Callable[[GroundTruth, Detections, np.ndarray, np.ndarray], np.ndarray]
+"""(ground truth, detections, det_start, gt_start), sorted by cell -> ``Cells.ious``."""
 
 
 @dataclass
@@ -52,13 +55,14 @@ def build_cells(
     det_categories: np.ndarray,
     det_areas: np.ndarray,
     forgiven: np.ndarray,
-    iou_type: str,
+    overlaps: Overlaps,
     per_cell_limit: int | None,
 ) -> Cells:
     """Sort both sides into cells and compute their IoU.
 
     ``det_images, det_categories`` int64 (D,) are positions in the tables of ``truth``; ``det_areas``
-    float64 (D,) and ``forgiven`` bool (D,) belong to ``detections``. ``per_cell_limit`` keeps the best of
+    float64 (D,) and ``forgiven`` bool (D,) belong to ``detections``. ``overlaps`` compares inside cells.
+    ``per_cell_limit`` keeps the best of
     each cell (COCO: 100).
     """
     number = len(truth.image_ids)
@@ -87,5 +91,5 @@ def build_cells(
         gt_areas=truth.areas,
         gt_ignore=truth.ignore,
         gt_crowd=truth.crowd,
-        ious=cell_overlaps(truth, detections, det_start, gt_start, iou_type),
+        ious=overlaps(truth, detections, det_start, gt_start),
     )

@@ -33,7 +33,7 @@ def boxlist_to_detections(
 
     Args:
         prediction: fields ``scores`` and ``labels``; optional ``mask``, either (n, 1, M, M) probabilities
-            relative to the boxes or, of the original size already, (n, 1, h, w) bool.
+            relative to the boxes or, of the original size already, (n, 1, h, w) bool; optional ``keypoints``.
         image_id: id in the annotation file.
         original_size: (width, height) of the picture file.
         label_to_category: category id of every label; entry 0 (background) is not used.
@@ -54,6 +54,7 @@ def boxlist_to_detections(
         scores=resized.get_field("scores").double().numpy(),
         boxes=resized.convert("xywh").bbox.double().numpy(),
         rles=None if rles is None else RleMasks.from_dicts(rles),
+        keypoints=resized.get_field("keypoints").points.numpy() if resized.has_field("keypoints") else None,
     )
 
 

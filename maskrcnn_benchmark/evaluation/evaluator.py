@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_benchmark.evaluation.ap import APResult, evaluate_coco, evaluate_lvis
+from maskrcnn_benchmark.evaluation.cityscapes import evaluate_cityscapes
+from maskrcnn_benchmark.evaluation.class_ap import ClassAP
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
 from maskrcnn_benchmark.evaluation.groups import frequency_groups, group_ap, step_state_groups
+from maskrcnn_benchmark.evaluation.keypoints import evaluate_keypoints
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, TaskReport
 from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.voc import evaluate_voc
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.comm import get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.errors import DataError
@@ -23,6 +27,14 @@ from maskrcnn_benchmark.utils.shards import Merged, ShardExchange
 SHARD_DETECTIONS = 100_000
 # Evaluation of each protocol, and what its published numbers take for the area of a detected mask.
 PROTOCOLS = {"coco": (evaluate_coco, "mask"), "lvis": (evaluate_lvis, "box")}
+# What the data of each protocol can be tested for.
+TASKS = {
+    "coco": ("bbox", "segm", "keypoints"),
+    "lvis": ("bbox", "segm", "keypoints"),
+    "voc": ("bbox",),
+    "cityscapes": ("bbox", "segm"),
+}
+SWITCHES = {"segm": "MODEL.MASK_ON", "keypoints": "MODEL.KEYPOINT_ON"}
 
 
 class DetectionEvaluator:
@@ -31,12 +43,13 @@ class DetectionEvaluator:
     Args:
         dataset_annotations: the annotation file as a dict (COCO or LVIS layout), all pictures that are
             tested.
-        protocol: "coco" or "lvis".
+        protocol: "coco", "lvis", "voc" or "cityscapes".
         label_to_category: category id of every label, entry 0 unused; may cover only some categories.
-        iou_types: "bbox", "segm" or both.
+        iou_types: some of "bbox", "segm", "keypoints" (the latter by the COCO protocol).
         groups: further groups of category ids to report AP for, beside those the file defines.
         area: a detection's area in mask evaluation, "box" or "mask"; None takes the protocol's published
             habit.
+        keypoint_sigmas: see ``evaluate_keypoints``. voc_metric: see ``evaluate_voc``.
         fixed_limit: LVIS: count so many of the best detections per class over all pictures (AP-fixed, Dave
             et al. 2021) instead of 300 per picture; the others are forgotten on the way.
         shard_folder: where several processes hand over their detections, seen by all of them; not used by a
@@ -55,18 +68,26 @@ class DetectionEvaluator:
         *,
         groups: Mapping[str, Sequence[int]] | None = None,
         area: str | None = None,
+        keypoint_sigmas: Sequence[float] = (),
+        voc_metric: str = "11point",
         fixed_limit: int | None = None,
         shard_folder: StrPath | None = None,
     ) -> None:
-        if protocol not in PROTOCOLS:
+        if protocol not in TASKS:
+            raise DataError(f"evaluation protocol {protocol!r} is unknown; expected one of {sorted(TASKS)}")
+        absent = [task for task in iou_types if task not in TASKS[protocol] and task in SWITCHES]
+        if absent:
             raise DataError(
-                f"evaluation protocol {protocol!r} is unknown; expected one of {sorted(PROTOCOLS)}"
+                f"data of kind {protocol} cannot be tested for {' and '.join(absent)}; set "
+                + " and ".join(f"{SWITCHES[task]} False" for task in absent)
             )
         self.dataset = dataset_annotations
         self.protocol = protocol
         self.label_to_category = list(label_to_category)
         self.iou_types = tuple(iou_types)
         self.area = area
+        self.keypoint_sigmas = tuple(keypoint_sigmas)
+        self.voc_metric = voc_metric
         self.fixed_limit = fixed_limit if protocol == "lvis" else None
         categories = dataset_annotations["categories"]
         self.groups = frequency_groups(categories) | step_state_groups(categories) | dict(groups or {})
@@ -106,15 +127,17 @@ class DetectionEvaluator:
             if int(image_id) in self._seen:
                 continue
             self._seen[int(image_id)] = None
-            found = boxlist_to_detections(
-                prediction, int(image_id), self._sizes[image_id], self.label_to_category
-            )
+            found = self.convert(prediction, int(image_id), self._sizes[image_id])
             self._found.append(found)
             self._held += len(found)
         if self.fixed_limit is not None:
             self._forget_weak(self.fixed_limit)
         elif self._exchange is not None and self._held >= SHARD_DETECTIONS:
             self._hand_over()
+
+    def convert(self, prediction: BoxList, image_id: int, size: tuple[int, int]) -> Detections:
+        """What is kept of a prediction: detections at the picture's ``size`` (width, height)."""
+        return boxlist_to_detections(prediction, image_id, size, self.label_to_category)
 
     def _forget_weak(self, limit: int) -> None:
         """Keep the best of every class, whenever twice as much is held as the last time."""
@@ -170,16 +193,26 @@ class DetectionEvaluator:
         )
 
     def _task(self, detections: Detections, iou_type: str) -> TaskReport:
-        evaluate, usual_area = PROTOCOLS[self.protocol]
-        limit = {} if self.fixed_limit is None else {"fixed_limit": self.fixed_limit}
-        result: APResult = evaluate(self.dataset, detections, iou_type, area=self.area or usual_area, **limit)
+        result = self._result(detections, iou_type)
         return TaskReport(
             metrics=result.metrics(),
             groups=group_ap(result, self.groups),
             per_category=result.per_category(),
-            area=result.area if iou_type == "segm" else "box",
+            area="box" if iou_type == "bbox" else result.area,
             result=result,
         )
+
+    def _result(self, detections: Detections, iou_type: str) -> APResult | ClassAP:
+        """The evaluation of one task by the protocol."""
+        if iou_type == "keypoints":
+            return evaluate_keypoints(self.dataset, detections, self.keypoint_sigmas)
+        if self.protocol == "voc":
+            return evaluate_voc(self.dataset, detections, metric=self.voc_metric)
+        if self.protocol == "cityscapes":
+            return evaluate_cityscapes(self.dataset, detections, iou_type)
+        evaluate, usual_area = PROTOCOLS[self.protocol]
+        limit = {} if self.fixed_limit is None else {"fixed_limit": self.fixed_limit}
+        return evaluate(self.dataset, detections, iou_type, area=self.area or usual_area, **limit)
 
 
 def _first_views(merged: Merged) -> Detections:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from maskrcnn_benchmark.evaluation.ap import APResult
+from maskrcnn_benchmark.evaluation.class_ap import ClassAP
 
 # Edges of the instance-count bins of the LST paper (specs: LST section 1): (0,10) [10,100) [100,1000)
 # [1000,inf).
 INSTANCE_EDGES = (10, 100, 1000)
 
 
-def group_ap(result: APResult, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
+def group_ap(result: APResult | ClassAP, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """AP of every group of category ids: the mean over its defined categories, -1 if there is none."""
     return {name: result.mean_precision(category_ids=list(ids)) for name, ids in groups.items()}
 

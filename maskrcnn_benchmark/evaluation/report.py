@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.evaluation.ap import APResult
+from maskrcnn_benchmark.evaluation.class_ap import ClassAP
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.utils.files import StrPath, atomic_path, write_json, write_json_list
 from maskrcnn_benchmark.utils.table import format_table
@@ -17,15 +18,15 @@ from maskrcnn_benchmark.utils.table import format_table
 class TaskReport:
     """One IoU type: summary metrics, AP per group and per category id (-1: undefined), arrays behind them.
 
-    ``area`` is what a detection's area was taken from, "box" or "mask": APs, APm and APl depend on it. With
-    several processes only the first has ``result``.
+    ``area`` is what a detection's area was taken from, "box", "mask" or "keypoints": APs, APm and APl depend
+    on it. With several processes only the first has ``result``.
     """
 
     metrics: dict[str, float]
     groups: dict[str, float]
     per_category: dict[int, float]
     area: str
-    result: APResult | None
+    result: APResult | ClassAP | None
 
 
 @dataclass
@@ -33,8 +34,8 @@ class EvaluationReport:
     """Everything one evaluation found.
 
     Attributes:
-        protocol: "coco" or "lvis". num_images: pictures in the annotation file.
-        tasks: "bbox" and/or "segm". names: category id -> name.
+        protocol: "coco", "lvis", "voc" or "cityscapes". num_images: pictures in the annotation file.
+        tasks: "bbox", "segm", "keypoints". names: category id -> name.
         detections: what was evaluated, by image id, in the original size; with several processes only the
             first has them, and they are empty on the others.
     """

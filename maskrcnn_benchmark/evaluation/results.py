@@ -26,6 +26,7 @@ class Detections:
         boxes: float64 (D, 4) as x, y, width, height in pixels of the original picture.
         rles: D masks, or None without masks. A list of compressed COCO RLE dicts (``size`` [h, w], ``counts``
             bytes or str) is taken too, and kept as RleMasks.
+        keypoints: float64 (D, K, 3) as x, y, visibility in pixels of the original picture, or None.
     """
 
     image_ids: np.ndarray
@@ -33,6 +34,7 @@ class Detections:
     scores: np.ndarray
     boxes: np.ndarray
     rles: RleMasks | None = None
+    keypoints: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Cast to the documented dtypes; raise DataError when lengths differ or a score is NaN."""
@@ -45,6 +47,9 @@ class Detections:
             self.rles = RleMasks.from_dicts(self.rles)
         if self.rles is not None:
             sizes.append(len(self.rles))
+        if self.keypoints is not None:
+            self.keypoints = np.asarray(self.keypoints, np.float64)
+            sizes.append(len(self.keypoints))
         if len(set(sizes)) != 1:
             raise DataError(
                 f"detections: arrays differ in length {sizes}; give one entry per detection in each"
@@ -65,19 +70,23 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """All ``parts`` one after another; masks are kept only if every non-empty part has them."""
+        """All ``parts`` one after another; masks and keypoints are kept only if every non-empty part has
+        them.
+        """
         filled = [part for part in parts if len(part)]
         if not filled:
             return cls.empty(with_masks=bool(parts) and all(part.rles is not None for part in parts))
         masks = None
         if all(part.rles is not None for part in filled):
             masks = RleMasks.concatenate([part.rles for part in filled if part.rles is not None])
+        points = [part.keypoints for part in filled if part.keypoints is not None]
         return cls(
             np.concatenate([part.image_ids for part in filled]),
             np.concatenate([part.category_ids for part in filled]),
             np.concatenate([part.scores for part in filled]),
             np.concatenate([part.boxes for part in filled]),
             masks,
+            np.concatenate(points) if len(points) == len(filled) else None,
         )
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -91,35 +100,40 @@ class Detections:
         if self.rles is not None:
             packed = self.rles.packed()
             arrays |= {"rle_text": packed.text, "rle_lengths": packed.table[:, 1:]}
+        if self.keypoints is not None:
+            arrays["keypoints"] = self.keypoints
         return arrays
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Detections:
         """The inverse of ``columns``, also for the arrays of several detections joined by name.
 
-        Masks are kept only if every detection has one.
+        Masks and keypoints are kept only if every detection has them.
         """
         lengths, masks = columns.get("rle_lengths"), None
         if lengths is not None and len(lengths) == len(columns["scores"]):
             ends = np.cumsum(lengths[:, 0])
             masks = RleMasks(columns["rle_text"], np.column_stack([ends - lengths[:, 0], lengths]))
-        return cls(columns["image_ids"], columns["category_ids"], columns["scores"], columns["boxes"], masks)
+        points = columns.get("keypoints")
+        if points is not None and len(points) != len(columns["scores"]):
+            points = None
+        images, categories = columns["image_ids"], columns["category_ids"]
+        return cls(images, categories, columns["scores"], columns["boxes"], masks, points)
 
     @classmethod
     def from_json(cls, results: Iterable[dict[str, Any]]) -> Detections:
-        """Read a COCO/LVIS result list: ``image_id, category_id, score, bbox`` and/or ``segmentation``.
+        """Read a COCO/LVIS result list: ``image_id, category_id, score, bbox, segmentation, keypoints``.
 
-        Without ``bbox`` the tight box of the mask is used. Raises DataError naming the entry that misses a
-        key.
+        One of the last three is needed. Without ``bbox`` the tight box of the mask is used, else the
+        rectangle around the keypoints. Raises DataError naming the entry that misses a key.
         """
         rows = list(results)
         absent, rles = [], []
         for number, row in enumerate(rows):
             missing = [key for key in ("image_id", "category_id", "score") if key not in row]
-            if missing or ("bbox" not in row and "segmentation" not in row):
-                raise DataError(
-                    f"detection {number}: missing {missing or ['bbox or segmentation']} in {sorted(row)}"
-                )
+            if missing or not {"bbox", "segmentation", "keypoints"} & set(row):
+                what = missing or ["bbox, segmentation or keypoints"]
+                raise DataError(f"detection {number}: missing {what} in {sorted(row)}")
             if "segmentation" in row:
                 rles.append(row["segmentation"])
             absent.append("bbox" not in row)
@@ -127,12 +141,14 @@ class Detections:
             raise _some_masks(len(rles), len(rows))
         masks = RleMasks.from_dicts(rles) if rles else None
         boxes = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64).reshape(-1, 4)
+        points = _read_keypoints(rows)
         return cls(
             np.array([row["image_id"] for row in rows], np.int64),
             np.array([row["category_id"] for row in rows], np.int64),
             np.array([row["score"] for row in rows], np.float64),
-            _fill_boxes(boxes, np.array(absent, bool), masks),
+            _fill_boxes(boxes, np.array(absent, bool), masks, points),
             masks,
+            points,
         )
 
     @classmethod
@@ -173,6 +189,8 @@ class Detections:
             if self.rles is not None:
                 rle = self.rles[index]
                 row["segmentation"] = rle | {"counts": rle["counts"].decode("ascii")}
+            if self.keypoints is not None:
+                row["keypoints"] = self.keypoints[index].reshape(-1).tolist()
             yield row
 
     def extend(self, other: Detections) -> None:
@@ -180,6 +198,7 @@ class Detections:
         both = Detections.concatenate([self, other])
         self.image_ids, self.category_ids = both.image_ids, both.category_ids
         self.scores, self.boxes, self.rles = both.scores, both.boxes, both.rles
+        self.keypoints = both.keypoints
 
     def select(self, index: np.ndarray) -> Detections:
         """The detections at ``index`` (bool mask (D,) or int64 positions), in that order."""
@@ -191,6 +210,7 @@ class Detections:
             self.scores[positions],
             self.boxes[positions],
             masks,
+            None if self.keypoints is None else self.keypoints[positions],
         )
 
     def mask_areas(self) -> np.ndarray:
@@ -239,8 +259,28 @@ def _some_masks(with_mask: int, total: int) -> DataError:
     return DataError(f"detections: {with_mask} of {total} entries have a segmentation; give all or none")
 
 
-def _fill_boxes(boxes: np.ndarray, absent: np.ndarray, masks: RleMasks | None) -> np.ndarray:
-    """``boxes`` (D, 4) with the tight box of the mask where bool ``absent`` (D,) says so."""
+def _read_keypoints(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    """float64 (D, K, 3) of all rows; None when none has keypoints."""
+    lists = [row["keypoints"] for row in rows if "keypoints" in row]
+    if not lists:
+        return None
+    counts = {len(values) for values in lists}
+    if len(lists) != len(rows) or len(counts) != 1 or counts.pop() % 3:
+        raise DataError(
+            "detections: give every entry keypoints, equally many triples x, y, visibility, or none"
+        )
+    return np.array(lists, np.float64).reshape(len(rows), -1, 3)
+
+
+def _fill_boxes(
+    boxes: np.ndarray, absent: np.ndarray, masks: RleMasks | None, points: np.ndarray | None = None
+) -> np.ndarray:
+    """``boxes`` (D, 4) with the tight box of the mask, else around the keypoints, where bool ``absent`` (D,)
+    says so.
+    """
+    if masks is None and points is not None and absent.any():
+        low, high = points[absent, :, :2].min(axis=1), points[absent, :, :2].max(axis=1)
+        boxes[absent] = np.concatenate([low, high - low], axis=1)
     if masks is not None and absent.any():
         _, tight, problems = masks.select(np.flatnonzero(absent)).measure()
         if problems.any():

@@ -14,7 +14,7 @@ from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.samplers import FilePairSampler
 from maskrcnn_benchmark.data.samplers.pairs import PairBatches
-from maskrcnn_benchmark.data.transforms import build_transforms
+from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.replay import ReplayPlan
@@ -82,7 +82,7 @@ class PhaseData:
             AnnotationFile(seen, path=str(self.val_path)),
             cfg.LST.IMG_VAL,
             category_order=plan.seen_ids(cfg.LST.PHASE),
-            transforms=build_transforms(cfg, train=False),
+            transforms=build_test_transforms(cfg),
             train=False,
             keep_images="all",
             seed=cfg.SEED,

@@ -60,6 +60,7 @@ from maskrcnn_benchmark.incremental.split import (
     check_sorted_ids,
     sorted_category_ids,
 )
+from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.distill import DistillBatch
@@ -315,7 +316,12 @@ def evaluate(
     loader = build_test_loader(cfg, dataset)
     name = f"phase {cfg.LST.PHASE}: testing {what}"
     return inference(
-        model.to(device), loader, evaluator, device, name, precision=Precision.from_cfg(cfg, device)
+        model_for_testing(cfg, model.to(device)),
+        loader,
+        evaluator,
+        device,
+        name,
+        precision=Precision.from_cfg(cfg, device),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ._ops import has_cuda_kernels
+from .deform_conv import DeformConv2d, DFConv2d, deform_conv2d
+from .deform_psroi_pooling import DeformPSRoIPooling, DeformPSRoIPoolingPack, deform_psroi_pooling
 from .focal_loss import sigmoid_focal_loss
 from .fpn_roi_align import assign_levels, fpn_roi_align
 from .losses import smooth_l1_loss
@@ -13,6 +15,10 @@ from .roi_align import ROIAlign, roi_align
 from .roi_pool import ROIPool, roi_pool
 
 __all__ = [
+    "DFConv2d",
+    "DeformConv2d",
+    "DeformPSRoIPooling",
+    "DeformPSRoIPoolingPack",
     "FrozenBatchNorm2d",
     "conv_norm",
     "ROIAlign",
@@ -20,6 +26,8 @@ __all__ = [
     "assign_levels",
     "batched_nms",
     "boxlist_nms",
+    "deform_conv2d",
+    "deform_psroi_pooling",
     "fpn_roi_align",
     "has_cuda_kernels",
     "nms",

@@ -2,7 +2,8 @@
 
 The library is loaded at the first use of an operation, not at import. Fake kernels give shapes to
 `torch.compile` and `torch.export`; `roi_align` and its backward pass are each other's derivative
-(`_fpn_roi_align.py`, `_roi_pool.py` and `_focal_loss.py` hold the same for those operations).
+(`_fpn_roi_align.py`, `_roi_pool.py`, `_focal_loss.py`, `_deform_conv.py` and `_deform_psroi_pooling.py` hold
+the same for their operations).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from maskrcnn_benchmark.utils.errors import UsageError
 
+from . import _deform_conv as deform_conv
+from . import _deform_psroi_pooling as deform_psroi
 from . import _focal_loss as focal
 from . import _fpn_roi_align as fpn
 from . import _roi_pool as pool
@@ -124,6 +127,10 @@ _FAKE_KERNELS: dict[str, Callable[..., Any]] = {
     "sigmoid_focal_loss_backward": focal.fake_backward,
     "paste_masks": _fake_paste_masks,
     "rasterize_polygons": _fake_rasterize_polygons,
+    "deform_conv2d": deform_conv.fake_forward,
+    "deform_conv2d_backward": deform_conv.fake_backward,
+    "deform_psroi_pooling": deform_psroi.fake_forward,
+    "deform_psroi_pooling_backward": deform_psroi.fake_backward,
 }
 
 
@@ -167,6 +174,8 @@ _DERIVATIVES: dict[str, tuple[Callable[..., Any], Callable[..., None]]] = {
     "roi_align_backward": (_roi_align_grad_grad, _save_roi_align_backward),
     "fpn_roi_align": (fpn.grad_forward, fpn.save_forward),
     "fpn_roi_align_backward": (fpn.grad_backward, fpn.save_backward),
+    "deform_conv2d": (deform_conv.derivative, deform_conv.save),
+    "deform_psroi_pooling": (deform_psroi.derivative, deform_psroi.save),
     "roi_pool": (pool.grad_forward, pool.save_forward),
     "roi_pool_backward": (pool.grad_backward, pool.save_backward),
     "sigmoid_focal_loss": (focal.grad_forward, focal.save_forward),

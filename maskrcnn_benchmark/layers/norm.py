@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .deform_conv import DFConv2d
+
 
 class FrozenBatchNorm2d(nn.Module):
     """(x - running_mean) / sqrt(running_var + eps) * weight + bias for (N,C,H,W), all four fixed buffers.
@@ -54,14 +56,18 @@ class FrozenBatchNorm2d(nn.Module):
             unexpected.remove(counter)
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+def conv_norm(conv: nn.Conv2d | DFConv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """`norm(conv(x))` for maps (N,C,H,W).
 
     Fixed statistics go into weight and bias of the convolution, which saves a pass over the result; the
     gradient of `conv.weight` is the same. Hooks on `norm` are not called then.
     """
-    if not isinstance(norm, FrozenBatchNorm2d) or conv.bias is not None:
+    if not isinstance(norm, FrozenBatchNorm2d):
         return norm(conv(x))
     scale, shift = norm.affine()
+    if isinstance(conv, DFConv2d):
+        return conv(x, scale=scale, shift=shift)
+    if conv.bias is not None:
+        return norm(conv(x))
     weight = conv.weight * scale.view(-1, 1, 1, 1)
     return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)

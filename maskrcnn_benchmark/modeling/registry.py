@@ -51,3 +51,14 @@ MASK_PREDICTORS: Registry[Any] = Registry(
     "MODEL.ROI_MASK_HEAD.PREDICTOR", "maskrcnn_benchmark/modeling/roi_heads/mask_head/predictors.py"
 )
 """Class with from_cfg(cfg, in_channels)."""
+
+KEYPOINT_FEATURE_EXTRACTORS: Registry[Any] = Registry(
+    "MODEL.ROI_KEYPOINT_HEAD.FEATURE_EXTRACTOR",
+    "maskrcnn_benchmark/modeling/roi_heads/keypoint_head/extractors.py",
+)
+"""Class with from_cfg(cfg, in_channels) and attribute `out_channels`."""
+
+KEYPOINT_PREDICTORS: Registry[Any] = Registry(
+    "MODEL.ROI_KEYPOINT_HEAD.PREDICTOR", "maskrcnn_benchmark/modeling/roi_heads/keypoint_head/predictors.py"
+)
+"""Class with from_cfg(cfg, in_channels)."""

@@ -15,17 +15,11 @@ from maskrcnn_benchmark.utils.files import read_json
 
 # What a configuration may ask for that is not there yet; the one place to change when it arrives.
 UNSUPPORTED: tuple[tuple[str, Callable[[Mapping[str, Any]], bool]], ...] = (
-    ("keypoint head", lambda diff: bool(diff.get("MODEL.KEYPOINT_ON"))),
-    ("deformable convolution", lambda diff: any(diff.get("MODEL.RESNETS.STAGE_WITH_DCN", ()))),
-    ("test-time augmentation", lambda diff: bool(diff.get("TEST.BBOX_AUG.ENABLED"))),
     ("FBNet", lambda diff: "FBNet" in str(diff.get("MODEL.BACKBONE.CONV_BODY", ""))),
 )
 # The same told from the name of a published configuration file, for references that give no settings.
 UNSUPPORTED_FILES = {
-    "keypoint": "keypoint head",
-    "dconv": "deformable convolution",
     "fbnet": "FBNet",
-    "test_time_aug": "test-time augmentation",
 }
 
 

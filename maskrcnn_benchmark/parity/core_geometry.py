@@ -42,6 +42,7 @@ def check_anchors(ctx: Components, checker: Checker) -> None:
                 stored = ctx.arrays[f"anchors.{name}.cell{level}"]
                 checker.values(f"{name}.cell{level}", cells[level], stored, 1e-6)
             continue
+        assert isinstance(info, dict)
         with checker.section(name):
             _check_levels(ctx, checker, f"anchors.{name}", info)
 

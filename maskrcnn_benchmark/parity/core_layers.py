@@ -25,7 +25,7 @@ FOCAL_FLOOR = 1e-12
 
 
 def check_roi(ctx: Components, checker: Checker) -> None:
-    """ROI align forward and its gradient, ROI max pooling; fewer stored rows than ROIs mean every k-th one."""
+    """ROI align forward and gradient, ROI max pooling; fewer stored rows than ROIs mean every k-th one."""
     feature = ctx.noise(ctx.info["roi"]["feature"])
     rois = ctx.tensor("roi.rois")
     for name in ctx.names("roi"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
@@ -29,8 +30,8 @@ def draw_detections(
     Args:
         image: the original picture, (w, h) equal to ``prediction.size``.
         prediction: boxes in picture pixels; field ``labels`` (n,) int in 1..C; optional ``scores`` (n,) and
-            ``masks`` (n, h, w) bool. Without scores (ground truth) every object is drawn and no number
-            printed.
+            ``masks`` (n, h, w) bool and ``keypoints`` (Keypoints). Without scores (ground truth) every object
+            is drawn and no number printed.
         class_names: name of every label, index 0 is the background.
         score_threshold: objects scored below are left out; at most the ``max_detections`` best are drawn.
         opacity: of the mask colour, 0..1.
@@ -58,6 +59,10 @@ def draw_detections(
     line = max(1, round(min(size) / 250))
     for i in order:
         pen.rectangle(_ordered(boxes[i]), outline=label_color(labels[i]), width=line)
+        if prediction.has_field("keypoints"):
+            _draw_points(
+                pen, prediction.get_field("keypoints").points[i], scale, 2 * line, label_color(labels[i])
+            )
     texts = [_caption(prediction, i, class_names[labels[i]]) for i in order]
     _draw_captions(
         pen, size, [tuple(boxes[i]) for i in order], texts, [label_color(labels[i]) for i in order]
@@ -112,6 +117,15 @@ def _eroded(mask: np.ndarray, times: int) -> np.ndarray:
             mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         )  # fmt: skip
     return mask
+
+
+def _draw_points(pen: ImageDraw.ImageDraw, points: Tensor, scale: float, radius: int, color: Color) -> None:
+    """A disc with a white rim at each of the keypoints (K,3) x, y, visibility that is labelled or found."""
+    for x, y, visibility in points.detach().cpu().tolist():
+        if visibility > 0:
+            centre = ((x + 0.5) * scale, (y + 0.5) * scale)
+            corners = [centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius]
+            pen.ellipse(corners, fill=color, outline=(255, 255, 255))
 
 
 def _ordered(box: np.ndarray) -> Box:

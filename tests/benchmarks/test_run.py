@@ -50,9 +50,11 @@ def test_quick_run_of_the_operations(project_root: Path, tmp_path: Path) -> None
     assert result["suite"] == "ops" and result["machine"]["device"].startswith("cpu")
     names = {row["op"] for row in result["rows"]}
     assert {"nms", "roi_align", "roi_align backward", "fpn_roi_align"} <= names
+    assert {"deform_conv2d backward", "deform_psroi_pooling"} <= names
     for row in result["rows"]:
         assert row["ours_ms"] > 0 and row["bound_ms"] > 0
-        assert row["ratio"] == pytest.approx(row["ours_ms"] / row["torchvision_ms"], rel=0.05, abs=0.01)
+        if row["torchvision_ms"] is not None:
+            assert row["ratio"] == pytest.approx(row["ours_ms"] / row["torchvision_ms"], rel=0.05, abs=0.01)
         assert row["op"] in done.stdout
 
 

@@ -46,12 +46,66 @@ def test_packaged_names() -> None:
     assert set(published) <= set(packaged_datasets())
 
 
+def test_names_of_pascal_voc_and_cityscapes() -> None:
+    cfg = load_config(None)
+    folder = "datasets/voc/VOC2007"
+    assert resolve_dataset(cfg, "voc_2007_test") == DatasetSpec(
+        "voc_2007_test", "voc", f"{folder}/ImageSets/Main/test.txt", f"{folder}/JPEGImages"
+    )
+    assert resolve_dataset(cfg, "voc_2012_trainval").kind == "voc"
+    assert resolve_dataset(cfg, "voc_2012_val_cocostyle").kind == "coco"
+    folder = "datasets/cityscapes"
+    places = f"{folder}/gtFine/val", f"{folder}/leftImg8bit/val"
+    for form in ("poly", "mask"):
+        kind = f"cityscapes_{form}"
+        spec = resolve_dataset(cfg, f"{kind}_instance_val")
+        assert spec == DatasetSpec(f"{kind}_instance_val", kind, *places)
+        mini = resolve_dataset(cfg, f"{kind}_instance_minival")
+        assert mini == DatasetSpec(f"{kind}_instance_minival", kind, *places, pictures=10)
+    assert resolve_dataset(cfg, "cityscapes_fine_instanceonly_seg_val_cocostyle").kind == "coco"
+    assert resolve_dataset(cfg, "cityscapes_mask:a/gtFine/val/@b").name == "val"
+
+
+def test_own_classes_of_voc_data() -> None:
+    entry = {"KIND": "voc", "ANN_FILE": "a.txt", "IMG_DIR": "b", "CLASSES": ["cat", "dog"]}
+    cfg = load_config(None, ["DATASETS.REGISTER", str({"pets": entry})])
+    assert resolve_dataset(cfg, "pets") == DatasetSpec("pets", "voc", "a.txt", "b", ("cat", "dog"))
+    for change, message in (
+        ({"KIND": "coco"}, "CLASSES is for KIND voc"),
+        ({"CLASSES": ["cat", "cat"]}, "CLASSES names a class twice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config(None, ["DATASETS.REGISTER", str({"pets": entry | change})])
+
+
+def test_published_classes_of_a_user_catalog(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.py"
+    path.write_text(
+        "class DatasetCatalog:\n"
+        "    @staticmethod\n"
+        "    def get(name):\n"
+        "        if name == 'voc':\n"
+        "            return dict(factory='PascalVOCDataset', args=dict(data_dir='V', split='val'))\n"
+        "        args = dict(img_dir='L', ann_dir='G', split='val', mode=name, mini=3)\n"
+        "        return dict(factory='CityScapesDataset', args=args)\n"
+    )
+    cfg = load_config(None, ["PATHS_CATALOG", str(path)])
+    assert resolve_dataset(cfg, "voc") == DatasetSpec(
+        "voc", "voc", "V/ImageSets/Main/val.txt", "V/JPEGImages"
+    )
+    assert resolve_dataset(cfg, "poly") == DatasetSpec(
+        "poly", "cityscapes_poly", "G/val", "L/val", pictures=3
+    )
+    with pytest.raises(ConfigError, match="has mode 'boxes'; known: poly, mask"):
+        resolve_dataset(cfg, "boxes")
+
+
 def test_inline_form() -> None:
     spec = resolve_dataset(load_config(None), "lvis:/data/a@b/train.json@/pictures")
     assert spec == DatasetSpec("train", "lvis", "/data/a@b/train.json", "/pictures")
 
 
-@pytest.mark.parametrize("name", ["voc:a.json@b", "lvis:@b", "lvis:a.json@", "a.json@b"])
+@pytest.mark.parametrize("name", ["pascal:a.json@b", "lvis:@b", "lvis:a.json@", "a.json@b"])
 def test_bad_inline_form(name: str) -> None:
     with pytest.raises(ConfigError, match="is not of the form kind:annotations.json@picture_folder"):
         resolve_dataset(load_config(None), name)

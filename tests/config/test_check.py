@@ -26,6 +26,7 @@ LST = (
     ),
     *("MODEL.ROI_BOX_HEAD.PREDICTOR", "FPNCosinePredictor"),
 )
+KEYPOINT = ("MODEL.KEYPOINT_ON", "True", "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", "56")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,10 @@ LST = (
             (*MASK, "MODEL.ROI_MASK_HEAD.RESOLUTION", "28", "MODEL.ROI_MASK_HEAD.USE_MLPMASK", "True"),
             "needs .*BBOX2",
         ),
+        (("MODEL.KEYPOINT_ON", "True"), "ROI_KEYPOINT_HEAD.RESOLUTION must be 4 x POOLER_RESOLUTION = 56"),
+        ((*KEYPOINT, "INPUT.VERTICAL_FLIP_PROB_TRAIN", "0.5"), "VERTICAL_FLIP_PROB_TRAIN must be 0"),
+        ((*KEYPOINT, "TEST.KEYPOINT_OKS_SIGMAS", "(0.1,)"), r"one positive number per keypoint \(17\)"),
+        ((*KEYPOINT, "MODEL.ROI_KEYPOINT_HEAD.POOLER_SCALES", "()"), "POOLER_SCALES must be halves"),
         (("INPUT.MIN_SIZE_TRAIN", "()"), "INPUT.MIN_SIZE_TRAIN needs one short side or more"),
         (("INPUT.PIXEL_MEAN", "[1.0]"), r"INPUT.PIXEL_MEAN needs one number per colour channel \(3\)"),
         (("INPUT.PIXEL_STD", "[1, 0, 1]"), "INPUT.PIXEL_STD must hold numbers above 0"),
@@ -65,8 +70,8 @@ LST = (
         (("DATASETS.TRAIN", "(3,)"), "DATASETS.TRAIN must hold names, found 3"),
         (("DATASETS.REGISTER.x.KIND", "lvis"), "DATASETS.REGISTER.x has no ANN_FILE and no IMG_DIR"),
         (
-            ("DATASETS.REGISTER", "{'x': {'KIND': 'voc', 'ANN_FILE': 'a', 'IMG_DIR': 'b'}}"),
-            "KIND must be coco or lvis",
+            ("DATASETS.REGISTER", "{'x': {'KIND': 'yolo', 'ANN_FILE': 'a', 'IMG_DIR': 'b'}}"),
+            "KIND must be coco, lvis, voc, cityscapes, cityscapes_poly or cityscapes_mask, found 'yolo'",
         ),
         (("LST.ENABLED", "True"), "LST.ENABLED needs LST.ANN_TRAIN, which is empty"),
         ((*LST, "LST.STEP_SIZE", "0"), "LST.STEP_SIZE must be a number of classes from 1 on"),
@@ -94,6 +99,7 @@ def test_one_line_with_key_and_remedy(overrides: tuple[str, ...], words: str) ->
         LST,
         (*LST, "LST.DISTILL.ENABLED", "False", "MODEL.ROI_BOX_HEAD.PREDICTOR", "FPNPredictor"),
         (*MASK, "MODEL.ROI_MASK_HEAD.RESOLUTION", "28"),
+        KEYPOINT,
         (*MASK, "MODEL.ROI_MASK_HEAD.PREDICTOR", "MaskRCNNConv1x1Predictor"),
         ("MODEL.RPN_ONLY", "True", "MODEL.ROI_BOX_HEAD.POOLER_SCALES", "()"),
         ("MODEL.GROUP_NORM.DIM_PER_GP", "8", "MODEL.GROUP_NORM.NUM_GROUPS", "-1"),

@@ -33,8 +33,10 @@ def test_traps(plain, the, pairs: tuple[object, ...], text: str) -> None:
     assert finding.advice and finding.keys
 
 
-def test_augmentation_at_test_time_is_not_there(plain, the) -> None:
-    finding = the(check_traps, plain("TEST.BBOX_AUG.ENABLED", True), "error", "is not available")
+def test_augmentation_at_test_time_needs_boxes(plain, the) -> None:
+    finding = the(
+        check_traps, plain("TEST.BBOX_AUG.ENABLED", True, "MODEL.RPN_ONLY", True), "error", "needs a box head"
+    )
     assert finding.advice == "set TEST.BBOX_AUG.ENABLED False"
 
 

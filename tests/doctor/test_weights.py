@@ -133,7 +133,10 @@ def test_torchvision_weights_want_rgb(plain) -> None:
 @pytest.mark.parametrize(
     ("pairs", "key"),
     [
-        (("MODEL.KEYPOINT_ON", True), "MODEL.KEYPOINT_ON"),
+        (
+            ("MODEL.KEYPOINT_ON", True, "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", 56),
+            "MODEL.ROI_KEYPOINT_HEAD.SHARE_BOX_FEATURE_EXTRACTOR",
+        ),
         (("MODEL.BACKBONE.CONV_BODY", "R-51-FPN"), "MODEL.BACKBONE.CONV_BODY"),
         (("MODEL.RESNETS.STAGE_WITH_DCN", "(False,True,True,True)"), "MODEL.RESNETS.STAGE_WITH_DCN"),
     ],

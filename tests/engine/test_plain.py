@@ -73,9 +73,9 @@ def test_nothing_to_test(cfg: CfgNode, tmp_path: Path) -> None:
     model = build_seeded_model(used)
     with pytest.raises(ConfigError, match="DATASETS.TEST is empty"):
         test_plain(used, model)
-    augmented = clone_with(cfg, ["TEST.BBOX_AUG.ENABLED", True])
+    augmented = clone_with(cfg, ["TEST.BBOX_AUG.ENABLED", True, "MODEL.RPN_ONLY", True])
     with pytest.raises(ConfigError, match=r"TEST\.BBOX_AUG\.ENABLED"):
-        test_plain(augmented, model)
+        test_plain(augmented, build_seeded_model(augmented))
     with pytest.raises(ConfigError, match="no weights to test"):
         load_test_weights(used, model, None)
 

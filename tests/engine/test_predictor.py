@@ -13,12 +13,14 @@ from PIL import Image
 from torch import nn
 
 from maskrcnn_benchmark.config.defaults import get_cfg
-from maskrcnn_benchmark.data.transforms import build_transforms
+from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.predictor import Predictor, read_picture
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
-from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.structures.keypoints import Keypoints
+from maskrcnn_benchmark.structures.views import ViewList
+from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
 
@@ -26,10 +28,13 @@ CPU = torch.device("cpu")
 class Scripted(nn.Module):
     """Finds the middle half of every picture twice, with the scores given."""
 
-    def __init__(self, scores: Sequence[float] = (0.2, 0.9), masks: bool = True) -> None:
+    def __init__(
+        self, scores: Sequence[float] = (0.2, 0.9), masks: bool = True, keypoints: bool = False
+    ) -> None:
         super().__init__()
         self.scores = torch.tensor(scores)
         self.masks = masks
+        self.keypoints = keypoints
         self.seen: list[tuple[int, ...]] = []
 
     def forward(self, images: ImageList) -> list[BoxList]:
@@ -44,6 +49,10 @@ class Scripted(nn.Module):
             boxes.add_field("labels", torch.arange(1, len(self.scores) + 1))
             if self.masks:
                 boxes.add_field("mask", torch.ones(len(self.scores), 1, 28, 28))
+            if self.keypoints:
+                corners = torch.cat((boxes.bbox[:, None, :2], torch.ones(len(boxes), 1, 1)), dim=2)
+                boxes.add_field("keypoints", Keypoints(corners, (width, height), (0,)))
+                boxes.add_field("keypoint_logits", torch.arange(len(boxes))[:, None].float())
             found.append(boxes)
         return found
 
@@ -53,6 +62,35 @@ def _predictor(model: nn.Module) -> Predictor:
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 32, 64
     transform = build_transforms(cfg, train=False)
     return Predictor(model, transform=transform, device=CPU, size_divisible=32)
+
+
+def test_keypoints_come_back_to_the_original_size() -> None:
+    found = _predictor(Scripted(masks=False, keypoints=True))(Image.new("RGB", (120, 80)))
+    points = found.get_field("keypoints")
+    assert points.size == (120, 80) and found.get_field("keypoint_logits").flatten().tolist() == [1, 0]
+    assert torch.allclose(points.points[:, 0, :2], found.bbox[:, :2])
+
+
+def test_views_of_a_picture_reach_the_model() -> None:
+    cfg = get_cfg()
+    cfg.merge_from_list(["TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.H_FLIP", True])
+    cfg.merge_from_list(["INPUT.MIN_SIZE_TEST", 32, "INPUT.MAX_SIZE_TEST", 64])
+    kinds: list[int] = []
+
+    class Watching(Scripted):
+        def forward(self, images: ImageList) -> list[BoxList]:
+            kinds.append(len(images.views()) if isinstance(images, ViewList) else 0)
+            return super().forward(images)
+
+    predictor = Predictor(Watching(), transform=build_test_transforms(cfg), device=CPU)
+    assert predictor(Image.new("RGB", (60, 40))).size == (60, 40) and kinds == [2]
+
+
+def test_models_without_classes_are_refused() -> None:
+    cfg = get_cfg()
+    cfg.MODEL.RPN_ONLY = True
+    with pytest.raises(ConfigError, match=r"MODEL\.RPN_ONLY"):
+        Predictor.from_config(cfg, "none.pth")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])

@@ -12,8 +12,10 @@ import torch
 
 from maskrcnn_benchmark.evaluation import evaluator
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.proposals import ProposalEvaluator
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.keypoints import Keypoints
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import TEMPORARY
@@ -116,3 +118,38 @@ def test_columns_keep_the_masks(tmp_path: Path) -> None:
         assert Detections.from_columns(some.columns()).to_json() == some.to_json()
     boxes = Detections(whole.image_ids, whole.category_ids, whole.scores, whole.boxes)
     assert Detections.from_columns(boxes.columns()).rles is None
+
+
+def _keypoints_and_proposals(folder: Path) -> Any:
+    """Metrics of keypoints and of proposals, from detections whose corners are their keypoints."""
+    evaluator.SHARD_DETECTIONS = 3
+    data = _dataset()
+    for annotation in data["annotations"]:
+        annotation["keypoints"] = [5, 5, 2, 24, 24, 1]
+    judges = (
+        DetectionEvaluator(
+            data, "coco", [0, 1, 2], ("keypoints",), keypoint_sigmas=(0.2, 0.2), shard_folder=folder / "k"
+        ),
+        ProposalEvaluator(data, shard_folder=folder / "p"),
+    )
+    for judge in judges:
+        judge.reset()
+        for image_id in IDS[comm.get_rank() :: comm.get_world_size()]:
+            found = _prediction(image_id).copy_with_fields(["scores", "labels"])
+            corners = torch.cat((found.bbox.reshape(-1, 2, 2), torch.ones(len(found), 2, 1)), dim=2)
+            found.add_field("keypoints", Keypoints(corners, found.size, (0, 1)))
+            found.add_field("objectness", found.get_field("scores"))
+            judge.process([image_id], [found])
+    reports = [judge.evaluate() for judge in judges]
+    return [report.metrics for report in reports], [len(report.detections) for report in reports]
+
+
+def test_keypoints_and_proposals_of_several_processes(
+    tmp_path: Path, run_ranks: Callable[..., list[Any]]
+) -> None:
+    ((metrics, counts),) = run_ranks(_keypoints_and_proposals, 1, tmp_path / "one")
+    assert counts == [8, 8] and 0 < metrics[0]["keypoints/AP"] < 1
+    assert 0 < metrics[1]["box_proposal/AR@100"] < 1
+    results = run_ranks(_keypoints_and_proposals, 3, tmp_path / "three")
+    assert [own for own, _ in results] == [metrics] * 3
+    assert results[0][1] == counts

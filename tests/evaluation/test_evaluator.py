@@ -170,8 +170,12 @@ def test_empty_prediction_and_no_prediction_at_all() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(DataError, match="'voc' is unknown"):
-        DetectionEvaluator(_dataset(), "voc", ORDER)
+    with pytest.raises(DataError, match="'yolo' is unknown"):
+        DetectionEvaluator(_dataset(), "yolo", ORDER)
+    with pytest.raises(DataError, match=r"voc cannot be tested for segm; set MODEL\.MASK_ON False"):
+        DetectionEvaluator(_dataset(), "voc", ORDER, ("bbox", "segm"))
+    with pytest.raises(DataError, match=r"for keypoints; set MODEL\.KEYPOINT_ON False"):
+        DetectionEvaluator(_dataset(), "cityscapes", ORDER, ("bbox", "keypoints"))
     judge = DetectionEvaluator(_dataset(), "coco", ORDER)
     with pytest.raises(DataError, match="image id 4"):
         judge.process([4], [_prediction()])

@@ -58,7 +58,7 @@ def test_errors_say_what_is_missing() -> None:
         Detections.from_json(rows)
     rows = _rows(2)
     del rows[0]["bbox"], rows[0]["segmentation"]
-    with pytest.raises(DataError, match="bbox or segmentation"):
+    with pytest.raises(DataError, match="bbox, segmentation or keypoints"):
         Detections.from_json(rows)
     with pytest.raises(DataError, match="1 of 2 entries have a segmentation"):
         Detections.from_json(_rows(1) + _rows(1, masks=False))

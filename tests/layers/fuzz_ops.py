@@ -25,8 +25,12 @@ NUMBERS = [0.0, -0.0, 1.0, 0.5, -1.0, 7.25, 224.0, 1e-30, 1e9, -1e9, 1e30, 3e38,
 SPECIAL = [float("nan"), float("inf"), float("-inf")]
 # Sizes are small, or so large that memory for them is refused at once.
 INTEGERS = [0, 1, 2, 3, 4, 5, 7, 8, -1, -2, 64, -(2**31), 2**31 - 1, 2**31, 2**62, -(2**63), 2**63 - 1]
+# Small enough that an accepted call is quick.
+SETTINGS = {"group_size": 2, "pooled_size": 2, "part_size": 2, "sample_per_part": 3, "output_dim": 1}
+SETTINGS |= {"stride": 1, "padding": 1, "dilation": 1}
 TAIL = {"boxes": 4, "rois": 5, "coords": 2}
-RANK = {"boxes": 2, "rois": 2, "coords": 2, "input": 4, "grad": 4, "features": 4, "masks": 3, "logits": 2, "argmax": 4}
+RANK = {"boxes": 2, "rois": 2, "coords": 2, "input": 4, "grad": 4, "features": 4, "masks": 3}
+RANK |= {"logits": 2, "argmax": 4, "offset": 4, "mask": 4, "weight": 4, "trans": 4}
 INTEGER_TENSORS = {"labels", "targets", "argmax", "polygon_offsets", "instance_offsets", "instance_of_box"}
 HUGE = {"height", "width", "pooled_h", "pooled_w", "size", "batch", "channels", "heights", "widths"}
 
@@ -40,6 +44,8 @@ class Fuzzer:
         self.common = 3
         self.shape = [1, 2, 6, 7]
         self.levels = 2
+        self.fixed: dict[str, list[int]] = {}
+        self.dtype = torch.float32
         self.flat = False
 
     def chance(self, share: float) -> bool:
@@ -56,11 +62,15 @@ class Fuzzer:
             sizes = [self.common, *[self.random.randint(1, 9)] * (rank - 2), TAIL.get(name, 5)][:rank]
         if name == "masks":
             sizes[2] = sizes[1]
+        if self.fixed.get(name):
+            sizes = list(self.fixed[name])
         if name in ("polygon_offsets", "instance_offsets"):
             sizes[0] += self.chance(0.8)
         if self.chance(0.1):
             sizes = [self.random.choice([0, 0, 1, 2, 5]) for _ in range(self.random.randint(0, 5))]
         dtype = self.random.choice(ODD_DTYPES if self.chance(0.03) else DTYPES)
+        if self.fixed and self.chance(0.9):
+            dtype = self.dtype
         if name == "coords" and self.chance(0.9):
             dtype = torch.float64
         if name in INTEGER_TENSORS and self.chance(0.95):
@@ -107,7 +117,7 @@ class Fuzzer:
                 "padding": 1,
                 "batch": 1,
             }
-            plausible |= {"channels": self.shape[1], "height": 6, "width": 7, "levels": 4}
+            plausible |= {"channels": self.shape[1], "height": 6, "width": 7, "levels": 4} | SETTINGS
             return plausible.get(name, self.random.randint(1, 9))
         value = self.random.choice(INTEGERS)
         # A legal but enormous size would take the memory of the machine, not crash the operation.
@@ -132,6 +142,13 @@ class Fuzzer:
             return [2.0 ** -(2 + i) for i in range(count)]
         if kind == "List[float]":
             return [self.number() for _ in range(count)]
+        if kind == "Optional[Tensor]":
+            return self.tensor(name) if self.chance(0.6) else None
+        if kind == "List[bool]":
+            length = self.fixed[name][0] if self.chance(0.95) else count
+            return [self.chance(0.6) for _ in range(length)]
+        if kind == "List[int]" and name in SETTINGS and self.chance(0.9):
+            return [self.integer(name)] * 2
         if kind in ("List[int]", "List[SymInt]"):
             return [self.integer(name) for _ in range(count)]
         if kind in ("int", "SymInt"):
@@ -141,11 +158,27 @@ class Fuzzer:
         assert kind == "bool", f"a new argument type needs a line here: {kind}"
         return self.chance(0.5)
 
+    def deformable_shapes(self, name: str) -> dict[str, list[int]]:
+        """Shapes of the arguments of the deformable operations that fit each other and `SETTINGS`."""
+        images, channels, height, width = self.shape
+        if name.startswith("deform_conv2d"):
+            groups = self.random.choice([1, channels]) if channels else 1
+            shapes = {"input": self.shape, "weight": [3 * groups, channels // groups, 3, 3]}
+            shapes["offset"] = [images, 18 * groups, height, width]
+            shapes["mask"] = [images, 9 * groups, height, width]
+            return shapes | {"bias": [3 * groups], "grad": [images, 3 * groups, height, width], "needed": [4]}
+        if name.startswith("deform_psroi"):
+            shapes = {"input": [images, 4, height, width], "rois": [self.common, 5], "needed": [2]}
+            return shapes | {"trans": [self.common, 2, 2, 2], "grad": [self.common, 1, 2, 2]}
+        return {}
+
     def arguments(self, schema: Any) -> list[Any]:
         """A set for one call."""
         self.common = self.random.choice([0, 1, 1, 2, 3, 5, 40])
         self.shape = [self.random.randint(1, 2), self.random.choice([0, 1, 2, 17, 33]), 6, 7]
         self.levels = self.random.choice([1, 2, 4])
+        self.dtype = self.random.choice(DTYPES)
+        self.fixed = self.deformable_shapes(schema.name.split("::")[1])
         self.flat = any(a.name == "logits" for a in schema.arguments)  # gradients are (N, C)
         return [self.argument(str(a.type), a.name) for a in schema.arguments]
 

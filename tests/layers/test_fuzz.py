@@ -29,6 +29,10 @@ OPERATIONS = [
     "sigmoid_focal_loss_backward",
     "paste_masks",
     "rasterize_polygons",
+    "deform_conv2d",
+    "deform_conv2d_backward",
+    "deform_psroi_pooling",
+    "deform_psroi_pooling_backward",
 ]
 
 

@@ -136,7 +136,9 @@ def test_strides_and_layouts(name: str) -> None:
     op, arguments = getattr(OPS, name), CASES[name](5)
     expected = op(*arguments)
     _assert_same(op(*_map(_spread, arguments)), expected)
-    if any(t.dim() == 4 for a in arguments for t in (a if isinstance(a, list) else [a]) if torch.is_tensor(t)):
+    if any(
+        t.dim() == 4 for a in arguments for t in (a if isinstance(a, list) else [a]) if torch.is_tensor(t)
+    ):
         last = _map(
             lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t, arguments
         )
@@ -235,5 +237,7 @@ def test_more_than_2_to_the_31_numbers() -> None:
     each = OPS.sigmoid_focal_loss_sum(logits[:1], targets[:1], 2.0, 0.25).item() / 66_000
     total = OPS.sigmoid_focal_loss_sum(logits, targets, 2.0, 0.25).item()
     assert total == pytest.approx(each * (logits.numel() - 1600), rel=1e-3)
-    pasted = OPS.paste_masks(torch.ones(540, 3, 3), torch.tensor([[0.0, 0, 9, 9]]).expand(540, 4), 2000, 2000, 0.5, 0)
+    pasted = OPS.paste_masks(
+        torch.ones(540, 3, 3), torch.tensor([[0.0, 0, 9, 9]]).expand(540, 4), 2000, 2000, 0.5, 0
+    )
     assert pasted.numel() > 2**31 and pasted[-1, :10, :10].all() and pasted[-1].sum() == 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,21 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
 from maskrcnn_benchmark.config.classes import has_region_heads
+from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.incremental.ablation import read_ablation
 from maskrcnn_benchmark.incremental.phase_config import derive_phase_cfg
 from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan, phase_sizes
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import read_json
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ALL_FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
 # Lists of variants for tools/lst_ablation.py are no configurations.
 FILES = [name for name in ALL_FILES if not name.startswith("ablations/")]
+# Data sets that are read from the files of their publishers, not from one annotation file.
+OWN_FORMATS = ("voc_2007_", "cityscapes_mask_", "cityscapes_poly_")
 # Classes in the data of every long-tail file, and its phases (base included).
 LST_FILES = {
     "lst/coco_sample.yaml": (80, 5),
@@ -33,12 +39,60 @@ LST_FILES = {
     "lst/lvis_v0.5_joint_class_aware.yaml": (1230, 1),
     "lst/lvis_v0.5_joint_repeat_factor.yaml": (1230, 1),
 }
+# Lists of the reference program's parameters, and the files whose models have exactly these.
+PARAMETERS = CONFIGS.parent / "tests" / "parity" / "golden" / "core" / "params"
+_X101 = "e2e_mask_rcnn_X_101_32x8d_FPN"
+SAME_PARAMETERS = {
+    "e2e_faster_rcnn_R_50_C4_1x": (
+        "e2e_faster_rcnn_R_50_C4_1x",
+        "caffe2/e2e_faster_rcnn_R_50_C4_1x_caffe2",
+        "quick_schedules/e2e_faster_rcnn_R_50_C4_quick",
+    ),
+    "e2e_mask_rcnn_R_50_C4_1x": (
+        "e2e_mask_rcnn_R_50_C4_1x",
+        "caffe2/e2e_mask_rcnn_R_50_C4_1x_caffe2",
+        "quick_schedules/e2e_mask_rcnn_R_50_C4_quick",
+    ),
+    "e2e_mask_rcnn_R_50_FPN_1x": (
+        "e2e_mask_rcnn_R_50_FPN_1x",
+        "e2e_mask_rcnn_R_50_FPN_1x_periodically_testing",
+        "caffe2/e2e_mask_rcnn_R_50_FPN_1x_caffe2",
+        "quick_schedules/e2e_mask_rcnn_R_50_FPN_quick",
+        "test_time_aug/e2e_mask_rcnn_R_50_FPN_1x",
+    ),
+    "e2e_mask_rcnn_X_101_32x8d_FPN_1x": (
+        f"{_X101}_1x",
+        f"caffe2/{_X101}_1x_caffe2",
+        f"quick_schedules/{_X101}_quick",
+    ),
+    "e2e_keypoint_rcnn_R_50_FPN_1x": (
+        "e2e_keypoint_rcnn_R_50_FPN_1x",
+        "caffe2/e2e_keypoint_rcnn_R_50_FPN_1x_caffe2",
+        "quick_schedules/e2e_keypoint_rcnn_R_50_FPN_quick",
+    ),
+    "e2e_mask_rcnn_R_50_FPN_1x_gn": (
+        "gn_baselines/e2e_mask_rcnn_R_50_FPN_1x_gn",
+        "gn_baselines/scratch_e2e_mask_rcnn_R_50_FPN_3x_gn",
+    ),
+    "rpn_R_50_FPN_1x": ("rpn_R_50_FPN_1x", "quick_schedules/rpn_R_50_FPN_quick"),
+}
+
+
+@cache
+def _build_from(model: str) -> nn.Module:
+    """The model of a MODEL section as text, without memory for its weights."""
+    cfg = get_cfg()
+    cfg.MODEL = CfgNode.load_cfg(model)
+    with torch.device("meta"):
+        return build_detection_model(cfg)
 
 
 def _build(cfg: CfgNode) -> nn.Module:
-    """The model without memory for its weights."""
-    with torch.device("meta"):
-        return build_detection_model(cfg)
+    """The model without memory for its weights; files that differ in weights or data alone share it."""
+    node = cfg.MODEL.clone()
+    node.defrost()
+    node.WEIGHT = ""
+    return _build_from(node.dump())
 
 
 def _plan(cfg: CfgNode, num_classes: int) -> PhasePlan:
@@ -60,20 +114,35 @@ def test_file_is_short(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_builds_its_model(name: str) -> None:
     cfg = load_config(CONFIGS / name)
+    if cfg.MODEL.BACKBONE.CONV_BODY == "FBNet":
+        with pytest.raises(ConfigError, match=r"MODEL\.BACKBONE\.CONV_BODY FBNet: .* not provided"):
+            _build(cfg)
+        return
     model = _build(cfg)
     assert all(p.is_meta for p in model.parameters())
-    assert sum(p.requires_grad for p in model.parameters()) > 40
+    assert sum(p.requires_grad for p in model.parameters()) > 30
     state = model.state_dict()
-    assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and not cfg.MODEL.RPN_ONLY)
+    assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and has_region_heads(cfg))
+    assert any("roi_heads.keypoint" in n for n in state) == cfg.MODEL.KEYPOINT_ON
     assert any("roi_heads.box" in n for n in state) == has_region_heads(cfg)
     assert any("rpn.head.cls_tower" in n for n in state) == cfg.MODEL.RETINANET_ON
+
+
+@pytest.mark.parametrize("listed", SAME_PARAMETERS)
+def test_variants_have_the_published_parameters(listed: str) -> None:
+    path = PARAMETERS / f"{listed}.json"
+    published = [(name, list(shape)) for name, shape, _ in read_json(path)["state_dict"]]
+    for name in SAME_PARAMETERS[listed]:
+        state = _build(load_config(CONFIGS / f"{name}.yaml")).state_dict()
+        assert [(key, list(value.shape)) for key, value in state.items()] == published, name
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_names_in_the_file_are_known(name: str) -> None:
     cfg = load_config(CONFIGS / name)
     for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        assert resolve_dataset(cfg, dataset).ann_file.endswith(".json")
+        if not dataset.startswith(OWN_FORMATS):
+            assert resolve_dataset(cfg, dataset).ann_file.endswith(".json")
     assert not resolve_weight(cfg, cfg.MODEL.WEIGHT).startswith("catalog://")
 
 

@@ -30,7 +30,7 @@ NEEDS: dict[str, list[Any]] = {
     "BottleneckWithFixedBatchNorm": FROZEN_NORM,
 }
 REGISTRIES: list[Registry[Any]] = [value for value in vars(registry).values() if isinstance(value, Registry)]
-ENTRIES = [(r.name, name) for r in REGISTRIES for name in sorted(r.names())]
+ENTRIES = [(r.name, name) for r in REGISTRIES for name in sorted({*r.names()} - {"FBNet"})]
 
 
 def _overrides(key: str, name: str, groups: dict[str, Any]) -> list[Any]:
@@ -44,6 +44,8 @@ def _overrides(key: str, name: str, groups: dict[str, Any]) -> list[Any]:
             *("MODEL.RPN_ONLY", True, "MODEL.MASK_ON", False, "MODEL.RPN.USE_FPN", False),
             *("MODEL.RPN.ANCHOR_STRIDE", (stride,), "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", channels),
         ]
+    if name.endswith("-RETINANET"):
+        needs = ["MODEL.RETINANET_ON", True, "MODEL.MASK_ON", False, "MODEL.RETINANET.NUM_CONVS", 1]
     for item in needs:
         result += groups.get(item, [item])
     return [*result, key, name]

@@ -47,7 +47,7 @@ def test_stop_interrupts_and_begins_no_more(tmp_path: Path) -> None:
     while not (output.is_file() and "ready" in output.read_text()):
         time.sleep(0.02)
     processes.stop()
-    thread.join(timeout=20)
+    thread.join(timeout=90)
     assert len(errors) == 1 and "status 130: saved" in errors[0]
     with pytest.raises(UsageError, match="all are to stop"):
         processes.run([sys.executable, "-c", ""], output)

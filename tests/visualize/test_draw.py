@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.keypoints import Keypoints
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.visualize.colors import label_color
 from maskrcnn_benchmark.visualize.draw import draw_detections
@@ -38,6 +39,15 @@ def test_masks_are_tinted_inside_and_only_there() -> None:
     assert tuple(drawn[15, 20]) == label_color(1)  # outline of the mask
     assert tuple(drawn[30, 10]) == label_color(1)  # side of the box
     assert image.getpixel((22, 28)) == (200, 200, 200)  # the input is left alone
+
+
+def test_keypoints_are_discs_in_the_class_colour() -> None:
+    found = detections([0.9, 0.1], masks=False)
+    points = torch.tensor([[[20.0, 25.0, 1.0], [30.0, 35.0, 0.0]], [[60.0, 30.0, 1.0], [62.0, 40.0, 1.0]]])
+    found.add_field("keypoints", Keypoints(points, (80, 60), (0, 1)))
+    drawn = np.asarray(draw_detections(Image.new("RGB", (80, 60)), found, NAMES))
+    assert tuple(drawn[25, 20]) == label_color(1)
+    assert not drawn[35, 30].any() and not drawn[30, 60].any()  # not found, and below the threshold
 
 
 def test_low_scores_and_the_limit() -> None:

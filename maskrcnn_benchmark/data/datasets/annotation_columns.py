@@ -20,7 +20,8 @@ class AnnotationColumns:
     """Arrays over all annotations (N,) in file order.
 
     `ids`, `image_ids`, `category_ids` int64; `boxes` float64 (N,4): x, y, width, height as in the file;
-    `crowd` bool; `masked` bool: whether the record has a segmentation.
+    `crowd` bool; `masked` bool: whether the record has a segmentation; `visible` int64: its
+    labelled keypoints, -1 for a record without keypoints.
     """
 
     ids: np.ndarray
@@ -29,6 +30,7 @@ class AnnotationColumns:
     boxes: np.ndarray
     crowd: np.ndarray
     masked: np.ndarray
+    visible: np.ndarray
 
     def __len__(self) -> int:
         """Number of annotations."""
@@ -63,12 +65,13 @@ class ColumnBuilder:
         self._seen: set[int] = set()
         self._ids, self._images, self._categories = array("q"), array("q"), array("q")
         self._boxes, self._crowd, self._masked = array("d"), array("b"), array("b")
+        self._visible = array("q")
 
     def add(self, record: Any) -> None:
         """Take the next record.
 
         Raises DataError for an id that is missing or occurs twice, a missing key, ids that are no integers,
-        and a box that is not four finite numbers.
+        a box that is not four finite numbers, and keypoints that are no triples of numbers.
         """
         number = record.get("id") if isinstance(record, dict) else None
         if not isinstance(number, int) or isinstance(number, bool) or abs(number) >= 2**63:
@@ -99,6 +102,7 @@ class ColumnBuilder:
         self._boxes.extend(box)
         self._crowd.append(bool(record.get("iscrowd", 0)))
         self._masked.append("segmentation" in record)
+        self._visible.append(self._count_visible(number, record.get("keypoints")))
 
     def finish(self, image_ids: set[int], category_ids: set[int]) -> AnnotationColumns:
         """The columns; DataError for the first annotation of a picture or category that is not known."""
@@ -109,6 +113,7 @@ class ColumnBuilder:
             boxes=np.frombuffer(self._boxes, np.float64).reshape(-1, 4),
             crowd=np.frombuffer(self._crowd, np.bool_),
             masked=np.frombuffer(self._masked, np.bool_),
+            visible=np.frombuffer(self._visible, np.int64),
         )
         stray = _first_unknown(columns.image_ids, image_ids)
         if stray is not None:
@@ -125,12 +130,26 @@ class ColumnBuilder:
             )
         return columns
 
+    def _count_visible(self, number: int, keypoints: Any) -> int:
+        """How many keypoints have a visibility above 0; -1 without keypoints."""
+        if keypoints is None:
+            return -1
+        if isinstance(keypoints, list) and len(keypoints) % 3 == 0 and all(map(_is_number, keypoints)):
+            return sum(visibility > 0 for visibility in keypoints[2::3])
+        raise DataError(
+            f"{self._where}: annotation {number} has keypoints that are not a list of finite numbers x, y, "
+            "visibility, x, y, visibility, ..."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether `value` is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
 
 def _is_box(box: Any) -> bool:
     """Whether `box` is a list of four finite numbers."""
-    if not isinstance(box, list) or len(box) != 4:
-        return False
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in box)
+    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
 
 
 def _first_unknown(numbers: np.ndarray, known: set[int]) -> int | None:

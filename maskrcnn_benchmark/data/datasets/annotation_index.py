@@ -28,7 +28,7 @@ from ...utils.files import read_json, write_json
 from .annotation_columns import AnnotationColumns, ColumnBuilder, Record
 
 logger = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 CACHE_VARIABLE = "MRB_CACHE_DIR"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SPANS = ("starts", "ends")

@@ -28,13 +28,13 @@ class AnnotationFile:
     Attributes: `images` sorted by id; `categories` in file order; `columns`: arrays over all annotations in
     file order; `anns_by_image`: picture id to its annotations in file order (every picture has an entry,
     often an empty one); `raw`: the JSON object; `outline`: the same, but annotations may lack their
-    segmentation, which makes it cheap for large files; `kind` "coco" or "lvis". Boxes are as in the file: x,
-    y, width, height. The annotations of a large file are decoded when they are asked for: `raw` and `outline`
-    hold a sequence there, not a list.
+    segmentation, which makes it cheap for large files; `kind`: how results are judged, "coco", "lvis", "voc"
+    or "cityscapes". Boxes are as in the file: x, y, width, height. The annotations of a large file are
+    decoded when they are asked for: `raw` and `outline` hold a sequence there, not a list.
     """
 
-    def __init__(self, raw: dict[str, Any], path: str | PathLike[str] = "") -> None:
-        """Check and index `raw`; `path` is named in messages.
+    def __init__(self, raw: dict[str, Any], path: str | PathLike[str] = "", kind: str = "") -> None:
+        """Check and index `raw`; `path` is named in messages. `kind` "": "coco" or "lvis", by the content.
 
         Raises DataError naming the file and the record for missing keys, ids that occur twice, annotations of
         unknown pictures or categories, boxes that are not four finite numbers, pictures without a size.
@@ -44,7 +44,7 @@ class AnnotationFile:
         builder = ColumnBuilder(where)
         for record in raw["annotations"]:
             builder.add(record)
-        self._set(raw, path, _finish(builder, raw, where), raw["annotations"])
+        self._set(raw, path, _finish(builder, raw, where), raw["annotations"], kind)
         self.outline = raw
 
     def _set(
@@ -53,6 +53,7 @@ class AnnotationFile:
         path: str | PathLike[str],
         columns: AnnotationColumns,
         records: Sequence[Record],
+        kind: str,
     ) -> None:
         """Attributes from checked content."""
         self.path = fspath(path)
@@ -62,20 +63,23 @@ class AnnotationFile:
         self.images: list[Record] = sorted(raw["images"], key=lambda image: image["id"])
         self.anns_by_image = AnnotationsByImage([i["id"] for i in self.images], columns.image_ids, records)
         federated = any("neg_category_ids" in image for image in self.images[:1])
-        self.kind = "lvis" if federated or any("frequency" in c for c in self.categories) else "coco"
+        by_content = "lvis" if federated or any("frequency" in c for c in self.categories) else "coco"
+        self.kind = kind or by_content
 
     @classmethod
-    def load(cls, path: str | PathLike[str], index_from: int = INDEX_FROM_BYTES) -> AnnotationFile:
+    def load(
+        cls, path: str | PathLike[str], index_from: int = INDEX_FROM_BYTES, kind: str = ""
+    ) -> AnnotationFile:
         """Read and check the JSON file `path`; from `index_from` bytes on through a cached index.
 
         Raises DataError when it is missing, no JSON or wrong, see the constructor.
         """
         if not Path(path).is_file() or Path(path).stat().st_size < index_from:
-            return cls(read_json(path, "annotation file"), path)
-        return cls._open(Path(path))
+            return cls(read_json(path, "annotation file"), path, kind)
+        return cls._open(Path(path), kind)
 
     @classmethod
-    def _open(cls, path: Path) -> AnnotationFile:
+    def _open(cls, path: Path, kind: str = "") -> AnnotationFile:
         """A large file through its index, which is made if there is none."""
         file, where = MappedFile(str(path)), _where(str(path))
         index = read_index(path)
@@ -95,15 +99,15 @@ class AnnotationFile:
             )
         records = FileRecords(file, index.starts, index.ends)
         self = cls.__new__(cls)
-        self._set(raw | {"annotations": records}, path, index.columns, records)
+        self._set(raw | {"annotations": records}, path, index.columns, records, kind)
         self.outline = raw | {"annotations": Outlines(index.columns)}
         return self
 
     def __reduce__(self) -> Any:
         """Pickled as its path when it is read through an index, so that workers share the mapped file."""
         if isinstance(self.raw["annotations"], FileRecords):
-            return AnnotationFile._open, (Path(self.path),)
-        return AnnotationFile, (self.raw, self.path)
+            return AnnotationFile._open, (Path(self.path), self.kind)
+        return AnnotationFile, (self.raw, self.path, self.kind)
 
     @property
     def category_ids(self) -> list[int]:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ...structures import BoxList, SegmentationMask
+from ...structures import BoxList, Keypoints, SegmentationMask
 from ...utils.errors import DataError
 from ...utils.rng import derive_seed
 from ..transforms import Compose
 from ..types import Sample, SampleKey
+from .annotation_columns import AnnotationColumns
 from .annotations import AnnotationFile, Record
+from .keypoints import keypoint_names, mirrored_order, read_keypoints
 from .pictures import read_picture
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ class DetectionDataset:
 
     Labels are 1 + position of the category in `category_order`; annotations of other categories are ignored.
     Attributes: `annotations`, `img_dir`, `image_ids` (ascending, index -> picture id), `label_to_category`
-    and `class_names` (both with an entry for background at 0), `has_masks`.
+    and `class_names` (both with an entry for background at 0), `has_masks`, `keypoint_names` (empty unless
+    keypoints are read).
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class DetectionDataset:
         drop_crowd: bool = True,
         seed: int = 0,
         bad_image: str = "error",
+        min_keypoints: int | None = None,
     ) -> None:
         """Index the pictures.
 
@@ -48,8 +52,9 @@ class DetectionDataset:
         has both sides above one pixel. sort_by_label: objects of a picture by (label, file order) instead of
         file order. bad_image: "error", or "skip" to put the next usable picture in the place of one that
         cannot be read (only when `train`: a test set never replaces a picture). category_order: default all
-        categories in file order. Raises DataError for unknown categories in `category_order` and ValueError
-        for unknown options.
+        categories in file order. min_keypoints: not None reads keypoints, and "valid" then asks for so many
+        labelled ones in the picture's used annotations. Raises DataError for unknown categories in
+        `category_order` and keypoints that cannot be used, and ValueError for unknown options.
         """
         if keep_images not in ("valid", "all") or bad_image not in ("error", "skip"):
             raise ValueError(f"keep_images={keep_images!r} or bad_image={bad_image!r} is not a known option")
@@ -70,6 +75,10 @@ class DetectionDataset:
         self._is_used = np.isin(columns.category_ids, order) & ~(columns.crowd & drop_crowd)
         self._is_sound = self._is_used & ~columns.degenerate()
         kept = set(columns.image_ids[self._is_sound].tolist())
+        self.keypoint_names: list[str] = []
+        if min_keypoints is not None:
+            self.keypoint_names = keypoint_names(annotations, order)
+            kept &= _pictures_with_keypoints(columns, self._is_used, min_keypoints)
         self._images = [im for im in annotations.images if keep_images == "all" or im["id"] in kept]
         self.image_ids = [image["id"] for image in self._images]
         self.has_masks = self._check_masks()
@@ -142,6 +151,9 @@ class DetectionDataset:
         target.add_field("annotation_ids", torch.tensor([ann["id"] for ann in anns], dtype=torch.int64))
         if self.has_masks:
             target.add_field("masks", self._masks(anns, size))
+        if self.keypoint_names:
+            points = read_keypoints(anns, len(self.keypoint_names), self.annotations.path)
+            target.add_field("keypoints", Keypoints(points, size, mirrored_order(self.keypoint_names)))
         return target.clip_to_image(remove_empty=True)
 
     def _masks(self, anns: list[Record], size: tuple[int, int]) -> SegmentationMask:
@@ -182,6 +194,14 @@ class DetectionDataset:
                 "others have; add it (an empty list stands for no mask) or remove the annotation"
             )
         return found
+
+
+def _pictures_with_keypoints(columns: AnnotationColumns, used: np.ndarray, least: int) -> set[int]:
+    """Pictures whose used annotations hold at least `least` labelled keypoints together (core spec 15)."""
+    rows = used & (columns.visible > 0)
+    pictures, index = np.unique(columns.image_ids[rows], return_inverse=True)
+    found = np.bincount(index, weights=columns.visible[rows], minlength=len(pictures))
+    return set(columns.image_ids[used].tolist()) if least <= 0 else set(pictures[found >= least].tolist())
 
 
 def _category_names(annotations: AnnotationFile, order: list[int]) -> list[str]:

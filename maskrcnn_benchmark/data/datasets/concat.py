@@ -15,8 +15,8 @@ from .coco import DetectionDataset
 class ConcatDataset:
     """Data sets with one class list, their pictures counted through in the order given.
 
-    `image_ids`, `class_names`, `label_to_category`, `get_img_info`, `get_labels` are as in DetectionDataset;
-    picture ids of different parts may coincide.
+    `image_ids`, `class_names`, `label_to_category`, `keypoint_names`, `get_img_info`, `get_labels` are as in
+    DetectionDataset; picture ids of different parts may coincide.
     """
 
     def __init__(self, parts: Sequence[DetectionDataset]) -> None:
@@ -30,6 +30,9 @@ class ConcatDataset:
                     f"{len(first.class_names) - 1}, {part.annotations.path} has {len(part.class_names) - 1}"
                 )
         self.class_names = first.class_names
+        if any(part.keypoint_names != first.keypoint_names for part in self.parts):
+            raise DataError("training sets with different keypoints cannot be joined")
+        self.keypoint_names = first.keypoint_names
         self.label_to_category = first.label_to_category
         self.image_ids = [image_id for part in self.parts for image_id in part.image_ids]
         self._ends = list(accumulate(len(part) for part in self.parts))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .build import build_transforms
+from .build import build_test_transforms, build_transforms
 from .compose import Compose, Transform
 from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize, resized_size
 from .pixels import ColorJitter, ToNormalizedTensor
+from .views import TestViews
 
 __all__ = [
     "ColorJitter",
@@ -13,8 +14,10 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
     "Resize",
+    "TestViews",
     "ToNormalizedTensor",
     "Transform",
+    "build_test_transforms",
     "build_transforms",
     "resized_size",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 from .compose import Compose, Transform
 from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
 from .pixels import ColorJitter, ToNormalizedTensor
+from .views import TestViews, view_specs
 
 
 def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> Compose:
@@ -30,5 +31,16 @@ def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> C
         steps.append(RandomHorizontalFlip(horizontal))
     if random_changes and inputs.VERTICAL_FLIP_PROB_TRAIN > 0:
         steps.append(RandomVerticalFlip(inputs.VERTICAL_FLIP_PROB_TRAIN))
-    steps.append(ToNormalizedTensor(inputs.PIXEL_MEAN, inputs.PIXEL_STD, inputs.TO_BGR255))
+    steps.append(_to_tensor(cfg))
     return Compose(steps)
+
+
+def build_test_transforms(cfg: Any) -> Compose:
+    """Test transforms; with TEST.BBOX_AUG.ENABLED pictures become lists of views."""
+    if cfg.TEST.BBOX_AUG.ENABLED:
+        return TestViews(view_specs(cfg), _to_tensor(cfg))
+    return build_transforms(cfg, train=False)
+
+
+def _to_tensor(cfg: Any) -> ToNormalizedTensor:
+    return ToNormalizedTensor(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD, cfg.INPUT.TO_BGR255)

@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskrcnn_benchmark.layers.deform_conv import DFConv2d
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d, conv_norm
 from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
 from maskrcnn_benchmark.modeling.norm import NormFactory, group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import STEMS, TRANSFORMATIONS
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
+
+
+@dataclass(frozen=True)
+class Deformable:
+    """How the 3x3 convolution of a block is deformed: groups that move together, and whether it is v2."""
+
+    groups: int = 1
+    modulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,7 @@ class BlockSpec:
     out_channels: int
     stride: int = 1
     dilation: int = 1
+    deformable: Deformable | None = None
 
 
 BlockFactory = Callable[[BlockSpec], nn.Module]
@@ -39,6 +50,27 @@ def _conv(cin: int, cout: int, kernel: int, stride: int = 1, dilation: int = 1, 
     padding = dilation * (kernel - 1) // 2
     layer = nn.Conv2d(cin, cout, kernel, stride, padding, dilation=dilation, groups=groups, bias=False)
     return kaiming_uniform(layer)
+
+
+def _conv3x3(spec: BlockSpec, width: int, stride: int, groups: int) -> nn.Conv2d | DFConv2d:
+    if spec.deformable is None:
+        return _conv(width, width, 3, stride, spec.dilation, groups)
+    if width % spec.deformable.groups:
+        raise ConfigError(
+            f"MODEL.RESNETS.DEFORMABLE_GROUPS: {spec.deformable.groups} groups do not divide the {width} "
+            "channels of a deformable 3x3 convolution"
+        )
+    return DFConv2d(
+        width,
+        width,
+        3,
+        stride=stride,
+        padding=spec.dilation,
+        dilation=spec.dilation,
+        groups=groups,
+        deformable_groups=spec.deformable.groups,
+        modulated=spec.deformable.modulated,
+    )
 
 
 class ConvNorm(nn.Sequential):
@@ -77,8 +109,8 @@ class Stem(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 block with a shortcut: (B,in,H,W) -> (B,out,H/stride,W/stride).
 
-    The stride sits in the first 1x1 with `stride_in_1x1` (MSRA
-    weights), else in the 3x3 (ResNeXt, torchvision).
+    The stride sits in the first 1x1 with `stride_in_1x1` (MSRA weights), else in the 3x3 (ResNeXt,
+    torchvision). The 3x3 may be deformable (`spec.deformable`).
     """
 
     def __init__(self, spec: BlockSpec, *, norm: NormFactory, groups: int, stride_in_1x1: bool) -> None:
@@ -88,7 +120,7 @@ class Bottleneck(nn.Module):
         width = spec.bottleneck_channels
         self.conv1 = _conv(spec.in_channels, width, 1, first)
         self.bn1 = norm(width)
-        self.conv2 = _conv(width, width, 3, second, spec.dilation, groups)
+        self.conv2 = _conv3x3(spec, width, second, groups)
         self.bn2 = norm(width)
         self.conv3 = _conv(width, spec.out_channels, 1)
         self.bn3 = norm(spec.out_channels)
@@ -106,6 +138,11 @@ class BasicBlock(nn.Module):
 
     def __init__(self, spec: BlockSpec, *, norm: NormFactory) -> None:
         super().__init__()
+        if spec.deformable is not None:
+            raise ConfigError(
+                "MODEL.RESNETS.STAGE_WITH_DCN: only bottleneck blocks have the one 3x3 convolution that "
+                "becomes deformable; set MODEL.RESNETS.TRANS_FUNC to a Bottleneck or the stages to False"
+            )
         self.downsample = _shortcut(spec, norm)
         self.conv1 = _conv(spec.in_channels, spec.out_channels, 3, spec.stride, spec.dilation)
         self.bn1 = norm(spec.out_channels)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from maskrcnn_benchmark.modeling.backbones.blocks import Deformable
 from maskrcnn_benchmark.modeling.backbones.resnet import ResNet, StageSpec
 from maskrcnn_benchmark.modeling.backbones.torchvision_body import PREFIX, TorchvisionBody
 from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
@@ -40,13 +41,24 @@ class Backbone(nn.Sequential):
         self.out_channels = out_channels
 
 
+def _deformable(cfg: CfgNode) -> list[Deformable | None]:
+    """How the 3x3 convolutions of layer1..layer4 are deformed."""
+    node = cfg.MODEL.RESNETS
+    flags = tuple(node.STAGE_WITH_DCN)
+    if len(flags) != 4:
+        raise ConfigError(
+            f"MODEL.RESNETS.STAGE_WITH_DCN must hold four flags, for layer1..layer4, got {flags}"
+        )
+    if node.DEFORMABLE_GROUPS < 1:
+        raise ConfigError(f"MODEL.RESNETS.DEFORMABLE_GROUPS must be at least 1, got {node.DEFORMABLE_GROUPS}")
+    kind = Deformable(node.DEFORMABLE_GROUPS, node.WITH_MODULATED_DCN)
+    return [kind if flag else None for flag in flags]
+
+
 def _resnet(cfg: CfgNode, depth: str, last: int, outputs: tuple[int, ...]) -> ResNet:
     node = cfg.MODEL.RESNETS
-    if any(node.STAGE_WITH_DCN):
-        raise ConfigError(
-            "MODEL.RESNETS.STAGE_WITH_DCN: deformable convolution is not available; set all four to False"
-        )
-    stages = [StageSpec(i, BLOCKS[depth][i - 1], i in outputs) for i in range(1, last + 1)]
+    deformable = _deformable(cfg)
+    stages = [StageSpec(i, BLOCKS[depth][i - 1], i in outputs, deformable[i - 1]) for i in range(1, last + 1)]
     return ResNet(
         STEMS.get(node.STEM_FUNC)(cfg),
         TRANSFORMATIONS.get(node.TRANS_FUNC)(cfg),
@@ -101,8 +113,21 @@ for _depth in BLOCKS:
     BACKBONES.register(f"{_depth}-FPN-RETINANET")(partial(_build_retinanet_fpn, depth=_depth))
 
 
+@BACKBONES.register("FBNet")
+def _refuse_fbnet(cfg: CfgNode) -> Backbone:
+    raise ConfigError(
+        "MODEL.BACKBONE.CONV_BODY FBNet: the FBNet models are not provided; a mobile body with a pyramid is "
+        f"{PREFIX}mobilenet_v3_large (see configs/torchvision)"
+    )
+
+
 def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:
     node = cfg.MODEL.BACKBONE
+    if any(_deformable(cfg)):
+        raise ConfigError(
+            f"MODEL.RESNETS.STAGE_WITH_DCN: the body {PREFIX}{name} cannot be deformable; "
+            "set all four to False"
+        )
     train_norm = node.NORM == "train"
     body = TorchvisionBody(name, freeze_at=node.FREEZE_CONV_BODY_AT, train_norm=train_norm)
     return _with_fpn(cfg, body, body.out_channels)

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.modeling.backbones.blocks import BlockFactory, BlockSpec
+from maskrcnn_benchmark.modeling.backbones.blocks import BlockFactory, BlockSpec, Deformable
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage `layer{index}` (index 1..4): number of blocks, and whether its output is returned."""
+    """One stage `layer{index}` (index 1..4): number of blocks, whether its output is returned, and how its
+    3x3 convolutions are deformed, if they are.
+    """
 
     index: int
     num_blocks: int
     is_output: bool
+    deformable: Deformable | None = None
 
 
 def stage_channels(index: int, res2_out_channels: int) -> int:
@@ -33,6 +36,7 @@ def build_stage(
     res2_out_channels: int,
     res2_width: int,
     dilation: int = 1,
+    deformable: Deformable | None = None,
 ) -> nn.Sequential:
     """Sequential of residual blocks of stage `index`; stride 2 except in stage 1 and with dilation > 1.
 
@@ -44,7 +48,7 @@ def build_stage(
     blocks = []
     for i in range(num_blocks):
         channels, stride = (in_channels, first_stride) if i == 0 else (out_channels, 1)
-        blocks.append(block(BlockSpec(channels, width, out_channels, stride, dilation)))
+        blocks.append(block(BlockSpec(channels, width, out_channels, stride, dilation, deformable)))
     return nn.Sequential(*blocks)
 
 
@@ -79,6 +83,7 @@ class ResNet(nn.Module):
                 in_channels=channels,
                 res2_out_channels=res2_out_channels,
                 res2_width=res2_width,
+                deformable=stage.deformable,
             )
             self.add_module(f"layer{stage.index}", layer)
             channels = stage_channels(stage.index, res2_out_channels)

@@ -44,13 +44,13 @@ class GeneralizedRCNN(nn.Module):
 
         images: normalised float32 pictures (3,h,w), or an ImageList of them.
         targets: boxes in coordinates of the network input with fields `labels`
-        (1..C) and `masks` (mask models); may be empty lists of boxes.
+        (1..C), `masks` (mask models) and `keypoints` (keypoint models); may be empty lists of boxes.
         query_classes: one label per image, 0 for ordinary sampling (LST spec 4). distill: stored
         teacher outputs (LST spec 6). seeds: one
         number per image for the choice of anchors and proposals; None takes torch's default generator.
         Detections: boxes in the network input with fields
-        `scores`, `labels`,
-        `mask`; RPN-only: proposals with `objectness`, best first.
+        `scores`, `labels`, `mask` (mask models), `keypoints` and `keypoint_logits` (keypoint
+        models); RPN-only: proposals with `objectness`, best first.
         Raises ValueError without targets in training, UsageError for non-finite outputs in evaluation.
         """
         if self.training:
@@ -59,7 +59,7 @@ class GeneralizedRCNN(nn.Module):
             return self._losses(to_image_list(images), targets, query_classes, distill, seeds)
         return self._detections(to_image_list(images))
 
-    def _features(self, images: ImageList) -> list[Tensor]:
+    def features(self, images: ImageList) -> list[Tensor]:
         """Feature maps, computed channels-last: the layout in which convolutions are fastest."""
         return self.backbone(images.tensors.contiguous(memory_format=torch.channels_last))
 
@@ -73,7 +73,7 @@ class GeneralizedRCNN(nn.Module):
     ) -> dict[str, Tensor]:
         if len(targets) != len(images):
             raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
-        features = self._features(images)
+        features = self.features(images)
         proposals, losses = self.rpn(images, features, targets, seeds)
         if self.roi_heads is None:
             return mean_losses(losses)
@@ -84,7 +84,7 @@ class GeneralizedRCNN(nn.Module):
 
     @torch.no_grad()
     def _detections(self, images: ImageList) -> list[BoxList]:
-        features = self._features(images)
+        features = self.features(images)
         proposals, _ = self.rpn(images, features)
         if self.roi_heads is None:
             return [p[p.get_field("objectness").argsort(descending=True, stable=True)] for p in proposals]
@@ -111,7 +111,7 @@ class GeneralizedRCNN(nn.Module):
         batch = to_image_list(images)
         if len(boxes) != len(batch):
             raise ValueError(f"boxes of {len(boxes)} pictures for {len(batch)} pictures")
-        features = self._features(batch)
+        features = self.features(batch)
         device = batch.tensors.device
         placed = [b.to(device, torch.float32).reshape(-1, 4) for b in boxes]
         values = getattr(self.roi_heads.box, what)(features, placed)

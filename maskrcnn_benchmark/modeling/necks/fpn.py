@@ -13,7 +13,7 @@ from maskrcnn_benchmark.modeling.norm import NormFactory
 
 
 class LastLevelP6P7(nn.Module):
-    """Two more levels, 3x3 convolutions of stride 2: `p6` of C5 or P5, `p7` of the rectified P6 (RetinaNet)."""
+    """Two more levels by 3x3 convolutions of stride 2: `p6` of C5 or P5, `p7` of the rectified P6."""
 
     def __init__(self, in_channels: int, out_channels: int, *, from_body: bool) -> None:
         """in_channels: of C5 with `from_body`, else of P5."""

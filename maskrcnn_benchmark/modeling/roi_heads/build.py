@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from maskrcnn_benchmark.modeling.roi_heads.box_head.build import build_box_head
+from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.build import build_keypoint_head
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.build import build_mask_head
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads, build_weight_transfer
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -14,17 +15,15 @@ if TYPE_CHECKING:
 
 
 def build_roi_heads(cfg: CfgNode, in_channels: int) -> RoIHeads | None:
-    """Box head, with MODEL.MASK_ON the mask head; None for RPN-only models.
+    """Box head, with MODEL.MASK_ON and MODEL.KEYPOINT_ON those heads; None for RPN-only models.
 
-    Raises ConfigError for keypoints, which are not available, and for distillation without a cosine
-    classifier.
+    Raises ConfigError for distillation without a cosine classifier.
     """
-    if cfg.MODEL.KEYPOINT_ON:
-        raise ConfigError("MODEL.KEYPOINT_ON: the keypoint head is not available; set it to False")
     if cfg.MODEL.RPN_ONLY:
         return None
     box = build_box_head(cfg, in_channels)
     mask = build_mask_head(cfg, in_channels, box.feature_extractor) if cfg.MODEL.MASK_ON else None
+    keypoint = build_keypoint_head(cfg, in_channels) if cfg.MODEL.KEYPOINT_ON else None
     transfer = None
     if mask is not None and cfg.MODEL.ROI_MASK_HEAD.USE_BBOX2MASK:
         rows = box.classifier_rows().shape[1]
@@ -43,6 +42,7 @@ def build_roi_heads(cfg: CfgNode, in_channels: int) -> RoIHeads | None:
         box,
         mask,
         transfer,
+        keypoint,
         num_old_classes=cfg.MODEL.NUM_DISTILL_CLASSES if cfg.MODEL.USE_DISTILL else None,
         distill_weight=cfg.LST.DISTILL.WEIGHT,
     )

@@ -1,4 +1,4 @@
-"""Box head, mask head and the transfer of classifier weights between them."""
+"""Box, mask and keypoint head, and the transfer of classifier weights between the first two."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.roi_heads.box_head.head import RoIBoxHead
+from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.head import RoIKeypointHead
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.head import ClassRows, RoIMaskHead
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
@@ -28,7 +29,7 @@ def build_weight_transfer(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class RoIHeads(nn.Module):
-    """Children `box`, and if given `mask` and `bbox2mask`.
+    """Children `box`, and if given `mask`, `bbox2mask` and `keypoint`.
 
     `num_old_classes` not None adds `loss_distill` (times `distill_weight`) to the losses, in every step.
     """
@@ -38,6 +39,7 @@ class RoIHeads(nn.Module):
         box: RoIBoxHead,
         mask: RoIMaskHead | None = None,
         bbox2mask: nn.Module | None = None,
+        keypoint: RoIKeypointHead | None = None,
         *,
         num_old_classes: int | None = None,
         distill_weight: float = 1.0,
@@ -46,6 +48,7 @@ class RoIHeads(nn.Module):
         self.box = box
         self.mask = mask
         self.bbox2mask = bbox2mask
+        self.keypoint = keypoint
         self.num_old_classes = num_old_classes
         self.distill_weight = distill_weight
 
@@ -84,6 +87,8 @@ class RoIHeads(nn.Module):
         x, sampled, losses = self.box.train_step(features, proposals, targets, query_classes, seeds)
         if self.mask is not None:
             losses.update(self.mask.train_step(features, sampled, targets, x, self._class_rows()))
+        if self.keypoint is not None:
+            losses.update(self.keypoint.train_step(features, sampled, targets))
         if self.num_old_classes is not None:
             term = self.box.distill(features, distill, self.num_old_classes)
             losses["loss_distill"] = LossTerm(term.total * self.distill_weight, term.count)
@@ -91,8 +96,14 @@ class RoIHeads(nn.Module):
 
     @torch.no_grad()
     def predict(self, features: Sequence[Tensor], proposals: Sequence[BoxList]) -> list[BoxList]:
-        """Detections per image: fields `scores`, `labels`, and `mask` with a mask head."""
-        detections = self.box.detect(features, proposals)
+        """Detections per image: fields `scores`, `labels`, and those of `attach`."""
+        return self.attach(features, self.box.detect(features, proposals))
+
+    @torch.no_grad()
+    def attach(self, features: Sequence[Tensor], detections: list[BoxList]) -> list[BoxList]:
+        """The detections with field `mask` (mask head), `keypoints` and `keypoint_logits` (keypoint head)."""
         if self.mask is not None:
             detections = self.mask.detect(features, detections, self._class_rows())
+        if self.keypoint is not None:
+            detections = self.keypoint.detect(features, detections)
         return detections

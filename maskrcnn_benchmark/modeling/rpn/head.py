@@ -108,7 +108,7 @@ def _apply(conv: nn.Conv2d, patches: Tensor) -> Tensor:
 
 
 def flatten_map(m: Tensor, width: int) -> Tensor:
-    """Head map (B, A*width, H, W) -> (B, H*W*A, width), order (row, column, anchor); a view if channels-last."""
+    """Head map (B, A*width, H, W) -> (B, H*W*A, width), by row, column, anchor; a view if channels-last."""
     batch, _, height, columns = m.shape
     return m.reshape(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2).reshape(batch, -1, width)
 

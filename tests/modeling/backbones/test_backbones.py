@@ -17,6 +17,10 @@ from maskrcnn_benchmark.modeling.registry import BACKBONES, TRANSFORMATIONS
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 Cfg = Callable[..., Any]
+DEFORMABLE = (
+    *("MODEL.RESNETS.TRANS_FUNC", "BottleneckWithGN", "MODEL.RESNETS.WIDTH_PER_GROUP", 4),
+    *("MODEL.RESNETS.STAGE_WITH_DCN", (False, True, True, True)),
+)
 
 
 @pytest.mark.parametrize("trans", TRANSFORMATIONS.names() or ["BasicBlockWithGN"])
@@ -31,7 +35,7 @@ def test_every_block_runs_forward_and_backward(small_cfg: Cfg, trans: str) -> No
     assert all(p.grad is not None for p in backbone.parameters())
 
 
-@pytest.mark.parametrize("name", BACKBONES.names())
+@pytest.mark.parametrize("name", sorted({*BACKBONES.names()} - {"FBNet"}))
 def test_every_entry_builds_and_runs(small_cfg: Cfg, name: str) -> None:
     channels = {"C4": 32, "C5": 64}.get(name[-2:], 16)
     cfg = small_cfg("MODEL.BACKBONE.CONV_BODY", name, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", channels)
@@ -71,13 +75,46 @@ def test_names_of_a_basic_block(small_cfg: Cfg) -> None:
     assert "0.downsample.0.weight" not in build_backbone(small_cfg()).body.layer1.state_dict()
 
 
+@pytest.mark.parametrize("trans", ["BottleneckWithGN", "BottleneckWithFixedBatchNorm"])
+@pytest.mark.parametrize(("modulated", "groups", "per_tap"), [(False, 1, 2), (True, 1, 3), (True, 4, 12)])
+def test_deformable_stages(small_cfg: Cfg, trans: str, modulated: bool, groups: int, per_tap: int) -> None:
+    overrides = (*DEFORMABLE, "MODEL.RESNETS.TRANS_FUNC", trans, "MODEL.RESNETS.STRIDE_IN_1X1", False)
+    overrides += ("MODEL.RESNETS.WITH_MODULATED_DCN", modulated, "MODEL.RESNETS.DEFORMABLE_GROUPS", groups)
+    backbone = build_backbone(small_cfg(*overrides))
+    state = backbone.body.state_dict()
+    assert "layer1.0.conv2.weight" in state and "layer1.0.conv2.offset.weight" not in state
+    for i, width in ((2, 8), (3, 16), (4, 32)):
+        names = [n for n in state if n.startswith(f"layer{i}.0.conv2.")]
+        assert [n.split("conv2.")[1] for n in names] == ["offset.weight", "offset.bias", "conv.weight"]
+        assert state[names[0]].shape == (9 * per_tap, width, 3, 3)
+        assert getattr(backbone.body, f"layer{i}")[0].conv2.conv.stride == (2, 2)
+    maps = backbone(torch.randn(2, 3, 64, 96))
+    assert [tuple(m.shape[2:]) for m in maps[:4]] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    sum(m.square().sum() for m in maps).backward()
+    assert all(p.grad is not None for p in backbone.parameters())
+    moved = backbone.body.layer3[0].conv2.offset.bias.grad
+    assert moved is not None and moved.any()
+
+
+def test_deformable_blocks_share_groups_with_resnext(small_cfg: Cfg) -> None:
+    overrides = (*DEFORMABLE, "MODEL.RESNETS.NUM_GROUPS", 4, "MODEL.RESNETS.WIDTH_PER_GROUP", 2)
+    conv = build_backbone(small_cfg(*overrides)).body.layer2[0].conv2
+    assert conv.conv.weight.shape == (16, 4, 3, 3) and conv.offset.groups == 1
+
+
 def test_wrong_keys_are_named(small_cfg: Cfg) -> None:
     with pytest.raises(ConfigError, match="R-50-FPN"):
         build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-FPNN"))
     with pytest.raises(ConfigError, match="BottleneckWithGN"):
         build_backbone(small_cfg("MODEL.RESNETS.TRANS_FUNC", "BottleneckWithNG"))
-    with pytest.raises(ConfigError, match="STAGE_WITH_DCN"):
+    with pytest.raises(ConfigError, match="STAGE_WITH_DCN: only bottleneck blocks"):
         build_backbone(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (False, True, True, True)))
+    with pytest.raises(ConfigError, match=r"STAGE_WITH_DCN must hold four flags.* got \(True, True\)"):
+        build_backbone(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (True, True)))
+    with pytest.raises(ConfigError, match="DEFORMABLE_GROUPS must be at least 1, got 0"):
+        build_backbone(small_cfg("MODEL.RESNETS.DEFORMABLE_GROUPS", 0))
+    with pytest.raises(ConfigError, match="DEFORMABLE_GROUPS: 3 groups do not divide the 8 channels"):
+        build_backbone(small_cfg(*DEFORMABLE, "MODEL.RESNETS.DEFORMABLE_GROUPS", 3))
     with pytest.raises(ConfigError, match="BACKBONE_OUT_CHANNELS"):
         build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-C4"))
 
@@ -132,3 +169,9 @@ def test_folded_statistics_change_nothing(
     monkeypatch.setattr(blocks, "_add_relu", lambda x, shortcut: F.relu(x + shortcut))
     for ours, plain in zip(found, run(picture), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_torchvision_bodies_are_not_deformable(small_cfg: Cfg) -> None:
+    overrides = ("MODEL.BACKBONE.CONV_BODY", "torchvision/resnet18", *DEFORMABLE[4:])
+    with pytest.raises(ConfigError, match="the body torchvision/resnet18 cannot be deformable"):
+        build_backbone(small_cfg(*overrides))

@@ -210,7 +210,7 @@ def test_calls_that_cannot_work(build: Callable[..., Any], batch: Batch) -> None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["MODEL.KEYPOINT_ON", True], "KEYPOINT_ON"),
+        (["MODEL.KEYPOINT_ON", True], "ROI_KEYPOINT_HEAD.SHARE_BOX_FEATURE_EXTRACTOR"),
         (["MODEL.META_ARCHITECTURE", "GeneralisedRCNN"], "GeneralizedRCNN"),
         (["MODEL.RPN.RPN_HEAD", "SingleConvHead"], "SingleConvRPNHead"),
         (["MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR", True], "SHARE_BOX_FEATURE_EXTRACTOR"),

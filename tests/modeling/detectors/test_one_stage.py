@@ -151,7 +151,10 @@ def test_losses_do_not_depend_on_the_number_of_ranks(
 ) -> None:
     """Rank 0 of 2 has no object at all."""
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    some = [make_target([[4, 6, 40, 50], [20, 10, 60, 60]], [1, 4], (64, 64)), make_target([[2, 2, 30, 30]], [5])]
+    some = [
+        make_target([[4, 6, 40, 50], [20, 10, 60, 60]], [1, 4], (64, 64)),
+        make_target([[2, 2, 30, 30]], [5]),
+    ]
     targets = [make_target([], [], (64, 64))] * 2 + some
     ((losses, gradients),) = train_ranks(_step, 1, small_cfg(*RETINANET), images, targets)
     assert losses["loss_retina_reg"] > 0

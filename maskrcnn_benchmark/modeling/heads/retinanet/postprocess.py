@@ -84,7 +84,9 @@ class RetinaNetPostProcessor:
         result.add_field("labels", labels[order])
         return result
 
-    def _best_of_level(self, anchors: Tensor, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _best_of_level(
+        self, anchors: Tensor, logits: Tensor, deltas: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Decoded boxes (k,4), float32 logits (k,) and labels (k,) of the best pairs of one level."""
         classes = logits.shape[1]
         flat = logits.flatten()

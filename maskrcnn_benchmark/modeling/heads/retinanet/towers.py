@@ -32,10 +32,11 @@ class Towers(nn.Module):
         self.bbox_tower = _tower(channels, depth)
         self.cls_logits = gaussian(nn.Conv2d(channels, num_anchors * num_classes, 3, padding=1), STD)
         self.bbox_pred = gaussian(nn.Conv2d(channels, num_anchors * 4, 3, padding=1), STD)
-        nn.init.constant_(self.cls_logits.bias, -math.log((1 - prior_probability) / prior_probability))
+        bias = -math.log((1 - prior_probability) / prior_probability)
+        nn.init.constant_(self.cls_logits.get_parameter("bias"), bias)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level (B,C,H,W) -> logits (B,A*classes,H,W) and deltas (B,A*4,H,W), channel = anchor*n + part."""
+        """Per level (B,C,H,W) -> logits (B,A*classes,H,W) and deltas (B,A*4,H,W), channel anchor*n + part."""
         logits = [self.cls_logits(self.cls_tower(feature)) for feature in features]
         deltas = [self.bbox_pred(self.bbox_tower(feature)) for feature in features]
         return logits, deltas

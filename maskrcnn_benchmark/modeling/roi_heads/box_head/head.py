@@ -55,8 +55,12 @@ class RoIBoxHead(nn.Module):
 
     def detect(self, features: Sequence[Tensor], proposals: Sequence[BoxList]) -> list[BoxList]:
         """Detections per image: fields `scores`, `labels`."""
-        logits, deltas = self.predictor(self.feature_extractor(features, [p.bbox for p in proposals]))
+        logits, deltas = self.outputs(features, proposals)
         return self.post_processor(logits, deltas, proposals)
+
+    def outputs(self, features: Sequence[Tensor], proposals: Sequence[BoxList]) -> tuple[Tensor, Tensor]:
+        """Class logits (sum n_i, C) and box deltas (sum n_i, 4C) of proposals."""
+        return self.predictor(self.feature_extractor(features, [p.bbox for p in proposals]))
 
     def classifier_rows(self) -> Tensor:
         """Weight (C,D) of the class scores, background first."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 FIRST_CANDIDATES = 1000
 """Candidates of the first suppression when detections are limited (at least four times the limit)."""
+
+BoxesOf = Callable[[Tensor, Tensor], Tensor]
+"""(proposal numbers (n,), labels (n,)) -> boxes (n,4)."""
 
 
 class BoxPostProcessor:
@@ -68,23 +72,33 @@ class BoxPostProcessor:
         counts = [len(p) for p in proposals]
         scores = logits.float().softmax(dim=1)
         per_image = zip(scores.split(counts), deltas.split(counts), proposals, strict=True)
-        return [self._one_image(*args) for args in per_image]
+        return [
+            self.choose(own, partial(self.decode, own_deltas, boxes), boxes.size)
+            for own, own_deltas, boxes in per_image
+        ]
 
-    def _one_image(self, scores: Tensor, deltas: Tensor, proposals: BoxList) -> BoxList:
+    def decode(self, deltas: Tensor, proposals: BoxList, row: Tensor, label: Tensor) -> Tensor:
+        """Boxes (n,4), clipped to the image, of proposals `row` (n,) for classes `label` (n,)."""
+        column = torch.ones_like(label) if self.class_agnostic else label
+        chosen = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[row, column]
+        return clip_boxes(self.box_coder.decode(chosen, proposals.bbox[row]), proposals.size)
+
+    def choose(self, scores: Tensor, boxes_of: BoxesOf, size: tuple[int, int]) -> BoxList:
+        """Detections of one image of `size` (width, height) from probabilities (N,C) of N proposals."""
         flat = scores[:, 1:].t().reshape(-1)  # class-major, which is the output order
         total = int((flat > self.score_thresh).sum())
         limit = self.detections_per_img if self.detections_per_img > 0 else total
         take = min(total, max(FIRST_CANDIDATES, 4 * limit))
         while True:
             index = self._best(flat, take, total)
-            kept, boxes = self._suppress(index, flat, deltas, proposals)
+            kept, boxes = self._suppress(index, flat, len(scores), boxes_of)
             if len(kept) >= limit or take >= total:
                 break
             take = min(total, take * 4)
         if len(kept) > limit:
             order = flat[kept].argsort(descending=True, stable=True)[:limit].sort().values
             kept, boxes = kept[order], boxes[order]
-        result = BoxList(boxes, proposals.size, mode="xyxy")
+        result = BoxList(boxes, size, mode="xyxy")
         result.add_field("scores", flat[kept])
         result.add_field("labels", torch.div(kept, max(1, len(scores)), rounding_mode="floor") + 1)
         return result
@@ -96,15 +110,11 @@ class BoxPostProcessor:
             chosen &= flat >= flat.topk(take).values[-1]
         return chosen.nonzero().flatten()
 
-    def _suppress(
-        self, index: Tensor, flat: Tensor, deltas: Tensor, proposals: BoxList
-    ) -> tuple[Tensor, Tensor]:
+    def _suppress(self, index: Tensor, flat: Tensor, count: int, boxes_of: BoxesOf) -> tuple[Tensor, Tensor]:
         """The indices that survive suppression per class, ascending, and their boxes (n,4)."""
-        count = max(1, len(proposals))
+        count = max(1, count)
         label, row = torch.div(index, count, rounding_mode="floor") + 1, index % count
-        column = torch.ones_like(label) if self.class_agnostic else label
-        chosen = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[row, column]
-        boxes = clip_boxes(self.box_coder.decode(chosen, proposals.bbox[row]), proposals.size)
+        boxes = boxes_of(row, label)
         if self.nms_thresh <= 0:
             return index, boxes
         keep = batched_nms(boxes, flat[index], label, self.nms_thresh)

@@ -1,0 +1,58 @@
+"""What the cases of the operations benchmark share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from timing import Call
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Size:
+    """A picture with its features and boxes."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    rois: int
+    pooled: int
+    boxes: int  # for nms
+
+
+@dataclass(frozen=True)
+class Case:
+    """Ours and the peer (None where torchvision has no such operation) on the same input, the least bytes and
+    operations.
+    """
+
+    op: str
+    ours: Call
+    peer: Call | None
+    moved: float
+    operations: float
+
+
+def make_boxes(count: int, size: Size, generator: torch.Generator) -> Tensor:
+    """Boxes (count, 4) inside the picture, sides from 12 pixels to the picture, evenly in the logarithm."""
+    limits = torch.tensor([size.width, size.height]) - 1.0
+    sides = 12 * (limits / 12) ** torch.rand(count, 2, generator=generator)
+    corner = (limits - sides) * torch.rand(count, 2, generator=generator)
+    return torch.cat([corner, corner + sides], dim=1)
+
+
+def bind(function: Callable[[list[Tensor]], Tensor], maps: list[Tensor]) -> Call:
+    """The function with its argument."""
+    return lambda: function(maps)
+
+
+def backward_of(function: Callable[[list[Tensor]], Tensor], maps: list[Tensor]) -> Call:
+    """The backward pass alone, as often as wanted."""
+    leaves = [m.detach().requires_grad_() for m in maps]
+    out = function(leaves)
+    cotangent = torch.ones_like(out)
+    # A peer may leave out a level without boxes.
+    return lambda: torch.autograd.grad(out, leaves, cotangent, retain_graph=True, allow_unused=True)

@@ -1,0 +1,327 @@
+// Deformable convolution on CUDA: a kernel writes the sampled columns of some images, cuBLAS multiplies them.
+// One thread samples a tap of a pixel for several channels, so that places are computed once. In the backward
+// pass a thread walks the channels of its tap: it adds to the map with atomics, hence last bits that vary
+// from run to run (torch.use_deterministic_algorithms reports it), and sums for its place without. Half
+// precision is sampled and summed in float32.
+#include <ATen/AccumulateType.h>
+#include <ATen/Context.h>
+#include <ATen/Dispatch.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <ATen/cuda/Atomic.cuh>
+
+#include "../deform_conv.h"
+#include "../plain_ops.h"
+#include "launch.h"
+
+namespace mrb {
+namespace {
+
+constexpr int64_t kChannelsPerThread = 8;
+constexpr int64_t kColumnNumbers = int64_t{1} << 27;  // of the columns that exist at a time
+constexpr int64_t kEnoughThreads = 1 << 18;
+constexpr int64_t kMaxSlices = 16;
+
+// The four cells that a tap reads, and the shares of the lower and the right ones. A cell outside is not
+// read.
+template <typename T>
+struct Place {
+  int64_t cell[4];
+  bool inside[4];
+  T down, right;
+
+  __device__ Place(T y, T x, int64_t height, int64_t width) {
+    const bool reads = y > T(-1) && y < static_cast<T>(height) && x > T(-1) && x < static_cast<T>(width);
+    const int64_t low_y = reads ? static_cast<int64_t>(floor(y)) : 0;
+    const int64_t low_x = reads ? static_cast<int64_t>(floor(x)) : 0;
+    for (int i = 0; i < 4; ++i) {
+      const int64_t row = low_y + i / 2, column = low_x + i % 2;
+      inside[i] = reads && row >= 0 && row < height && column >= 0 && column < width;
+      cell[i] = row * width + column;
+    }
+    // NaN goes through, a place outside reads zeros.
+    down = reads ? y - static_cast<T>(low_y) : (y != y ? y : T(0));
+    right = reads ? x - static_cast<T>(low_x) : (x != x ? x : T(0));
+  }
+
+  template <typename S>
+  __device__ void read(const S* map, T (&values)[4]) const {
+    for (int i = 0; i < 4; ++i) values[i] = inside[i] ? static_cast<T>(map[cell[i]]) : T(0);
+  }
+
+  __device__ void shares(T factor, T (&weights)[4]) const {
+    weights[0] = (T(1) - down) * (T(1) - right) * factor;
+    weights[1] = (T(1) - down) * right * factor;
+    weights[2] = down * (T(1) - right) * factor;
+    weights[3] = down * right * factor;
+  }
+};
+
+// Which tap a thread works on: part of an offset group, image, tap, pixel; pixels change fastest.
+struct Tap {
+  int64_t pixel, tap, image, group, part;
+
+  __device__ Tap(int64_t i, const DeformConv& conv, int64_t images) {
+    pixel = i % conv.pixels();
+    i /= conv.pixels();
+    tap = i % conv.taps();
+    i /= conv.taps();
+    image = i % images;
+    i /= images;
+    group = i % conv.offset_groups;
+    part = i / conv.offset_groups;
+  }
+
+  // `offset` and `mask` (may be null) belong to all images; `first` is the one that `image` counts from.
+  template <typename T>
+  __device__ Place<T> place(const DeformConv& conv, int64_t first, const T* offset) const {
+    const T* dy = offset +
+                  (((first + image) * conv.offset_groups + group) * conv.taps() + tap) * 2 * conv.pixels() +
+                  pixel;
+    const int64_t row = pixel / conv.out_width, column = pixel % conv.out_width;
+    const T y = static_cast<T>(row * conv.stride_h - conv.pad_h + tap / conv.kernel_w * conv.dilation_h);
+    const T x = static_cast<T>(column * conv.stride_w - conv.pad_w + tap % conv.kernel_w * conv.dilation_w);
+    return Place<T>(y + dy[0], x + dy[conv.pixels()], conv.height, conv.width);
+  }
+
+  template <typename T>
+  __device__ T factor(const DeformConv& conv, int64_t first, const T* mask) const {
+    if (mask == nullptr) return T(1);
+    return mask[(((first + image) * conv.offset_groups + group) * conv.taps() + tap) * conv.pixels() + pixel];
+  }
+
+  // Channels [begin, end) of this thread, when a part has `size` of them.
+  __device__ void channels(const DeformConv& conv, int64_t size, int64_t* begin, int64_t* end) const {
+    const int64_t all = conv.channels_per_offset(), low = part * size;
+    *begin = group * all + low;
+    *end = group * all + (low + size < all ? low + size : all);
+  }
+};
+
+// columns: (C * taps, images * pixels).
+template <typename S, typename T>
+__global__ void sample(int64_t total, DeformConv conv, int64_t first, int64_t images, const S* input,
+                       const T* offset, const T* mask, S* columns) {
+  const int64_t plane = conv.height * conv.width;
+  MRB_GRID_LOOP(i, total) {
+    const Tap tap(i, conv, images);
+    const Place<T> place = tap.place(conv, first, offset);
+    T weights[4], values[4];
+    place.shares(tap.factor(conv, first, mask), weights);
+    int64_t c, end;
+    tap.channels(conv, kChannelsPerThread, &c, &end);
+    for (; c < end; ++c) {
+      place.read(input + ((first + tap.image) * conv.channels + c) * plane, values);
+      const T sum =
+          weights[0] * values[0] + weights[1] * values[1] + weights[2] * values[2] + weights[3] * values[3];
+      columns[((c * conv.taps() + tap.tap) * images + tap.image) * conv.pixels() + tap.pixel] =
+          static_cast<S>(sum);
+    }
+  }
+}
+
+// grads: (C * taps, images * pixels); to: (images, C, H, W) or null; places: (parts, images, offset groups,
+// taps, 3, pixels) or null: derivatives with respect to y, x and factor.
+template <typename S, typename T>
+__global__ void spread(int64_t total, DeformConv conv, int64_t first, int64_t images, int64_t part_size,
+                       const S* grads, const S* input, const T* offset, const T* mask, T* to, T* places) {
+  const int64_t plane = conv.height * conv.width;
+  MRB_GRID_LOOP(i, total) {
+    const Tap tap(i, conv, images);
+    const Place<T> place = tap.place(conv, first, offset);
+    const T factor = tap.factor(conv, first, mask);
+    T weights[4], values[4], sums[4] = {T(0), T(0), T(0), T(0)};
+    place.shares(factor, weights);
+    int64_t c, end;
+    tap.channels(conv, part_size, &c, &end);
+    for (; c < end; ++c) {
+      const T grad = static_cast<T>(
+          grads[((c * conv.taps() + tap.tap) * images + tap.image) * conv.pixels() + tap.pixel]);
+      if (places != nullptr) {
+        place.read(input + ((first + tap.image) * conv.channels + c) * plane, values);
+        for (int k = 0; k < 4; ++k) sums[k] += grad * values[k];
+      }
+      if (to != nullptr) {
+        T* map = to + (tap.image * conv.channels + c) * plane;
+        for (int k = 0; k < 4; ++k) {
+          if (place.inside[k]) gpuAtomicAddNoReturn(map + place.cell[k], weights[k] * grad);
+        }
+      }
+    }
+    if (places == nullptr) continue;
+    const T down = place.down, right = place.right, up = T(1) - down, left = T(1) - right;
+    T* out =
+        places +
+        ((((tap.part * images + tap.image) * conv.offset_groups + tap.group) * conv.taps() + tap.tap) * 3) *
+            conv.pixels() +
+        tap.pixel;
+    out[0] = factor * (left * (sums[2] - sums[0]) + right * (sums[3] - sums[1]));
+    out[conv.pixels()] = factor * (up * (sums[1] - sums[0]) + down * (sums[3] - sums[2]));
+    out[2 * conv.pixels()] =
+        up * (left * sums[0] + right * sums[1]) + down * (left * sums[2] + right * sums[3]);
+  }
+}
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Images whose columns exist at a time.
+int64_t images_at_a_time(const DeformConv& conv) {
+  const int64_t numbers = conv.channels * conv.taps() * conv.pixels();
+  const int64_t most = std::min(kColumnNumbers / numbers, INT32_MAX / conv.pixels());
+  return std::clamp<int64_t>(most, 1, std::max<int64_t>(conv.images, 1));
+}
+
+// What both passes read, contiguous; places of type T.
+struct Sources {
+  at::Tensor input, offset, mask;
+
+  Sources(const at::Tensor& maps, const at::Tensor& places, const std::optional<at::Tensor>& factors,
+          at::ScalarType type)
+      : input(maps.contiguous()), offset(places.to(type).contiguous()) {
+    if (factors.has_value()) mask = factors->to(type).contiguous();
+  }
+
+  template <typename T>
+  const T* mask_data() const {
+    return mask.defined() ? mask.const_data_ptr<T>() : nullptr;
+  }
+};
+
+template <typename S, typename T>
+void sample_columns(const DeformConv& conv, const Sources& from, int64_t first, int64_t images,
+                    at::Tensor& columns) {
+  const int64_t parts = divide_up(conv.channels_per_offset(), kChannelsPerThread);
+  const int64_t total = parts * conv.offset_groups * images * conv.taps() * conv.pixels();
+  sample<S, T><<<blocks_for(total), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+      total, conv, first, images, from.input.const_data_ptr<S>(), from.offset.const_data_ptr<T>(),
+      from.mask_data<T>(), columns.mutable_data_ptr<S>());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// (groups, in * taps, images * pixels).
+at::Tensor empty_columns(const DeformConv& conv, int64_t images, const at::TensorOptions& options) {
+  return at::empty({conv.groups, conv.group_in() * conv.taps(), images * conv.pixels()}, options);
+}
+
+at::Tensor deform_conv2d(const at::Tensor& input, const at::Tensor& offset,
+                         const std::optional<at::Tensor>& mask, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                         at::IntArrayRef padding, at::IntArrayRef dilation) {
+  const char* op = "deform_conv2d";
+  const DeformConv conv = check_deform_conv(op, input, offset, mask, weight, stride, padding, dilation);
+  check_deform_bias(op, conv, input, bias);
+  const c10::cuda::CUDAGuard guard(input.device());
+  const PlainOps plain;
+  at::Tensor output = at::empty({conv.images, conv.out_channels, conv.out_height, conv.out_width},
+                                input.options(), format_like(input));
+  if (output.numel() == 0) return output;
+  const int64_t out = conv.group_out(), chunk = images_at_a_time(conv);
+  const at::Tensor matrices = weight.reshape({conv.groups, out, conv.group_in() * conv.taps()});
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "deform_conv2d", [&] {
+    using T = at::acc_type<scalar_t, true>;
+    const Sources from(input, offset, mask, c10::CppTypeToScalarType<T>::value);
+    for (int64_t first = 0; first < conv.images; first += chunk) {
+      const int64_t images = std::min(chunk, conv.images - first);
+      at::Tensor columns = empty_columns(conv, images, input.options());
+      sample_columns<scalar_t, T>(conv, from, first, images, columns);
+      const at::Tensor product =
+          at::bmm(matrices, columns).view({conv.out_channels, images, conv.out_height, conv.out_width});
+      output.narrow(0, first, images).copy_(product.transpose(0, 1));
+    }
+  });
+  if (bias.has_value()) output.add_(bias->view({1, -1, 1, 1}));
+  return output;
+}
+
+// Gradients of one call as they grow, of type T; undefined where not asked for.
+struct Grads {
+  at::Tensor input, places, weight;
+};
+
+template <typename S, typename T>
+void spread_columns(const DeformConv& conv, const Sources& from, int64_t first, int64_t images,
+                    const at::Tensor& columns, Grads& grads) {
+  const int64_t taps = conv.offset_groups * images * conv.taps() * conv.pixels();
+  const int64_t wanted = std::clamp<int64_t>(kEnoughThreads / taps, 1, kMaxSlices);
+  const int64_t part_size = divide_up(conv.channels_per_offset(), wanted);
+  const int64_t parts = divide_up(conv.channels_per_offset(), part_size);
+  const auto options = columns.options().dtype(c10::CppTypeToScalarType<T>::value);
+  at::Tensor maps, places;
+  if (grads.input.defined()) maps = at::zeros({images, conv.channels, conv.height, conv.width}, options);
+  if (grads.places.defined()) {
+    places = at::empty({parts, images, conv.offset_groups, conv.taps(), 3, conv.pixels()}, options);
+  }
+  spread<S, T><<<blocks_for(parts * taps), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+      parts * taps, conv, first, images, part_size, columns.const_data_ptr<S>(),
+      from.input.const_data_ptr<S>(), from.offset.const_data_ptr<T>(), from.mask_data<T>(),
+      maps.defined() ? maps.mutable_data_ptr<T>() : nullptr,
+      places.defined() ? places.mutable_data_ptr<T>() : nullptr);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  if (maps.defined()) grads.input.narrow(0, first, images).copy_(maps);
+  if (places.defined()) grads.places.narrow(0, first, images).copy_(places.sum(0));
+}
+
+template <typename S, typename T>
+void backward_all(const DeformConv& conv, const Sources& from, const at::Tensor& grad,
+                  const at::Tensor& weight, Grads& grads) {
+  const int64_t out = conv.group_out(), rows = conv.group_in() * conv.taps(), chunk = images_at_a_time(conv);
+  const at::Tensor matrices = weight.reshape({conv.groups, out, rows});
+  for (int64_t first = 0; first < conv.images; first += chunk) {
+    const int64_t images = std::min(chunk, conv.images - first);
+    const at::Tensor here =
+        grad.narrow(0, first, images).transpose(0, 1).reshape({conv.groups, out, images * conv.pixels()});
+    if (grads.input.defined() || grads.places.defined()) {
+      spread_columns<S, T>(conv, from, first, images, at::bmm(matrices.transpose(1, 2), here), grads);
+    }
+    if (grads.weight.defined()) {
+      at::Tensor columns = empty_columns(conv, images, grad.options());
+      sample_columns<S, T>(conv, from, first, images, columns);
+      grads.weight.add_(at::bmm(here, columns.transpose(1, 2)));
+    }
+  }
+}
+
+DeformGrads deform_conv2d_backward(const at::Tensor& grad, const at::Tensor& input, const at::Tensor& offset,
+                                   const std::optional<at::Tensor>& mask, const at::Tensor& weight,
+                                   at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                                   std::array<bool, 4> needed) {
+  const char* op = "deform_conv2d_backward";
+  const DeformConv conv = check_deform_conv(op, input, offset, mask, weight, stride, padding, dilation);
+  check_deform_grad(op, conv, input, grad);
+  check_deform_needed(op, mask, needed);
+  if (needed[0])
+    at::globalContext().alertNotDeterministic("maskrcnn_benchmark::deform_conv2d_backward on CUDA");
+  const c10::cuda::CUDAGuard guard(input.device());
+  const PlainOps plain;
+  const auto sum_type = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto options = input.options().dtype(sum_type);
+  Grads grads;
+  if (needed[0]) grads.input = at::empty(input.sizes(), input.options(), format_like(input));
+  if (needed[1] || needed[2]) {
+    grads.places = at::empty({conv.images, conv.offset_groups, conv.taps(), 3, conv.pixels()}, options);
+  }
+  if (needed[3]) {
+    grads.weight = at::zeros({conv.groups, conv.group_out(), conv.group_in() * conv.taps()}, options);
+  }
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "deform_conv2d_backward",
+                                  [&] {
+                                    using T = at::acc_type<scalar_t, true>;
+                                    const Sources from(input, offset, mask, sum_type);
+                                    backward_all<scalar_t, T>(conv, from, grad.contiguous(), weight, grads);
+                                  });
+  const auto none = [&] { return at::empty({0}, input.options()); };
+  return {needed[0] ? grads.input : none(), needed[1] ? place_grad(grads.places, 0, 2, offset) : none(),
+          needed[2] ? place_grad(grads.places, 2, 1, *mask) : none(),
+          needed[3] ? grads.weight.view(weight.sizes()).to(weight.scalar_type()) : none()};
+}
+
+}  // namespace
+}  // namespace mrb
+
+TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CUDA, m) {
+  m.impl("deform_conv2d", TORCH_FN(mrb::deform_conv2d));
+  m.impl("deform_conv2d_backward", TORCH_FN(mrb::deform_conv2d_backward));
+}

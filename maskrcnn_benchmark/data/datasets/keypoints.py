@@ -1,0 +1,62 @@
+"""Keypoints of a COCO-format annotation file: names, order in mirrored pictures, values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...utils.errors import DataError
+from .annotations import AnnotationFile, Record
+
+_SIDES = {"left": "right", "right": "left"}
+
+
+def keypoint_names(annotations: AnnotationFile, category_order: Sequence[int]) -> list[str]:
+    """Names of the keypoints that the categories `category_order` list under "keypoints".
+
+    A category without such a list has no keypoints. Raises DataError when none has one, and when two lists
+    differ: the model has one list of keypoints for all classes.
+    """
+    chosen = set(category_order)
+    lists = [c["keypoints"] for c in annotations.categories if c["id"] in chosen and c.get("keypoints")]
+    where = annotations.path or "the annotations"
+    if not lists:
+        raise DataError(
+            f'{where}: no category has a list "keypoints" of names; a keypoint data set needs it (left and '
+            "right change places in mirrored pictures), or set MODEL.KEYPOINT_ON False"
+        )
+    if any(names != lists[0] for names in lists):
+        raise DataError(f"{where}: categories have different keypoints; train on one of them at a time")
+    return [str(name) for name in lists[0]]
+
+
+def mirrored_order(names: Sequence[str]) -> tuple[int, ...]:
+    """For every keypoint the one that takes its place in a mirrored picture: left_eye for right_eye, ..."""
+    places = {name: place for place, name in enumerate(names)}
+    order = []
+    for place, name in enumerate(names):
+        side = next((word for word in _SIDES if word in name), None)
+        other = name if side is None else name.replace(side, _SIDES[side])
+        order.append(places.get(other, place))
+    return tuple(order)
+
+
+def read_keypoints(records: Sequence[Record], count: int, path: str) -> Tensor:
+    """Float32 (n, count, 3) x, y, visibility of annotation records; zeros for a record without keypoints.
+
+    Raises DataError naming the annotation whose list has another length.
+    """
+    points = torch.zeros((len(records), count, 3))
+    for row, record in enumerate(records):
+        values = record.get("keypoints")
+        if values is None:
+            continue
+        if len(values) != 3 * count:
+            raise DataError(
+                f"annotation file {path}: annotation {record['id']} has {len(values)} keypoint numbers; "
+                f"its category names {count} keypoints, which makes {3 * count}"
+            )
+        points[row] = torch.tensor(values, dtype=torch.float32).reshape(count, 3)
+    return points
