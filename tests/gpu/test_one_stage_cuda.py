@@ -123,9 +123,7 @@ def test_deterministic_mode_reports_atomic_additions() -> None:
         "roi_pool": roi_pool(features, rois, (2, 2), 0.1),
     }
     for name, out in pooled.items():
-        with pytest.raises(
-            RuntimeError, match=f"{name.strip()}_backward on CUDA does not"
-        ):
+        with pytest.raises(RuntimeError, match=f"{name.strip()}_backward on CUDA does not"):
             _deterministic(lambda out=out: torch.autograd.grad(out.sum(), features))  # type: ignore[misc]
     logits = torch.randn(9, 4, device="cuda", requires_grad=True)
     targets = torch.arange(9).cuda() % 6 - 1
