@@ -12,6 +12,7 @@ import torch
 import torchvision
 from op_case import Case, Size, backward_of, bind, make_boxes
 from op_deform import deform_conv_cases, deform_psroi_cases
+from op_one_stage import focal_cases, pool_cases
 from timing import Machine, median_ms, peak_mb, size_of
 from torch import Tensor
 
@@ -21,6 +22,7 @@ SCALES = (0.25, 0.125, 0.0625, 0.03125)
 STRIDES = (4, 8, 16, 32)
 RATIO = 2
 TARGETS = {"nms": 1.0, "roi_align": 0.7, "roi_align backward": 0.7, "fpn_roi_align": 0.6}
+TARGETS |= {name: 0.5 for name in ("roi_pool", "sigmoid_focal_loss", "sigmoid_focal_loss backward")}
 TARGETS |= {"deform_conv2d": 0.6, "deform_conv2d backward": 0.6, "deform_conv2d grouped": 0.6}
 
 
@@ -141,6 +143,7 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, str | float | N
         cases = [nms_case(size, device, generator)]
         cases += align_cases(size, device, generator) + fpn_cases(size, device, generator)
         cases += deform_conv_cases(size, device, generator) + deform_psroi_cases(size, device, generator)
+        cases += pool_cases(size, device, generator) + focal_cases(size, device, generator)
         for case in cases:
             calls = [case.ours] if case.peer is None else [case.ours, case.peer]
             ours, *others = median_ms(calls, device, 0.05 if quick else 2.0)

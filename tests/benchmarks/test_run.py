@@ -51,6 +51,7 @@ def test_quick_run_of_the_operations(project_root: Path, tmp_path: Path) -> None
     names = {row["op"] for row in result["rows"]}
     assert {"nms", "roi_align", "roi_align backward", "fpn_roi_align"} <= names
     assert {"deform_conv2d backward", "deform_psroi_pooling"} <= names
+    assert {"roi_pool backward", "sigmoid_focal_loss", "sigmoid_focal_loss backward"} <= names
     for row in result["rows"]:
         assert row["ours_ms"] > 0 and row["bound_ms"] > 0
         if row["torchvision_ms"] is not None:

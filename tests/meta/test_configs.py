@@ -125,6 +125,7 @@ def test_builds_its_model(name: str) -> None:
     assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and has_region_heads(cfg))
     assert any("roi_heads.keypoint" in n for n in state) == cfg.MODEL.KEYPOINT_ON
     assert any("roi_heads.box" in n for n in state) == has_region_heads(cfg)
+    assert any("rpn.head.cls_tower" in n for n in state) == cfg.MODEL.RETINANET_ON
 
 
 @pytest.mark.parametrize("listed", SAME_PARAMETERS)

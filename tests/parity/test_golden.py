@@ -16,6 +16,8 @@ SLOW = {
     "faster_rcnn_r50_c4_train",
     "mask_rcnn_r50_fpn_gn_eval",
     "mask_rcnn_r50_fpn_gn_train",
+    "retinanet_r50_fpn_eval",
+    "retinanet_r50_fpn_train",
     "mask_rcnn_r50_fpn_mdconv_eval",
     "mask_rcnn_r50_fpn_mdconv_train",
     "keypoint_rcnn_r50_fpn_eval",
