@@ -78,9 +78,8 @@ def test_variants_that_real_files_have(root: Path) -> None:
     path = root / "Annotations" / "2008_000007.xml"
     text = (
         "\ufeff<annotation><filename>other.png</filename><size><width>60</width><height>40</height></size>"
-        "<object><name> dog </name>"
-        "<bndbox><ymin>1.5</ymin><xmax>9.25</xmax><ymax>8</ymax><xmin>2</xmin></bndbox>"
-        "</object></annotation>"
+        "<object><name> dog </name><bndbox><ymin>1.5</ymin><xmax>9.25</xmax><ymax>8</ymax><xmin>2</xmin>"
+        "</bndbox></object></annotation>"
     )
     path.write_text(text, encoding="utf-8")
     file = load_voc(_list(root))

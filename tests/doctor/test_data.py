@@ -33,6 +33,22 @@ def test_missing_demo_data_is_made_by_a_command(lst, the) -> None:
     assert "maskrcnn_benchmark.data.datasets.demo" in the(check_data, checkup, "error", "train.json").advice
 
 
+def test_data_in_other_layouts(plain, the, own_formats, tmp_path: Path) -> None:
+    pictures = {f"00{n}": [("dog", (5, 5, 20, 20), n % 2)] for n in range(2)}
+    listed = own_formats.make_voc(tmp_path, "train", pictures)
+    checkup = plain("DATASETS.TRAIN", f"('voc:{listed}@{tmp_path}/JPEGImages',)")
+    assert "2 pictures, 2 objects, 20 categories" in the(check_data, checkup, "ok", "train.txt (VOC").found
+    assert the(check_data, checkup, "note", "1 crowd regions (or difficult objects)")
+    missing = plain("DATASETS.TRAIN", f"('voc:{tmp_path}/no.txt@{tmp_path}/JPEGImages',)")
+    assert the(check_data, missing, "error", f"list of pictures {tmp_path}/no.txt does not exist")
+    street = {"ulm/ulm_0": [("car", own_formats.rectangle(5, 5, 20, 20))]}
+    own_formats.make_cityscapes(tmp_path, "train", street)
+    folders = f"{tmp_path}/gtFine/train@{tmp_path}/leftImg8bit/train"
+    checkup = plain("DATASETS.TRAIN", f"('cityscapes_mask:{folders}',)")
+    assert the(check_data, checkup, "ok", "gtFine/train (CITYSCAPES, a folder): 1 pictures, 1 objects")
+    assert the(check_data, checkup, "ok", "1 of 1 pictures open and have the recorded sizes")
+
+
 def test_unknown_name_and_no_data(plain, the) -> None:
     finding = the(check_data, plain("DATASETS.TRAIN", "('coco_2014_trian',)"), "error", "unknown data set")
     assert "coco_2014_train" in finding.found

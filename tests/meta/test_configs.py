@@ -141,8 +141,8 @@ def test_variants_have_the_published_parameters(listed: str) -> None:
 def test_names_in_the_file_are_known(name: str) -> None:
     cfg = load_config(CONFIGS / name)
     for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        if not dataset.startswith(OWN_FORMATS):
-            assert resolve_dataset(cfg, dataset).ann_file.endswith(".json")
+        spec = resolve_dataset(cfg, dataset)
+        assert spec.ann_file.endswith(".json") != dataset.startswith(OWN_FORMATS)
     assert not resolve_weight(cfg, cfg.MODEL.WEIGHT).startswith("catalog://")
 
 
