@@ -12,8 +12,10 @@ import pytest
 from maskrcnn_benchmark.utils.errors import UsageError
 from maskrcnn_benchmark.utils.processes import Processes
 
+# A process that was started in the background inherits that interrupts are ignored.
 WAIT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
 try:
     time.sleep(60)
@@ -47,7 +49,7 @@ def test_stop_interrupts_and_begins_no_more(tmp_path: Path) -> None:
     while not (output.is_file() and "ready" in output.read_text()):
         time.sleep(0.02)
     processes.stop()
-    thread.join(timeout=90)
+    thread.join(timeout=30)
     assert len(errors) == 1 and "status 130: saved" in errors[0]
     with pytest.raises(UsageError, match="all are to stop"):
         processes.run([sys.executable, "-c", ""], output)
