@@ -93,6 +93,7 @@ def _member(function: Callable[..., Any], rank: int, world: int, folder: Path, a
         torch.set_num_threads(1)  # the thread pool did not survive the fork
         if world > 1:
             dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+            dist.barrier()  # nobody may leave while another one is still connecting
         torch.save(function(*args), folder / f"rank{rank}.pt")
         if world > 1:
             dist.destroy_process_group()

@@ -30,6 +30,7 @@ def cfg(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> CfgNode
             *("R-10-FPN-RETINANET", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 32),
             *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", 64, "SOLVER.IMS_PER_BATCH", 4),
             *("SOLVER.MAX_ITER", 20, "SOLVER.WARMUP_ITERS", 5, "SOLVER.LOG_PERIOD", 5),
+            *("SOLVER.BASE_LR", 0.1),
             *("MODEL.RETINANET.INFERENCE_TH", 0.001, "OUTPUT_DIR", str(tmp_path_factory.mktemp("out"))),
         ],
     )
