@@ -50,6 +50,9 @@ def _model() -> CfgNode:
     model.RPN_ONLY = False  # no box and mask heads: the result is the proposals
     model.MASK_ON = False  # add the mask head
     model.RETINANET_ON = False  # RetinaNet in place of RPN and heads
+    model.FCOS_ON = False  # FCOS in place of RPN and heads
+    model.SIPMASK_ON = False  # SipMask (FCOS with masks) in place of RPN and heads
+    model.USE_SYNCBN = False  # no effect; read from published FCOS files
     model.KEYPOINT_ON = False  # add the keypoint head
     model.DEVICE = "auto"  # auto (GPU if there is one, else CPU) | cpu | cuda | cuda:N
     model.META_ARCHITECTURE = "GeneralizedRCNN"  # detector class, by its registered name
@@ -82,6 +85,8 @@ def _model() -> CfgNode:
     model.ROI_MASK_HEAD = _roi_mask_head()
     model.ROI_KEYPOINT_HEAD = _roi_keypoint_head()
     model.RETINANET = _retinanet()
+    model.FCOS = _fcos()
+    model.SIPMASK = _sipmask()
     model.FBNET = _fbnet()
     model.FEW_SHOT = CfgNode()
     model.FEW_SHOT.ScaleCls = 10.0  # initial scale of the cosine classifier
@@ -127,6 +132,8 @@ def _resnets() -> CfgNode:
     node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..4 of the body
     node.WITH_MODULATED_DCN = False  # modulated (v2) deformable convolution
     node.DEFORMABLE_GROUPS = 1  # offset groups of deformable convolutions
+    node.DCN_INTERVAL = 1  # blocks of a STAGE_WITH_DCN stage that are deformable: every n-th, from the first
+    node.FROZEN_BN_EPS = 0.0  # added to the variance of frozen batch norm; files of mmdetection: 1e-5
     return node
 
 
@@ -245,6 +252,52 @@ def _retinanet() -> CfgNode:
     return node
 
 
+def _fcos() -> CfgNode:
+    node = CfgNode()
+    node.NUM_CLASSES = 81  # classes with background (there is no background output)
+    node.FPN_STRIDES = [8, 16, 32, 64, 128]  # stride per level
+    node.PRIOR_PROB = 0.01  # initial probability of every class
+    node.INFERENCE_TH = 0.05  # detections must score more than this
+    node.NMS_TH = 0.6  # overlap above which NMS removes, per class
+    node.PRE_NMS_TOP_N = 1000  # best candidates per level
+    node.LOSS_ALPHA = 0.25  # focal loss: weight of positives
+    node.LOSS_GAMMA = 2.0  # focal loss: exponent
+    node.NUM_CONVS = 4  # convolutions per tower
+    node.CENTER_SAMPLING_RADIUS = 0.0  # positives lie this many strides around a box's centre; 0 = in the box
+    node.IOU_LOSS_TYPE = "iou"  # iou | linear_iou | giou
+    node.NORM_REG_TARGETS = False  # distances are predicted in strides and rectified, else as exponentials
+    node.CENTERNESS_ON_REG = False  # centerness is read from the box tower, else from the class tower
+    node.USE_DCN_IN_TOWER = False  # modulated deformable convolution as the last one of both towers
+    return node
+
+
+def _sipmask() -> CfgNode:
+    node = _fcos()  # the same keys, with the class tower one convolution shorter
+    node.IOU_LOSS_TYPE = "iou"  # iou | linear_iou | giou | inclusive_iou (SipMask of mmdetection)
+    # What tells the two published families apart; the defaults are those of SipMask-benchmark.
+    node.TOWER_NORM = "GN"  # norm of the towers and of the alignment: GN | "" (none)
+    node.TOWER_BIAS = True  # convolutions of the towers have a bias
+    node.ALIGN_BIAS = True  # the deformable convolution of the alignment has a bias
+    node.DISTANCES = (
+        "positive"  # with NORM_REG_TARGETS: positive (rectified) | any (as predicted, mmdetection)
+    )
+    node.NUM_BASIS = 32  # basis masks
+    node.LOSS_NORMALIZER = "global"  # positives are counted over all processes (global) or each (per_process)
+    node.MASK_TRAIN_NMS = 0.9  # overlap above which positives leave the mask loss; <= 0 none
+    node.MASK_LOSS_HALVING = True  # parity: a mask loss above 1 is halved
+    node.MASK_WEIGHT_EPS = 0.0  # added to the sum that normalises the weights of the mask loss
+    node.SCORE_SQRT = True  # the score is the root of class score times centerness
+    node.THRESHOLD_ON = "class"  # INFERENCE_TH is compared with: class (class score) | score
+    node.TOPK_BY = "pair"  # PRE_NMS_TOP_N counts: pair (location and class) | location
+    node.NMS_TYPE = "class"  # suppression: class (greedy per class) | fast (all at once per class)
+    node.NMS_COORDINATES = "network"  # overlaps are measured in pixels of the: network input | original
+    node.FAST_NMS_TOP_K = 200  # candidates per class that the fast kind looks at
+    node.MASK_TH = 0.4  # probability above which a pixel belongs to the object
+    node.MASK_RESIZE = "legacy"  # from planes to the picture: legacy (published sizes) | exact
+    node.RESCORING = False  # SipMask++: masks are scored by the overlap that they are expected to have
+    return node
+
+
 def _fbnet() -> CfgNode:
     node = CfgNode()  # mobile backbone; the keys are read from published files, the model is not provided
     node.ARCH = "default"  # name of an architecture
@@ -283,6 +336,19 @@ def _input() -> CfgNode:
     node.HUE = 0.0  # strength of the colour jitter in training
     node.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability of a left-right flip in training
     node.VERTICAL_FLIP_PROB_TRAIN = 0.0  # probability of an upside-down flip in training
+    node.MIN_SIZE_RANGE_TRAIN = (-1, -1)  # short side drawn from this range (both ends); -1 = MIN_SIZE_TRAIN
+    node.FIXED_SIZE_TRAIN = (0, 0)  # (width, height) whatever the aspect ratio was; 0 = MIN_SIZE_TRAIN
+    node.FIXED_SIZE_TEST = (0, 0)  # the same, testing
+    node.INTERPOLATION = "pillow"  # resizing: pillow (area-weighted) | opencv (bilinear, files of mmdetection)
+    node.SSD_AUG = CfgNode()  # training: colours, expansion, crop (Liu et al. 2016), then FIXED_SIZE_TRAIN
+    node.SSD_AUG.ENABLED = False  # before resizing and flips
+    node.SSD_AUG.BRIGHTNESS_DELTA = 32.0  # largest change of brightness, of 255
+    node.SSD_AUG.CONTRAST_RANGE = (0.5, 1.5)  # factors
+    node.SSD_AUG.SATURATION_RANGE = (0.5, 1.5)  # factors
+    node.SSD_AUG.HUE_DELTA = 18.0  # degrees
+    node.SSD_AUG.EXPAND_RANGE = (1.0, 4.0)  # sides of the canvas against the picture's, with probability 0.5
+    node.SSD_AUG.CROP_MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9)  # all boxes overlap the crop at least so much
+    node.SSD_AUG.CROP_MIN_SIDE = 0.3  # least side of the crop against the picture's
     return node
 
 
@@ -319,6 +385,7 @@ def _solver() -> CfgNode:
     node.MOMENTUM = 0.9  # of SGD
     node.WEIGHT_DECAY = 0.0005  # of weights
     node.WEIGHT_DECAY_BIAS = 0.0  # of biases
+    node.DCONV_OFFSETS_LR_FACTOR = 1.0  # factor of the rate for what predicts deformable offsets
     node.LR_SCHEDULER = "step"  # step | cosine
     node.GAMMA = 0.1  # factor of the rate at every step
     node.STEPS = (30000,)  # iterations at which the rate drops
