@@ -15,17 +15,21 @@ from maskrcnn_benchmark.utils.comm import get_world_size, sum_over_ranks
 class LossTerm:
     """A loss before its division: `total` is a scalar of the graph, `count` how many entries it sums over.
 
-    The count is a number or a scalar tensor; a count of 0 goes with a total of 0 that is connected to the
-    graph.
+    The count is a number or a scalar tensor, e.g. a sum of weights; a count of 0 goes with a total of 0 that
+    is connected to the graph. Counts below `least` count as `least`. With `per_process` the mean is that of
+    each process (parity of some published models), not of the whole batch.
     """
 
     total: Tensor
     count: Tensor | int
+    least: float = 1
+    per_process: bool = False
 
     def mean(self) -> Tensor:
         """The mean over the entries of this process alone (scalar)."""
-        count = self.count.clamp(min=1) if isinstance(self.count, Tensor) else max(1, self.count)
-        return self.total / count
+        if isinstance(self.count, Tensor):
+            return self.total / self.count.clamp(min=self.least)
+        return self.total / max(self.least, self.count)
 
 
 def mean_losses(terms: Mapping[str, LossTerm]) -> dict[str, Tensor]:
@@ -44,5 +48,9 @@ def mean_losses(terms: Mapping[str, LossTerm]) -> dict[str, Tensor]:
     for place, term in enumerate(terms.values()):
         if isinstance(term.count, Tensor):
             counts[place] = term.count
-    shared = (sum_over_ranks(counts).clamp(min=1) / world).float()
-    return {name: term.total / count for (name, term), count in zip(terms.items(), shared, strict=True)}
+    least = torch.tensor([term.least for term in terms.values()], dtype=torch.float64).to(device)
+    shared = (torch.maximum(sum_over_ranks(counts), least) / world).float()
+    return {
+        name: term.mean() if term.per_process else term.total / count
+        for (name, term), count in zip(terms.items(), shared, strict=True)
+    }

@@ -42,8 +42,8 @@ class OneStageDetector(nn.Module):
         """
         if (query_classes is not None and any(query_classes)) or distill is not None:
             raise UsageError(
-                "training in phases (LST) needs a two-stage model; set MODEL.RETINANET_ON False, "
-                "or MODEL.QRY_BALANCE and MODEL.USE_DISTILL False"
+                "training in phases (LST) needs a two-stage model; set MODEL.RETINANET_ON, FCOS_ON and "
+                "SIPMASK_ON False, or MODEL.QRY_BALANCE and MODEL.USE_DISTILL False"
             )
         batch = to_image_list(images)
         if not self.training:
@@ -60,4 +60,4 @@ class OneStageDetector(nn.Module):
 
     @torch.no_grad()
     def _detections(self, images: ImageList) -> list[BoxList]:
-        return self.rpn.predict(self._outputs(images), images.image_sizes)
+        return self.rpn.predict(self._outputs(images), images.image_sizes, images.original_sizes)

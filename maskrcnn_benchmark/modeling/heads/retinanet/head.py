@@ -51,7 +51,9 @@ class RetinaNet(OneStageHead[RetinaNetOutputs]):
         """`loss_retina_cls`, `loss_retina_reg`; all anchors count, wherever they lie (core spec 12)."""
         return self.loss(*self._per_anchor(outputs), targets)
 
-    def predict(self, outputs: RetinaNetOutputs, image_sizes: ImageSizes) -> list[BoxList]:
+    def predict(
+        self, outputs: RetinaNetOutputs, image_sizes: ImageSizes, original_sizes: ImageSizes
+    ) -> list[BoxList]:
         """See OneStageHead; fields `scores`, `labels`."""
         return self.post_processor(*self._per_anchor(outputs), image_sizes)
 

@@ -1,0 +1,1 @@
+"""FCOS: boxes from points (Tian et al. 2019)."""
