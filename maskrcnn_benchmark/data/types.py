@@ -31,6 +31,7 @@ class Sample:
 
     `image` is (3,h,w) float32, normalised, or with test-time augmentation a list of views; `target` has
     labels, annotation_ids and, if the annotations have them, masks and keypoints, in coordinates of `image`.
+    `original_size` is the (height, width) of the picture before the transforms.
     `flipped` tells a left-right mirrored picture. `replaced` tells that the picture asked for could not be
     used and the next one stands in. `draw`: see SampleKey.
     """
@@ -39,6 +40,7 @@ class Sample:
     target: BoxList
     index: int
     image_id: int
+    original_size: tuple[int, int]
     query_class: int = 0
     flipped: bool = False
     replaced: bool = False
@@ -87,7 +89,11 @@ def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
     Samples of views give a ViewList in `images`.
     """
     return Batch(
-        images=batch_pictures([sample.image for sample in samples], size_divisible),
+        images=batch_pictures(
+            [sample.image for sample in samples],
+            size_divisible,
+            [sample.original_size for sample in samples],
+        ),
         targets=[sample.target for sample in samples],
         image_ids=[sample.image_id for sample in samples],
         indices=[sample.index for sample in samples],

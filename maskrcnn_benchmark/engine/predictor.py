@@ -95,8 +95,9 @@ class Predictor:
         """
         picture = image.convert("RGB")
         seen = self.transform(picture, None, random.Random(0))[0]
+        images = batch_pictures([seen], self.size_divisible, [(picture.height, picture.width)])
         with self.precision.autocast():
-            found = self.model(batch_pictures([seen], self.size_divisible).to(self.device))[0]
+            found = self.model(images.to(self.device))[0]
         found = found.to(torch.device("cpu")).resize(picture.size).convert("xyxy")
         found = found[found.get_field("scores").argsort(descending=True, stable=True)]
         result = found.copy_with_fields(

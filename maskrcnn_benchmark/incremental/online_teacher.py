@@ -45,5 +45,5 @@ class OnlineTeacher:
             return torch.zeros((0, self._num_old + 1), device=boxes.device)
         height, width = batch.images.image_sizes[index]
         picture = batch.images.tensors[index, :, :height, :width]
-        images = to_image_list([picture], self._size_divisible)
+        images = to_image_list([picture], self._size_divisible, [batch.images.original_sizes[index]])
         return self._teacher.box_cosine(images, [boxes])[0].float().to(boxes.device)

@@ -10,30 +10,49 @@ from torch import Tensor
 
 
 class ImageList:
-    """`tensors` (B,C,H,W), zero-padded right and bottom; `image_sizes`: (height, width) before padding."""
+    """`tensors` (B,C,H,W), zero-padded right and bottom.
 
-    def __init__(self, tensors: Tensor, image_sizes: Sequence[tuple[int, int]]) -> None:
-        """Keep both; ValueError when their counts differ."""
+    `image_sizes`: (height, width) before padding. `original_sizes`: (height, width) of the picture files,
+    before any resizing; equal to `image_sizes` for pictures that come without a file.
+    """
+
+    def __init__(
+        self,
+        tensors: Tensor,
+        image_sizes: Sequence[tuple[int, int]],
+        original_sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """Keep them; ValueError when their counts differ."""
         if tensors.dim() != 4 or tensors.shape[0] != len(image_sizes):
             raise ValueError(
                 f"batch of shape {tuple(tensors.shape)} does not go with {len(image_sizes)} sizes"
             )
         self.tensors = tensors
         self.image_sizes = [(int(h), int(w)) for h, w in image_sizes]
+        originals = image_sizes if original_sizes is None else original_sizes
+        if len(originals) != len(image_sizes):
+            raise ValueError(f"{len(originals)} original sizes do not go with {len(image_sizes)} pictures")
+        self.original_sizes = [(int(h), int(w)) for h, w in originals]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageList:
         """The same batch on `device`."""
-        return ImageList(self.tensors.to(device, non_blocking=non_blocking), self.image_sizes)
+        tensors = self.tensors.to(device, non_blocking=non_blocking)
+        return ImageList(tensors, self.image_sizes, self.original_sizes)
 
     def __len__(self) -> int:
         """Number of pictures."""
         return len(self.image_sizes)
 
 
-def to_image_list(images: Sequence[Tensor] | Tensor | ImageList, size_divisible: int = 0) -> ImageList:
+def to_image_list(
+    images: Sequence[Tensor] | Tensor | ImageList,
+    size_divisible: int = 0,
+    original_sizes: Sequence[tuple[int, int]] | None = None,
+) -> ImageList:
     """Pad (C,h,w) pictures to the largest height and width, rounded up to multiples of `size_divisible`.
 
     A (B,C,H,W) or (C,H,W) tensor is one batch of pictures without padding; an ImageList is returned as it is.
+    `original_sizes`: (height, width) of the picture files, see ImageList.
     Padding comes after mean subtraction, so zero stands for the mean colour. Raises ValueError for an empty
     list or pictures whose channels or types differ.
     """
@@ -50,11 +69,11 @@ def to_image_list(images: Sequence[Tensor] | Tensor | ImageList, size_divisible:
     sizes = [(img.shape[1], img.shape[2]) for img in images]
     height, width = (_round_up(max(side), size_divisible) for side in zip(*sizes, strict=True))
     if len(images) == 1 and sizes[0] == (height, width):
-        return ImageList(images[0][None], sizes)
+        return ImageList(images[0][None], sizes, original_sizes)
     batch = images[0].new_zeros((len(images), images[0].shape[0], height, width))
     for slot, img in zip(batch, images, strict=True):
         slot[:, : img.shape[1], : img.shape[2]].copy_(img)
-    return ImageList(batch, sizes)
+    return ImageList(batch, sizes, original_sizes)
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -23,14 +23,14 @@ class ViewList(ImageList):
 
     def __init__(self, plain: ImageList, others: Sequence[tuple[ImageList, bool]]) -> None:
         """Keep the views; ValueError when one has another number of pictures."""
-        super().__init__(plain.tensors, plain.image_sizes)
+        super().__init__(plain.tensors, plain.image_sizes, plain.original_sizes)
         if any(len(images) != len(plain) for images, _ in others):
             raise ValueError("every view needs the same pictures")
         self.others = list(others)
 
     def views(self) -> list[tuple[ImageList, bool]]:
         """All views with their mirror flags, the plain one first."""
-        return [(ImageList(self.tensors, self.image_sizes), False), *self.others]
+        return [(ImageList(self.tensors, self.image_sizes, self.original_sizes), False), *self.others]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ViewList:
         """The same views on `device`."""
@@ -38,19 +38,24 @@ class ViewList(ImageList):
         return ViewList(super().to(device, non_blocking), others)
 
 
-def batch_pictures(pictures: Sequence[Tensor | Sequence[View]], size_divisible: int = 0) -> ImageList:
+def batch_pictures(
+    pictures: Sequence[Tensor | Sequence[View]],
+    size_divisible: int = 0,
+    original_sizes: Sequence[tuple[int, int]] | None = None,
+) -> ImageList:
     """Padded batch of (C,h,w) pictures, or a ViewList of pictures that are given as lists of views.
 
     Every view is padded by itself. The first view of a picture is the plain one, and all pictures have the
-    same views (ValueError).
+    same views (ValueError). `original_sizes`: (height, width) of the picture files, see ImageList.
     """
     if isinstance(pictures[0], Tensor):
-        return to_image_list([p for p in pictures if isinstance(p, Tensor)], size_divisible)
+        return to_image_list([p for p in pictures if isinstance(p, Tensor)], size_divisible, original_sizes)
     lists = [list(p) for p in pictures if not isinstance(p, Tensor)]
     flips = [tuple(view.flipped for view in views) for views in lists]
     if any(own != flips[0] for own in flips) or flips[0][0]:
         raise ValueError("pictures need the same views, the first of them plain")
     batches = [
-        to_image_list([view.image for view in same], size_divisible) for same in zip(*lists, strict=True)
+        to_image_list([view.image for view in same], size_divisible, original_sizes)
+        for same in zip(*lists, strict=True)
     ]
     return ViewList(batches[0], list(zip(batches[1:], flips[0][1:], strict=True)))

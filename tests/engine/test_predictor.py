@@ -36,11 +36,13 @@ class Scripted(nn.Module):
         self.masks = masks
         self.keypoints = keypoints
         self.seen: list[tuple[int, ...]] = []
+        self.originals: list[tuple[int, int]] = []
 
     def forward(self, images: ImageList) -> list[BoxList]:
         """One BoxList per picture."""
         assert not self.training and not torch.is_grad_enabled()
         self.seen.append(tuple(images.tensors.shape))
+        self.originals += images.original_sizes
         found = []
         for height, width in images.image_sizes:
             box = torch.tensor([width / 4, height / 4, 3 * width / 4 - 1, 3 * height / 4 - 1])
@@ -97,7 +99,7 @@ def test_models_without_classes_are_refused() -> None:
 def test_predictions_are_at_the_original_size_best_first(mode: str) -> None:
     model = Scripted()
     found = _predictor(model)(Image.new(mode, (80, 40)))
-    assert model.seen == [(1, 3, 32, 64)]
+    assert model.seen == [(1, 3, 32, 64)] and model.originals == [(40, 80)]
     assert found.size == (80, 40) and found.mode == "xyxy"
     assert found.get_field("scores").tolist() == pytest.approx([0.9, 0.2])
     assert found.get_field("labels").tolist() == [2, 1]

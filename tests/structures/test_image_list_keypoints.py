@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from maskrcnn_benchmark.structures import FLIP_TOP_BOTTOM, ImageList, Keypoints, to_image_list
+from maskrcnn_benchmark.structures.views import View, ViewList, batch_pictures
 
 
 def test_padding_to_multiple() -> None:
@@ -32,6 +33,23 @@ def test_bad_batches() -> None:
         to_image_list([torch.ones((3, 4, 4)), torch.ones((1, 4, 4))])
     with pytest.raises(ValueError, match="does not go with"):
         ImageList(torch.ones((2, 3, 4, 4)), [(4, 4)])
+    with pytest.raises(ValueError, match="3 original sizes"):
+        to_image_list([torch.ones((3, 4, 4))], 0, [(4, 4)] * 3)
+
+
+def test_original_sizes_stay_with_the_batch() -> None:
+    """Given or those of the pictures; on another device, padded, in views and alone."""
+    pictures, files = [torch.ones((3, 8, 9)), torch.ones((3, 7, 9))], [(80, 90), (71, 93)]
+    assert to_image_list(pictures).original_sizes == [(8, 9), (7, 9)]
+    assert ImageList(torch.ones((1, 3, 8, 8)), [(5, 6)]).original_sizes == [(5, 6)]
+    assert to_image_list(pictures, 32, files).to("cpu").original_sizes == files
+    assert to_image_list(pictures[:1], 0, files[:1]).original_sizes == files[:1]
+    plain = batch_pictures(pictures, 32, files)
+    assert plain.original_sizes == files and plain.image_sizes == [(8, 9), (7, 9)]
+    views = batch_pictures([[View(p, False), View(p.flip(2), True)] for p in pictures], 32, files)
+    assert isinstance(views, ViewList)
+    for batch in (views, views.to("cpu"), *(view for view, _ in views.to("cpu").views())):
+        assert batch.original_sizes == files
 
 
 def test_keypoint_flip_swaps_sides() -> None:

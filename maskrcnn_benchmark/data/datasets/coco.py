@@ -135,7 +135,17 @@ class DetectionDataset:
             return None, f"picture {record['id']} has no usable object of class {key.query_class} ({name})"
         rng = random.Random(derive_seed(self.seed, "transform", key.draw))
         tensor, changed, flipped = self.transforms(image, target, rng)
-        return Sample(tensor, changed, key.index, record["id"], key.query_class, flipped, draw=key.draw), ""
+        sample = Sample(
+            image=tensor,
+            target=changed,
+            index=key.index,
+            image_id=record["id"],
+            original_size=(image.height, image.width),
+            query_class=key.query_class,
+            flipped=flipped,
+            draw=key.draw,
+        )
+        return sample, ""
 
     def target(self, index: int) -> BoxList:
         """Clipped boxes of picture `index` with labels, annotation_ids and masks, before any transform."""
