@@ -293,7 +293,7 @@ def _sipmask() -> CfgNode:
     node.NMS_COORDINATES = "network"  # overlaps are measured in pixels of the: network input | original
     node.FAST_NMS_TOP_K = 200  # candidates per class that the fast kind looks at
     node.MASK_TH = 0.4  # probability above which a pixel belongs to the object
-    node.MASK_RESIZE = "legacy"  # from planes to the picture: legacy (published sizes) | exact
+    node.MASK_RESIZE = "legacy"  # planes to the picture: legacy | legacy_axes (both as published) | exact
     node.RESCORING = False  # SipMask++: masks are scored by the overlap that they are expected to have
     return node
 

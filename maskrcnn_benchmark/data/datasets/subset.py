@@ -19,7 +19,9 @@ def first_pictures(annotations: dict[str, Any], count: int) -> dict[str, Any]:
     filled = {entry["image_id"] for entry in annotations["annotations"]}
     images = sorted((i for i in annotations["images"] if i["id"] in filled), key=lambda i: i["id"])
     if not 0 < count <= len(images):
-        raise DataError(f"cannot keep {count} pictures: {len(images)} hold objects; ask for 1 to {len(images)}")
+        raise DataError(
+            f"cannot keep {count} pictures: {len(images)} hold objects; ask for 1 to {len(images)}"
+        )
     ids = {image["id"] for image in images[:count]}
     objects = [entry for entry in annotations["annotations"] if entry["image_id"] in ids]
     return annotations | {"images": images[:count], "annotations": objects}

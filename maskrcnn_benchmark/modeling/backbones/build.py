@@ -87,11 +87,11 @@ def _build_fpn(cfg: CfgNode, depth: str) -> Backbone:
 
 
 def _with_fpn(cfg: CfgNode, body: nn.Module, in_channels: Sequence[int]) -> Backbone:
-    """P2..P6, or for RetinaNet P3..P7, whose last two levels are convolutions of C5 or P5."""
+    """P2..P6, or for one-stage heads P3..P7, whose last two levels are convolutions of C5 or P5."""
     channels = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
     norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
     build = partial(FPN, out_channels=channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU)
-    if cfg.MODEL.RETINANET_ON:
+    if cfg.MODEL.RETINANET_ON or cfg.MODEL.FCOS_ON or cfg.MODEL.SIPMASK_ON:
         use_c5 = cfg.MODEL.RETINANET.USE_C5
         top = LastLevelP6P7(in_channels[-1] if use_c5 else channels, channels, from_body=use_c5)
         fpn = build(in_channels[-3:], extra_pool=False, first=2, top_blocks=top)

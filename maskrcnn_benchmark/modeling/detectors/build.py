@@ -9,7 +9,9 @@ import torch
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
+from maskrcnn_benchmark.modeling.heads.fcos.build import build_fcos
 from maskrcnn_benchmark.modeling.heads.retinanet.build import build_retinanet
+from maskrcnn_benchmark.modeling.heads.sipmask.build import build_sipmask
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
 from maskrcnn_benchmark.modeling.roi_heads.build import build_roi_heads
 from maskrcnn_benchmark.modeling.rpn.build import build_rpn
@@ -18,15 +20,25 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
+ONE_STAGE_HEADS = {
+    "RETINANET_ON": build_retinanet,
+    "FCOS_ON": build_fcos,
+    "SIPMASK_ON": build_sipmask,
+}
+"""Key under MODEL -> function (cfg, channels of the feature maps) -> head."""
+
+
 @META_ARCHITECTURES.register("GeneralizedRCNN")
 def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
-    """Two-stage detector, with MODEL.RETINANET_ON RetinaNet (parity: published files name both so).
+    """Two-stage detector, with MODEL.RETINANET_ON, FCOS_ON or SIPMASK_ON a one-stage one (parity: published
+    files name all so).
 
     ConfigError names keys that ask for parts which are not available.
     """
     backbone = build_backbone(cfg)
-    if cfg.MODEL.RETINANET_ON:
-        return OneStageDetector(backbone, build_retinanet(cfg, backbone.out_channels))
+    for switch, build_head in ONE_STAGE_HEADS.items():
+        if cfg.MODEL[switch]:
+            return OneStageDetector(backbone, build_head(cfg, backbone.out_channels))
     rpn = build_rpn(cfg, backbone.out_channels)
     return GeneralizedRCNN(backbone, rpn, build_roi_heads(cfg, backbone.out_channels))
 

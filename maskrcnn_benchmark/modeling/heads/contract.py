@@ -33,9 +33,7 @@ class OneStageHead(nn.Module, Generic[Outputs]):
         """Losses before their division, the same keys in every step, also without ground truth."""
         raise NotImplementedError
 
-    def predict(
-        self, outputs: Outputs, image_sizes: ImageSizes, original_sizes: ImageSizes
-    ) -> list[BoxList]:
+    def predict(self, outputs: Outputs, image_sizes: ImageSizes, original_sizes: ImageSizes) -> list[BoxList]:
         """Detections per image, best first, with fields `scores` and `labels`.
 
         Where the head makes masks: `mask` (n,1,h,w) bool of the picture's original size (height, width), and

@@ -50,7 +50,7 @@ def giou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
 
 
 def inclusive_iou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """-log of the overlap with sides one longer, for distances that may be negative (SipMask, mmdetection)."""
+    """-log of the overlap with sides one longer; distances may be negative (SipMask of mmdetection)."""
 
     def area(sides: Tensor) -> Tensor:
         width, height = sides[:, 0] + sides[:, 2] + 1, sides[:, 1] + sides[:, 3] + 1

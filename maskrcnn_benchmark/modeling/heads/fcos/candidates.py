@@ -61,9 +61,7 @@ def find_candidates(outputs: FCOSOutputs, points: Points, settings: CandidateSet
     return found
 
 
-def _choose(
-    logits: Tensor, centerness: Tensor, settings: CandidateSettings
-) -> tuple[Tensor, Tensor, Tensor]:
+def _choose(logits: Tensor, centerness: Tensor, settings: CandidateSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Row, class from 0 and product (each (k,)) of the pairs of one level: logits (N,classes), centerness
     (N,).
     """

@@ -58,7 +58,9 @@ class FCOSLoss:
         self.strides = list(strides)
         self.settings = settings
 
-    def __call__(self, outputs: FCOSOutputs, points: Points, targets: Sequence[BoxList]) -> dict[str, LossTerm]:
+    def __call__(
+        self, outputs: FCOSOutputs, points: Points, targets: Sequence[BoxList]
+    ) -> dict[str, LossTerm]:
         """`loss_cls`, `loss_reg`, `loss_centerness`, not yet divided."""
         labels, positives = self.positives(points, targets)
         return self.of_positives(outputs, labels, positives)
@@ -75,9 +77,7 @@ class FCOSLoss:
         matches = torch.stack([one.matches for one in found])[image, point]
         return labels, Positives(image, point, matches, labels[image, point], wanted)
 
-    def of_positives(
-        self, outputs: FCOSOutputs, labels: Tensor, positives: Positives
-    ) -> dict[str, LossTerm]:
+    def of_positives(self, outputs: FCOSOutputs, labels: Tensor, positives: Positives) -> dict[str, LossTerm]:
         """The losses for labels and positives as `positives` gives them."""
         own = self.settings.per_process
         count = len(positives)

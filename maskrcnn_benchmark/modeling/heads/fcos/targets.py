@@ -11,7 +11,7 @@ from torch import Tensor
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 RANGE_IN_STRIDES = 8
-"""parity: the largest distance of a level is 8 strides, for strides 8..128 the published 64, 128, 256, 512."""
+"""parity: a level reaches 8 strides far, which makes the published 64, 128, 256, 512 pixels."""
 UNLIMITED = 1e8
 
 

@@ -1,0 +1,131 @@
+"""SipMask as a one-stage head: FCOS with masks from coefficients and basis masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskrcnn_benchmark.layers.quadrant_masks import quadrant_masks
+from maskrcnn_benchmark.modeling.checks import require_finite
+from maskrcnn_benchmark.modeling.heads.contract import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.fcos.candidates import (
+    Candidates,
+    CandidateSettings,
+    find_candidates,
+)
+from maskrcnn_benchmark.modeling.heads.fcos.head import as_boxlist, require_outputs
+from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss
+from maskrcnn_benchmark.modeling.heads.fcos.outputs import Points
+from maskrcnn_benchmark.modeling.heads.fcos.suppress import SuppressionSettings, detections_of
+from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import MaskLossSettings, mask_loss, mask_positives
+from maskrcnn_benchmark.modeling.heads.sipmask.masks import Frame, picture_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs, coefficients_at
+from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import rescoring_loss, score_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
+from maskrcnn_benchmark.modeling.losses import LossTerm
+from maskrcnn_benchmark.structures.boxlist import BoxList
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How detections are made. in_original: overlaps are measured in pixels of the picture file. mask_resize:
+    see `MASK_RESIZES`.
+    """
+
+    candidates: CandidateSettings
+    suppression: SuppressionSettings
+    in_original: bool
+    mask_threshold: float
+    mask_resize: str
+
+
+class SipMask(OneStageHead[SipMaskOutputs]):
+    """Child `head` (parity: its name in published files)."""
+
+    def __init__(
+        self,
+        towers: SipMaskTowers,
+        strides: Sequence[int],
+        loss: FCOSLoss,
+        mask_loss_settings: MaskLossSettings,
+        detection: DetectionSettings,
+    ) -> None:
+        super().__init__()
+        self.head = towers
+        self.strides = list(strides)
+        self.loss = loss
+        self.mask_loss_settings = mask_loss_settings
+        self.detection = detection
+
+    def forward(self, features: Sequence[Tensor]) -> SipMaskOutputs:
+        """See OneStageHead."""
+        return self.head(features)
+
+    def losses(
+        self, outputs: SipMaskOutputs, targets: Sequence[BoxList], image_sizes: ImageSizes
+    ) -> dict[str, LossTerm]:
+        """`loss_cls`, `loss_reg`, `loss_centerness`, `loss_mask`, with mask scores `loss_mask_score`.
+
+        The targets need masks of the size of their picture.
+        """
+        points, settings = self._points(outputs), self.mask_loss_settings
+        labels, positives = self.loss.positives(points, targets)
+        losses = self.loss.of_positives(outputs.boxes, labels, positives)
+        found = mask_positives(outputs, points, positives, targets, settings)
+        losses["loss_mask"] = LossTerm(mask_loss(outputs, found, settings), len(targets))
+        if self.head.rescoring:
+            losses["loss_mask_score"] = rescoring_loss(
+                outputs.basis,
+                found,
+                self.head.convs_scoring,
+                self.head.mask_scoring,
+                self.detection.mask_threshold,
+            )
+        return losses
+
+    def predict(
+        self, outputs: SipMaskOutputs, image_sizes: ImageSizes, original_sizes: ImageSizes
+    ) -> list[BoxList]:
+        """See OneStageHead; fields `scores`, `labels`, `mask`, with mask scores `mask_scores`."""
+        one_factor = self.detection.mask_resize == "legacy"
+        sizes = zip(image_sizes, original_sizes, strict=True)
+        return self.detect(outputs, [Frame.of(*pair, one_factor=one_factor) for pair in sizes])
+
+    @torch.no_grad()
+    def detect(self, outputs: SipMaskOutputs, frames: Sequence[Frame]) -> list[BoxList]:
+        """`predict` for pictures whose way into the network is known."""
+        require_outputs(outputs.boxes)
+        require_finite(outputs.basis, "the basis masks")
+        settings, results = self.detection, []
+        found = find_candidates(outputs.boxes, self._points(outputs), settings.candidates)
+        for image, (candidates, frame) in enumerate(zip(found, frames, strict=True)):
+            factors = (frame.scale[1], frame.scale[0]) if settings.in_original else (1.0, 1.0)
+            kept = detections_of(candidates, frame.size, factors, settings.suppression)
+            results.append(self._with_masks(outputs, image, kept, frame))
+        return results
+
+    def _with_masks(self, outputs: SipMaskOutputs, image: int, kept: Candidates, frame: Frame) -> BoxList:
+        """Detections of one image with their masks."""
+        basis, result = outputs.basis[image], as_boxlist(kept, frame.size)
+        coefficients = coefficients_at(outputs.coefficients, image, kept.point)
+        masks = picture_masks(
+            coefficients,
+            basis,
+            kept.boxes,
+            frame,
+            threshold=self.detection.mask_threshold,
+            resize=self.detection.mask_resize,
+        )
+        result.add_field("mask", masks[:, None])
+        if self.head.rescoring:
+            planes = quadrant_masks(coefficients, basis, kept.boxes / BASIS_STRIDE)
+            expected = score_masks(planes, self.head.convs_scoring, self.head.mask_scoring).float()
+            rows = torch.arange(len(planes), device=planes.device)
+            result.add_field("mask_scores", expected[rows, kept.labels - 1] * kept.scores)
+        return result
+
+    def _points(self, outputs: SipMaskOutputs) -> Points:
+        return Points.of(outputs.boxes, self.strides, in_strides=self.head.distances != "exponential")

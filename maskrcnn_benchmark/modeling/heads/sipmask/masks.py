@@ -1,0 +1,76 @@
+"""From coefficients and basis masks to masks of the picture's size (spec section 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from maskrcnn_benchmark.layers.quadrant_masks import assemble_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture on its way into the network: `size` there and `original` of the file, both (height, width),
+    and `scale`, the factors (vertical, horizontal) by which it was resized.
+    """
+
+    size: tuple[int, int]
+    original: tuple[int, int]
+    scale: Pair
+
+    @classmethod
+    def of(cls, size: tuple[int, int], original: tuple[int, int], *, one_factor: bool) -> Frame:
+        """From the sizes alone; one_factor: the smaller factor counts for both axes (parity)."""
+        vertical, horizontal = size[0] / original[0], size[1] / original[1]
+        if one_factor:
+            vertical = horizontal = min(vertical, horizontal)
+        return cls(size, original, (vertical, horizontal))
+
+
+MASK_RESIZES = ("legacy", "legacy_axes", "exact")
+"""How planes of basis cells become masks: "legacy" (one factor for both axes, whole result sizes), with
+"legacy_axes" (a factor per axis in single precision, which drops the last row of some sizes), as published;
+"exact" (every pixel at its place).
+"""
+
+
+def picture_masks(
+    coefficients: Tensor, basis: Tensor, boxes: Tensor, frame: Frame, *, threshold: float, resize: str
+) -> Tensor:
+    """Masks (n,H,W) bool at the picture's original size.
+
+    coefficients: (n,4K); basis: (K,h,w); boxes: (n,4) in pixels of the network input. A pixel is set when
+    the resized probability is above `threshold`. Resizing is one of MASK_RESIZES.
+    """
+    plane, original = (basis.shape[1], basis.shape[2]), frame.original
+    if resize == "exact":
+        # A cell spans BASIS_STRIDE pixels of the input, and those frame.scale pixels of the original each.
+        steps = [side / whole / BASIS_STRIDE for side, whole in zip(frame.size, original, strict=True)]
+        sizes = list(original)
+    else:
+        sizes = [
+            math.floor(side * _factor(scale, resize)) for side, scale in zip(plane, frame.scale, strict=True)
+        ]
+        steps = [side / size if size else 1.0 for side, size in zip(plane, sizes, strict=True)]
+    return assemble_masks(
+        coefficients,
+        basis,
+        boxes / BASIS_STRIDE,
+        steps=steps,
+        filled=sizes,
+        size=original,
+        threshold=threshold,
+    )
+
+
+def _factor(scale: float, resize: str) -> float:
+    """Size of a plane's side at the original picture, against the plane's."""
+    if resize == "legacy_axes":
+        return float(np.float32(BASIS_STRIDE) / np.float32(scale))
+    return BASIS_STRIDE / scale
