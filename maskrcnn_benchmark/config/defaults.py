@@ -339,7 +339,9 @@ def _input() -> CfgNode:
     node.MIN_SIZE_RANGE_TRAIN = (-1, -1)  # short side drawn from this range (both ends); -1 = MIN_SIZE_TRAIN
     node.FIXED_SIZE_TRAIN = (0, 0)  # (width, height) whatever the aspect ratio was; 0 = MIN_SIZE_TRAIN
     node.FIXED_SIZE_TEST = (0, 0)  # the same, testing
-    node.INTERPOLATION = "pillow"  # resizing: pillow (area-weighted) | opencv (bilinear, files of mmdetection)
+    node.INTERPOLATION = (
+        "pillow"  # resizing: pillow (area-weighted) | opencv (bilinear, files of mmdetection)
+    )
     node.SSD_AUG = CfgNode()  # training: colours, expansion, crop (Liu et al. 2016), then FIXED_SIZE_TRAIN
     node.SSD_AUG.ENABLED = False  # before resizing and flips
     node.SSD_AUG.BRIGHTNESS_DELTA = 32.0  # largest change of brightness, of 255
