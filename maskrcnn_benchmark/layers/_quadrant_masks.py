@@ -1,4 +1,4 @@
-"""What torch must know about the quadrant masks besides their kernels: shapes without data, and derivatives."""
+"""What torch must know about the quadrant masks besides kernels: shapes without data, and derivatives."""
 
 from __future__ import annotations
 

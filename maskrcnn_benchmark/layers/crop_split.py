@@ -1,4 +1,4 @@
-"""Crop split: one plane put together from the cells of many (Cao et al., SipMask, 2020; sipmask spec 4.1, 4.2).
+"""Crop split: one plane put together from the cells of many (Cao et al., SipMask, 2020; spec 4.1, 4.2).
 
 SipMask predicts several masks per box, each meant for one part of it: with `cells` = 2 (the "2" of the
 published `CropSplit(2)`) four masks, for the top left, top right, bottom left and bottom right quarter. Crop

@@ -1,4 +1,4 @@
-"""Masks of boxes from shared basis maps, cell by cell (Cao et al., SipMask, 2020; sipmask spec 4, 5, 6).
+"""Masks of boxes from shared basis maps, cell by cell (Cao et al., SipMask, 2020; sipmask spec 4 to 6).
 
 Every instance has K coefficients for each cell of its box, cells x cells of them (`crop_split` explains the
 split). Its mask is sigmoid(coefficients of the cell . basis) in the pixels of the cell and 0 outside the box.
