@@ -97,6 +97,31 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "-> Tensor",
       plain);
 
+  // (C * C, H, W, n), (n, 4) -> (H, W, n), C = cells, and its adjoint.
+  m.def("crop_split(Tensor data, Tensor boxes, int cells) -> Tensor", plain);
+  m.def("crop_split_backward(Tensor grad, Tensor boxes, int cells) -> Tensor", plain);
+
+  // (n, C * C * K), (K, H, W), (n, 4) -> (n, H, W), and the gradients of coefficients and basis.
+  m.def("quadrant_masks(Tensor coefficients, Tensor basis, Tensor boxes, int cells) -> Tensor", plain);
+  m.def(
+      "quadrant_masks_backward(Tensor grad, Tensor masks, Tensor coefficients, Tensor basis, Tensor boxes, "
+      "int cells) -> (Tensor, Tensor)",
+      plain);
+  // The cross entropy with targets (m, H, W) of those, summed over each box: (n,); and its gradients.
+  m.def(
+      "quadrant_mask_loss(Tensor coefficients, Tensor basis, Tensor boxes, Tensor targets, "
+      "Tensor target_index, int cells) -> Tensor",
+      plain);
+  m.def(
+      "quadrant_mask_loss_backward(Tensor grad, Tensor coefficients, Tensor basis, Tensor boxes, "
+      "Tensor targets, Tensor target_index, int cells) -> (Tensor, Tensor)",
+      plain);
+  // The masks resized, compared and cut: bool (n, height, width).
+  m.def(
+      "assemble_masks(Tensor coefficients, Tensor basis, Tensor boxes, int cells, SymInt resized_h, "
+      "SymInt resized_w, SymInt height, SymInt width, float threshold) -> Tensor",
+      plain);
+
   // Polygons in two levels of offsets, boxes (R, 4) -> bool (R, size, size).
   m.def(
       "rasterize_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, "
@@ -143,11 +168,31 @@ void without_cuda(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit
 }  // namespace
 
 TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CUDA, m) {
-  for (const char* op :
-       {"nms", "batched_nms", "roi_align", "roi_align_backward", "fpn_levels", "fpn_roi_align",
-        "fpn_roi_align_backward", "roi_pool", "roi_pool_backward", "sigmoid_focal_loss",
-        "sigmoid_focal_loss_sum", "sigmoid_focal_loss_backward", "paste_masks", "rasterize_polygons",
-        "deform_conv2d", "deform_conv2d_backward", "deform_psroi_pooling", "deform_psroi_pooling_backward"}) {
+  for (const char* op : {"nms",
+                         "batched_nms",
+                         "roi_align",
+                         "roi_align_backward",
+                         "fpn_levels",
+                         "fpn_roi_align",
+                         "fpn_roi_align_backward",
+                         "roi_pool",
+                         "roi_pool_backward",
+                         "sigmoid_focal_loss",
+                         "sigmoid_focal_loss_sum",
+                         "sigmoid_focal_loss_backward",
+                         "paste_masks",
+                         "rasterize_polygons",
+                         "crop_split",
+                         "crop_split_backward",
+                         "quadrant_masks",
+                         "quadrant_masks_backward",
+                         "quadrant_mask_loss",
+                         "quadrant_mask_loss_backward",
+                         "assemble_masks",
+                         "deform_conv2d",
+                         "deform_conv2d_backward",
+                         "deform_psroi_pooling",
+                         "deform_psroi_pooling_backward"}) {
     m.impl(op, torch::CppFunction::makeFromBoxedFunction<&without_cuda>());
   }
 }

@@ -7,10 +7,9 @@
 #include <c10/macros/Macros.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "checks.h"
-#include "multiversion.h"
+#include "vector_math.h"
 
 namespace mrb {
 
@@ -37,55 +36,6 @@ inline void check_focal_grad(const char* op, const at::Tensor& grad, const at::T
 inline bool is_one_number(const at::Tensor& grad) {
   return grad.numel() > 0 && grad.stride(0) == 0 && grad.stride(1) == 0;
 }
-
-// exp(-a) for a >= 0, to 2 units in the last place, 0 from 88 on; plain arithmetic, so that loops over it run
-// in vectors.
-C10_HOST_DEVICE MRB_INLINE float exp_of_minus(float a) {
-#ifdef __CUDA_ARCH__
-  return expf(-a);
-#else
-  const float bounded = a < 88.0f ? a : 88.0f;
-  const float shifted =
-      bounded * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to a whole number
-  const float whole = shifted - 12582912.0f;
-  const float rest = (bounded - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  const float r = -rest;  // from -0.35 to 0.35
-  float sum = 1.0f / 5040.0f;
-  sum = sum * r + 1.0f / 720.0f;
-  sum = sum * r + 1.0f / 120.0f;
-  sum = sum * r + 1.0f / 24.0f;
-  sum = sum * r + 1.0f / 6.0f;
-  sum = sum * r + 0.5f;
-  sum = sum * r + 1.0f;
-  sum = sum * r + 1.0f;
-  int32_t bits;
-  std::memcpy(&bits, &shifted, sizeof(bits));
-  const int32_t exponent = (127 - (bits - 0x4B400000)) << 23;  // whole is at most 127: 2^-127 becomes 0
-  float scale;
-  std::memcpy(&scale, &exponent, sizeof(scale));
-  return sum * scale;
-#endif
-}
-
-C10_HOST_DEVICE MRB_INLINE double exp_of_minus(double a) { return ::exp(-a); }
-
-// log(1 + e) for e from 0 to 1, with a small relative error for small e too: 2 artanh(e / (2 + e)).
-C10_HOST_DEVICE MRB_INLINE float log_of_one_plus(float e) {
-#ifdef __CUDA_ARCH__
-  return log1pf(e);
-#else
-  const float s = e / (2.0f + e), q = s * s;
-  float sum = 1.0f / 13.0f;
-  sum = sum * q + 1.0f / 11.0f;
-  sum = sum * q + 1.0f / 9.0f;
-  sum = sum * q + 1.0f / 7.0f;
-  sum = sum * q + 1.0f / 5.0f;
-  sum = sum * q + 1.0f / 3.0f;
-  return 2.0f * (s + s * (q * sum));
-#endif
-}
-
-C10_HOST_DEVICE MRB_INLINE double log_of_one_plus(double e) { return ::log1p(e); }
 
 // Probability p, its complement q, and their logarithms, exact at both ends. A NaN stays one.
 template <typename T>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._ops import has_cuda_kernels
+from .crop_split import crop_split, crop_split_gt
 from .deform_conv import DeformConv2d, DFConv2d, deform_conv2d
 from .deform_psroi_pooling import DeformPSRoIPooling, DeformPSRoIPoolingPack, deform_psroi_pooling
 from .focal_loss import sigmoid_focal_loss
@@ -11,6 +12,7 @@ from .losses import smooth_l1_loss
 from .masks import paste_masks, polygon_mask_targets
 from .nms import batched_nms, boxlist_nms, nms
 from .norm import FrozenBatchNorm2d, conv_norm
+from .quadrant_masks import assemble_masks, quadrant_mask_loss, quadrant_masks
 from .roi_align import ROIAlign, roi_align
 from .roi_pool import ROIPool, roi_pool
 
@@ -23,9 +25,12 @@ __all__ = [
     "conv_norm",
     "ROIAlign",
     "ROIPool",
+    "assemble_masks",
     "assign_levels",
     "batched_nms",
     "boxlist_nms",
+    "crop_split",
+    "crop_split_gt",
     "deform_conv2d",
     "deform_psroi_pooling",
     "fpn_roi_align",
@@ -33,6 +38,8 @@ __all__ = [
     "nms",
     "paste_masks",
     "polygon_mask_targets",
+    "quadrant_mask_loss",
+    "quadrant_masks",
     "roi_align",
     "roi_pool",
     "sigmoid_focal_loss",

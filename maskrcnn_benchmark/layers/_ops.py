@@ -2,8 +2,8 @@
 
 The library is loaded at the first use of an operation, not at import. Fake kernels give shapes to
 `torch.compile` and `torch.export`; `roi_align` and its backward pass are each other's derivative
-(`_fpn_roi_align.py`, `_roi_pool.py`, `_focal_loss.py`, `_deform_conv.py` and `_deform_psroi_pooling.py` hold
-the same for their operations).
+(`_fpn_roi_align.py`, `_roi_pool.py`, `_focal_loss.py`, `_deform_conv.py`, `_deform_psroi_pooling.py`,
+`_crop_split.py` and `_quadrant_masks.py` hold the same for their operations).
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from torch import Tensor
 
 from maskrcnn_benchmark.utils.errors import UsageError
 
+from . import _crop_split as crop
 from . import _deform_conv as deform_conv
 from . import _deform_psroi_pooling as deform_psroi
 from . import _focal_loss as focal
 from . import _fpn_roi_align as fpn
+from . import _quadrant_masks as quadrant
 from . import _roi_pool as pool
 
 NAMESPACE = "maskrcnn_benchmark"
@@ -131,6 +133,13 @@ _FAKE_KERNELS: dict[str, Callable[..., Any]] = {
     "deform_conv2d_backward": deform_conv.fake_backward,
     "deform_psroi_pooling": deform_psroi.fake_forward,
     "deform_psroi_pooling_backward": deform_psroi.fake_backward,
+    "crop_split": crop.fake_forward,
+    "crop_split_backward": crop.fake_backward,
+    "quadrant_masks": quadrant.fake_masks,
+    "quadrant_masks_backward": quadrant.fake_masks_backward,
+    "quadrant_mask_loss": quadrant.fake_loss,
+    "quadrant_mask_loss_backward": quadrant.fake_loss_backward,
+    "assemble_masks": quadrant.fake_assembled,
 }
 
 
@@ -181,4 +190,8 @@ _DERIVATIVES: dict[str, tuple[Callable[..., Any], Callable[..., None]]] = {
     "sigmoid_focal_loss": (focal.grad_forward, focal.save_forward),
     "sigmoid_focal_loss_sum": (focal.grad_forward, focal.save_forward),
     "sigmoid_focal_loss_backward": (focal.grad_backward, focal.save_backward),
+    "crop_split": (crop.grad_forward, crop.save),
+    "crop_split_backward": (crop.grad_backward, crop.save),
+    "quadrant_masks": (quadrant.grad_masks, quadrant.save_masks),
+    "quadrant_mask_loss": (quadrant.grad_loss, quadrant.save_loss),
 }

@@ -1,0 +1,64 @@
+// What the CPU and CUDA kernels of crop_split and of the quadrant masks share: which cell of a box a pixel is
+// in. Boxes are xyxy in pixels of the plane; a pixel is inside where x1 <= x < x2 and y1 <= y < y2.
+#pragma once
+
+#include <c10/macros/Macros.h>
+
+#include "checks.h"
+
+namespace mrb {
+
+constexpr int64_t kMaxCells = 64;
+constexpr int64_t kMaxPlaneSide = 1 << 24;  // whole numbers up to here are exact in float32
+
+inline void check_cells(const char* op, int64_t cells) { check_range(op, "cells", cells, 1, kMaxCells); }
+
+inline void check_boxes(const char* op, const at::Tensor& boxes, int64_t count, const char* other_name,
+                        const at::Tensor& other) {
+  check_shape(op, "boxes", boxes, {count, 4}, "(n, 4), one box per instance");
+  check_floating(op, "boxes", boxes);
+  check_device(op, "boxes", boxes, other_name, other);
+}
+
+inline void check_crop_split(const char* op, const char* name, const at::Tensor& data,
+                             const at::Tensor& boxes, int64_t cells) {
+  check_cells(op, cells);
+  check_shape(op, name, data, {cells * cells, -1, -1, -1}, "(cells * cells, H, W, n)");
+  check_floating(op, name, data);
+  check_range(op, "H", data.size(1), 0, kMaxPlaneSide);
+  check_range(op, "W", data.size(2), 0, kMaxPlaneSide);
+  check_boxes(op, boxes, data.size(3), name, data);
+}
+
+inline void check_crop_split_grad(const char* op, const at::Tensor& grad, const at::Tensor& boxes,
+                                  int64_t cells) {
+  check_cells(op, cells);
+  check_shape(op, "grad", grad, {-1, -1, -1}, "(H, W, n)");
+  check_floating(op, "grad", grad);
+  check_boxes(op, boxes, grad.size(2), "grad", grad);
+}
+
+// One axis of a box. parity: the side grows by 0.1, which moves the splits a little, and is divided in
+// float64; all else is float32.
+struct CellAxis {
+  float low, high, size;
+  int32_t cells;
+
+  C10_HOST_DEVICE CellAxis(float from, float to, int64_t count)
+      : low(from),
+        high(to),
+        size(static_cast<float>((static_cast<double>(to - from) + 0.1) / static_cast<double>(count))),
+        cells(static_cast<int32_t>(count)) {}
+
+  // The cell of a pixel, counted from `low`; -1 outside, also for a NaN. Sides too long for the 0.1 to count
+  // end in the last cell.
+  C10_HOST_DEVICE int32_t cell(int64_t pixel) const {
+    const float at = static_cast<float>(pixel);
+    if (!(at >= low && at < high)) return -1;
+    const float place = (at - low) / size;
+    if (!(place >= 1.0f)) return 0;
+    return place < static_cast<float>(cells) ? static_cast<int32_t>(place) : cells - 1;
+  }
+};
+
+}  // namespace mrb
