@@ -7,6 +7,7 @@ from typing import Any
 from .compose import Compose, Transform
 from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
 from .pixels import ColorJitter, ToNormalizedTensor
+from .sizes import SizeRule
 from .views import TestViews, view_specs
 
 
@@ -17,15 +18,11 @@ def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> C
     switches off the other random changes of training, as the dump of teacher outputs needs it.
     """
     inputs = cfg.INPUT
-    if train:
-        sizes, longest = inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN
-    else:
-        sizes, longest = (inputs.MIN_SIZE_TEST,), inputs.MAX_SIZE_TEST
     random_changes = train and flip_prob is None
     steps: list[Transform] = []
     if random_changes and any((inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE)):
         steps.append(ColorJitter(inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE))
-    steps.append(Resize(sizes if isinstance(sizes, list | tuple) else (sizes,), longest))
+    steps.append(Resize(SizeRule.from_cfg(cfg, train)))
     horizontal = inputs.HORIZONTAL_FLIP_PROB_TRAIN if random_changes else (flip_prob or 0.0)
     if horizontal > 0:
         steps.append(RandomHorizontalFlip(horizontal))
