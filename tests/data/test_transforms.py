@@ -105,6 +105,7 @@ def config(**changes: Any) -> SimpleNamespace:
         "FIXED_SIZE_TRAIN": (0, 0),
         "FIXED_SIZE_TEST": (0, 0),
         "INTERPOLATION": "pillow",
+        "SSD_AUG": SimpleNamespace(ENABLED=False),
         "BRIGHTNESS": 0.2,
         "CONTRAST": 0.0,
         "SATURATION": 0.0,

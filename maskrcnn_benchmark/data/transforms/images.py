@@ -8,6 +8,7 @@ from PIL import Image
 from torch.nn import functional
 
 from ...structures import FLIP_LEFT_RIGHT
+from ...structures.mask_instances import Window
 from .sizes import OPENCV
 
 Picture = Image.Image | np.ndarray
@@ -35,6 +36,19 @@ def resize_picture(image: Picture, size: tuple[int, int], interpolation: str) ->
         return image.resize(size, Image.Resampling.BILINEAR)
     channels = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
     return np.stack([np.asarray(c.resize(size, Image.Resampling.BILINEAR)) for c in channels], axis=2)
+
+
+def cut_picture(pixels: np.ndarray, window: Window, fill: tuple[float, float, float]) -> np.ndarray:
+    """The part of float32 (h,w,3) `pixels` in `window`, `fill` beyond the picture; a view where it can be."""
+    (x0, y0, x1, y1), (height, width) = window, pixels.shape[:2]
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    if (left, top, right, bottom) == window:
+        return pixels[y0:y1, x0:x1]
+    out = np.empty((y1 - y0, x1 - x0, 3), np.float32)
+    out[:] = fill
+    if left < right and top < bottom:
+        out[top - y0 : bottom - y0, left - x0 : right - x0] = pixels[top:bottom, left:right]
+    return out
 
 
 def mirror_picture(image: Picture, method: int) -> Picture:
