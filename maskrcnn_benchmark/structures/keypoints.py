@@ -54,7 +54,7 @@ class Keypoints:
         return self._like(self.points - self.points.new_tensor((x0, y0, 0.0)), (int(x1 - x0), int(y1 - y0)))
 
     def cut(self, window: tuple[int, int, int, int]) -> Keypoints:
-        """Points relative to `window` (left, top, right, bottom); invisible ones and those outside become 0."""
+        """Points relative to `window` (left, top, right, bottom); those invisible or outside become 0."""
         x0, y0, x1, y1 = window
         points = self.points - self.points.new_tensor((x0, y0, 0.0))
         size = points.new_tensor((x1 - x0, y1 - y0))
