@@ -32,7 +32,6 @@ from .samplers import (
     repeat_factors,
 )
 from .transforms import build_test_transforms, build_transforms
-from .transforms.geometry import resized_size
 from .transforms.views import view_specs
 from .types import SampleKey, collate
 
@@ -183,7 +182,7 @@ def _padded_test_sizes(cfg: Any, dataset: AnyDataset) -> list[int]:
     found = []
     for index in range(len(dataset)):
         record = dataset.get_img_info(index)
-        sizes = [resized_size(record["width"], record["height"], s.min_size, s.max_size) for s in specs]
+        sizes = [spec.rule.largest(record["width"], record["height"]) for spec in specs]
         padded = tuple(-(-side // step) for size in sizes for side in size)
         found.append(numbers.setdefault(padded, len(numbers)))
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from maskrcnn_benchmark.data.samplers import aspect_groups
-from maskrcnn_benchmark.data.transforms.geometry import resized_size
+from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.doctor.machine import free_gpu_memory, free_memory
@@ -64,15 +64,11 @@ def check_memory(checkup: Checkup) -> Iterator[Finding]:
 def batch_shape(checkup: Checkup, job: Job) -> BatchShape:
     """The largest batch that training can meet.
 
-    Every picture is taken at the largest of MIN_SIZE_TRAIN. Grouping by aspect ratio keeps landscape and
+    Every picture is taken at the largest of its training sizes. Grouping by aspect ratio keeps landscape and
     portrait apart, except in the steps of an LST run, whose pictures are drawn by class.
     """
     cfg = job.cfg
-    short, long, multiple = (
-        max(cfg.INPUT.MIN_SIZE_TRAIN),
-        cfg.INPUT.MAX_SIZE_TRAIN,
-        cfg.DATALOADER.SIZE_DIVISIBILITY,
-    )
+    rule, multiple = SizeRule.from_cfg(cfg, train=True), cfg.DATALOADER.SIZE_DIVISIBILITY
     pictures = -(-cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
     try:
         records = [r for _, annotations in checkup.annotations(TRAIN) for r in annotations.images]
@@ -80,9 +76,8 @@ def batch_shape(checkup: Checkup, job: Job) -> BatchShape:
     except NotChecked:
         sizes = set()
     measured = bool(sizes)
-    known = sorted(sizes) or [(long, short)]
-    if measured:
-        known = [resized_size(width, height, short, long) for width, height in known]
+    known = sorted(sizes) or [(rule.max_size, max(rule.short_sides))]
+    known = [rule.largest(width, height) for width, height in known]
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and job.phase <= 0
     groups = aspect_groups(h / w for w, h in known) if grouped else [0] * len(known)
     shapes = []

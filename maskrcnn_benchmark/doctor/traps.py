@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from maskrcnn_benchmark.config.classes import has_region_heads
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.transforms.geometry import resized_size
+from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, warning
 
@@ -177,9 +178,8 @@ def _objects(checkup: Checkup) -> Iterator[Finding]:
         files = [annotations for _, annotations in checkup.annotations(TRAIN)]
     except NotChecked:
         return
-    sides = sorted(
-        side for file in files for side in _sides(file, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN)
-    )
+    rule = SizeRule.from_cfg(cfg, train=True)
+    sides = sorted(side for file in files for side in _sides(file, rule))
     if not sides:
         return
     below = sum(side < smallest / 2 for side in sides) / len(sides)
@@ -201,13 +201,14 @@ def _objects(checkup: Checkup) -> Iterator[Finding]:
         yield ok(text, *keys)
 
 
-def _sides(file: AnnotationFile, short_sides: tuple[int, ...], longest: int) -> Iterator[float]:
+def _sides(file: AnnotationFile, rule: SizeRule) -> Iterator[float]:
     """Square root of the box area of every usable object after resizing (to the middle training size)."""
-    target = sorted(short_sides)[len(short_sides) // 2]
+    middle = sorted(rule.short_sides)[len(rule.short_sides) // 2]
     degenerate = file.columns.degenerate()
     for image in file.images:
         width, height = image["width"], image["height"]
-        scale = resized_size(width, height, target, longest)[0] / width
+        new_width, new_height = rule.size(width, height, middle)
+        scale = math.sqrt(new_width * new_height / (width * height))
         rows = file.anns_by_image.rows(image["id"])
         sound = rows[~degenerate[rows]]
         yield from (scale * np.sqrt(file.columns.boxes[sound, 2] * file.columns.boxes[sound, 3])).tolist()

@@ -13,7 +13,7 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data.samplers.distributed import DistributedSampler
 from maskrcnn_benchmark.data.samplers.grouped import GroupedBatchSampler, IterationBatchSampler, aspect_groups
 from maskrcnn_benchmark.data.transforms.build import build_transforms
-from maskrcnn_benchmark.data.transforms.geometry import resized_size
+from maskrcnn_benchmark.data.transforms.sizes import resized_size
 from maskrcnn_benchmark.parity.checks import Checker
 from maskrcnn_benchmark.parity.context import Components
 from maskrcnn_benchmark.parity.fill import image

@@ -23,7 +23,8 @@ class BoxList:
     """(N,4) float boxes of a picture of `size` = (width, height), and named fields with N entries each.
 
     A field is a tensor whose first dimension is N, or an object with `__len__`, `__getitem__`, `resize`,
-    `transpose` and `crop` (masks, keypoints). No operation changes a BoxList in place except `add_field`.
+    `transpose`, `crop` and `cut` (masks, keypoints). No operation changes a BoxList in place except
+    `add_field`.
     """
 
     def __init__(
@@ -133,6 +134,17 @@ class BoxList:
         cropped = torch.stack((xs[:, 0], ys[:, 0], xs[:, 1], ys[:, 1]), dim=1)
         out = self._like(cropped, (_whole(width), _whole(height)), "xyxy").convert(self.mode)
         return out._map_objects(lambda field: field.crop(box))
+
+    def cut(self, window: tuple[int, int, int, int]) -> BoxList:
+        """Boxes, masks and points as `window` (left, top, right, bottom; whole pixels) shows them.
+
+        The window may reach out of the picture. All entries stay; boxes are clamped to the window, so that
+        one outside it is left with an empty or thin rest (`clip_to_image` tells).
+        """
+        x0, y0, x1, y1 = window
+        boxes = self.xyxy() - self.bbox.new_tensor((x0, y0, x0, y0))
+        out = self._like(boxes, (x1 - x0, y1 - y0), "xyxy").clip_to_image(remove_empty=False)
+        return out.convert(self.mode)._map_objects(lambda field: field.cut(window))
 
     def clip_to_image(self, remove_empty: bool = True) -> BoxList:
         """Boxes clamped to x in 0..W-1, y in 0..H-1; with `remove_empty` only those with x2 > x1 and y2 > y1.

@@ -53,6 +53,15 @@ class Keypoints:
         x0, y0, x1, y1 = (float(v) for v in box)
         return self._like(self.points - self.points.new_tensor((x0, y0, 0.0)), (int(x1 - x0), int(y1 - y0)))
 
+    def cut(self, window: tuple[int, int, int, int]) -> Keypoints:
+        """Points relative to `window` (left, top, right, bottom); those invisible or outside become 0."""
+        x0, y0, x1, y1 = window
+        points = self.points - self.points.new_tensor((x0, y0, 0.0))
+        size = points.new_tensor((x1 - x0, y1 - y0))
+        outside = ((points[..., :2] < 0) | (points[..., :2] > size - 1)).any(dim=2)
+        points[outside | (points[..., 2] == 0)] = 0
+        return self._like(points, (x1 - x0, y1 - y0))
+
     def to(self, device: torch.device | str) -> Keypoints:
         """The same points on `device`."""
         return self._like(self.points.to(device))

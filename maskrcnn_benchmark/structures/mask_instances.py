@@ -12,8 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from .flips import FLIP_LEFT_RIGHT
+from .polygon_clip import clip_polygon
 
 Size = tuple[float, float]
+Window = tuple[int, int, int, int]
+"""Left, top, right, bottom in whole pixels, the last two exclusive; it may reach out of the picture."""
+
 MIN_POLYGON_NUMBERS = 6  # three points
 MAX_COORDINATE = 2**20
 """Pixels; the time and memory of rasterising grow with the length of an outline."""
@@ -52,6 +56,17 @@ class PolygonInstance:
             shifted[1::2] -= y0
             out.append(shifted)
         return PolygonInstance(out, sides)
+
+    def cut(self, window: Window) -> PolygonInstance:
+        """The parts of the polygons in `window`, relative to it; without those that lie outside."""
+        x0, y0, x1, y1 = window
+        out = []
+        for polygon in self.polygons:
+            shifted = polygon.clone()
+            shifted[0::2] -= x0
+            shifted[1::2] -= y0
+            out.append(clip_polygon(shifted, x1 - x0, y1 - y0))
+        return PolygonInstance([p for p in out if len(p) >= MIN_POLYGON_NUMBERS], (x1 - x0, y1 - y0))
 
     def resize(self, size: tuple[int, int], full_cover: bool = False) -> PolygonInstance:
         """Scaled to `size`; `full_cover` has no meaning for polygons."""
@@ -94,6 +109,16 @@ class BitmapInstance:
         x0, y0, x1, y1 = (int(v) for v in clamp_window([round(float(v)) for v in box], self.size))
         return BitmapInstance(self.bitmap[y0:y1, x0:x1])
 
+    def cut(self, window: Window) -> BitmapInstance:
+        """The pixels of `window`; those outside the picture are empty."""
+        x0, y0, x1, y1 = window
+        width, height = self.size
+        out = self.bitmap.new_zeros((y1 - y0, x1 - x0))
+        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        if left < right and top < bottom:
+            out[top - y0 : bottom - y0, left - x0 : right - x0] = self.bitmap[top:bottom, left:right]
+        return BitmapInstance(out)
+
     def resize(self, size: tuple[int, int], full_cover: bool = False) -> BitmapInstance:
         """Bilinear (align_corners False), inside from a value of 0.5, or of 1 with `full_cover`."""
         values = functional.interpolate(
@@ -128,6 +153,10 @@ class RleInstance:
     def crop(self, box: Sequence[float]) -> BitmapInstance:
         """Bitmap of the rounded window."""
         return BitmapInstance(self.to_bitmap()).crop(box)
+
+    def cut(self, window: Window) -> BitmapInstance:
+        """Bitmap of `window`."""
+        return BitmapInstance(self.to_bitmap()).cut(window)
 
     def resize(self, size: tuple[int, int], full_cover: bool = False) -> RleInstance | BitmapInstance:
         """Bitmap of the new size (itself when the size stays)."""

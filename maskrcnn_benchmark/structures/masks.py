@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .flips import check_flip
-from .mask_instances import MaskInstance, PolygonInstance, clamp_window, instance_from
+from .mask_instances import MaskInstance, PolygonInstance, Window, clamp_window, instance_from
 
 Size = tuple[float, float]
 
@@ -57,6 +57,11 @@ class SegmentationMask:
         window = clamp_window([round(v) for v in numbers], self.size)
         items = [item.crop(window) for item in self._items]
         return self._like(items, (window[2] - window[0], window[3] - window[1]))
+
+    def cut(self, window: Window) -> SegmentationMask:
+        """The masks in `window`, cut at its border; what it shows beyond the picture is outside all masks."""
+        size = (window[2] - window[0], window[3] - window[1])
+        return self._like([item.cut(window) for item in self._items], size)
 
     def resize(self, size: tuple[int, int], *, full_cover: bool = False) -> SegmentationMask:
         """Scaled to `size` (width, height).

@@ -12,9 +12,9 @@ from PIL import Image
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.transforms import Compose, Resize, ToNormalizedTensor
+from maskrcnn_benchmark.data.transforms import Compose, Resize, SizeRule, ToNormalizedTensor
 
-KEEP = Compose([Resize((40,), 100), ToNormalizedTensor((0, 0, 0), (1, 1, 1), True)])
+KEEP = Compose([Resize(SizeRule((40,), 100)), ToNormalizedTensor((0, 0, 0), (1, 1, 1), True)])
 
 
 def rectangle(x: float, y: float, w: float, h: float) -> list[list[float]]:

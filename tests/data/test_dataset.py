@@ -15,7 +15,7 @@ from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
 from maskrcnn_benchmark.data.datasets.pictures import picture_paths, read_picture
-from maskrcnn_benchmark.data.transforms import Compose, Resize, ToNormalizedTensor
+from maskrcnn_benchmark.data.transforms import Compose, Resize, SizeRule, ToNormalizedTensor
 from maskrcnn_benchmark.data.types import SampleKey, collate
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -51,7 +51,8 @@ def test_all_pictures_and_an_empty_one(make: Make) -> None:
 
 def test_sizes_of_the_files_travel_with_a_batch(make: Make) -> None:
     """The size before the transforms, (height, width), also through parts joined to one set."""
-    small = make(transforms=Compose([Resize((20,), 100), ToNormalizedTensor((0, 0, 0), (1, 1, 1), True)]))
+    steps = [Resize(SizeRule((20,), 100)), ToNormalizedTensor((0, 0, 0), (1, 1, 1), True)]
+    small = make(transforms=Compose(steps))
     batch = collate([ConcatDataset([small, make()])[index] for index in (1, 4)], 32).to("cpu")
     assert batch.images.image_sizes == [(20, 25), (40, 50)]
     assert batch.images.original_sizes == [(40, 50), (40, 50)]

@@ -18,6 +18,7 @@ from maskrcnn_benchmark.data.transforms import (
     RandomHorizontalFlip,
     RandomVerticalFlip,
     Resize,
+    SizeRule,
     ToNormalizedTensor,
     build_transforms,
     resized_size,
@@ -100,6 +101,11 @@ def config(**changes: Any) -> SimpleNamespace:
         "MAX_SIZE_TRAIN": 60,
         "MIN_SIZE_TEST": 20,
         "MAX_SIZE_TEST": 60,
+        "MIN_SIZE_RANGE_TRAIN": (-1, -1),
+        "FIXED_SIZE_TRAIN": (0, 0),
+        "FIXED_SIZE_TEST": (0, 0),
+        "INTERPOLATION": "pillow",
+        "SSD_AUG": SimpleNamespace(ENABLED=False),
         "BRIGHTNESS": 0.2,
         "CONTRAST": 0.0,
         "SATURATION": 0.0,
@@ -131,7 +137,7 @@ def test_build() -> None:
 
 def test_resize_scales_target() -> None:
     """Boxes follow the true ratio of sizes."""
-    image, target, _ = Resize((41,), 1000)(
+    image, target, _ = Resize(SizeRule((41,), 1000))(
         picture(30, 20), BoxList([[0, 0, 29, 19]], (30, 20)), random.Random()
     )
     assert image.size == (61, 41) and target is not None and target.size == (61, 41)

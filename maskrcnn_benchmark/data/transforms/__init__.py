@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .build import build_test_transforms, build_transforms
 from .compose import Compose, Transform
-from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize, resized_size
+from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
 from .pixels import ColorJitter, ToNormalizedTensor
+from .sizes import SizeRule, resized_size, scaled_size
 from .views import TestViews
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
     "Resize",
+    "SizeRule",
     "TestViews",
     "ToNormalizedTensor",
     "Transform",
     "build_test_transforms",
     "build_transforms",
     "resized_size",
+    "scaled_size",
 ]

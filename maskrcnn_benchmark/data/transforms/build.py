@@ -7,6 +7,8 @@ from typing import Any
 from .compose import Compose, Transform
 from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
 from .pixels import ColorJitter, ToNormalizedTensor
+from .sizes import SizeRule
+from .ssd import ExpandAndCrop, PhotometricDistortion
 from .views import TestViews, view_specs
 
 
@@ -17,15 +19,13 @@ def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> C
     switches off the other random changes of training, as the dump of teacher outputs needs it.
     """
     inputs = cfg.INPUT
-    if train:
-        sizes, longest = inputs.MIN_SIZE_TRAIN, inputs.MAX_SIZE_TRAIN
-    else:
-        sizes, longest = (inputs.MIN_SIZE_TEST,), inputs.MAX_SIZE_TEST
     random_changes = train and flip_prob is None
     steps: list[Transform] = []
     if random_changes and any((inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE)):
         steps.append(ColorJitter(inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE))
-    steps.append(Resize(sizes if isinstance(sizes, list | tuple) else (sizes,), longest))
+    if random_changes and inputs.SSD_AUG.ENABLED:
+        steps += _ssd_augmentation(cfg)
+    steps.append(Resize(SizeRule.from_cfg(cfg, train)))
     horizontal = inputs.HORIZONTAL_FLIP_PROB_TRAIN if random_changes else (flip_prob or 0.0)
     if horizontal > 0:
         steps.append(RandomHorizontalFlip(horizontal))
@@ -40,6 +40,17 @@ def build_test_transforms(cfg: Any) -> Compose:
     if cfg.TEST.BBOX_AUG.ENABLED:
         return TestViews(view_specs(cfg), _to_tensor(cfg))
     return build_transforms(cfg, train=False)
+
+
+def _ssd_augmentation(cfg: Any) -> list[Transform]:
+    node, mean = cfg.INPUT.SSD_AUG, cfg.INPUT.PIXEL_MEAN
+    red_green_blue = mean[::-1] if cfg.INPUT.TO_BGR255 else [255 * value for value in mean]
+    return [
+        PhotometricDistortion(
+            node.BRIGHTNESS_DELTA, node.CONTRAST_RANGE, node.SATURATION_RANGE, node.HUE_DELTA
+        ),
+        ExpandAndCrop(red_green_blue, node.EXPAND_RANGE, node.CROP_MIN_IOUS, node.CROP_MIN_SIDE),
+    ]
 
 
 def _to_tensor(cfg: Any) -> ToNormalizedTensor:

@@ -12,8 +12,8 @@ from ...structures import BoxList
 class Transform(Protocol):
     """`t(image, target, rng)` -> (image, target, whether it mirrored left and right).
 
-    `image` is a PIL RGB image (the last transform makes a (3,h,w) tensor of it); `target` a BoxList or None.
-    All randomness comes from `rng`.
+    `image` is a Picture (the last transform makes a (3,h,w) tensor of it); `target` a BoxList or None. All
+    randomness comes from `rng`.
     """
 
     def __call__(self, image: Any, target: BoxList | None, rng: random.Random) -> tuple[Any, Any, bool]:

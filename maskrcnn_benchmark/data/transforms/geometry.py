@@ -1,51 +1,29 @@
-"""Resizing and mirroring of PIL images with their targets."""
+"""Resizing and mirroring of pictures with their targets."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-
-from PIL import Image
 
 from ...structures import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
+from .images import Picture, mirror_picture, picture_size, resize_picture
+from .sizes import SizeRule
 
-Result = tuple[Image.Image, BoxList | None, bool]
-
-
-def resized_size(width: int, height: int, min_size: int, max_size: int) -> tuple[int, int]:
-    """(width, height) after scaling the short side to `min_size` while the long side stays below `max_size`.
-
-    parity: the reduced short side is rounded half to even, the long side truncated (core spec section 5).
-    """
-    short, long = min(width, height), max(width, height)
-    target = min_size
-    if long / short * target > max_size:
-        target = round(max_size * short / long)
-    if target == short:
-        return width, height
-    if target == 0:  # a sliver whose short side would vanish
-        new_short, new_long = 1, max_size
-    else:
-        new_short, new_long = target, int(target * long / short)
-    return (new_short, new_long) if width < height else (new_long, new_short)
+Result = tuple[Picture, BoxList | None, bool]
 
 
 class Resize:
-    """Scale the short side to one of `min_sizes`, drawn for every picture (Pillow bilinear)."""
+    """Bring a picture and its target to the size that a rule draws for it."""
 
-    def __init__(self, min_sizes: Sequence[int], max_size: int) -> None:
-        """Keep the sizes in pixels."""
-        self.min_sizes = tuple(min_sizes)
-        self.max_size = max_size
+    def __init__(self, rule: SizeRule) -> None:
+        """Keep the rule."""
+        self.rule = rule
 
-    def __call__(self, image: Image.Image, target: BoxList | None, rng: random.Random) -> Result:
+    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
         """Resize picture and target."""
-        size = resized_size(image.width, image.height, rng.choice(self.min_sizes), self.max_size)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.BILINEAR)
+        size = self.rule.draw(*picture_size(image), rng)
         if target is not None and tuple(target.size) != size:
             target = target.resize(size)
-        return image, target, False
+        return resize_picture(image, size, self.rule.interpolation), target, False
 
 
 class RandomHorizontalFlip:
@@ -55,12 +33,12 @@ class RandomHorizontalFlip:
         """Keep the probability."""
         self.prob = prob
 
-    def __call__(self, image: Image.Image, target: BoxList | None, rng: random.Random) -> Result:
+    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
         """Mirror picture and target, or leave both."""
         if rng.random() >= self.prob:
             return image, target, False
         flipped = None if target is None else target.transpose(FLIP_LEFT_RIGHT)
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), flipped, True
+        return mirror_picture(image, FLIP_LEFT_RIGHT), flipped, True
 
 
 class RandomVerticalFlip:
@@ -70,9 +48,9 @@ class RandomVerticalFlip:
         """Keep the probability."""
         self.prob = prob
 
-    def __call__(self, image: Image.Image, target: BoxList | None, rng: random.Random) -> Result:
+    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
         """Mirror picture and target, or leave both."""
         if rng.random() >= self.prob:
             return image, target, False
         flipped = None if target is None else target.transpose(FLIP_TOP_BOTTOM)
-        return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), flipped, False
+        return mirror_picture(image, FLIP_TOP_BOTTOM), flipped, False

@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from ...structures import BoxList
+from .images import Picture
 
 
 class ColorJitter:
@@ -50,12 +51,12 @@ class ToNormalizedTensor:
         self.to_bgr255 = to_bgr255
 
     def __call__(
-        self, image: Image.Image, target: BoxList | None, rng: random.Random
+        self, image: Picture, target: BoxList | None, rng: random.Random
     ) -> tuple[Tensor, BoxList | None, bool]:
         """Convert the picture; the target stays."""
-        pixels = np.asarray(image, dtype=np.uint8)
+        pixels = np.asarray(image)
         order = (2, 1, 0) if self.to_bgr255 else (0, 1, 2)
-        values = torch.empty((3, image.height, image.width))
+        values = torch.empty((3, *pixels.shape[:2]))
         for channel, source in zip(values, order, strict=True):
             np.copyto(channel.numpy(), pixels[..., source])
         if not self.to_bgr255:

@@ -1,0 +1,67 @@
+"""Pictures on their way through the transforms: how their pixels are resized and mirrored."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from ...structures import FLIP_LEFT_RIGHT
+from ...structures.mask_instances import Window
+from .sizes import OPENCV
+
+Picture = Image.Image | np.ndarray
+"""A PIL RGB image or, once colours may leave the bytes, a float32 (h,w,3) RGB array around 0 to 255."""
+
+
+def picture_size(image: Picture) -> tuple[int, int]:
+    """(width, height)."""
+    return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+
+
+def resize_picture(image: Picture, size: tuple[int, int], interpolation: str) -> Picture:
+    """The picture at `size` (width, height), in the form that it came in.
+
+    PILLOW: bilinear, averaging over the area of a pixel when sides shrink. OPENCV: between the four nearest
+    pixels whatever the scale (pixel centres at halves, the outermost pixel continued), bytes rounded; equal
+    to cv2.resize up to one level.
+    """
+    if picture_size(image) == size:
+        return image
+    if interpolation == OPENCV:
+        pixels = _nearest_four(np.asarray(image), size)
+        return Image.fromarray(pixels) if isinstance(image, Image.Image) else pixels
+    if isinstance(image, Image.Image):
+        return image.resize(size, Image.Resampling.BILINEAR)
+    channels = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])]
+    return np.stack([np.asarray(c.resize(size, Image.Resampling.BILINEAR)) for c in channels], axis=2)
+
+
+def cut_picture(pixels: np.ndarray, window: Window, fill: tuple[float, float, float]) -> np.ndarray:
+    """The part of float32 (h,w,3) `pixels` in `window`, `fill` beyond the picture; a view where it can be."""
+    (x0, y0, x1, y1), (height, width) = window, pixels.shape[:2]
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    if (left, top, right, bottom) == window:
+        return pixels[y0:y1, x0:x1]
+    out = np.empty((y1 - y0, x1 - x0, 3), np.float32)
+    out[:] = fill
+    if left < right and top < bottom:
+        out[top - y0 : bottom - y0, left - x0 : right - x0] = pixels[top:bottom, left:right]
+    return out
+
+
+def mirror_picture(image: Picture, method: int) -> Picture:
+    """The picture mirrored by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM."""
+    if isinstance(image, np.ndarray):
+        return image[:, ::-1] if method == FLIP_LEFT_RIGHT else image[::-1]
+    flips = Image.Transpose
+    return image.transpose(flips.FLIP_LEFT_RIGHT if method == FLIP_LEFT_RIGHT else flips.FLIP_TOP_BOTTOM)
+
+
+def _nearest_four(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h,w,3) pixels, bytes or float32, at `size` (width, height)."""
+    values = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+    batch = values.permute(2, 0, 1)[None]  # channels last in memory: the fast path for bytes
+    resized = functional.interpolate(batch, size=(size[1], size[0]), mode="bilinear", align_corners=False)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())

@@ -1,0 +1,82 @@
+"""Which size a picture gets in the network's input."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PILLOW, OPENCV = "pillow", "opencv"
+"""INPUT.INTERPOLATION: how pixels are interpolated and how sizes are rounded."""
+
+
+def resized_size(width: int, height: int, min_size: int, max_size: int) -> tuple[int, int]:
+    """(width, height) after scaling the short side to `min_size` while the long side stays below `max_size`.
+
+    parity: the reduced short side is rounded half to even, the long side truncated (core spec section 5).
+    """
+    short, long = min(width, height), max(width, height)
+    target = min_size
+    if long / short * target > max_size:
+        target = round(max_size * short / long)
+    if target == short:
+        return width, height
+    if target == 0:  # a sliver whose short side would vanish
+        new_short, new_long = 1, max_size
+    else:
+        new_short, new_long = target, int(target * long / short)
+    return (new_short, new_long) if width < height else (new_long, new_short)
+
+
+def scaled_size(width: int, height: int, min_size: int, max_size: int) -> tuple[int, int]:
+    """The same with the rounding of the mmdetection family: one factor, sides rounded half up (parity)."""
+    short, long = min(width, height), max(width, height)
+    factor = min(max_size / long, min_size / short)
+    return max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """Size of pictures in the network's input.
+
+    Args:
+        short_sides: lengths of the short side in pixels, one of which is drawn for every picture.
+        max_size: cap of the long side in pixels.
+        fixed: (width, height) that every picture gets instead, whatever its aspect ratio.
+        interpolation: PILLOW or OPENCV.
+    """
+
+    short_sides: Sequence[int]
+    max_size: int
+    fixed: tuple[int, int] | None = None
+    interpolation: str = PILLOW
+
+    @classmethod
+    def from_cfg(cls, cfg: Any, train: bool) -> SizeRule:
+        """The rule of `cfg.INPUT` for training or testing."""
+        node = cfg.INPUT
+        if train:
+            low, high = node.MIN_SIZE_RANGE_TRAIN
+            sides: Sequence[int] = range(low, high + 1) if low > 0 else tuple(node.MIN_SIZE_TRAIN)
+            longest, fixed = node.MAX_SIZE_TRAIN, tuple(node.FIXED_SIZE_TRAIN)
+        else:
+            sides, longest, fixed = (node.MIN_SIZE_TEST,), node.MAX_SIZE_TEST, tuple(node.FIXED_SIZE_TEST)
+        return cls(sides, longest, fixed if all(fixed) else None, node.INTERPOLATION)
+
+    def draw(self, width: int, height: int, rng: random.Random) -> tuple[int, int]:
+        """(width, height) for a picture of `width` and `height`."""
+        if self.fixed is not None:
+            return self.fixed
+        return self.size(width, height, rng.choice(self.short_sides))
+
+    def size(self, width: int, height: int, short_side: int) -> tuple[int, int]:
+        """(width, height) for one of `short_sides`."""
+        if self.fixed is not None:
+            return self.fixed
+        rule = scaled_size if self.interpolation == OPENCV else resized_size
+        return rule(width, height, short_side, self.max_size)
+
+    def largest(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) for the longest of `short_sides`."""
+        return self.size(width, height, max(self.short_sides))

@@ -1,0 +1,164 @@
+"""Augmentation of the single-shot detector (Liu et al. 2016) as the real-time models of SipMask use it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...structures import BoxList
+from ...structures.mask_instances import Window
+from .geometry import Result
+from .images import Picture, cut_picture, picture_size
+
+# parity: numbers of the published recipe that have no key.
+CHANCE = 0.5
+TRIES = 50
+MAX_ASPECT = 2.0
+"""Longest side of a crop against its shortest."""
+
+Range = tuple[float, float]
+
+
+class PhotometricDistortion:
+    """Random brightness, contrast, saturation, hue and order of the channels, each every second time.
+
+    The result is a float32 array whose values may leave 0..255 (parity).
+    """
+
+    def __init__(self, brightness: float, contrast: Range, saturation: Range, hue: float) -> None:
+        """Keep the largest change of brightness (of 255) and hue (degrees), and the ranges of the factors."""
+        self.brightness = brightness
+        self.contrast = contrast
+        self.saturation = saturation
+        self.hue = hue
+
+    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
+        """Change the colours; the target stays."""
+        pixels = np.array(image, dtype=np.float32)
+        if rng.random() < CHANCE:
+            pixels += rng.uniform(-self.brightness, self.brightness)
+        contrast = rng.uniform(*self.contrast) if rng.random() < CHANCE else 1.0
+        contrast_first = rng.random() < CHANCE
+        if contrast_first:
+            pixels *= contrast
+        saturation = rng.uniform(*self.saturation) if rng.random() < CHANCE else 1.0
+        hue = rng.uniform(-self.hue, self.hue) if rng.random() < CHANCE else 0.0
+        pixels = change_chroma(pixels, saturation, hue)
+        if not contrast_first:
+            pixels *= contrast
+        if rng.random() < CHANCE:
+            pixels = pixels[..., rng.sample(range(3), 3)]
+        return pixels, target, False
+
+
+def change_chroma(pixels: np.ndarray, saturation: float, hue: float) -> np.ndarray:
+    """RGB (h,w,3) float32 with its HSV saturation times a factor and its hue turned by degrees.
+
+    The value, the largest channel, stays, so saturation scales how far the other channels lie below it.
+    """
+    if saturation == 1 and hue == 0:
+        return pixels
+    value = pixels.max(axis=2)
+    if hue == 0:
+        return value[..., None] - (value[..., None] - pixels) * np.float32(saturation)
+    chroma = value - pixels.min(axis=2)
+    sextant = _sextants(pixels, value, chroma) + np.float32(hue / 60)
+    chroma *= np.float32(saturation)
+    out = np.empty_like(pixels)
+    for channel, offset in enumerate((5, 3, 1)):  # how many sextants each channel lags behind
+        place = sextant + np.float32(offset)
+        place -= 6 * np.floor(place / 6)
+        out[..., channel] = value - chroma * np.minimum(place, 4 - place).clip(0, 1)
+    return out
+
+
+def _sextants(pixels: np.ndarray, value: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+    """(h,w) hue in sixths of the circle, red at 0, from -1 to 5; any number where `chroma` is 0."""
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    scale = 1 / np.where(chroma > 0, chroma, np.float32(1))
+    near_red, near_green = (green - blue) * scale, (blue - red) * scale + 2
+    near_blue = (red - green) * scale + 4
+    return np.where(value == red, near_red, np.where(value == green, near_green, near_blue))
+
+
+class ExpandAndCrop:
+    """Every second picture comes on a larger canvas of the mean colour; then a random part of it is cut out.
+
+    Crop: first an overlap is drawn, or that nothing is cut. A window fits when its IoU with every box is at
+    least that overlap and the centre of one lies in it; objects whose centre does not are dropped. After
+    TRIES windows that do not fit another overlap is drawn. So no picture loses all its objects.
+    """
+
+    def __init__(
+        self, fill: Sequence[float], expand: Range, min_ious: Sequence[float], min_side: float
+    ) -> None:
+        """Keep the RGB colour (0..255) beyond the picture, the range of the canvas' sides against the
+        picture's, the overlaps, and the least side of a crop against the canvas'.
+        """
+        red, green, blue = fill
+        self.fill = (float(red), float(green), float(blue))
+        self.expand = expand
+        self.min_ious = tuple(min_ious)
+        self.min_side = min_side
+
+    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
+        """Cut picture and target; both steps are done at once, so that no large canvas is filled in vain."""
+        boxes = np.zeros((0, 4)) if target is None else target.xyxy().double().numpy()
+        canvas = self._draw_canvas(picture_size(image), rng)
+        window, kept = self._draw_crop(canvas, boxes, rng)
+        if target is not None:
+            target = target[np.flatnonzero(kept).tolist()].cut(window)
+        return cut_picture(np.asarray(image, dtype=np.float32), window, self.fill), target, False
+
+    def _draw_canvas(self, size: tuple[int, int], rng: random.Random) -> Window:
+        """The picture of `size` (width, height), or a canvas around it, in coordinates of the picture."""
+        width, height = size
+        if rng.random() >= CHANCE:
+            return 0, 0, width, height
+        ratio = rng.uniform(*self.expand)
+        left, top = int(rng.uniform(0, width * (ratio - 1))), int(rng.uniform(0, height * (ratio - 1)))
+        return -left, -top, int(width * ratio) - left, int(height * ratio) - top
+
+    def _draw_crop(self, canvas: Window, boxes: np.ndarray, rng: random.Random) -> tuple[Window, np.ndarray]:
+        """A window in `canvas` and bool (N,), which of the `boxes` (N,4) stay."""
+        while True:
+            least = rng.choice((None, *self.min_ious, 0.0))
+            if least is None:
+                return canvas, np.ones(len(boxes), bool)
+            for _ in range(TRIES):
+                window = self._draw_window(canvas, rng)
+                if window is None or not (overlaps(window, boxes) >= least).all():
+                    continue
+                kept = in_sight(window, boxes)
+                if kept.any() or not len(boxes):
+                    return window, kept
+
+    def _draw_window(self, canvas: Window, rng: random.Random) -> Window | None:
+        """A random part of `canvas`; None when it is too narrow."""
+        x0, y0, x1, y1 = canvas
+        width = rng.uniform(self.min_side * (x1 - x0), x1 - x0)
+        height = rng.uniform(self.min_side * (y1 - y0), y1 - y0)
+        if not 1 / MAX_ASPECT <= height / width <= MAX_ASPECT:
+            return None
+        left, top = rng.uniform(0, x1 - x0 - width), rng.uniform(0, y1 - y0 - height)
+        window = (x0 + int(left), y0 + int(top), x0 + int(left + width), y0 + int(top + height))
+        return window if window[0] < window[2] and window[1] < window[3] else None
+
+
+def overlaps(window: Window, boxes: np.ndarray) -> np.ndarray:
+    """(N,) IoU of a window and boxes (N,4) xyxy, which cover their last pixels."""
+    low, high = np.array(window[:2]), np.array(window[2:])
+    ends = boxes[:, 2:] + 1
+    shared = (np.minimum(ends, high) - np.maximum(boxes[:, :2], low)).clip(0).prod(axis=1)
+    return shared / ((ends - boxes[:, :2]).prod(axis=1) + (high - low).prod() - shared)
+
+
+def in_sight(window: Window, boxes: np.ndarray) -> np.ndarray:
+    """bool (N,): boxes (N,4) xyxy whose centre lies in the window and of which more than a line is left."""
+    low, high = np.array(window[:2]), np.array(window[2:])
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((centres > low) & (centres < high)).all(axis=1)
+    left = np.minimum(boxes[:, 2:], high - 1) > np.maximum(boxes[:, :2], low)
+    return inside & left.all(axis=1)
