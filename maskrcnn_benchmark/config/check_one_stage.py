@@ -27,7 +27,7 @@ _CHOICES = {
     "TOPK_BY": ("pair", "location"),
     "NMS_TYPE": ("class", "fast"),
     "NMS_COORDINATES": ("network", "original"),
-    "MASK_RESIZE": ("legacy", "exact"),
+    "MASK_RESIZE": ("legacy", "legacy_axes", "exact"),
 }
 _SHARES = ("LOSS_ALPHA", "INFERENCE_TH", "NMS_TH")
 

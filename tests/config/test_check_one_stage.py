@@ -47,7 +47,7 @@ STRIDED = ("MODEL.SIPMASK.NORM_REG_TARGETS", True)
         ((*SIPMASK, "MODEL.SIPMASK.TOPK_BY", "x"), "must be pair or location"),
         ((*SIPMASK, "MODEL.SIPMASK.NMS_TYPE", "x"), "must be class or fast"),
         ((*SIPMASK, "MODEL.SIPMASK.NMS_COORDINATES", "x"), "must be network or original"),
-        ((*SIPMASK, "MODEL.SIPMASK.MASK_RESIZE", "x"), "must be legacy or exact"),
+        ((*SIPMASK, "MODEL.SIPMASK.MASK_RESIZE", "x"), "must be legacy or legacy_axes or exact"),
         ((*SIPMASK, "MODEL.SIPMASK.MASK_TH", 0.0), "MASK_TH must lie between 0 and 1"),
         ((*SIPMASK, "MODEL.SIPMASK.DISTANCES", "any"), "DISTANCES any needs .*NORM_REG_TARGETS True"),
         ((*SIPMASK, "MODEL.SIPMASK.IOU_LOSS_TYPE", "inclusive_iou"), "inclusive_iou counts in strides"),
