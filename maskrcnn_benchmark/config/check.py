@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 from ..utils.errors import ConfigError
 from .catalog import KINDS
 from .check_lst import check_lst
-from .check_retinanet import check_retinanet
+from .check_one_stage import check_one_stage
+from .classes import has_region_heads, one_stage_model
 from .keys import get_value
 from .rules import at_least, choice, require
 
@@ -40,6 +41,7 @@ MINIMA: dict[str, float] = {
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.BASE_LR": 0,
     "SOLVER.WEIGHT_DECAY": 0,
+    "SOLVER.DCONV_OFFSETS_LR_FACTOR": 0,
     "TEST.IMS_PER_BATCH": 1,
     "TEST.FIXED_DETS_PER_CLASS": 1,
     "DATALOADER.NUM_WORKERS": 0,
@@ -50,6 +52,8 @@ MINIMA: dict[str, float] = {
     "INPUT.MAX_SIZE_TEST": 1,
     "MODEL.RESNETS.NUM_GROUPS": 1,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 1,
+    "MODEL.RESNETS.DCN_INTERVAL": 1,
+    "MODEL.RESNETS.FROZEN_BN_EPS": 0,
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 1,
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 1,
     "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 2,
@@ -86,7 +90,7 @@ def check_config(cfg: CfgNode) -> None:
     _check_solver(cfg)
     _check_rpn(cfg)
     _check_heads(cfg)
-    check_retinanet(cfg)
+    check_one_stage(cfg)
     _check_group_norm(cfg)
     check_lst(cfg)
 
@@ -145,7 +149,7 @@ def _check_rpn(cfg: CfgNode) -> None:
             low <= high,
             f"MODEL.{key}.BG_IOU_THRESHOLD ({low}) must not be above MODEL.{key}.FG_IOU_THRESHOLD ({high})",
         )
-    if cfg.MODEL.RETINANET_ON:
+    if one_stage_model(cfg) is not None:
         return
     if rpn.USE_FPN:
         require(
@@ -176,7 +180,7 @@ def _check_scales(key: str, scales: Sequence[float]) -> None:
 
 def _check_heads(cfg: CfgNode) -> None:
     model = cfg.MODEL
-    if model.RPN_ONLY or model.RETINANET_ON:
+    if not has_region_heads(cfg):
         return
     _check_scales("MODEL.ROI_BOX_HEAD.POOLER_SCALES", model.ROI_BOX_HEAD.POOLER_SCALES)
     require(

@@ -1,4 +1,4 @@
-"""Settings of one-stage models that must fit each other."""
+"""Settings of RetinaNet that must fit each other."""
 
 from __future__ import annotations
 
@@ -6,24 +6,12 @@ from yacs.config import CfgNode
 
 from .rules import at_least, require
 
-BODY, TORCHVISION = "-FPN-RETINANET", "torchvision/"
 _SHARES = ("LOSS_ALPHA", "INFERENCE_TH", "NMS_TH")
 
 
 def check_retinanet(cfg: CfgNode) -> None:
-    """Raise ConfigError when MODEL.RETINANET_ON meets settings that it cannot work with."""
-    model, node, body = cfg.MODEL, cfg.MODEL.RETINANET, cfg.MODEL.BACKBONE.CONV_BODY
-    if not model.RETINANET_ON:
-        require(not body.endswith(BODY), f"MODEL.BACKBONE.CONV_BODY {body} needs MODEL.RETINANET_ON True")
-        return
-    require(
-        body.endswith(BODY) or body.startswith(TORCHVISION),
-        f"MODEL.RETINANET_ON needs a MODEL.BACKBONE.CONV_BODY that ends in {BODY} or begins with "
-        f"{TORCHVISION}, found {body}",
-    )
-    for key, on in (("MASK_ON", model.MASK_ON), ("KEYPOINT_ON", model.KEYPOINT_ON)):
-        require(not on, f"MODEL.{key}: RetinaNet finds boxes alone; set MODEL.{key} False")
-    require(not cfg.LST.ENABLED, "LST.ENABLED needs a two-stage model; set MODEL.RETINANET_ON False")
+    """Raise ConfigError when MODEL.RETINANET holds values that a RetinaNet cannot work with."""
+    node = cfg.MODEL.RETINANET
     require(
         len(node.ANCHOR_SIZES) == len(node.ANCHOR_STRIDES),
         f"MODEL.RETINANET.ANCHOR_SIZES has {len(node.ANCHOR_SIZES)} entries, MODEL.RETINANET.ANCHOR_STRIDES "

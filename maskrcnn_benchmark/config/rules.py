@@ -17,7 +17,8 @@ def require(condition: bool, text: str) -> None:
 def choice(cfg: CfgNode, key: str, names: tuple[str, ...]) -> None:
     """The value of ``key`` must be one of ``names``."""
     value = get_value(cfg, key)
-    require(value in names, f"{key} must be {' or '.join(names)}, found {value!r}")
+    known = " or ".join(name or "''" for name in names)
+    require(value in names, f"{key} must be {known}, found {value!r}")
 
 
 def at_least(cfg: CfgNode, key: str, least: float) -> None:

@@ -19,6 +19,7 @@ IMAGENET = {
     "MSRA/R-50-GN": "ImageNetPretrained/47261647/R-50-GN.pkl",
     "MSRA/R-101-GN": "ImageNetPretrained/47592356/R-101-GN.pkl",
     "FAIR/20171220/X-101-32x8d": "ImageNetPretrained/20171220/X-101-32x8d.pkl",
+    "FAIR/20171220/X-101-64x4d": "ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl",
 }
 DETECTRON = {
     "35857197/e2e_faster_rcnn_R-50-C4_1x": "01_33_49.iAX0mXvW",

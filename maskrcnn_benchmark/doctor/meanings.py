@@ -31,6 +31,8 @@ def key_meanings() -> dict[str, str]:
         for statement in functions[name].body:
             path = _attribute_path(statement)
             if path is None:
+                if _called(statement) in functions:  # a node that starts with the keys of another one
+                    visit(_called(statement), prefix)
                 continue
             key = f"{prefix}{path}"
             section = _called(statement)

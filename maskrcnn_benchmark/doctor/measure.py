@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.config.classes import one_stage_model
 from maskrcnn_benchmark.layers._ops import load_ops
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
@@ -53,9 +54,14 @@ def step_peak(cfg: CfgNode, *, pictures: int, height: int, width: int) -> int:
 def matching_bytes(cfg: CfgNode, objects: int, height: int, width: int) -> int:
     """Bytes of the overlaps between the anchors of a picture and its ``objects``.
 
-    The matcher works on groups of objects, so that at most MAX_PAIRS overlaps exist at a time.
+    The matcher works on groups of objects, so that at most MAX_PAIRS overlaps exist at a time. FCOS and
+    SipMask compare locations with objects instead.
     """
-    if cfg.MODEL.RETINANET_ON:
+    name = one_stage_model(cfg)
+    if name in ("FCOS", "SIPMASK"):
+        strides = cfg.MODEL[name].FPN_STRIDES
+        return 4 * _LOCATION_ARRAYS * objects * sum(-(-height // s) * -(-width // s) for s in strides)
+    if name == "RETINANET":
         strides = cfg.MODEL.RETINANET.ANCHOR_STRIDES
         per_cell = len(cfg.MODEL.RETINANET.ASPECT_RATIOS) * cfg.MODEL.RETINANET.SCALES_PER_OCTAVE
     else:
@@ -69,6 +75,9 @@ def matching_bytes(cfg: CfgNode, objects: int, height: int, width: int) -> int:
 
 _OVERLAP_ARRAYS, _ANCHOR_ARRAYS = 4, 12
 """Arrays of float32 (objects, anchors), and of one number per anchor, that matching holds together."""
+
+_LOCATION_ARRAYS = 12
+"""Arrays of float32 (locations, objects) that FCOS holds together: distances to four sides, tests."""
 
 
 def _losses(cfg: CfgNode, model: GeneralizedRCNN | OneStageDetector, images: Tensor) -> Tensor:

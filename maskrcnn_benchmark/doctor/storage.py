@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
+from maskrcnn_benchmark.config.classes import finds_masks, has_region_heads
 from maskrcnn_benchmark.doctor.checkup import TEST, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.doctor.models import job_model, model_size
@@ -126,8 +127,9 @@ def result_bytes(checkup: Checkup) -> float:
         return 0.0
     total = 0.0
     for job in checkup.jobs:
-        each = MASK_RECORD if job.cfg.MODEL.MASK_ON else BOX_RECORD
+        each = MASK_RECORD if finds_masks(job.cfg) else BOX_RECORD
         period = 0 if checkup.lst else job.cfg.SOLVER.TEST_PERIOD
         times = 1 + (job.cfg.SOLVER.MAX_ITER // period if period else 0)
-        total += times * pictures * max(job.cfg.MODEL.ROI_HEADS.DETECTIONS_PER_IMG, 0) * each
+        node = job.cfg.MODEL.ROI_HEADS if has_region_heads(job.cfg) else job.cfg.TEST
+        total += times * pictures * max(node.DETECTIONS_PER_IMG, 0) * each
     return total

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.config.classes import has_region_heads
+from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup
@@ -110,7 +110,7 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
             advice="set MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS False; testing and drawing paste at the "
             "original size",
         )
-    if cfg.TEST.BBOX_AUG.ENABLED and (cfg.MODEL.RPN_ONLY or cfg.MODEL.RETINANET_ON):
+    if cfg.TEST.BBOX_AUG.ENABLED and not has_region_heads(cfg):
         augment = "TEST.BBOX_AUG.ENABLED"
         yield error("test-time augmentation needs a box head", augment, advice=f"set {augment} False")
     try:
@@ -171,7 +171,10 @@ def _long_tail(checkup: Checkup) -> Iterator[Finding]:
 def _objects(checkup: Checkup) -> Iterator[Finding]:
     """Object sizes, as the network sees them, against the anchors."""
     cfg = checkup.cfg
-    node = "RETINANET" if cfg.MODEL.RETINANET_ON else "RPN"
+    name = one_stage_model(cfg)
+    if name in ("FCOS", "SIPMASK"):
+        return  # no anchors
+    node = name or "RPN"
     sizes, key = cfg.MODEL[node].ANCHOR_SIZES, f"MODEL.{node}.ANCHOR_SIZES"
     smallest, largest, keys = min(sizes), max(sizes), (key, "INPUT.MIN_SIZE_TRAIN")
     try:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.classes import has_region_heads
+from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
+from maskrcnn_benchmark.config.defaults import get_cfg
+from maskrcnn_benchmark.config.keys import leaves
 from maskrcnn_benchmark.doctor.checkup import Checkup
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
 
@@ -43,6 +45,21 @@ def _uses_group_norm(cfg: CfgNode) -> bool:
     )
 
 
+def _fixed(cfg: CfgNode, part: str) -> bool:
+    return any(cfg.INPUT[f"FIXED_SIZE_{part}"])
+
+
+def _ranged(cfg: CfgNode) -> bool:
+    return min(cfg.INPUT.MIN_SIZE_RANGE_TRAIN) > 0
+
+
+def _deforms(cfg: CfgNode) -> bool:
+    """Whether the body or a tower has convolutions with offsets of their own."""
+    name = one_stage_model(cfg)
+    in_tower = name in ("FCOS", "SIPMASK") and cfg.MODEL[name].USE_DCN_IN_TOWER
+    return any(cfg.MODEL.RESNETS.STAGE_WITH_DCN) or in_tower
+
+
 def _box(cfg: CfgNode) -> str:
     return str(cfg.MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR)
 
@@ -52,11 +69,30 @@ _SHARED = _parts(
     "POOLER_RESOLUTION", "POOLER_SCALES", "POOLER_SAMPLING_RATIO", "DILATION", "USE_GN", node=_MASK
 )
 
+# The pyramid of every one-stage model asks for this key; the others of its section are RetinaNet's own.
+_USE_C5 = "MODEL.RETINANET.USE_C5"
+_RETINANET = tuple(
+    key for key, _ in leaves(get_cfg()) if key.startswith("MODEL.RETINANET.") and key != _USE_C5
+)
+
 RULES: tuple[Rule, ...] = (
     Rule(
-        ("MODEL.RETINANET.", "TEST.DETECTIONS_PER_IMG"),
-        lambda c: not c.MODEL.RETINANET_ON,
-        "RETINANET_ON is False",
+        (_USE_C5, "TEST.DETECTIONS_PER_IMG"),
+        lambda c: one_stage_model(c) is None,
+        "the model is two-stage: RETINANET_ON, FCOS_ON and SIPMASK_ON are False",
+    ),
+    Rule(_RETINANET, lambda c: not c.MODEL.RETINANET_ON, "RETINANET_ON is False"),
+    Rule(("MODEL.FCOS.",), lambda c: not c.MODEL.FCOS_ON, "FCOS_ON is False"),
+    Rule(("MODEL.SIPMASK.",), lambda c: not c.MODEL.SIPMASK_ON, "SIPMASK_ON is False"),
+    Rule(
+        _parts("FAST_NMS_TOP_K", node="MODEL.SIPMASK"),
+        lambda c: c.MODEL.SIPMASK.NMS_TYPE != "fast",
+        "MODEL.SIPMASK.NMS_TYPE is not fast",
+    ),
+    Rule(
+        ("MODEL.SIPMASK.DISTANCES",),
+        lambda c: not c.MODEL.SIPMASK.NORM_REG_TARGETS,
+        "MODEL.SIPMASK.NORM_REG_TARGETS is False",
     ),
     Rule(
         ("MODEL.ROI_KEYPOINT_HEAD.", "TEST.KEYPOINT_OKS_SIGMAS"),
@@ -89,7 +125,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule((f"{_RESNETS}.RES5_DILATION",), lambda c: _box(c) != C4, "only the C4 box head uses it"),
     Rule(
-        _parts("WITH_MODULATED_DCN", "DEFORMABLE_GROUPS", node=_RESNETS),
+        _parts("WITH_MODULATED_DCN", "DEFORMABLE_GROUPS", "DCN_INTERVAL", node=_RESNETS),
         lambda c: not any(c.MODEL.RESNETS.STAGE_WITH_DCN),
         "no stage is deformable",
     ),
@@ -120,6 +156,19 @@ RULES: tuple[Rule, ...] = (
         lambda c: not c.SOLVER.CLIP_GRADIENTS.ENABLED,
         "CLIP_GRADIENTS.ENABLED is False",
     ),
+    Rule(("SOLVER.DCONV_OFFSETS_LR_FACTOR",), lambda c: not _deforms(c), "no convolution predicts offsets"),
+    Rule(("INPUT.MIN_SIZE_TRAIN",), lambda c: _fixed(c, "TRAIN") or _ranged(c), "another key gives the size"),
+    Rule(
+        ("INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_RANGE_TRAIN"),
+        lambda c: _fixed(c, "TRAIN"),
+        "INPUT.FIXED_SIZE_TRAIN gives the size",
+    ),
+    Rule(
+        ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"),
+        lambda c: _fixed(c, "TEST"),
+        "INPUT.FIXED_SIZE_TEST gives the size",
+    ),
+    Rule(("INPUT.SSD_AUG.",), lambda c: not c.INPUT.SSD_AUG.ENABLED, "INPUT.SSD_AUG.ENABLED is False"),
     Rule(("TEST.BBOX_AUG.",), lambda c: not c.TEST.BBOX_AUG.ENABLED, "BBOX_AUG.ENABLED is False"),
     Rule(("LST.",), lambda c: not c.LST.ENABLED, "LST.ENABLED is False"),
     Rule(("DATASETS.",), lambda c: c.LST.ENABLED, "phases read LST.ANN_* and LST.IMG_*"),

@@ -16,7 +16,7 @@ from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
 from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
-from maskrcnn_benchmark.config.classes import class_count, class_count_key
+from maskrcnn_benchmark.config.classes import class_count, class_count_key, finds_masks
 from maskrcnn_benchmark.data.build import (
     AnyDataset,
     build_dataset,
@@ -200,9 +200,9 @@ def test_plain(
 
 def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> DetectionEvaluator:
     """What judges the predictions of the model of ``cfg`` on ``dataset``; processes share ``folder``."""
-    if cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON:
+    if class_count_key(cfg) is None:
         return ProposalEvaluator(dataset.annotations.raw, shard_folder=folder)
-    heads = {"segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    heads = {"segm": finds_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
     return DetectionEvaluator(
         dataset.annotations.raw,
         dataset.annotations.kind,

@@ -15,6 +15,7 @@ from maskrcnn_benchmark.checkpoint.download import fetch, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
+from maskrcnn_benchmark.config.classes import class_count_key
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
 from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
@@ -70,7 +71,7 @@ class Predictor:
     @classmethod
     def from_config(cls, cfg: CfgNode, weights: str) -> Predictor:
         """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name)."""
-        if cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON:
+        if class_count_key(cfg) is None:
             raise ConfigError(
                 "MODEL.RPN_ONLY: a model without a box head detects no classes; set it to False"
             )

@@ -15,7 +15,7 @@ from .deform_conv import DFConv2d
 class FrozenBatchNorm2d(nn.Module):
     """(x - running_mean) / sqrt(running_var + eps) * weight + bias for (N,C,H,W), all four fixed buffers.
 
-    parity: eps is 0, as the published files were trained. Runs in the dtype of its input.
+    parity: eps is 0, as the published two-stage files were trained. Runs in the dtype of its input.
     """
 
     weight: Tensor

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,3 +47,13 @@ def group_norm_from_cfg(cfg: CfgNode) -> NormFactory:
     """`group_norm_factory` from MODEL.GROUP_NORM."""
     node = cfg.MODEL.GROUP_NORM
     return group_norm_factory(node.NUM_GROUPS, node.DIM_PER_GP, node.EPSILON)
+
+
+def frozen_norm_from_cfg(cfg: CfgNode) -> NormFactory:
+    """Factory of batch norms with fixed statistics; MODEL.RESNETS.FROZEN_BN_EPS is added to the variance."""
+    eps = cfg.MODEL.RESNETS.FROZEN_BN_EPS
+
+    def build(channels: int) -> nn.Module:
+        return FrozenBatchNorm2d(channels, eps=eps)
+
+    return build

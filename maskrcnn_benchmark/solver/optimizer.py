@@ -13,13 +13,24 @@ from maskrcnn_benchmark.utils.errors import ConfigError
 OPTIMIZERS = ("SGD", "ADAMW")
 
 
+OFFSETS = (".offset.weight", ".offset.bias")
+"""Ends of the names of parameters that predict deformable offsets."""
+
+
 def parameter_groups(
-    model: nn.Module, *, lr: float, weight_decay: float, bias_lr_factor: float, weight_decay_bias: float
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    bias_lr_factor: float,
+    weight_decay_bias: float,
+    offset_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
     """One optimizer group per trainable parameter, in ``named_parameters`` order.
 
     parity: "bias" anywhere in the name gives ``lr * bias_lr_factor`` and ``weight_decay_bias``, so group-norm
-    biases are not decayed while group-norm weights are (published maskrcnn-benchmark rule).
+    biases are not decayed while group-norm weights are (published maskrcnn-benchmark rule). The rate of
+    weights and biases that predict deformable offsets is multiplied by ``offset_lr_factor`` beside that.
 
     Returns dicts with ``params``, ``lr``, ``weight_decay`` and ``name``.
     """
@@ -28,11 +39,12 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         is_bias = "bias" in name
+        rate = lr * bias_lr_factor if is_bias else lr
         groups.append(
             {
                 "name": name,
                 "params": [parameter],
-                "lr": lr * bias_lr_factor if is_bias else lr,
+                "lr": rate * offset_lr_factor if name.endswith(OFFSETS) else rate,
                 "weight_decay": weight_decay_bias if is_bias else weight_decay,
             }
         )
@@ -89,6 +101,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay=solver.WEIGHT_DECAY,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        offset_lr_factor=solver.DCONV_OFFSETS_LR_FACTOR,
     )
     if not groups:
         raise ConfigError(

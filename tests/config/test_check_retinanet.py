@@ -19,8 +19,11 @@ BASE = ("MODEL.RETINANET_ON", True, "MODEL.BACKBONE.CONV_BODY", "R-50-FPN-RETINA
     ("pairs", "message"),
     [
         (("MODEL.BACKBONE.CONV_BODY", "R-50-FPN"), "CONV_BODY that ends in -FPN-RETINANET .* found R-50-FPN"),
-        (("MODEL.RETINANET_ON", False), "R-50-FPN-RETINANET needs MODEL.RETINANET_ON True"),
-        (("MODEL.MASK_ON", True), "MODEL.MASK_ON: RetinaNet finds boxes alone"),
+        (
+            ("MODEL.RETINANET_ON", False),
+            "R-50-FPN-RETINANET needs MODEL.RETINANET_ON or MODEL.FCOS_ON or .* True",
+        ),
+        (("MODEL.MASK_ON", True), "MODEL.MASK_ON: the model of MODEL.RETINANET_ON finds boxes alone"),
         (("MODEL.RETINANET.ANCHOR_SIZES", (32, 64)), "ANCHOR_SIZES has 2 entries, .*ANCHOR_STRIDES 5"),
         (("MODEL.RETINANET.NUM_CLASSES", 1), "NUM_CLASSES must be at least 2"),
         (("MODEL.RETINANET.SCALES_PER_OCTAVE", 0), "SCALES_PER_OCTAVE must be at least 1"),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.config.classes import class_count_key, finds_masks
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
 from maskrcnn_benchmark.engine.plain import test_plain, train_plain
@@ -85,6 +86,8 @@ def _config(name: str, data: str, folder: Path) -> CfgNode:
             *("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 64),
             *("MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(folder)),
             *("MODEL.ROI_BOX_HEAD.NUM_CLASSES", classes, "MODEL.RETINANET.NUM_CLASSES", classes),
+            *("MODEL.FCOS.NUM_CLASSES", classes, "MODEL.SIPMASK.NUM_CLASSES", classes),
+            *("MODEL.FCOS.INFERENCE_TH", 0.0, "MODEL.SIPMASK.INFERENCE_TH", 0.0),
             *("DATASETS.TRAIN", (data.format("train"),), "DATASETS.TEST", (data.format("val"),)),
             *("SOLVER.MAX_ITER", 20, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.WARMUP_ITERS", 5),
             *("MODEL.ROI_HEADS.SCORE_THRESH", 0.0, "MODEL.RETINANET.INFERENCE_TH", 0.0),
@@ -95,9 +98,9 @@ def _config(name: str, data: str, folder: Path) -> CfgNode:
 
 def _tasks(cfg: CfgNode) -> set[str]:
     """What the model of `cfg` is judged by."""
-    if cfg.MODEL.RPN_ONLY and not cfg.MODEL.RETINANET_ON:
+    if class_count_key(cfg) is None:
         return {"box_proposal"}
-    optional = {"segm": cfg.MODEL.MASK_ON and not cfg.MODEL.RETINANET_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    optional = {"segm": finds_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
     return {"bbox"} | {task for task, on in optional.items() if on}
 
 

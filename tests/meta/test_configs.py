@@ -11,7 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
-from maskrcnn_benchmark.config.classes import has_region_heads
+from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.incremental.ablation import read_ablation
@@ -125,7 +125,8 @@ def test_builds_its_model(name: str) -> None:
     assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and has_region_heads(cfg))
     assert any("roi_heads.keypoint" in n for n in state) == cfg.MODEL.KEYPOINT_ON
     assert any("roi_heads.box" in n for n in state) == has_region_heads(cfg)
-    assert any("rpn.head.cls_tower" in n for n in state) == cfg.MODEL.RETINANET_ON
+    assert any("rpn.head.cls_tower" in n for n in state) == (one_stage_model(cfg) is not None)
+    assert any("rpn.head.sip_mask_lat" in n for n in state) == cfg.MODEL.SIPMASK_ON
 
 
 @pytest.mark.parametrize("listed", SAME_PARAMETERS)

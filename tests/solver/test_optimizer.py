@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.layers.deform_conv import DFConv2d
 from maskrcnn_benchmark.solver.clipping import GradientClipper
 from maskrcnn_benchmark.solver.optimizer import build_optimizer, parameter_groups
 from maskrcnn_benchmark.solver.precision import Precision
@@ -23,6 +25,7 @@ def _cfg(**solver: object) -> CfgNode:
         "MOMENTUM": 0.9,
         "WEIGHT_DECAY": 1e-4,
         "WEIGHT_DECAY_BIAS": 0,
+        "DCONV_OFFSETS_LR_FACTOR": 1.0,
     }
     values.update(solver)
     return CfgNode({"SOLVER": values, "MODEL": {"BACKBONE": {"FREEZE_CONV_BODY_AT": 5}}})
@@ -46,6 +49,18 @@ def test_one_group_per_trainable_parameter_with_bias_rule() -> None:
     ]
     assert isinstance(optimizer, torch.optim.SGD)
     assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_offsets_of_deformable_convolutions_have_their_own_rate() -> None:
+    model = nn.Sequential(OrderedDict(conv2=DFConv2d(4, 4), conv_offset=nn.Conv2d(4, 2, 1, bias=False)))
+    optimizer = build_optimizer(_cfg(DCONV_OFFSETS_LR_FACTOR=0.1), model)
+    found = {g["name"]: (pytest.approx(g["lr"]), g["weight_decay"]) for g in optimizer.param_groups}
+    assert found == {
+        "conv2.offset.weight": (0.002, 1e-4),
+        "conv2.offset.bias": (0.004, 0),
+        "conv2.conv.weight": (0.02, 1e-4),
+        "conv_offset.weight": (0.02, 1e-4),
+    }
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

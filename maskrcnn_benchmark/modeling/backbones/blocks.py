@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.deform_conv import DFConv2d
-from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d, conv_norm
+from maskrcnn_benchmark.layers.norm import conv_norm
 from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
-from maskrcnn_benchmark.modeling.norm import NormFactory, group_norm_from_cfg
+from maskrcnn_benchmark.modeling.norm import NormFactory, frozen_norm_from_cfg, group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import STEMS, TRANSFORMATIONS
 from maskrcnn_benchmark.utils.errors import ConfigError
 
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deformable:
-    """How the 3x3 convolution of a block is deformed: groups that move together, and whether it is v2."""
+    """How 3x3 convolutions are deformed: groups that move together, whether it is v2, and in which blocks of
+    a stage: every `interval`-th, from the first.
+    """
 
     groups: int = 1
     modulated: bool = False
+    interval: int = 1
 
 
 @dataclass(frozen=True)
@@ -161,10 +164,6 @@ def _add_relu(x: Tensor, shortcut: Tensor) -> Tensor:
     return F.relu_(x.add_(shortcut))
 
 
-def _frozen(channels: int) -> nn.Module:
-    return FrozenBatchNorm2d(channels)
-
-
 def _bottleneck_factory(cfg: CfgNode, norm: NormFactory) -> BlockFactory:
     groups, in_1x1 = cfg.MODEL.RESNETS.NUM_GROUPS, cfg.MODEL.RESNETS.STRIDE_IN_1X1
     return lambda spec: Bottleneck(spec, norm=norm, groups=groups, stride_in_1x1=in_1x1)
@@ -173,7 +172,7 @@ def _bottleneck_factory(cfg: CfgNode, norm: NormFactory) -> BlockFactory:
 @TRANSFORMATIONS.register("BottleneckWithFixedBatchNorm")
 def bottleneck_with_fixed_batch_norm(cfg: CfgNode) -> BlockFactory:
     """Bottleneck blocks with frozen batch norm."""
-    return _bottleneck_factory(cfg, _frozen)
+    return _bottleneck_factory(cfg, frozen_norm_from_cfg(cfg))
 
 
 @TRANSFORMATIONS.register("BottleneckWithGN")
@@ -185,7 +184,8 @@ def bottleneck_with_gn(cfg: CfgNode) -> BlockFactory:
 @TRANSFORMATIONS.register("BasicBlockWithFixedBatchNorm")
 def basic_block_with_fixed_batch_norm(cfg: CfgNode) -> BlockFactory:
     """Basic blocks with frozen batch norm."""
-    return lambda spec: BasicBlock(spec, norm=_frozen)
+    norm = frozen_norm_from_cfg(cfg)
+    return lambda spec: BasicBlock(spec, norm=norm)
 
 
 @TRANSFORMATIONS.register("BasicBlockWithGN")
@@ -198,7 +198,7 @@ def basic_block_with_gn(cfg: CfgNode) -> BlockFactory:
 @STEMS.register("StemWithFixedBatchNorm")
 def stem_with_fixed_batch_norm(cfg: CfgNode) -> Stem:
     """Stem with frozen batch norm."""
-    return Stem(cfg.MODEL.RESNETS.STEM_OUT_CHANNELS, _frozen)
+    return Stem(cfg.MODEL.RESNETS.STEM_OUT_CHANNELS, frozen_norm_from_cfg(cfg))
 
 
 @STEMS.register("StemWithGN")

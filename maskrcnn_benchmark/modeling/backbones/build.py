@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from maskrcnn_benchmark.config.classes import one_stage_model
 from maskrcnn_benchmark.modeling.backbones.blocks import Deformable
 from maskrcnn_benchmark.modeling.backbones.resnet import ResNet, StageSpec
 from maskrcnn_benchmark.modeling.backbones.torchvision_body import PREFIX, TorchvisionBody
@@ -51,7 +52,9 @@ def _deformable(cfg: CfgNode) -> list[Deformable | None]:
         )
     if node.DEFORMABLE_GROUPS < 1:
         raise ConfigError(f"MODEL.RESNETS.DEFORMABLE_GROUPS must be at least 1, got {node.DEFORMABLE_GROUPS}")
-    kind = Deformable(node.DEFORMABLE_GROUPS, node.WITH_MODULATED_DCN)
+    if node.DCN_INTERVAL < 1:
+        raise ConfigError(f"MODEL.RESNETS.DCN_INTERVAL must be at least 1, got {node.DCN_INTERVAL}")
+    kind = Deformable(node.DEFORMABLE_GROUPS, node.WITH_MODULATED_DCN, node.DCN_INTERVAL)
     return [kind if flag else None for flag in flags]
 
 
@@ -87,11 +90,11 @@ def _build_fpn(cfg: CfgNode, depth: str) -> Backbone:
 
 
 def _with_fpn(cfg: CfgNode, body: nn.Module, in_channels: Sequence[int]) -> Backbone:
-    """P2..P6, or for one-stage heads P3..P7, whose last two levels are convolutions of C5 or P5."""
+    """P2..P6, or for one-stage models P3..P7, whose last two levels are convolutions of C5 or P5."""
     channels = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
     norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
     build = partial(FPN, out_channels=channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU)
-    if cfg.MODEL.RETINANET_ON or cfg.MODEL.FCOS_ON or cfg.MODEL.SIPMASK_ON:
+    if one_stage_model(cfg) is not None:
         use_c5 = cfg.MODEL.RETINANET.USE_C5
         top = LastLevelP6P7(in_channels[-1] if use_c5 else channels, channels, from_body=use_c5)
         fpn = build(in_channels[-3:], extra_pool=False, first=2, top_blocks=top)

@@ -41,6 +41,7 @@ def build_stage(
     """Sequential of residual blocks of stage `index`; stride 2 except in stage 1 and with dilation > 1.
 
     `res2_width` is the bottleneck width of stage 1 (groups times width per group); it doubles per stage.
+    Blocks 0, n, 2n, ... are deformable, n being `deformable.interval`.
     """
     out_channels = stage_channels(index, res2_out_channels)
     width = res2_width * 2 ** (index - 1)
@@ -48,7 +49,8 @@ def build_stage(
     blocks = []
     for i in range(num_blocks):
         channels, stride = (in_channels, first_stride) if i == 0 else (out_channels, 1)
-        blocks.append(block(BlockSpec(channels, width, out_channels, stride, dilation, deformable)))
+        deformed = deformable if deformable is not None and i % deformable.interval == 0 else None
+        blocks.append(block(BlockSpec(channels, width, out_channels, stride, dilation, deformed)))
     return nn.Sequential(*blocks)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.modeling.backbones import blocks
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.necks.fpn import FPN
@@ -96,6 +97,55 @@ def test_deformable_stages(small_cfg: Cfg, trans: str, modulated: bool, groups: 
     assert moved is not None and moved.any()
 
 
+@pytest.mark.parametrize(
+    ("body", "interval", "blocks_of"),
+    [
+        ("R-50", 1, {2: [0, 1, 2, 3], 3: [0, 1, 2, 3, 4, 5], 4: [0, 1, 2]}),
+        ("R-50", 3, {2: [0, 3], 3: [0, 3], 4: [0]}),
+        ("R-101", 3, {2: [0, 3], 3: list(range(0, 23, 3)), 4: [0]}),  # SipMask++: eleven blocks
+        ("R-50", 100, {2: [0], 3: [0], 4: [0]}),
+    ],
+)
+def test_every_nth_block_is_deformable(
+    small_cfg: Cfg, body: str, interval: int, blocks_of: dict[int, list[int]]
+) -> None:
+    cfg = small_cfg(*DEFORMABLE, "MODEL.RESNETS.DCN_INTERVAL", interval)
+    cfg.MODEL.BACKBONE.CONV_BODY = f"{body}-FPN"
+    with torch.device("meta"):
+        state = build_backbone(cfg).state_dict()
+    offsets = [name for name in state if name.endswith("conv2.offset.weight")]
+    expected = [f"body.layer{s}.{b}.conv2.offset.weight" for s in blocks_of for b in blocks_of[s]]
+    assert offsets == expected
+    assert all((n.replace("offset", "conv") in state) for n in offsets)
+
+
+def test_epsilon_of_frozen_batch_norm(small_cfg: Cfg) -> None:
+    frozen = ("MODEL.RESNETS.TRANS_FUNC", "BasicBlockWithFixedBatchNorm")
+    frozen += ("MODEL.RESNETS.STEM_FUNC", "StemWithFixedBatchNorm")
+    bodies = [build_backbone(small_cfg(*frozen, "MODEL.RESNETS.FROZEN_BN_EPS", e)).body for e in (0.0, 0.5)]
+    bodies[1].load_state_dict(bodies[0].state_dict())
+    for norms in zip(
+        *[[m for m in b.modules() if isinstance(m, FrozenBatchNorm2d)] for b in bodies], strict=True
+    ):
+        assert [norm.eps for norm in norms] == [0.0, 0.5]
+    x = torch.randn(1, 3, 32, 32)
+    plain, shifted = (body.stem(x) for body in bodies)
+    # The stem is a convolution, the norm (variance 1 here), ReLU and pooling: the scale passes through.
+    torch.testing.assert_close(shifted, plain / 1.5**0.5)
+
+
+@pytest.mark.parametrize("switch", ["RETINANET_ON", "FCOS_ON", "SIPMASK_ON"])
+def test_one_stage_models_share_a_pyramid(small_cfg: Cfg, switch: str) -> None:
+    cfg = small_cfg("MODEL.BACKBONE.CONV_BODY", "R-10-FPN-RETINANET", "MODEL.MASK_ON", False)
+    cfg.merge_from_list([f"MODEL.{switch}", True])
+    for use_c5, channels in ((True, 64), (False, 16)):
+        cfg.MODEL.RETINANET.USE_C5 = use_c5
+        backbone = build_backbone(cfg)
+        assert backbone.fpn.top_blocks.p6.in_channels == channels
+        maps = backbone(torch.randn(1, 3, 64, 128))
+        assert [tuple(m.shape[2:]) for m in maps] == [(8, 16), (4, 8), (2, 4), (1, 2), (1, 1)]
+
+
 def test_deformable_blocks_share_groups_with_resnext(small_cfg: Cfg) -> None:
     overrides = (*DEFORMABLE, "MODEL.RESNETS.NUM_GROUPS", 4, "MODEL.RESNETS.WIDTH_PER_GROUP", 2)
     conv = build_backbone(small_cfg(*overrides)).body.layer2[0].conv2
@@ -113,6 +163,8 @@ def test_wrong_keys_are_named(small_cfg: Cfg) -> None:
         build_backbone(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (True, True)))
     with pytest.raises(ConfigError, match="DEFORMABLE_GROUPS must be at least 1, got 0"):
         build_backbone(small_cfg("MODEL.RESNETS.DEFORMABLE_GROUPS", 0))
+    with pytest.raises(ConfigError, match="DCN_INTERVAL must be at least 1, got 0"):
+        build_backbone(small_cfg("MODEL.RESNETS.DCN_INTERVAL", 0))
     with pytest.raises(ConfigError, match="DEFORMABLE_GROUPS: 3 groups do not divide the 8 channels"):
         build_backbone(small_cfg(*DEFORMABLE, "MODEL.RESNETS.DEFORMABLE_GROUPS", 3))
     with pytest.raises(ConfigError, match="BACKBONE_OUT_CHANNELS"):
