@@ -15,6 +15,10 @@ from maskrcnn_benchmark.parity import (
     lst_model,
     lst_params,
     lst_replay,
+    sipmask_losses,
+    sipmask_models,
+    sipmask_ops,
+    sipmask_targets,
 )
 from maskrcnn_benchmark.parity.checks import FAIL, OK, SKIPPED, UNSUPPORTED, Check, Checker
 from maskrcnn_benchmark.utils.errors import DataError
@@ -65,6 +69,10 @@ def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
         ("grow", partial(lst_data.check_grow, folder)),
         ("eval", partial(lst_eval.check_evaluation, folder)),
         ("parameters", partial(lst_params.check_parameters, folder)),
+        ("ops", partial(sipmask_ops.check_ops, folder)),
+        ("fcos_targets", partial(sipmask_targets.check_targets, folder)),
+        ("benchmark_losses", partial(sipmask_losses.check_losses, folder)),
+        *((name, partial(sipmask_models.check_model, folder, name)) for name in sipmask_models.NAMES),
     ]
     jobs += [(name, job) for name, job in known if (folder / f"{name}.json").exists()]
     if (folder / "splits.json").exists() and (folder / "eval.json").exists():

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from maskrcnn_benchmark.layers.quadrant_masks import assemble_masks
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE
+from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, CELLS
 
 Pair = tuple[float, float]
 
@@ -48,25 +48,10 @@ def picture_masks(
     coefficients: (n,4K); basis: (K,h,w); boxes: (n,4) in pixels of the network input. A pixel is set when
     the resized probability is above `threshold`. Resizing is one of MASK_RESIZES.
     """
-    plane, original = (basis.shape[1], basis.shape[2]), frame.original
-    if resize == "exact":
-        # A cell spans BASIS_STRIDE pixels of the input, and those frame.scale pixels of the original each.
-        steps = [side / whole / BASIS_STRIDE for side, whole in zip(frame.size, original, strict=True)]
-        sizes = list(original)
-    else:
-        sizes = [
-            math.floor(side * _factor(scale, resize)) for side, scale in zip(plane, frame.scale, strict=True)
-        ]
-        steps = [side / size if size else 1.0 for side, size in zip(plane, sizes, strict=True)]
-    return assemble_masks(
-        coefficients,
-        basis,
-        boxes / BASIS_STRIDE,
-        steps=steps,
-        filled=sizes,
-        size=original,
-        threshold=threshold,
-    )
+    factors = [_factor(scale, resize) for scale in frame.scale]
+    sizes = [math.floor(side * factor) for side, factor in zip(basis.shape[1:], factors, strict=True)]
+    cells = boxes / BASIS_STRIDE
+    return assemble_masks(coefficients, basis, cells, CELLS, *sizes, *frame.original, threshold)
 
 
 def _factor(scale: float, resize: str) -> float:

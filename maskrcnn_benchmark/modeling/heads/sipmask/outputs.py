@@ -18,7 +18,8 @@ BASIS_STRIDE = 2
 @dataclass(frozen=True)
 class SipMaskOutputs:
     """`boxes`: what FCOS has too. `coefficients`: per level (B, 4*K, H, W), quadrant by quadrant (top left,
-    top right, bottom left, bottom right), K each. `basis`: (B, K, h, w), at half the size of the network input.
+    top right, bottom left, bottom right), K each. `basis`:
+    (B, K, h, w), at half the size of the network input.
     """
 
     boxes: FCOSOutputs
