@@ -39,12 +39,15 @@ def resize_picture(image: Picture, size: tuple[int, int], interpolation: str) ->
 
 
 def cut_picture(pixels: np.ndarray, window: Window, fill: tuple[float, float, float]) -> np.ndarray:
-    """The part of float32 (h,w,3) `pixels` in `window`, `fill` beyond the picture; a view where it can be."""
+    """The part of float32 (h,w,3) `pixels` in `window`, `fill` beyond the picture; a view where it can be.
+
+    What is no view lies plane by plane in memory.
+    """
     (x0, y0, x1, y1), (height, width) = window, pixels.shape[:2]
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     if (left, top, right, bottom) == window:
         return pixels[y0:y1, x0:x1]
-    out = np.empty((y1 - y0, x1 - x0, 3), np.float32)
+    out = np.empty((3, y1 - y0, x1 - x0), np.float32).transpose(1, 2, 0)
     out[:] = fill
     if left < right and top < bottom:
         out[top - y0 : bottom - y0, left - x0 : right - x0] = pixels[top:bottom, left:right]
@@ -54,14 +57,13 @@ def cut_picture(pixels: np.ndarray, window: Window, fill: tuple[float, float, fl
 def mirror_picture(image: Picture, method: int) -> Picture:
     """The picture mirrored by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM."""
     if isinstance(image, np.ndarray):
-        return image[:, ::-1] if method == FLIP_LEFT_RIGHT else image[::-1]
+        return (image[:, ::-1] if method == FLIP_LEFT_RIGHT else image[::-1]).copy("K")
     flips = Image.Transpose
     return image.transpose(flips.FLIP_LEFT_RIGHT if method == FLIP_LEFT_RIGHT else flips.FLIP_TOP_BOTTOM)
 
 
 def _nearest_four(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h,w,3) pixels, bytes or float32, at `size` (width, height)."""
-    values = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-    batch = values.permute(2, 0, 1)[None]  # channels last in memory: the fast path for bytes
+    batch = torch.from_numpy(np.require(pixels, requirements="W")).permute(2, 0, 1)[None]
     resized = functional.interpolate(batch, size=(size[1], size[0]), mode="bilinear", align_corners=False)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    return resized[0].permute(1, 2, 0).numpy()
