@@ -25,6 +25,7 @@ from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.views import batch_pictures
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
+from maskrcnn_benchmark.utils.rng import seed_all
 
 from .launch import process_device
 
@@ -44,10 +45,14 @@ def read_picture(path: Path) -> Image.Image:
         raise DataError(f"picture {path} cannot be read: {error}") from None
 
 
-def stored_class_names(weights: str, num_classes: int) -> list[str]:
-    """Names by label, background first, from a checkpoint; numbers as text when it holds none."""
-    names = read_checkpoint(fetch(weights) if is_url(weights) else weights).get("classes")
-    return [str(label) for label in range(num_classes)] if names is None else list(names)
+def stored_classes(weights: str, num_classes: int) -> tuple[list[str], list[int]]:
+    """Names and category ids by label, background first, from a checkpoint (path or URL).
+
+    Where it holds none (published files), names are the labels as text and ids the labels.
+    """
+    stored = read_checkpoint(fetch(weights) if is_url(weights) else weights, "meta")
+    names = list(stored.get("classes") or map(str, range(num_classes)))
+    return names, list(stored.get("label_to_category") or range(len(names)))
 
 
 class Predictor:
@@ -75,15 +80,19 @@ class Predictor:
         self.precision = precision or Precision(torch.float32, device)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, weights: str) -> Predictor:
-        """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name)."""
+    def from_config(cls, cfg: CfgNode, weights: str | None) -> Predictor:
+        """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name).
+
+        None leaves the initial weights of cfg.SEED, which detect nothing sensible but take as long.
+        """
         if class_count_key(cfg) is None:
             raise ConfigError(
                 "MODEL.RPN_ONLY: a model without a box head detects no classes; set it to False"
             )
-        path = resolve_weight(cfg, weights)
+        seed_all(cfg.SEED, "model")
         model = build_detection_model(cfg)
-        load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+        if weights is not None:
+            load_weights(model, resolve_weight(cfg, weights), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
         device = process_device(cfg.MODEL.DEVICE)
         return cls(
             model_for_testing(cfg, model),
@@ -97,7 +106,8 @@ class Predictor:
         """Detections as a BoxList of size (w, h) of ``image``, mode xyxy, on the CPU, best first.
 
         Fields: ``scores`` (n,) float32, ``labels`` (n,) int64 in 1..C, with a mask head ``masks`` (n,h,w)
-            bool, with a keypoint head ``keypoints`` (Keypoints) and ``keypoint_logits`` (n,K) float32.
+            bool (and ``mask_scores`` (n,) where masks have scores of their own), with a keypoint head
+            ``keypoints`` (Keypoints) and ``keypoint_logits`` (n,K) float32.
         """
         images = self.upload(self.prepare(image))
         return self.finish(self.network(images), image.size)
@@ -124,12 +134,12 @@ class Predictor:
         found = found.to(torch.device("cpu")).resize(size).convert("xyxy")
         found = found[found.get_field("scores").argsort(descending=True, stable=True)]
         result = found.copy_with_fields(
-            ["scores", "labels", "keypoints", "keypoint_logits"], skip_missing=True
+            ["scores", "labels", "mask_scores", "keypoints", "keypoint_logits"], skip_missing=True
         )
         if found.has_field("mask"):
-            width, height = size
-            probabilities = found.get_field("mask")[:, 0].float()
-            boxes = found.bbox.float()
-            masks = paste_masks(probabilities, boxes, height, width, MASK_THRESHOLD, MASK_PADDING)
+            masks, (width, height) = found.get_field("mask")[:, 0], size
+            if masks.dtype != torch.bool or tuple(masks.shape[1:]) != (height, width):
+                boxes = found.bbox.float()
+                masks = paste_masks(masks.float(), boxes, height, width, MASK_THRESHOLD, MASK_PADDING)
             result.add_field("masks", masks)
         return result

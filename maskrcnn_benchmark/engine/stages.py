@@ -22,7 +22,7 @@ TWO_STAGE = MappingProxyType(
         "roi_heads.keypoint.detect": "keypoint head",
     }
 )
-"""Parts of a GeneralizedRCNN behind its backbone; a feature extractor that heads share counts for the first."""
+"""Parts of a GeneralizedRCNN behind its backbone; an extractor that heads share counts for the first."""
 
 ONE_STAGE = MappingProxyType({"rpn.forward": "head", "rpn.predict": "detections"})
 """Parts of a OneStageDetector behind its backbone; a head's `timed_parts` split its predict further."""
