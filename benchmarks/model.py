@@ -26,8 +26,8 @@ from model_pairs import (
     share_proposals,
     trainable,
 )
-from model_stages import INFERENCE, TRAINING, WHOLE, Clock, clock_ours, clock_peer
-from timing import Call, Elapsed, median_times, peak_mb
+from model_stages import INFERENCE, TRAINING, WHOLE, clock_ours, clock_peer, medians_ms
+from timing import Call, median_times, peak_mb
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -35,6 +35,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.optimizer import build_optimizer
+from maskrcnn_benchmark.utils.clock import Clock, Elapsed
 
 FULL_SIZE, SMALL_SIZE, QUICK_SIZE = (800, 1216), (192, 256), (96, 128)
 BUDGET_S, ROUNDS = 60.0, 5
@@ -198,7 +199,7 @@ class Pair:
                 for _ in range(1 + (1 if quick else STAGE_ROUNDS)):
                     clock.wrap(call, WHOLE)()
                     clock.end_round()
-            medians = [clock.medians_ms(stages) for clock in clocks]
+            medians = [medians_ms(clock, stages) for clock in clocks]
             for stage in medians[0]:
                 pair = (medians[0][stage], medians[1][stage])
                 rows.append(_row(f"{case}: {stage}", self.size, "torchvision", pair))

@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from maskrcnn_benchmark.utils.clock import Elapsed, median_of, now
+
 Call = Callable[[], object]
-
-
-class Elapsed(NamedTuple):
-    """Elapsed seconds, and those that all threads of the process computed (less disturbed by others)."""
-
-    wall: float
-    cpu: float
-
-    def to_ms(self) -> Elapsed:
-        """The same in milliseconds."""
-        return Elapsed(1000 * self.wall, 1000 * self.cpu)
-
-
-def now(device: torch.device) -> Elapsed:
-    """Both clocks, after the device has finished."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return Elapsed(time.perf_counter(), time.process_time())
-
-
-def median_of(times: list[Elapsed]) -> Elapsed:
-    """Median of either clock."""
-    return Elapsed(statistics.median(t.wall for t in times), statistics.median(t.cpu for t in times))
 
 
 def _seconds(call: Call, device: torch.device) -> Elapsed:
@@ -44,7 +21,7 @@ def _seconds(call: Call, device: torch.device) -> Elapsed:
     result = call()
     end = now(device)
     del result
-    return Elapsed(end.wall - start.wall, end.cpu - start.cpu)
+    return end - start
 
 
 def median_times(calls: list[Call], device: torch.device, budget_s: float, least: int = 5) -> list[Elapsed]:

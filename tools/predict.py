@@ -1,21 +1,31 @@
-"""Draw what a trained detector finds in pictures.
+"""Draw what a trained detector finds in pictures, folders of pictures, videos, or before a camera.
 
-python tools/predict.py --config-file FILE --weights FILE --out DIR PICTURE ... [--opts KEY VALUE ...]
+python tools/predict.py --config-file FILE --weights FILE --out DIR PICTURE|FOLDER|VIDEO ... [--opts ...]
+
+--json FILE writes what is found, --fps measures the speed instead; see docs/predict.md.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.classes import class_count
 from maskrcnn_benchmark.config.load import load_config
-from maskrcnn_benchmark.engine.predictor import Predictor, read_picture, stored_class_names
+from maskrcnn_benchmark.engine.fps import measure_fps
+from maskrcnn_benchmark.engine.frames import find_sources
+from maskrcnn_benchmark.engine.outputs import ResultFile
+from maskrcnn_benchmark.engine.predictor import Predictor, stored_classes
+from maskrcnn_benchmark.engine.realtime import PredictionRun
+from maskrcnn_benchmark.engine.speed import compile_dense, record_dense
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank
-from maskrcnn_benchmark.utils.files import atomic_path
+from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
+from maskrcnn_benchmark.utils.video import Window
 from maskrcnn_benchmark.visualize.draw import draw_detections
 
 
@@ -25,33 +35,81 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file of the model")
-    parser.add_argument("--weights", metavar="FILE", required=True, help="checkpoint to use")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the drawn pictures")
-    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score that is drawn")
-    parser.add_argument("--scale", type=float, default=1.0, help="enlargement of the drawn pictures")
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint; --fps also works without one")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="PICTURE|FOLDER|VIDEO")
+    parser.add_argument("--webcam", metavar="N", type=int, help="the camera of this number (0: the first)")
+    parser.add_argument("--limit", metavar="N", type=int, help="only the first N pictures or frames")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out", metavar="DIR", type=Path, help="folder of drawn pictures (PNG) and videos (mp4)"
+    )
+    output.add_argument("--json", metavar="FILE", type=Path, help="what is found, or what --fps measures")
+    output.add_argument("--show", action="store_true", help="show the drawn pictures in a window (q: stop)")
+    output.add_argument("--no-draw", action="store_true", help="draw nothing")
+    output.add_argument("--threshold", type=float, default=0.5, help="lowest score that counts (default 0.5)")
+    output.add_argument("--scale", type=float, default=1.0, help="enlargement of the drawn pictures")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--fps", action="store_true", help="print milliseconds per stage; write no pictures")
+    speed.add_argument("--warmup", metavar="N", type=int, default=5, help="--fps: pictures before it counts")
+    speed.add_argument("--repeat", metavar="N", type=int, default=30, help="--fps: pictures that count")
+    speed.add_argument("--compile", action="store_true", help="compile backbone and head with torch.compile")
+    speed.add_argument(
+        "--cuda-graphs", action="store_true", help="replay backbone and head (one picture size)"
+    )
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config overrides")
     return parser.parse_args()
 
 
-def main() -> None:
-    """Parse, predict, draw."""
+def check_arguments(args: argparse.Namespace) -> None:
+    """UsageError for combinations that make no sense."""
+    if args.weights is None and not args.fps:
+        raise UsageError("--weights FILE is missing: give the checkpoint of a trained model")
+    if args.no_draw and (args.show or args.out is not None):
+        raise UsageError("--no-draw leaves nothing for --out and --show: leave one of them out")
+    if not (args.fps or args.out or args.json or args.show):
+        raise UsageError("nothing would be kept: give --out DIR, --json FILE or --show")
+    if args.compile and args.cuda_graphs:
+        raise UsageError("--compile and --cuda-graphs do not go together: choose one")
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {args.limit}")
+
+
+def main() -> int:
+    """Parse, then predict or measure."""
     args = parse_arguments()
     logger = setup_logger(None, get_rank())
+    check_arguments(args)
+    sources = find_sources(args.inputs, args.webcam, args.limit)
+    window = Window("predict") if args.show else None
     cfg = load_config(args.config_file, args.opts)
     predictor = Predictor.from_config(cfg, args.weights)
-    names = stored_class_names(resolve_weight(cfg, args.weights), class_count(cfg) or 0)
-    for path in args.pictures:
-        picture = read_picture(path)
-        found = predictor(picture)
-        drawn = draw_detections(picture, found, names, score_threshold=args.threshold, scale=args.scale)
-        target = args.out / f"{path.stem}.png"
-        with atomic_path(target) as temporary:
-            drawn.save(temporary)
-        shown = int((found.get_field("scores") >= args.threshold).sum())
-        logger.info(
-            "%s: %d objects (%d of at least %g) -> %s", path, len(found), shown, args.threshold, target
-        )
+    predictor.min_score = args.threshold
+    if args.compile:
+        compile_dense(predictor)
+    if args.cuda_graphs:
+        record_dense(predictor)
+    names, categories = [str(i) for i in range(class_count(cfg) or 0)], list(range(class_count(cfg) or 0))
+    if args.weights is None:
+        logger.warning("no --weights: measured with random weights, which may find more or fewer objects")
+    else:
+        names, categories = stored_classes(resolve_weight(cfg, args.weights), len(names))
+    style = {"class_names": names, "score_threshold": args.threshold, "scale": args.scale}
+    draw = None if args.no_draw else partial(draw_detections, **style)
+    if args.fps:
+        report = measure_fps(predictor, sources[0], draw, warmup=args.warmup, repeat=args.repeat)
+        logger.info("%s\n%s", sources[0].name, report.table())
+        if args.json:
+            write_json(args.json, report.to_json(), indent=2)
+        return 0
+    results = ResultFile(names, categories) if args.json else None
+    shown = draw if args.out or window else None
+    run = PredictionRun(predictor, draw=shown, out=args.out, results=results, window=window)
+    tally = run.run(sources)
+    if results is not None:
+        results.write(args.json)
+    if tally.unreadable:
+        logger.error("%d inputs could not be read, %d were detected", tally.unreadable, tally.done)
+    return tally.exit_code()
 
 
 if __name__ == "__main__":

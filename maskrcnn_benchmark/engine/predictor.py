@@ -22,8 +22,10 @@ from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.views import batch_pictures
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
+from maskrcnn_benchmark.utils.rng import seed_all
 
 from .launch import process_device
 
@@ -43,10 +45,14 @@ def read_picture(path: Path) -> Image.Image:
         raise DataError(f"picture {path} cannot be read: {error}") from None
 
 
-def stored_class_names(weights: str, num_classes: int) -> list[str]:
-    """Names by label, background first, from a checkpoint; numbers as text when it holds none."""
-    names = read_checkpoint(fetch(weights) if is_url(weights) else weights).get("classes")
-    return [str(label) for label in range(num_classes)] if names is None else list(names)
+def stored_classes(weights: str, num_classes: int) -> tuple[list[str], list[int]]:
+    """Names and category ids by label, background first, from a checkpoint (path or URL).
+
+    Where it holds none (published files), names are the labels as text and ids the labels.
+    """
+    stored = read_checkpoint(fetch(weights) if is_url(weights) else weights, "meta")
+    names = list(stored.get("classes") or map(str, range(num_classes)))
+    return names, list(stored.get("label_to_category") or range(len(names)))
 
 
 class Predictor:
@@ -60,24 +66,33 @@ class Predictor:
         device: torch.device,
         size_divisible: int = 0,
         precision: Precision | None = None,
+        min_score: float = 0.0,
     ) -> None:
-        """``transform``: test transform of ``data.transforms``. ``model`` is moved and put into eval mode."""
+        """``transform``: test transform of ``data.transforms``. ``model`` is moved and put into eval mode.
+
+        Detections scored below ``min_score`` are dropped before their masks are made.
+        """
         self.model = model.to(device).eval()
         self.transform = transform
         self.device = device
         self.size_divisible = size_divisible
+        self.min_score = min_score
         self.precision = precision or Precision(torch.float32, device)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, weights: str) -> Predictor:
-        """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name)."""
+    def from_config(cls, cfg: CfgNode, weights: str | None) -> Predictor:
+        """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name).
+
+        None leaves the initial weights of cfg.SEED, which detect nothing sensible but take as long.
+        """
         if class_count_key(cfg) is None:
             raise ConfigError(
                 "MODEL.RPN_ONLY: a model without a box head detects no classes; set it to False"
             )
-        path = resolve_weight(cfg, weights)
+        seed_all(cfg.SEED, "model")
         model = build_detection_model(cfg)
-        load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+        if weights is not None:
+            load_weights(model, resolve_weight(cfg, weights), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
         device = process_device(cfg.MODEL.DEVICE)
         return cls(
             model_for_testing(cfg, model),
@@ -87,27 +102,44 @@ class Predictor:
             precision=Precision.from_cfg(cfg, device),
         )
 
-    @torch.no_grad()
     def __call__(self, image: Image.Image) -> BoxList:
         """Detections as a BoxList of size (w, h) of ``image``, mode xyxy, on the CPU, best first.
 
         Fields: ``scores`` (n,) float32, ``labels`` (n,) int64 in 1..C, with a mask head ``masks`` (n,h,w)
-            bool, with a keypoint head ``keypoints`` (Keypoints) and ``keypoint_logits`` (n,K) float32.
+            bool (and ``mask_scores`` (n,) where masks have scores of their own), with a keypoint head
+            ``keypoints`` (Keypoints) and ``keypoint_logits`` (n,K) float32.
         """
-        picture = image.convert("RGB")
-        seen = self.transform(picture, None, random.Random(0))[0]
-        images = batch_pictures([seen], self.size_divisible, [(picture.height, picture.width)])
+        images = self.upload(self.prepare(image))
+        return self.finish(self.network(images), image.size)
+
+    def prepare(self, image: Image.Image) -> ImageList:
+        """The network input of a picture, on the CPU; safe to call while another thread predicts."""
+        seen = self.transform(image.convert("RGB"), None, random.Random(0))[0]
+        return batch_pictures([seen], self.size_divisible, [(image.height, image.width)])
+
+    def upload(self, images: ImageList) -> ImageList:
+        """The network input on the predictor's device."""
+        return images.to(self.device)
+
+    @torch.no_grad()
+    def network(self, images: ImageList) -> BoxList:
+        """What the model finds, in coordinates of the network input and on the device."""
         with self.precision.autocast():
-            found = self.model(images.to(self.device))[0]
-        found = found.to(torch.device("cpu")).resize(picture.size).convert("xyxy")
+            return self.model(images)[0]
+
+    @torch.no_grad()
+    def finish(self, found: BoxList, size: tuple[int, int]) -> BoxList:
+        """The answer of a call, from what the network found in a picture of ``size`` (width, height)."""
+        found = found[found.get_field("scores") >= self.min_score] if self.min_score > 0 else found
+        found = found.to(torch.device("cpu")).resize(size).convert("xyxy")
         found = found[found.get_field("scores").argsort(descending=True, stable=True)]
         result = found.copy_with_fields(
-            ["scores", "labels", "keypoints", "keypoint_logits"], skip_missing=True
+            ["scores", "labels", "mask_scores", "keypoints", "keypoint_logits"], skip_missing=True
         )
         if found.has_field("mask"):
-            width, height = picture.size
-            probabilities = found.get_field("mask")[:, 0].float()
-            boxes = found.bbox.float()
-            masks = paste_masks(probabilities, boxes, height, width, MASK_THRESHOLD, MASK_PADDING)
+            masks, (width, height) = found.get_field("mask")[:, 0], size
+            if masks.dtype != torch.bool or tuple(masks.shape[1:]) != (height, width):
+                boxes = found.bbox.float()
+                masks = paste_masks(masks.float(), boxes, height, width, MASK_THRESHOLD, MASK_PADDING)
             result.add_field("masks", masks)
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 
 import torch
 
@@ -34,6 +35,16 @@ def resolve_device(name: str) -> torch.device:
             f"MODEL.DEVICE is {name!r}, but there are only {count} GPUs (cuda:0 to cuda:{count - 1})"
         )
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What the GPU is called, or the processor (where the system tells) with the threads that torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def versions() -> dict[str, str]:

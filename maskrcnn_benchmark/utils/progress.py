@@ -17,7 +17,7 @@ class Progress:
     """Logs "what: 123/500 (24.6 %), 0.12 s each, ETA 0:00:45" every ``period_seconds`` and at the end.
 
     Args:
-        total: number of steps of the loop.
+        total: number of steps of the loop; None when nobody knows: lines then have neither share nor ETA.
         what: what the loop does.
         logger: where the lines go.
         period_seconds: least time between two lines.
@@ -27,7 +27,7 @@ class Progress:
 
     def __init__(
         self,
-        total: int,
+        total: int | None,
         what: str,
         logger: logging.Logger,
         period_seconds: float = 10.0,
@@ -52,19 +52,20 @@ class Progress:
 
     @property
     def eta_seconds(self) -> float:
-        """Estimated time until the last step."""
-        return self.seconds_each * max(0, self.total - self.done)
+        """Estimated time until the last step; 0 when their number is unknown."""
+        return self.seconds_each * max(0, (self.total or 0) - self.done)
 
     def update(self, steps: int = 1, extra: str = "") -> None:
         """Count ``steps`` and log a line, ending with ``extra``, when one is due."""
         self.done += steps
         now = self._clock()
-        if self.done < self.total and now - self._logged < self._period:
+        if (self.total is None or self.done < self.total) and now - self._logged < self._period:
             return
         self._logged = now
-        share = 100.0 * self.done / self.total if self.total else 100.0
-        line = (
-            f"{self._what}: {self.done}/{self.total} ({share:.1f} %), {self.seconds_each:.3g} s each, "
-            f"ETA {format_eta(self.eta_seconds)}"
-        )
+        line = f"{self._what}: {self.done}"
+        if self.total is not None:
+            line += f"/{self.total} ({100.0 * self.done / self.total if self.total else 100.0:.1f} %)"
+        line += f", {self.seconds_each:.3g} s each"
+        if self.total is not None:
+            line += f", ETA {format_eta(self.eta_seconds)}"
         self._logger.info("%s%s", line, f", {extra}" if extra else "")

@@ -11,6 +11,7 @@ from torch import Tensor
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.visualize.colors import Color, label_color, load_font, text_color
+from maskrcnn_benchmark.visualize.tint import tint_mask
 
 Box = tuple[float, float, float, float]
 
@@ -46,11 +47,10 @@ def draw_detections(
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     if prediction.has_field("masks"):
-        masks = prediction.get_field("masks")
+        pixels, masks = np.array(canvas), prediction.get_field("masks")
         for i in order:
-            canvas = _blend_mask(
-                canvas, np.asarray(masks[i].cpu(), dtype=bool), label_color(labels[i]), opacity
-            )
+            tint_mask(pixels, masks[i].cpu().bool().numpy(), label_color(labels[i]), opacity)
+        canvas = Image.fromarray(pixels)
     boxes = prediction.convert("xyxy").bbox.detach().cpu().double().numpy()
     boxes[:, 2:] += 1  # the last pixel belongs to the box
     boxes *= scale
@@ -94,29 +94,6 @@ def _drawing_order(prediction: BoxList, score_threshold: float, limit: int) -> l
         indices = indices[np.argsort(-scores[indices], kind="stable")][:limit]
     areas = prediction.area().cpu().numpy()
     return [int(i) for i in indices[np.argsort(-areas[indices], kind="stable")]]
-
-
-def _blend_mask(canvas: Image.Image, mask: np.ndarray, color: Color, opacity: float) -> Image.Image:
-    """``canvas`` with ``mask`` (h, w) tinted and outlined; the mask is resized to the canvas (nearest)."""
-    if not mask.any():
-        return canvas
-    resized = Image.fromarray(mask.astype(np.uint8) * 255).resize(canvas.size, Image.Resampling.NEAREST)
-    inside = np.asarray(resized) > 127
-    pixels = np.array(canvas, dtype=np.float32)
-    pixels[inside] += (np.array(color, dtype=np.float32) - pixels[inside]) * opacity
-    edge = inside & ~_eroded(inside, max(1, round(min(canvas.size) / 300)))
-    pixels[edge] = color
-    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-
-
-def _eroded(mask: np.ndarray, times: int) -> np.ndarray:
-    """``mask`` (h, w) bool without its ``times`` outermost pixels (4-neighbourhood; outside is empty)."""
-    for _ in range(times):
-        padded = np.pad(mask, 1)
-        mask = (
-            mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        )  # fmt: skip
-    return mask
 
 
 def _draw_points(pen: ImageDraw.ImageDraw, points: Tensor, scale: float, radius: int, color: Color) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ class OneStageHead(nn.Module, Generic[Outputs]):
 
     Boxes are xyxy in the network input, labels 1..C.
     """
+
+    timed_parts: Mapping[str, str] = MappingProxyType({})
+    """Parts of `predict` that `tools/predict.py --fps` clocks by name: dotted path of a callable -> stage."""
 
     def forward(self, features: Sequence[Tensor]) -> Outputs:
         """Raw outputs on the feature maps (B,C,H_l,W_l), finest first."""

@@ -1,0 +1,132 @@
+"""Milliseconds per stage and pictures per second of a predictor, one picture at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.utils.clock import Clock
+from maskrcnn_benchmark.utils.env import device_name
+from maskrcnn_benchmark.utils.errors import DataError, UsageError
+from maskrcnn_benchmark.utils.table import format_table
+
+from .frames import Frame, Source
+from .predictor import Predictor
+from .stages import PREDICTOR, clock_predictor
+
+Draw = Callable[[Image.Image, BoxList], object]
+READ, DRAW = "read", "draw"
+
+
+@dataclass(frozen=True)
+class FpsReport:
+    """Times of a run of single pictures.
+
+    Attributes:
+        stages: name -> milliseconds of every picture, in the order in which they pass; reading first.
+        facts: device, precision, sizes and counts, for the heading and the JSON file.
+    """
+
+    stages: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+    def totals(self) -> dict[str, np.ndarray]:
+        """Milliseconds per picture of detection alone, with reading, and with reading and drawing."""
+        detect = sum(t for name, t in self.stages.items() if name not in (READ, DRAW))
+        read = detect + self.stages[READ]
+        totals = {"detect": detect, "read, detect": read}
+        if DRAW in self.stages:
+            totals["read, detect, draw"] = read + self.stages[DRAW]
+        return {name: np.asarray(t) for name, t in totals.items()}
+
+    def table(self) -> str:
+        """The stages and totals with median, 90 % quantile and pictures per second."""
+        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
+        rows = [[name, _median(t), _late(t), None] for name, t in self.stages.items()]
+        rows += [[name, _median(t), _late(t), 1000 / _median(t)] for name, t in self.totals().items()]
+        return f"{facts}\n" + format_table(["stage", "median ms", "90 % ms", "fps"], rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Facts, stages and totals as plain values."""
+        stages = {n: {"median_ms": _median(t), "p90_ms": _late(t)} for n, t in self.stages.items()}
+        totals = {
+            n: {"median_ms": _median(t), "p90_ms": _late(t), "fps": 1000 / _median(t)}
+            for n, t in self.totals().items()
+        }
+        return {**self.facts, "stages": stages, "totals": totals}
+
+
+def measure_fps(
+    predictor: Predictor, source: Source, draw: Draw | None, *, warmup: int = 5, repeat: int = 30
+) -> FpsReport:
+    """Time ``repeat`` pictures of ``source``, from its start again when it ends, after ``warmup`` untimed.
+
+    Nothing overlaps, and the device is waited for between stages: the sum is the time of a picture from file
+    to drawing, the throughput of an ordinary run, which reads ahead, is higher. ``draw`` None leaves drawing
+    out. Raises UsageError for counts that give no time, DataError for a picture that cannot be read.
+    """
+    if repeat < 1 or warmup < 0:
+        raise UsageError(f"--repeat must be at least 1 and --warmup at least 0, got {repeat} and {warmup}")
+    clock, read, found = Clock(predictor.device), [], 0
+    sizes: set[tuple[int, int]] = set()
+    clock_predictor(predictor, clock)
+    try:
+        for frame in islice(_endless(source), warmup + repeat):
+            if frame.image is None:
+                raise DataError(str(frame.error))
+            objects = predictor(frame.image)
+            if draw is not None:
+                with clock.stage(DRAW):
+                    draw(frame.image, objects)
+            clock.end_round()
+            read.append(frame.read_ms)
+            sizes.add(frame.image.size)
+            found += len(objects) if len(read) > warmup else 0
+    finally:
+        clock.restore()
+    stages = {READ: np.array(read[warmup:])}
+    for name in _in_order(clock):
+        stages[name] = np.array([t.to_ms().wall for t in clock.times(name)[warmup:]])
+    return FpsReport(stages, _facts(predictor, sizes, found / repeat, warmup, repeat))
+
+
+def _endless(source: Source) -> Iterator[Frame]:
+    """The frames of a source, again and again."""
+    while True:
+        yield from source.open().frames
+
+
+def _in_order(clock: Clock) -> list[str]:
+    """Names of the stages that were entered, in the order in which a picture passes them."""
+    seen = list(dict.fromkeys(name for entered in clock.rounds for name in entered))
+    outer = [*PREDICTOR.values(), DRAW]
+    first, last = outer[:2], outer[2:]
+    inner = [name for name in seen if name not in outer]
+    return [name for name in (*first, *inner, *last) if name in seen]
+
+
+def _facts(
+    predictor: Predictor, sizes: set[tuple[int, int]], objects: float, warmup: int, repeat: int
+) -> dict[str, Any]:
+    return {
+        "device": device_name(predictor.device),
+        "precision": str(predictor.precision.dtype).removeprefix("torch."),
+        "picture": " ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3]) + (" ..." if len(sizes) > 3 else ""),
+        "objects": round(objects, 1),
+        "pictures": repeat,
+        "warm-up": warmup,
+    }
+
+
+def _median(times: np.ndarray) -> float:
+    return float(np.median(times))
+
+
+def _late(times: np.ndarray) -> float:
+    return float(np.quantile(times, 0.9))

@@ -1,0 +1,43 @@
+"""The parts of a predictor and its detector that are clocked by name."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from maskrcnn_benchmark.modeling.detectors.augmented import AugmentedDetector
+from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
+from maskrcnn_benchmark.utils.clock import Clock
+
+from .predictor import Predictor
+
+TWO_STAGE = MappingProxyType(
+    {
+        "rpn.head": "proposal head",
+        "rpn.selector.select": "proposals",
+        "roi_heads.box.feature_extractor": "box head",
+        "roi_heads.box.predictor": "box head",
+        "roi_heads.box.post_processor": "detections",
+        "roi_heads.mask.feature_extractor": "mask head",
+        "roi_heads.mask.predictor": "mask head",
+        "roi_heads.keypoint.detect": "keypoint head",
+    }
+)
+"""Parts of a GeneralizedRCNN behind its backbone; an extractor that heads share counts for the first."""
+
+ONE_STAGE = MappingProxyType({"rpn.forward": "head", "rpn.predict": "detections"})
+"""Parts of a OneStageDetector behind its backbone; a head's `timed_parts` split its predict further."""
+
+PREDICTOR = MappingProxyType(
+    {"prepare": "transform", "upload": "to device", "network": "rest of the network", "finish": "full size"}
+)
+"""Steps of a Predictor: the last brings boxes and masks to the size of the picture."""
+
+
+def clock_predictor(predictor: Predictor, clock: Clock) -> None:
+    """Clock the steps of `predictor` and the parts of its detector until ``clock.restore()``."""
+    model = predictor.model.detector if isinstance(predictor.model, AugmentedDetector) else predictor.model
+    parts = {"backbone": "backbone", **(ONE_STAGE if isinstance(model, OneStageDetector) else TWO_STAGE)}
+    if isinstance(model, OneStageDetector):
+        parts |= {f"rpn.{path}": stage for path, stage in model.rpn.timed_parts.items()}
+    clock.parts(model, parts)
+    clock.parts(predictor, PREDICTOR)
