@@ -22,10 +22,14 @@ SLOW = {
     "mask_rcnn_r50_fpn_mdconv_train",
     "keypoint_rcnn_r50_fpn_eval",
     "keypoint_rcnn_r50_fpn_train",
+    "fcos_r50",
+    "fcos_imprv_r50",
+    "mmdet_r50_gn_800",
+    "mmdet_plusplus_r101_ssd",
 }
 JOBS = [
     pytest.param(folder, name, id=f"{folder}-{name}", marks=[pytest.mark.slow] if name in SLOW else [])
-    for folder in ("core", "lst")
+    for folder in ("core", "lst", "sipmask")
     for name, _ in find_jobs(GOLDEN / folder, fast=True)
 ]
 

@@ -1,0 +1,256 @@
+"""FCOS: what locations learn, losses, candidates and suppression, against plain loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.modeling.heads.fcos.box_loss import BOX_LOSSES
+from maskrcnn_benchmark.modeling.heads.fcos.candidates import Candidates, CandidateSettings, find_candidates
+from maskrcnn_benchmark.modeling.heads.fcos.locations import boxes_around, level_locations
+from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points
+from maskrcnn_benchmark.modeling.heads.fcos.suppress import SuppressionSettings, detections_of, fast_nms
+from maskrcnn_benchmark.modeling.heads.fcos.targets import assign, centerness_of
+from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.utils.errors import UsageError
+
+CPU = torch.device("cpu")
+STRIDES = (8, 16, 32, 64, 128)
+Target = Callable[..., BoxList]
+
+
+def _target(boxes: list[list[float]], labels: list[int], size: tuple[int, int] = (256, 256)) -> BoxList:
+    target = BoxList(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), size)
+    target.add_field("labels", torch.tensor(labels, dtype=torch.int64))
+    return target
+
+
+def _locations(side: int = 256) -> list[Tensor]:
+    return level_locations([(math.ceil(side / s), math.ceil(side / s)) for s in STRIDES], STRIDES, CPU)
+
+
+def _by_loops(point: tuple[float, float], level: int, boxes: list[list[float]], radius: float) -> int:
+    """Index of the object of one location, -1 for none, as the paper words it."""
+    best, best_area = -1, math.inf
+    low = 8 * STRIDES[level - 1] if level else -1
+    high = 8 * STRIDES[level] if level < 4 else 1e8
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
+        sides = (point[0] - x1, point[1] - y1, x2 - point[0], y2 - point[1])
+        inside = min(sides) > 0
+        if radius > 0:
+            reach = radius * STRIDES[level]
+            inside &= abs(point[0] - (x1 + x2) / 2) < reach and abs(point[1] - (y1 + y2) / 2) < reach
+        area = (x2 - x1 + 1) * (y2 - y1 + 1)
+        if inside and low <= max(sides) <= high and area < best_area:
+            best, best_area = index, area
+    return best
+
+
+@pytest.mark.parametrize("radius", [0.0, 1.5])
+def test_assignment_equals_plain_loops(radius: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    corner = torch.rand(30, 2, generator=generator) * 200
+    boxes = torch.cat((corner, corner + 2 + torch.rand(30, 2, generator=generator) ** 2 * 180), dim=1)
+    found = assign(_locations(), STRIDES, _target(boxes.tolist(), list(range(1, 31))), radius=radius)
+    wanted = [
+        _by_loops(tuple(point), level, boxes.tolist(), radius)
+        for level, points in enumerate(_locations())
+        for point in points.tolist()
+    ]
+    assert found.matches.tolist() == wanted
+    assert found.labels.tolist() == [index + 1 for index in wanted]
+    assert len(set(wanted)) > 10
+
+
+def test_no_object_and_objects_without_a_location() -> None:
+    found = assign(_locations(), STRIDES, _target([], []), radius=0.0)
+    assert not found.labels.any() and (found.matches == -1).all() and found.distances.isfinite().all()
+    point_box = _target([[4, 4, 4, 4], [5, 5, 6, 6]], [1, 2])  # no location lies strictly inside
+    assert not assign(_locations(), STRIDES, point_box, radius=1.5).labels.any()
+    assert assign(_locations(), STRIDES, _target([[3, 3, 5, 5]], [7]), radius=1.5).labels.sum() == 7
+
+
+def test_ties_go_to_the_first_and_ranges_hold_both_ends() -> None:
+    same = assign(_locations(), STRIDES, _target([[0, 0, 40, 40], [0, 0, 40, 40]], [1, 2]), radius=0.0)
+    assert set(same.labels.tolist()) == {0, 1}
+    # From (4, 4) the farthest side of this box is exactly 64 away: the last distance of the finest level.
+    edge = assign(_locations(), STRIDES, _target([[0, 0, 68, 20]], [1]), radius=0.0)
+    assert edge.labels[0] == 1 and edge.distances[0].max() == 64
+
+
+def test_centerness() -> None:
+    values = centerness_of(torch.tensor([[2.0, 2, 2, 2], [1, 2, 3, 2], [1e-9, 1, 1, 1]]))
+    assert values[0] == 1 and values[1] == pytest.approx((1 / 3) ** 0.5) and 0 <= values[2] < 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(BOX_LOSSES))
+def test_box_losses(name: str) -> None:
+    wanted = torch.tensor([[3.0, 4, 5, 6], [1, 1, 1, 1], [0.5, 9, 0.5, 9]])
+    loss = BOX_LOSSES[name]
+    torch.testing.assert_close(loss(wanted, wanted), torch.zeros(3), atol=1e-6, rtol=0)
+    worse = loss(wanted * 2, wanted)
+    assert (worse > loss(wanted * 1.2, wanted)).all()
+    zeros = torch.zeros(3, 4, requires_grad=True)
+    loss(zeros, wanted).sum().backward()
+    assert zeros.grad is not None and zeros.grad.isfinite().all()
+
+
+def test_distances_may_be_negative_in_the_inclusive_loss() -> None:
+    predicted = torch.tensor([[-5.0, -5, 2, 2], [-50, 3, -50, 3]], requires_grad=True)
+    loss = BOX_LOSSES["inclusive_iou"](predicted, torch.tensor([[3.0, 3, 3, 3], [3, 3, 3, 3]]))
+    assert loss.isfinite().all() and loss.max() <= -math.log(1e-6) + 1e-4
+    loss.sum().backward()
+    assert predicted.grad is not None and predicted.grad.isfinite().all()
+
+
+def _outputs(images: int = 1, classes: int = 3, seed: int = 0, shift: float = 0.0) -> FCOSOutputs:
+    g = torch.Generator().manual_seed(seed)
+    sizes = [(8, 8), (4, 4)]
+    return FCOSOutputs(
+        [torch.randn(images, classes, *s, generator=g) + shift for s in sizes],
+        [torch.rand(images, 4, *s, generator=g) * 3 for s in sizes],
+        [torch.randn(images, 1, *s, generator=g) for s in sizes],
+    )
+
+
+@pytest.mark.parametrize("by_location", [False, True])
+@pytest.mark.parametrize("on_score", [False, True])
+def test_candidates_equal_plain_loops(by_location: bool, on_score: bool) -> None:
+    outputs = _outputs()
+    points = Points.of(outputs, (8, 16), in_strides=True)
+    settings = CandidateSettings(0.4, 20, root=False, on_score=on_score, by_location=by_location)
+    (found,) = find_candidates(outputs, points, settings)
+    wanted, start = [], 0
+    for level, stride in enumerate((8, 16)):
+        scores = outputs.logits[level][0].sigmoid().flatten(1)
+        centre = outputs.centerness[level][0, 0].sigmoid().flatten()
+        rows = range(scores.shape[1])
+        if by_location:
+            rows = sorted(rows, key=lambda r: -float((scores[:, r] * centre[r]).max()))[:20]
+        pairs = [
+            (float(scores[c, r] * centre[r]), r, c)
+            for r in rows
+            for c in range(3)
+            if (scores[c, r] * centre[r] if on_score else scores[c, r]) > 0.4
+        ]
+        pairs = pairs if by_location else sorted(pairs, reverse=True)[:20]
+        side = outputs.logits[level].shape[-1]
+        for score, row, c in pairs:
+            x, y = (row % side) * stride + stride // 2, (row // side) * stride + stride // 2
+            d = (outputs.distances[level][0].flatten(1)[:, row] * stride).tolist()
+            wanted.append((start + row, c + 1, score, x - d[0], y - d[1], x + d[2], y + d[3]))
+        start += side * side
+    got = sorted(
+        (p, c, s, *b)
+        for p, c, s, b in zip(
+            found.point.tolist(),
+            found.labels.tolist(),
+            found.scores.tolist(),
+            found.boxes.tolist(),
+            strict=True,
+        )
+    )
+    assert len(got) == len(wanted) > 10
+    torch.testing.assert_close(torch.tensor(got), torch.tensor(sorted(wanted)))
+
+
+def _random_boxes(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=g) * 60
+    boxes = torch.cat((corner, corner + 5 + torch.rand(count, 2, generator=g) * 40), dim=1)
+    return boxes, torch.rand(count, generator=g), torch.randint(1, 4, (count,), generator=g)
+
+
+def _iou(a: list[float], b: list[float]) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(w, 0) * max(h, 0)
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+@pytest.mark.parametrize("top_k", [5, 200])
+def test_fast_suppression_equals_plain_loops(top_k: int) -> None:
+    boxes, scores, labels = _random_boxes(60, 1)
+    kept = set(
+        fast_nms(boxes, scores, labels, SuppressionSettings(0.5, 100, fast=True, top_k=top_k)).tolist()
+    )
+    wanted = set()
+    for label in (1, 2, 3):
+        own = [i for i in scores.argsort(descending=True).tolist() if labels[i] == label][:top_k]
+        for place, i in enumerate(own):
+            if all(_iou(boxes[i].tolist(), boxes[j].tolist()) <= 0.5 for j in own[:place]):
+                wanted.add(i)
+    assert kept == wanted and 0 < len(wanted) < 60
+
+
+def test_suppression_of_nothing_one_and_thousands() -> None:
+    for fast in (False, True):
+        settings = SuppressionSettings(0.5, 100, fast=fast)
+        empty = Candidates(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long())
+        assert len(detections_of(empty, (64, 64), (1.0, 1.0), settings).scores) == 0
+        boxes, scores, labels = _random_boxes(5000, 2)
+        many = Candidates(boxes, scores, labels, torch.arange(5000))
+        kept = detections_of(many, (64, 48), (2.0, 2.0), settings)
+        assert 0 < len(kept.scores) <= 100
+        assert (kept.scores.diff() <= 0).all()
+        assert kept.boxes[:, 0::2].max() <= 47 and kept.boxes[:, 1::2].max() <= 63
+        one = many[torch.tensor([7])]
+        assert detections_of(one, (64, 48), (1.0, 1.0), settings).point.tolist() == [7]
+
+
+def test_overlap_of_empty_boxes_is_zero() -> None:
+    boxes = torch.zeros(3, 4)
+    kept = fast_nms(boxes, torch.tensor([0.3, 0.9, 0.5]), torch.ones(3).long(), SuppressionSettings(0.5, 10))
+    assert sorted(kept.tolist()) == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_detection_model(load_config("configs/tiny/fcos.yaml"))
+
+
+def _images(*sizes: tuple[int, int]) -> ImageList:
+    tensors = torch.zeros(len(sizes), 3, 64, 64)
+    for slot, (height, width) in zip(tensors, sizes, strict=True):
+        slot[:, :height, :width] = torch.randn(3, height, width)
+    return ImageList(tensors, sizes)
+
+
+def test_losses_without_objects_reach_every_parameter(model: torch.nn.Module) -> None:
+    model.train()
+    empty = [_target([], [], (64, 64)), _target([], [], (64, 64))]
+    losses = model(_images((64, 64), (64, 64)), empty)
+    full = model(_images((64, 64), (64, 64)), [_target([[4, 4, 40, 40]], [2], (64, 64))] * 2)
+    assert losses.keys() == full.keys() == {"loss_cls", "loss_reg", "loss_centerness"}
+    assert float(losses["loss_reg"].detach()) == 0 == float(losses["loss_centerness"].detach())
+    model.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_pictures_smaller_than_a_stride(model: torch.nn.Module) -> None:
+    model.eval()
+    found = model(_images((5, 3), (1, 1)))
+    assert [tuple(f.size) for f in found] == [(3, 5), (1, 1)]
+    for boxlist, (width, height) in zip(found, [(3, 5), (1, 1)], strict=True):
+        if len(boxlist):
+            assert boxlist.bbox[:, 0::2].max() <= width - 1 and boxlist.bbox[:, 1::2].max() <= height - 1
+
+
+def test_outputs_that_are_not_finite_are_refused(model: torch.nn.Module) -> None:
+    images = _images((64, 64))
+    images.tensors[0, 0, 5, 5] = float("nan")
+    with pytest.raises(UsageError, match="not finite"):
+        model.eval()(images)
+
+
+def test_boxes_around_points() -> None:
+    boxes = boxes_around(torch.tensor([[10.0, 20.0]]), torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    assert boxes.tolist() == [[9.0, 18.0, 13.0, 24.0]]
