@@ -15,6 +15,7 @@ from maskrcnn_benchmark.parity import (
     lst_model,
     lst_params,
     lst_replay,
+    sipmask_ops,
 )
 from maskrcnn_benchmark.parity.checks import FAIL, OK, SKIPPED, UNSUPPORTED, Check, Checker
 from maskrcnn_benchmark.utils.errors import DataError
@@ -65,6 +66,7 @@ def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
         ("grow", partial(lst_data.check_grow, folder)),
         ("eval", partial(lst_eval.check_evaluation, folder)),
         ("parameters", partial(lst_params.check_parameters, folder)),
+        ("ops", partial(sipmask_ops.check_ops, folder)),
     ]
     jobs += [(name, job) for name, job in known if (folder / f"{name}.json").exists()]
     if (folder / "splits.json").exists() and (folder / "eval.json").exists():

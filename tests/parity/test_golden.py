@@ -25,7 +25,7 @@ SLOW = {
 }
 JOBS = [
     pytest.param(folder, name, id=f"{folder}-{name}", marks=[pytest.mark.slow] if name in SLOW else [])
-    for folder in ("core", "lst")
+    for folder in ("core", "lst", "sipmask")
     for name, _ in find_jobs(GOLDEN / folder, fast=True)
 ]
 
