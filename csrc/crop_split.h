@@ -4,6 +4,8 @@
 
 #include <c10/macros/Macros.h>
 
+#include <cmath>
+
 #include "checks.h"
 
 namespace mrb {
@@ -58,6 +60,28 @@ struct CellAxis {
     const float place = (at - low) / size;
     if (!(place >= 1.0f)) return 0;
     return place < static_cast<float>(cells) ? static_cast<int32_t>(place) : cells - 1;
+  }
+
+  // Cell c covers the pixels from border(c) to border(c + 1) of a plane with `side` pixels; all borders of an
+  // empty box are 0.
+  C10_HOST_DEVICE int64_t border(int32_t c, int64_t side) const {
+    if (!(low < high)) return 0;
+    int64_t first = first_pixel(low, side), last = first_pixel(high, side);
+    while (first < last) {
+      const int64_t middle = (first + last) / 2;
+      if (cell(middle) < c) {
+        first = middle + 1;
+      } else {
+        last = middle;
+      }
+    }
+    return first;
+  }
+
+ private:
+  C10_HOST_DEVICE static int64_t first_pixel(float from, int64_t side) {
+    if (!(from > 0.0f)) return 0;
+    return from < static_cast<float>(side) ? static_cast<int64_t>(std::ceil(from)) : side;
   }
 };
 

@@ -2,9 +2,6 @@
 
 #include <ATen/ops/zeros.h>
 
-#include <cmath>
-#include <type_traits>
-
 #include "../multiversion.h"
 #include "../quadrant_masks.h"
 #include "vec.h"
@@ -13,16 +10,7 @@ namespace mrb {
 namespace {
 
 void fill_borders(const CellAxis& axis, int64_t side, int32_t* borders) {
-  const float first = std::ceil(axis.low);
-  int64_t pixel = first > 0.0f ? static_cast<int64_t>(std::min(first, static_cast<float>(side))) : 0;
-  int32_t border = 0;
-  borders[0] = static_cast<int32_t>(pixel);
-  for (; pixel < side; ++pixel) {
-    const int32_t cell = axis.cell(pixel);
-    if (cell < 0) break;
-    while (border < cell) borders[++border] = static_cast<int32_t>(pixel);
-  }
-  while (border < axis.cells) borders[++border] = static_cast<int32_t>(pixel);
+  for (int32_t c = 0; c <= axis.cells; ++c) borders[c] = static_cast<int32_t>(axis.border(c, side));
 }
 
 template <typename T>

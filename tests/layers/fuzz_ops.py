@@ -27,12 +27,14 @@ SPECIAL = [float("nan"), float("inf"), float("-inf")]
 INTEGERS = [0, 1, 2, 3, 4, 5, 7, 8, -1, -2, 64, -(2**31), 2**31 - 1, 2**31, 2**62, -(2**63), 2**63 - 1]
 # Small enough that an accepted call is quick.
 SETTINGS = {"group_size": 2, "pooled_size": 2, "part_size": 2, "sample_per_part": 3, "output_dim": 1}
-SETTINGS |= {"stride": 1, "padding": 1, "dilation": 1}
+SETTINGS |= {"stride": 1, "padding": 1, "dilation": 1, "cells": 2}
 TAIL = {"boxes": 4, "rois": 5, "coords": 2}
 RANK = {"boxes": 2, "rois": 2, "coords": 2, "input": 4, "grad": 4, "features": 4, "masks": 3}
 RANK |= {"logits": 2, "argmax": 4, "offset": 4, "mask": 4, "weight": 4, "trans": 4}
 INTEGER_TENSORS = {"labels", "targets", "argmax", "polygon_offsets", "instance_offsets", "instance_of_box"}
+INTEGER_TENSORS |= {"target_index"}
 HUGE = {"height", "width", "pooled_h", "pooled_w", "size", "batch", "channels", "heights", "widths"}
+HUGE |= {"resized_h", "resized_w"}
 
 
 class Fuzzer:
@@ -79,6 +81,8 @@ class Fuzzer:
                 values = values.clamp(0, max(self.common - 1, 0))
             if name == "argmax" and self.chance(0.9):
                 values = values.int()
+            if name == "targets" and name in self.fixed and self.chance(0.9):
+                values = values > 0
             if "offsets" in name and self.chance(0.8) and values.numel() > 1:
                 values = values.sort().values
                 values[..., 0], values[..., -1] = 0, self.common
@@ -158,8 +162,8 @@ class Fuzzer:
         assert kind == "bool", f"a new argument type needs a line here: {kind}"
         return self.chance(0.5)
 
-    def deformable_shapes(self, name: str) -> dict[str, list[int]]:
-        """Shapes of the arguments of the deformable operations that fit each other and `SETTINGS`."""
+    def fitting_shapes(self, name: str) -> dict[str, list[int]]:
+        """Shapes of the arguments of some operations that fit each other and `SETTINGS`."""
         images, channels, height, width = self.shape
         if name.startswith("deform_conv2d"):
             groups = self.random.choice([1, channels]) if channels else 1
@@ -170,6 +174,13 @@ class Fuzzer:
         if name.startswith("deform_psroi"):
             shapes = {"input": [images, 4, height, width], "rois": [self.common, 5], "needed": [2]}
             return shapes | {"trans": [self.common, 2, 2, 2], "grad": [self.common, 1, 2, 2]}
+        if name.startswith("crop_split"):
+            return {"data": [4, height, width, self.common], "grad": [height, width, self.common]}
+        if name.startswith(("quadrant", "assemble")):
+            planes = [self.common, height, width]
+            shapes = {"coefficients": [self.common, 4 * channels], "basis": [channels, height, width]}
+            shapes |= {"targets": [self.common, height, width], "target_index": [self.common]}
+            return shapes | {"masks": planes, "grad": [self.common] if "loss" in name else planes}
         return {}
 
     def arguments(self, schema: Any) -> list[Any]:
@@ -178,7 +189,7 @@ class Fuzzer:
         self.shape = [self.random.randint(1, 2), self.random.choice([0, 1, 2, 17, 33]), 6, 7]
         self.levels = self.random.choice([1, 2, 4])
         self.dtype = self.random.choice(DTYPES)
-        self.fixed = self.deformable_shapes(schema.name.split("::")[1])
+        self.fixed = self.fitting_shapes(schema.name.split("::")[1])
         self.flat = any(a.name == "logits" for a in schema.arguments)  # gradients are (N, C)
         return [self.argument(str(a.type), a.name) for a in schema.arguments]
 

@@ -33,6 +33,13 @@ OPERATIONS = [
     "deform_conv2d_backward",
     "deform_psroi_pooling",
     "deform_psroi_pooling_backward",
+    "crop_split",
+    "crop_split_backward",
+    "quadrant_masks",
+    "quadrant_masks_backward",
+    "quadrant_mask_loss",
+    "quadrant_mask_loss_backward",
+    "assemble_masks",
 ]
 
 

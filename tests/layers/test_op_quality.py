@@ -49,6 +49,14 @@ def _polygons(n: int) -> Arguments:
     return square, torch.tensor([0, 4]), torch.tensor([0, 1]), torch.zeros(n, dtype=torch.int64)
 
 
+def _quadrants(n: int) -> Arguments:
+    return _noise(n, 12), _noise(3, 16, 18), _boxes(n) / 3
+
+
+def _pictures(n: int) -> Arguments:
+    return _noise(2, 16, 18) > 0, torch.arange(n) % 2
+
+
 CASES: dict[str, Callable[[int], Arguments]] = {
     "nms": lambda n: (_boxes(n), _noise(n), 0.5),
     "batched_nms": lambda n: (_boxes(n), _noise(n), torch.arange(n) % 2, 0.5),
@@ -87,8 +95,20 @@ CASES: dict[str, Callable[[int], Arguments]] = {
     ),
     "paste_masks": lambda n: (_noise(n, 5, 5).sigmoid(), _boxes(n), 30, 34, 0.5, 1),
     "rasterize_polygons": lambda n: (*_polygons(n), _boxes(n), 40, 40, 14),
+    "crop_split": lambda n: (_noise(4, 16, 18, n), _boxes(n) / 3, 2),
+    "crop_split_backward": lambda n: (_noise(16, 18, n), _boxes(n) / 3, 2),
+    "quadrant_masks": lambda n: (*_quadrants(n), 2),
+    "quadrant_masks_backward": lambda n: (_noise(n, 16, 18), _noise(n, 16, 18), *_quadrants(n), 2),
+    "quadrant_mask_loss": lambda n: (*_quadrants(n), *_pictures(n), 2),
+    "quadrant_mask_loss_backward": lambda n: (_noise(n), *_quadrants(n), *_pictures(n), 2),
+    "assemble_masks": lambda n: (*_quadrants(n), 2, 40, 30, 36, 34, 0.4),
 }
-DIFFERENTIABLE = [name for name in CASES if name.startswith(("roi_", "fpn_roi", "sigmoid"))]
+DIFFERENTIABLE = [
+    name
+    for name in CASES
+    if name.startswith(("roi_", "fpn_roi", "sigmoid", "crop_split"))
+    or name in ("quadrant_masks", "quadrant_mask_loss")
+]
 each_operation = pytest.mark.parametrize("name", CASES)
 
 
@@ -241,3 +261,5 @@ def test_more_than_2_to_the_31_numbers() -> None:
         torch.ones(540, 3, 3), torch.tensor([[0.0, 0, 9, 9]]).expand(540, 4), 2000, 2000, 0.5, 0
     )
     assert pasted.numel() > 2**31 and pasted[-1, :10, :10].all() and pasted[-1].sum() == 100
+    planes, corner = features.view(4, 33_000, 16_500, 1), torch.tensor([[16_400.0, 32_900, 16_500, 33_000]])
+    assert OPS.crop_split(planes, corner, 2)[-1, -1].item() == 3

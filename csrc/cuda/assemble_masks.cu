@@ -1,0 +1,71 @@
+// Quadrant masks at the size of the picture, on CUDA: the soft masks of some instances at a time, then one
+// thread per pixel of their pictures.
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "../paste_masks.h"
+#include "../plain_ops.h"
+#include "quadrants.h"
+
+namespace mrb {
+namespace {
+
+constexpr int64_t kSoftNumbers = 1 << 24;  // 64 MB of soft masks at a time, or one
+
+__global__ void resize(const float* soft, const float4* boxes, int64_t total, int64_t source_h,
+                       int64_t source_w, int64_t resized_h, int64_t resized_w, int64_t height, int64_t width,
+                       float threshold, bool* out) {
+  MRB_GRID_LOOP(i, total) {
+    const int64_t column = i % width, row = i / width % height, n = i / (width * height);
+    bool inside = row < resized_h && column < resized_w;
+    if (inside) {
+      const float4 box = boxes[n];
+      const ResizeTap x(column, source_w, resized_w), y(row, source_h, resized_h);
+      inside = x.high >= box.x && x.low < box.z && y.high >= box.y && y.low < box.w;
+      if (inside) {
+        const float* upper = soft + (n * source_h + y.low) * source_w;
+        const float* lower = soft + (n * source_h + y.high) * source_w;
+        const float above = (1.0f - x.share) * upper[x.low] + x.share * upper[x.high];
+        const float below = (1.0f - x.share) * lower[x.low] + x.share * lower[x.high];
+        inside = (1.0f - y.share) * above + y.share * below > threshold;
+      }
+    }
+    out[i] = inside;
+  }
+}
+
+at::Tensor assemble_masks(const at::Tensor& coefficients, const at::Tensor& basis, const at::Tensor& boxes,
+                          int64_t cells, int64_t resized_h, int64_t resized_w, int64_t height, int64_t width,
+                          double threshold) {
+  const char* op = "assemble_masks";
+  check_quadrants(op, coefficients, basis, boxes, cells);
+  check_assembly(op, basis, resized_h, resized_w, height, width, threshold);
+  const PlainOps plain;
+  const c10::cuda::CUDAGuard guard(coefficients.device());
+  const int64_t instances = coefficients.size(0), plane = basis.size(1) * basis.size(2);
+  at::Tensor masks = at::empty({instances, height, width}, coefficients.options().dtype(at::kBool));
+  if (masks.numel() == 0) return masks;
+  const QuadrantTensors tensors(coefficients, basis, boxes, cells, at::kFloat);
+  const Quadrants<float> q = tensors.view<float>();
+  const int64_t at_once = std::min(instances, std::max<int64_t>(1, kSoftNumbers / plane));
+  const at::Tensor soft = at::empty({at_once, plane}, tensors.basis.options());
+  const auto stream = at::cuda::getCurrentCUDAStream();
+  for (int64_t first = 0; first < instances; first += at_once) {
+    const int64_t count = std::min(at_once, instances - first);
+    soft_masks<float><<<blocks_for(count * plane), kThreads, 0, stream>>>(q, first, count * plane,
+                                                                          soft.mutable_data_ptr<float>());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    const int64_t pixels = count * height * width;
+    resize<<<blocks_for(pixels), kThreads, 0, stream>>>(
+        soft.const_data_ptr<float>(), q.boxes + first, pixels, q.height, q.width, resized_h, resized_w,
+        height, width, static_cast<float>(threshold),
+        masks.mutable_data_ptr<bool>() + first * height * width);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+  return masks;
+}
+
+}  // namespace
+}  // namespace mrb
+
+TORCH_LIBRARY_IMPL(maskrcnn_benchmark, CUDA, m) { m.impl("assemble_masks", TORCH_FN(mrb::assemble_masks)); }
