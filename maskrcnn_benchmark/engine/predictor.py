@@ -77,7 +77,7 @@ class Predictor:
             )
         path = resolve_weight(cfg, weights)
         model = build_detection_model(cfg)
-        load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+        load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY, complete=True)
         device = process_device(cfg.MODEL.DEVICE)
         return cls(
             model_for_testing(cfg, model),
