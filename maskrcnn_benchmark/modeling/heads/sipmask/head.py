@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class DetectionSettings:
 
 class SipMask(OneStageHead[SipMaskOutputs]):
     """Child `head` (parity: its name in published files)."""
+
+    timed_parts = MappingProxyType({"_with_masks": "mask assembly"})
 
     def __init__(
         self,
