@@ -15,14 +15,11 @@ from maskrcnn_benchmark.parity import (
     lst_model,
     lst_params,
     lst_replay,
-<<<<<<< HEAD
     sipmask_losses,
     sipmask_models,
     sipmask_ops,
+    sipmask_shapes,
     sipmask_targets,
-=======
-    sipmask_ops,
->>>>>>> 0cc2d0008c98657df266073e6938933e1d1de8b6
 )
 from maskrcnn_benchmark.parity.checks import FAIL, OK, SKIPPED, UNSUPPORTED, Check, Checker
 from maskrcnn_benchmark.utils.errors import DataError
@@ -66,6 +63,8 @@ def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
     for path in sorted(folder.glob("*.json")):
         if _is_model(path):
             jobs.append((path.stem, partial(core_models.check_model, folder, path.stem)))
+    for path in sorted(folder.glob("shapes_*.json")):
+        jobs.append((path.stem, partial(sipmask_shapes.check_shapes, path)))
     known: list[tuple[str, Callable[[Checker], None]]] = [
         ("splits", partial(lst_data.check_splits, folder)),
         ("replay", partial(lst_replay.check_replay, folder)),
@@ -74,12 +73,9 @@ def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
         ("eval", partial(lst_eval.check_evaluation, folder)),
         ("parameters", partial(lst_params.check_parameters, folder)),
         ("ops", partial(sipmask_ops.check_ops, folder)),
-<<<<<<< HEAD
         ("fcos_targets", partial(sipmask_targets.check_targets, folder)),
         ("benchmark_losses", partial(sipmask_losses.check_losses, folder)),
         *((name, partial(sipmask_models.check_model, folder, name)) for name in sipmask_models.NAMES),
-=======
->>>>>>> 0cc2d0008c98657df266073e6938933e1d1de8b6
     ]
     jobs += [(name, job) for name, job in known if (folder / f"{name}.json").exists()]
     if (folder / "splits.json").exists() and (folder / "eval.json").exists():
