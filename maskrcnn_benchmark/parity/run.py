@@ -15,14 +15,10 @@ from maskrcnn_benchmark.parity import (
     lst_model,
     lst_params,
     lst_replay,
-<<<<<<< HEAD
     sipmask_losses,
     sipmask_models,
     sipmask_ops,
     sipmask_targets,
-=======
-    sipmask_ops,
->>>>>>> 0cc2d0008c98657df266073e6938933e1d1de8b6
 )
 from maskrcnn_benchmark.parity.checks import FAIL, OK, SKIPPED, UNSUPPORTED, Check, Checker
 from maskrcnn_benchmark.utils.errors import DataError
@@ -74,12 +70,9 @@ def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
         ("eval", partial(lst_eval.check_evaluation, folder)),
         ("parameters", partial(lst_params.check_parameters, folder)),
         ("ops", partial(sipmask_ops.check_ops, folder)),
-<<<<<<< HEAD
         ("fcos_targets", partial(sipmask_targets.check_targets, folder)),
         ("benchmark_losses", partial(sipmask_losses.check_losses, folder)),
         *((name, partial(sipmask_models.check_model, folder, name)) for name in sipmask_models.NAMES),
-=======
->>>>>>> 0cc2d0008c98657df266073e6938933e1d1de8b6
     ]
     jobs += [(name, job) for name, job in known if (folder / f"{name}.json").exists()]
     if (folder / "splits.json").exists() and (folder / "eval.json").exists():
