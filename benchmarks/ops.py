@@ -3,7 +3,7 @@
 `bound_ms` is the time that the least traffic (every input that is read and every output, once) or the least
 arithmetic takes at the speed of this machine, measured in the same run with a copy and a matrix product. The
 peers differ in conventions (no +1 in box sizes), not in the amount of work; deformable position-sensitive
-pooling has none.
+pooling has none, and that of crop split and the quadrant masks is their composition from torch operations.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torchvision
 from op_case import Case, Size, backward_of, bind, make_boxes
 from op_deform import deform_conv_cases, deform_psroi_cases
 from op_one_stage import focal_cases, pool_cases
+from op_quadrants import quadrant_cases
 from timing import Machine, median_ms, peak_mb, size_of
 from torch import Tensor
 
@@ -144,6 +145,7 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, str | float | N
         cases += align_cases(size, device, generator) + fpn_cases(size, device, generator)
         cases += deform_conv_cases(size, device, generator) + deform_psroi_cases(size, device, generator)
         cases += pool_cases(size, device, generator) + focal_cases(size, device, generator)
+        cases += quadrant_cases(size, device, generator)
         for case in cases:
             calls = [case.ours] if case.peer is None else [case.ours, case.peer]
             ours, *others = median_ms(calls, device, 0.05 if quick else 2.0)

@@ -12,16 +12,16 @@ namespace {
 
 constexpr int64_t kSoftNumbers = 1 << 24;  // 64 MB of soft masks at a time, or one
 
-__global__ void resize(const float* soft, const float4* boxes, int64_t total, int64_t source_h,
+__global__ void resize(const float* soft, const float* boxes, int64_t total, int64_t source_h,
                        int64_t source_w, int64_t resized_h, int64_t resized_w, int64_t height, int64_t width,
                        float threshold, bool* out) {
   MRB_GRID_LOOP(i, total) {
     const int64_t column = i % width, row = i / width % height, n = i / (width * height);
     bool inside = row < resized_h && column < resized_w;
     if (inside) {
-      const float4 box = boxes[n];
+      const float* box = boxes + 4 * n;
       const ResizeTap x(column, source_w, resized_w), y(row, source_h, resized_h);
-      inside = x.high >= box.x && x.low < box.z && y.high >= box.y && y.low < box.w;
+      inside = x.high >= box[0] && x.low < box[2] && y.high >= box[1] && y.low < box[3];
       if (inside) {
         const float* upper = soft + (n * source_h + y.low) * source_w;
         const float* lower = soft + (n * source_h + y.high) * source_w;
@@ -57,7 +57,7 @@ at::Tensor assemble_masks(const at::Tensor& coefficients, const at::Tensor& basi
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     const int64_t pixels = count * height * width;
     resize<<<blocks_for(pixels), kThreads, 0, stream>>>(
-        soft.const_data_ptr<float>(), q.boxes + first, pixels, q.height, q.width, resized_h, resized_w,
+        soft.const_data_ptr<float>(), q.boxes + 4 * first, pixels, q.height, q.width, resized_h, resized_w,
         height, width, static_cast<float>(threshold),
         masks.mutable_data_ptr<bool>() + first * height * width);
     C10_CUDA_KERNEL_LAUNCH_CHECK();

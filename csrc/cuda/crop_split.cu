@@ -12,16 +12,16 @@ namespace mrb {
 namespace {
 
 struct Geometry {
-  const float4* boxes;
+  const float* boxes;  // (n, 4)
   int64_t cells, height, width, count;
 
   __device__ int64_t total() const { return height * width * count; }
 
   // Where number i of the (H, W, n) side lies in the data; -1 outside the box.
   __device__ int64_t place(int64_t i) const {
-    const float4 box = boxes[i % count];
-    const int32_t column = CellAxis(box.x, box.z, cells).cell(i / count % width);
-    const int32_t row = CellAxis(box.y, box.w, cells).cell(i / (count * width));
+    const float* box = boxes + 4 * (i % count);
+    const int32_t column = CellAxis(box[0], box[2], cells).cell(i / count % width);
+    const int32_t row = CellAxis(box[1], box[3], cells).cell(i / (count * width));
     return row < 0 || column < 0 ? -1 : (row * cells + column) * total() + i;
   }
 };
@@ -48,8 +48,7 @@ at::Tensor crop_split(const at::Tensor& data, const at::Tensor& boxes, int64_t c
   const at::Tensor source = data.contiguous(), places = boxes.to(at::kFloat).contiguous();
   at::Tensor result = at::empty({data.size(1), data.size(2), data.size(3)}, source.options());
   if (result.numel() == 0) return result;
-  const Geometry geometry{reinterpret_cast<const float4*>(places.const_data_ptr<float>()), cells,
-                          data.size(1), data.size(2), data.size(3)};
+  const Geometry geometry{places.const_data_ptr<float>(), cells, data.size(1), data.size(2), data.size(3)};
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, source.scalar_type(), "crop_split", [&] {
     split<scalar_t><<<blocks_for(result.numel()), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
         geometry, source.const_data_ptr<scalar_t>(), result.mutable_data_ptr<scalar_t>());
@@ -64,8 +63,7 @@ at::Tensor crop_split_backward(const at::Tensor& grad, const at::Tensor& boxes, 
   const at::Tensor source = grad.contiguous(), places = boxes.to(at::kFloat).contiguous();
   at::Tensor result = at::zeros({cells * cells, grad.size(0), grad.size(1), grad.size(2)}, source.options());
   if (result.numel() == 0) return result;
-  const Geometry geometry{reinterpret_cast<const float4*>(places.const_data_ptr<float>()), cells,
-                          grad.size(0), grad.size(1), grad.size(2)};
+  const Geometry geometry{places.const_data_ptr<float>(), cells, grad.size(0), grad.size(1), grad.size(2)};
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, source.scalar_type(), "crop_split_backward", [&] {
     spread<scalar_t><<<blocks_for(source.numel()), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
         geometry, source.const_data_ptr<scalar_t>(), result.mutable_data_ptr<scalar_t>());

@@ -10,14 +10,14 @@ template <typename T>
 struct Quadrants {
   const T* coefficients;
   const T* basis;
-  const float4* boxes;
+  const float* boxes;  // (n, 4)
   int64_t instances, maps, height, width, cells;
 
   __host__ __device__ int64_t plane() const { return height * width; }
   __host__ __device__ int64_t pairs() const { return instances * cells * cells; }
 
-  __device__ CellAxis columns(int64_t n) const { return CellAxis(boxes[n].x, boxes[n].z, cells); }
-  __device__ CellAxis rows(int64_t n) const { return CellAxis(boxes[n].y, boxes[n].w, cells); }
+  __device__ CellAxis columns(int64_t n) const { return CellAxis(boxes[4 * n], boxes[4 * n + 2], cells); }
+  __device__ CellAxis rows(int64_t n) const { return CellAxis(boxes[4 * n + 1], boxes[4 * n + 3], cells); }
 
   // The cell of a pixel of the plane, -1 outside the box.
   __device__ int64_t cell(int64_t n, int64_t pixel) const {
@@ -55,7 +55,7 @@ struct QuadrantTensors {
   Quadrants<T> view() const {
     return {coefficients.const_data_ptr<T>(),
             basis.const_data_ptr<T>(),
-            reinterpret_cast<const float4*>(boxes.const_data_ptr<float>()),
+            boxes.const_data_ptr<float>(),
             coefficients.size(0),
             basis.size(0),
             basis.size(1),
