@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from ..utils.errors import ConfigError
 from .catalog import KINDS
+from .check_input import check_input
 from .check_lst import check_lst
 from .check_one_stage import check_one_stage
 from .classes import has_region_heads, one_stage_model
@@ -85,7 +86,7 @@ def check_config(cfg: CfgNode) -> None:
     for key in SHARES:
         value = get_value(cfg, key)
         require(0 <= value <= 1, f"{key} must be between 0 and 1, found {value}")
-    _check_input(cfg)
+    check_input(cfg)
     _check_datasets(cfg)
     _check_solver(cfg)
     _check_rpn(cfg)
@@ -93,20 +94,6 @@ def check_config(cfg: CfgNode) -> None:
     check_one_stage(cfg)
     _check_group_norm(cfg)
     check_lst(cfg)
-
-
-def _check_input(cfg: CfgNode) -> None:
-    sizes = cfg.INPUT.MIN_SIZE_TRAIN
-    require(
-        len(sizes) > 0 and all(s >= 1 for s in sizes),
-        f"INPUT.MIN_SIZE_TRAIN needs one short side or more, each at least 1, found {tuple(sizes)}",
-    )
-    for key in ("PIXEL_MEAN", "PIXEL_STD"):
-        value = cfg.INPUT[key]
-        require(len(value) == 3, f"INPUT.{key} needs one number per colour channel (3), found {list(value)}")
-    hue = cfg.INPUT.HUE
-    require(0 <= hue <= 0.5, f"INPUT.HUE is a part of the colour circle, between 0 and 0.5, found {hue}")
-    require(all(s > 0 for s in cfg.INPUT.PIXEL_STD), "INPUT.PIXEL_STD must hold numbers above 0")
 
 
 def _check_datasets(cfg: CfgNode) -> None:

@@ -26,6 +26,14 @@ from maskrcnn_benchmark.utils.errors import UsageError
 TRAIN, TEST = "train", "test"
 
 
+def size_keys(cfg: CfgNode) -> tuple[str, ...]:
+    """The keys that give the size of training pictures."""
+    if any(cfg.INPUT.FIXED_SIZE_TRAIN):
+        return ("INPUT.FIXED_SIZE_TRAIN",)
+    short = "MIN_SIZE_RANGE_TRAIN" if max(cfg.INPUT.MIN_SIZE_RANGE_TRAIN) > 0 else "MIN_SIZE_TRAIN"
+    return (f"INPUT.{short}", "INPUT.MAX_SIZE_TRAIN")
+
+
 @dataclass(frozen=True)
 class Source:
     """One data set of the run: its role ("train" or "test") and the keys that name its two parts."""

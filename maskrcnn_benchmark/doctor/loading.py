@@ -114,6 +114,13 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
         )
     if not job.cfg.DATALOADER.ASPECT_RATIO_GROUPING:
         return
+    if any(job.cfg.INPUT.FIXED_SIZE_TRAIN):
+        yield note(
+            "grouping by aspect ratio saves nothing where all pictures get one size; "
+            "DATALOADER.ASPECT_RATIO_GROUPING False mixes batches better",
+            "DATALOADER.ASPECT_RATIO_GROUPING",
+            "INPUT.FIXED_SIZE_TRAIN",
+        )
     per_process = max(1, batch // checkup.processes)
     counts = Counter(aspect_groups(r["height"] / r["width"] for r in records))
     small = {("portrait" if g else "landscape"): n for g, n in counts.items() if n < per_process}

@@ -9,7 +9,7 @@ import torch
 
 from maskrcnn_benchmark.data.samplers import aspect_groups
 from maskrcnn_benchmark.data.transforms.sizes import SizeRule
-from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
+from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job, size_keys
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.doctor.machine import free_gpu_memory, free_memory
 from maskrcnn_benchmark.doctor.measure import matching_bytes, step_peak
@@ -28,8 +28,6 @@ MARGIN = 1.2
 
 FULL = 0.85
 """Share of the free memory from which on there is a warning."""
-
-_SIZES = ("INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def check_memory(checkup: Checkup) -> Iterator[Finding]:
     if device.type == "cpu" and checkup.cfg.MODEL.DEVICE == "auto":
         yield note("no GPU was found: the run would use the CPU", "MODEL.DEVICE")
     if checkup.quick:
-        yield note("memory is not estimated with --quick", *_SIZES)
+        yield note("memory is not estimated with --quick", *size_keys(checkup.cfg))
         return
     jobs = checkup.jobs
     for job in dict.fromkeys((0, 1, len(jobs) - 1)) if len(jobs) > 1 else (0,):
@@ -143,7 +141,7 @@ def _data_bytes(checkup: Checkup, job: Job) -> int:
 def _compare(text: str, needed: int, free: int | None, where: str, job: Job) -> Finding:
     """The finding for a need and what is free."""
     if free is None:
-        return note(f"{text}; how much {where} is free is not known", *_SIZES)
+        return note(f"{text}; how much {where} is free is not known", *size_keys(job.cfg))
     text = f"{text}; {size_text(free)} {where} are free"
     solver, pictures = job.cfg.SOLVER, job.solver_key("IMS_PER_BATCH")
     advice = "use smaller pictures, fewer data workers, or a larger machine"
@@ -152,7 +150,7 @@ def _compare(text: str, needed: int, free: int | None, where: str, job: Job) -> 
         advice = (
             f"set {pictures} {solver.IMS_PER_BATCH // 2} {same} (the same pictures per update); or {advice}"
         )
-    keys = (pictures, *_SIZES, "DATALOADER.NUM_WORKERS")
+    keys = (pictures, *size_keys(job.cfg), "DATALOADER.NUM_WORKERS")
     if needed > free:
         return error(text, *keys, advice=advice)
     if needed > FULL * free:

@@ -11,7 +11,7 @@ import torch
 from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.transforms.sizes import SizeRule
-from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup
+from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, size_keys
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, warning
 
 LVIS_DETECTIONS, MANY_CLASSES = 300, 300
@@ -176,7 +176,7 @@ def _objects(checkup: Checkup) -> Iterator[Finding]:
         return  # no anchors
     node = name or "RPN"
     sizes, key = cfg.MODEL[node].ANCHOR_SIZES, f"MODEL.{node}.ANCHOR_SIZES"
-    smallest, largest, keys = min(sizes), max(sizes), (key, "INPUT.MIN_SIZE_TRAIN")
+    smallest, largest, keys = min(sizes), max(sizes), (key, size_keys(cfg)[0])
     try:
         files = [annotations for _, annotations in checkup.annotations(TRAIN)]
     except NotChecked:
@@ -198,7 +198,7 @@ def _objects(checkup: Checkup) -> Iterator[Finding]:
         yield warning(
             f"{text}; {wrong}",
             *keys,
-            advice=f"choose {key} around these sizes, or another INPUT.MIN_SIZE_TRAIN",
+            advice=f"choose {key} around these sizes, or another {keys[1]}",
         )
     else:
         yield ok(text, *keys)

@@ -25,7 +25,7 @@ class DistillHeader:
         phase: the step whose new boxes are stored. num_old: its old classes (rows have num_old + 1 columns).
         classes_hash: ``PhasePlan.classes_hash`` of the teacher's classes. checkpoint: SHA-256 of the teacher
         file.
-        input_size: (shortest, longest) side that pictures were resized to.
+        input_size: short side of the pictures and cap of the long one, or their fixed width and height.
         flips: order of the stored flips, 0 = as is, 1 = mirrored left to right. dtype: of the stored rows.
     """
 

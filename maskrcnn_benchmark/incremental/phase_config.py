@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.keys import get_value, leaves
 from maskrcnn_benchmark.config.load import clone_with
+from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.replay import epoch_length
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -28,9 +29,9 @@ _NEUTRAL = (
 )  # fmt: skip
 _PREPARE = ("LST.BASE_SIZE", "LST.STEP_SIZE", "LST.SORT_BY")
 _TEST_ONLY = (
-    "TEST", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "MODEL.ROI_HEADS.SCORE_THRESH",
-    "MODEL.ROI_HEADS.NMS", "MODEL.ROI_HEADS.DETECTIONS_PER_IMG", "MODEL.RPN.PRE_NMS_TOP_N_TEST",
-    "MODEL.RPN.POST_NMS_TOP_N_TEST", "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST",
+    "TEST", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "INPUT.FIXED_SIZE_TEST",
+    "MODEL.ROI_HEADS.SCORE_THRESH", "MODEL.ROI_HEADS.NMS", "MODEL.ROI_HEADS.DETECTIONS_PER_IMG",
+    "MODEL.RPN.PRE_NMS_TOP_N_TEST", "MODEL.RPN.POST_NMS_TOP_N_TEST", "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST",
     "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS", "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS_THRESHOLD",
 )  # fmt: skip
 # What a stage reads: (prefixes that count, prefixes of these that do not).
@@ -156,6 +157,12 @@ def _check_modes(cfg: CfgNode, phase: int) -> None:
         check_stored_views(cfg, cfg.LST.DISTILL.FLIPS, "LST.DISTILL.FLIPS", "LST.DISTILL.ENABLED")
 
 
+def stored_size(cfg: CfgNode) -> tuple[int, int]:
+    """Size of the pictures of a store, see `DistillHeader.input_size`."""
+    rule = SizeRule.from_cfg(cfg, train=True)
+    return rule.fixed or (rule.short_sides[0], rule.max_size)
+
+
 def check_stored_views(cfg: CfgNode, flips: Sequence[int], where: str, switch: str) -> None:
     """Raise ConfigError when training shows pictures in a view that no stored outputs exist for.
 
@@ -163,10 +170,13 @@ def check_stored_views(cfg: CfgNode, flips: Sequence[int], where: str, switch: s
         flips: views that are stored, 0 plain and 1 mirrored. where: what they are written in.
         switch: key that turns distillation off.
     """
-    if len(cfg.INPUT.MIN_SIZE_TRAIN) != 1:
+    rule = SizeRule.from_cfg(cfg, train=True)
+    if rule.fixed is None and len(rule.short_sides) != 1:
+        ranged = max(cfg.INPUT.MIN_SIZE_RANGE_TRAIN) > 0
+        key = "MIN_SIZE_RANGE_TRAIN" if ranged else "MIN_SIZE_TRAIN"
         raise ConfigError(
-            f"the teacher's outputs are stored for one picture size, but INPUT.MIN_SIZE_TRAIN is "
-            f"{tuple(cfg.INPUT.MIN_SIZE_TRAIN)}; give one size, set {switch} False, or (with LST.ENABLED) "
+            f"the teacher's outputs are stored for one picture size, but INPUT.{key} is "
+            f"{tuple(cfg.INPUT[key])}; give one size, set {switch} False, or (with LST.ENABLED) "
             'LST.DISTILL.MODE "online"'
         )
     if cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN > 0:

@@ -26,7 +26,7 @@ from maskrcnn_benchmark.incremental.distill_json import export_published
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
 from maskrcnn_benchmark.incremental.dump import dump_store
 from maskrcnn_benchmark.incremental.grow import check_classes
-from maskrcnn_benchmark.incremental.phase_config import check_stored_views
+from maskrcnn_benchmark.incremental.phase_config import check_stored_views, stored_size
 from maskrcnn_benchmark.incremental.phases import classes_hash
 from maskrcnn_benchmark.incremental.released_inputs import (
     STORE_FOLDER,
@@ -134,7 +134,7 @@ def dump_released(cfg: CfgNode, store: Path, logits: Path | None) -> None:
         num_old=old,
         classes_hash=classes_hash(order[:old], plain.class_names[1:outputs]),
         checkpoint=sha256_file(path) if Path(path).is_file() else "",
-        input_size=(cfg.INPUT.MIN_SIZE_TRAIN[0], cfg.INPUT.MAX_SIZE_TRAIN),
+        input_size=stored_size(cfg),
         flips=flips,
         dtype=cfg.LST.DISTILL.DTYPE,
     )

@@ -15,7 +15,7 @@ from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.incremental.distill import DistillLookup
 from maskrcnn_benchmark.incremental.distill_json import box_order, check_complete, import_published
 from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillStore
-from maskrcnn_benchmark.incremental.phase_config import check_stored_views
+from maskrcnn_benchmark.incremental.phase_config import check_stored_views, stored_size
 from maskrcnn_benchmark.incremental.phase_data import MakeBatches, base_batches, file_batches
 from maskrcnn_benchmark.incremental.phases import classes_hash
 from maskrcnn_benchmark.incremental.split import check_prefix
@@ -136,8 +136,7 @@ def open_lookup(cfg: CfgNode, dataset: DetectionDataset) -> DistillLookup:
     folder = Path(file)
     if not folder.is_dir():
         folder = Path(cfg.OUTPUT_DIR) / STORE_FOLDER
-        size = (cfg.INPUT.MIN_SIZE_TRAIN[0], cfg.INPUT.MAX_SIZE_TRAIN)
-        header = DistillHeader(cfg.LST.PHASE, old, known, "", size, (0, 1), "float32")
+        header = DistillHeader(cfg.LST.PHASE, old, known, "", stored_size(cfg), (0, 1), "float32")
         on_main(lambda: _import(file, folder, header, boxes))
     store = DistillStore(folder)
     check_stored_views(cfg, store.header.flips, f"flips in {folder}", "MODEL.USE_DISTILL")

@@ -45,6 +45,7 @@ from maskrcnn_benchmark.incremental.phase_config import (
     GROWN_WEIGHTS,
     derive_phase_cfg,
     phase_folder,
+    stored_size,
 )
 from maskrcnn_benchmark.incremental.phase_data import PhaseData, base_batches, replay_batches
 from maskrcnn_benchmark.incremental.phases import PLAN_FILE, PhasePlan, read_plan
@@ -143,7 +144,7 @@ def dump(work: Work, plan: PhasePlan, phase: int) -> None:
         num_old=plan.num_old(phase),
         classes_hash=plan.classes_hash(phase - 1),
         checkpoint=work.file_hash(teacher_file) if is_main_process() else "",
-        input_size=(cfg.INPUT.MIN_SIZE_TRAIN[0], cfg.INPUT.MAX_SIZE_TRAIN),
+        input_size=stored_size(cfg),
         flips=tuple(cfg.LST.DISTILL.FLIPS),
         dtype=cfg.LST.DISTILL.DTYPE,
     )

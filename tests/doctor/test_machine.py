@@ -146,6 +146,17 @@ def test_tiny_data(plain, the, edited, data: Path) -> None:
     assert finding.advice == "set DATALOADER.ASPECT_RATIO_GROUPING False"
 
 
+def test_fixed_sizes(plain, the) -> None:
+    """Every batch has the size; grouping saves nothing; ranges count with their upper end."""
+    checkup = plain("INPUT.FIXED_SIZE_TRAIN", "(96, 64)", "SOLVER.IMS_PER_BATCH", 2)
+    assert batch_shape(checkup, checkup.jobs[0]) == BatchShape(2, 64, 96, True)
+    assert the(check_loading, checkup, "note", "saves nothing").keys[1] == "INPUT.FIXED_SIZE_TRAIN"
+    assert the(check_memory, checkup, "ok", "96 x 64").keys[1] == "INPUT.FIXED_SIZE_TRAIN"
+    checkup = plain("INPUT.MIN_SIZE_RANGE_TRAIN", "(40, 64)", "SOLVER.IMS_PER_BATCH", 2)
+    shape = batch_shape(checkup, checkup.jobs[0])
+    assert min(shape.height, shape.width) == 64
+
+
 def test_output_folder(plain, the, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
