@@ -119,7 +119,8 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
   // The masks resized, compared and cut: bool (n, height, width).
   m.def(
       "assemble_masks(Tensor coefficients, Tensor basis, Tensor boxes, int cells, SymInt resized_h, "
-      "SymInt resized_w, SymInt height, SymInt width, float threshold) -> Tensor",
+      "SymInt resized_w, SymInt height, SymInt width, float threshold, float step_y=0, float step_x=0) "
+      "-> Tensor",
       plain);
 
   // Polygons in two levels of offsets, boxes (R, 4) -> bool (R, size, size).

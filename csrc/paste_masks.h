@@ -64,8 +64,11 @@ struct ResizeTap {
   int64_t high;
   float share;
 
-  C10_HOST_DEVICE ResizeTap(int64_t i, int64_t source, int64_t target) {
-    const float ratio = static_cast<float>(source) / static_cast<float>(target);
+  C10_HOST_DEVICE ResizeTap(int64_t i, int64_t source, int64_t target)
+      : ResizeTap(i, source, static_cast<float>(source) / static_cast<float>(target)) {}
+
+  // `ratio` source cells per target cell.
+  C10_HOST_DEVICE ResizeTap(int64_t i, int64_t source, float ratio) {
     const float at = ratio * (static_cast<float>(i) + 0.5f) - 0.5f;
     const float clamped = at > 0.0f ? at : 0.0f;
     low = static_cast<int64_t>(clamped);

@@ -61,7 +61,7 @@ inline void check_mask_loss_grad(const char* op, const at::Tensor& grad, const a
 }
 
 inline void check_assembly(const char* op, const at::Tensor& basis, int64_t resized_h, int64_t resized_w,
-                           int64_t height, int64_t width, double threshold) {
+                           int64_t height, int64_t width, double threshold, double step_y, double step_x) {
   TORCH_CHECK_VALUE(basis.size(1) > 0 && basis.size(2) > 0, op, ": basis must have pixels, got ",
                     shape_text(basis));
   check_range(op, "resized_h", resized_h, 1, kMaxPlaneSide);
@@ -69,6 +69,16 @@ inline void check_assembly(const char* op, const at::Tensor& basis, int64_t resi
   check_range(op, "height", height, 0, INT32_MAX);
   check_range(op, "width", width, 0, INT32_MAX);
   check_fraction(op, "threshold", threshold);
+  for (const double step : {step_y, step_x}) {
+    TORCH_CHECK_VALUE(step >= 0 && step <= kMaxPlaneSide, op,
+                      ": steps must be pixels of the basis per resized pixel, 0 to ", kMaxPlaneSide, ", got ",
+                      step);
+  }
+}
+
+// Pixels of the plane per resized pixel, from the sizes unless it is given.
+inline float resize_step(int64_t plane, int64_t resized, double step) {
+  return step > 0 ? static_cast<float>(step) : static_cast<float>(plane) / static_cast<float>(resized);
 }
 
 // A NaN stays one.

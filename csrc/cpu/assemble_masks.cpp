@@ -19,9 +19,9 @@ struct Taps {
   std::vector<int32_t> low, high;
   std::vector<float> share;
 
-  Taps(int64_t source, int64_t resized, int64_t picture) {
-    for (int64_t i = 0; i < std::min(resized, picture); ++i) {
-      const ResizeTap tap(i, source, resized);
+  Taps(int64_t source, int64_t count, float step) {
+    for (int64_t i = 0; i < count; ++i) {
+      const ResizeTap tap(i, source, step);
       low.push_back(static_cast<int32_t>(tap.low));
       high.push_back(static_cast<int32_t>(tap.high));
       share.push_back(tap.share);
@@ -134,10 +134,10 @@ class Assembler {
 
 at::Tensor assemble_masks(const at::Tensor& coefficients, const at::Tensor& basis, const at::Tensor& boxes,
                           int64_t cells, int64_t resized_h, int64_t resized_w, int64_t height, int64_t width,
-                          double threshold) {
+                          double threshold, double step_y, double step_x) {
   const char* op = "assemble_masks";
   check_quadrants(op, coefficients, basis, boxes, cells);
-  check_assembly(op, basis, resized_h, resized_w, height, width, threshold);
+  check_assembly(op, basis, resized_h, resized_w, height, width, threshold, step_y, step_x);
   const PlainOps plain;
   const int64_t instances = coefficients.size(0);
   const at::Tensor masks = at::zeros({instances, height, width}, coefficients.options().dtype(at::kBool));
@@ -145,7 +145,9 @@ at::Tensor assemble_masks(const at::Tensor& coefficients, const at::Tensor& basi
   const at::Tensor source = coefficients.to(at::kFloat).contiguous();
   const RowMajor rows = RowMajor::copy_of(basis, at::kFloat);
   const CellBorders borders(boxes, basis.size(1), basis.size(2), cells);
-  const Taps row_taps(basis.size(1), resized_h, height), column_taps(basis.size(2), resized_w, width);
+  const int64_t plane_h = basis.size(1), plane_w = basis.size(2);
+  const Taps row_taps(plane_h, std::min(resized_h, height), resize_step(plane_h, resized_h, step_y));
+  const Taps column_taps(plane_w, std::min(resized_w, width), resize_step(plane_w, resized_w, step_x));
   uint8_t* out = reinterpret_cast<uint8_t*>(masks.mutable_data_ptr<bool>());
   at::parallel_for(0, instances, 1, [&](int64_t first, int64_t last) {
     Assembler assembler(source, rows, borders, row_taps, column_taps);

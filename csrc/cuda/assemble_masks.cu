@@ -14,13 +14,13 @@ constexpr int64_t kSoftNumbers = 1 << 24;  // 64 MB of soft masks at a time, or 
 
 __global__ void resize(const float* soft, const float* boxes, int64_t total, int64_t source_h,
                        int64_t source_w, int64_t resized_h, int64_t resized_w, int64_t height, int64_t width,
-                       float threshold, bool* out) {
+                       float step_y, float step_x, float threshold, bool* out) {
   MRB_GRID_LOOP(i, total) {
     const int64_t column = i % width, row = i / width % height, n = i / (width * height);
     bool inside = row < resized_h && column < resized_w;
     if (inside) {
       const float* box = boxes + 4 * n;
-      const ResizeTap x(column, source_w, resized_w), y(row, source_h, resized_h);
+      const ResizeTap x(column, source_w, step_x), y(row, source_h, step_y);
       inside = x.high >= box[0] && x.low < box[2] && y.high >= box[1] && y.low < box[3];
       if (inside) {
         const float* upper = soft + (n * source_h + y.low) * source_w;
@@ -36,10 +36,10 @@ __global__ void resize(const float* soft, const float* boxes, int64_t total, int
 
 at::Tensor assemble_masks(const at::Tensor& coefficients, const at::Tensor& basis, const at::Tensor& boxes,
                           int64_t cells, int64_t resized_h, int64_t resized_w, int64_t height, int64_t width,
-                          double threshold) {
+                          double threshold, double step_y, double step_x) {
   const char* op = "assemble_masks";
   check_quadrants(op, coefficients, basis, boxes, cells);
-  check_assembly(op, basis, resized_h, resized_w, height, width, threshold);
+  check_assembly(op, basis, resized_h, resized_w, height, width, threshold, step_y, step_x);
   const PlainOps plain;
   const c10::cuda::CUDAGuard guard(coefficients.device());
   const int64_t instances = coefficients.size(0), plane = basis.size(1) * basis.size(2);
@@ -58,8 +58,8 @@ at::Tensor assemble_masks(const at::Tensor& coefficients, const at::Tensor& basi
     const int64_t pixels = count * height * width;
     resize<<<blocks_for(pixels), kThreads, 0, stream>>>(
         soft.const_data_ptr<float>(), q.boxes + 4 * first, pixels, q.height, q.width, resized_h, resized_w,
-        height, width, static_cast<float>(threshold),
-        masks.mutable_data_ptr<bool>() + first * height * width);
+        height, width, resize_step(q.height, resized_h, step_y), resize_step(q.width, resized_w, step_x),
+        static_cast<float>(threshold), masks.mutable_data_ptr<bool>() + first * height * width);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
   return masks;

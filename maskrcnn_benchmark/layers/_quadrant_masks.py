@@ -57,6 +57,8 @@ def fake_assembled(
     height: int,
     width: int,
     threshold: float,
+    step_y: float = 0.0,
+    step_x: float = 0.0,
 ) -> Tensor:
     """Bool (n, height, width)."""
     return coefficients.new_empty((coefficients.shape[0], height, width), dtype=torch.bool)

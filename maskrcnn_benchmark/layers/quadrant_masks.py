@@ -60,16 +60,19 @@ def assemble_masks(
     height: int,
     width: int,
     threshold: float,
+    step_y: float = 0.0,
+    step_x: float = 0.0,
 ) -> Tensor:
     """Bool (n, height, width): the soft masks resized, compared with `threshold`, cut or padded.
 
     coefficients: (n, cells * cells * K); basis: (K,H,W); boxes: (n,4) in pixels of the basis. The soft masks
     are resized to resized_h x resized_w, bilinear, as `interpolate(size=...)` does without aligned corners;
     the result holds the top left part of that `> threshold`, and False beyond it. Computed in float32, only
-    where a mask can be; the soft masks are not stored. Raises ValueError (shapes, devices, cells, an empty
+    where a mask can be; the soft masks are not stored. step_y, step_x: pixels of the basis per resized pixel,
+    0 for the ratio of the sizes. Raises ValueError (shapes, devices, cells, an empty
     basis, resized sizes below 1, threshold outside 0..1) and TypeError (dtypes).
     """
     load_ops()
     op = torch.ops.maskrcnn_benchmark.assemble_masks
     sizes = (resized_h, resized_w, height, width)
-    return op(coefficients, basis, boxes, cells, *sizes, float(threshold))
+    return op(coefficients, basis, boxes, cells, *sizes, float(threshold), float(step_y), float(step_x))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.layers.quadrant_masks import assemble_masks
@@ -48,10 +49,18 @@ def picture_masks(
     coefficients: (n,4K); basis: (K,h,w); boxes: (n,4) in pixels of the network input. A pixel is set when
     the resized probability is above `threshold`. Resizing is one of MASK_RESIZES.
     """
-    factors = [_factor(scale, resize) for scale in frame.scale]
-    sizes = [math.floor(side * factor) for side, factor in zip(basis.shape[1:], factors, strict=True)]
+    if resize == "exact":
+        # Cells per pixel of the original: BASIS_STRIDE pixels of the input make a cell.
+        steps = [side / whole / BASIS_STRIDE for side, whole in zip(frame.size, frame.original, strict=True)]
+        sizes = list(frame.original)
+    else:
+        factors = [_factor(scale, resize) for scale in frame.scale]
+        sizes = [math.floor(side * factor) for side, factor in zip(basis.shape[1:], factors, strict=True)]
+        steps = [0.0, 0.0]  # as the sizes have it
+    if min(sizes) < 1:
+        return torch.zeros((len(boxes), *frame.original), dtype=torch.bool, device=boxes.device)
     cells = boxes / BASIS_STRIDE
-    return assemble_masks(coefficients, basis, cells, CELLS, *sizes, *frame.original, threshold)
+    return assemble_masks(coefficients, basis, cells, CELLS, *sizes, *frame.original, threshold, *steps)
 
 
 def _factor(scale: float, resize: str) -> float:
