@@ -149,8 +149,9 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
   m.def(
       "rle_from_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, Tensor sizes) "
       "-> (Tensor, Tensor)");
-  // JSON list of results: image ids, category ids, scores, boxes, which have a box, text, table.
-  m.def("parse_detections(Tensor json) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // JSON list of results: image ids, category ids, scores, boxes, which have a box, text, table, and the mask
+  // scores of the entries that have one.
+  m.def("parse_detections(Tensor json) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 
   // Whether this build holds CUDA kernels.
   m.def("has_cuda_kernels() -> bool", [] { return kWithCuda; });

@@ -34,7 +34,7 @@ class Reader {
   }
 
   std::vector<int64_t> images, categories, table;
-  std::vector<double> scores, boxes;
+  std::vector<double> scores, boxes, mask_scores;
   std::vector<uint8_t> has_box;
   int64_t mask_bytes = 0;
 
@@ -138,6 +138,8 @@ class Reader {
         } else if (name == "score") {
           value = number("a number as score");
           score = true;
+        } else if (name == "mask_score") {
+          mask_scores.push_back(number("a number as mask_score"));
         } else if (name == "bbox") {
           expect('[', "bbox as a list of 4 numbers");
           for (int i = 0; i < 4; ++i) {
@@ -222,7 +224,7 @@ at::Tensor column(std::vector<T>&& all, at::ScalarType type, int64_t width = 0) 
   return width ? out.view({count / width, width}) : out;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
 parse_detections(const at::Tensor& json) {
   check_shape("parse_detections", "json", json, {-1}, "(bytes,)");
   check_dtype("parse_detections", "json", json, at::kByte);
@@ -234,7 +236,7 @@ parse_detections(const at::Tensor& json) {
   return {column(std::move(reader.images), at::kLong),   column(std::move(reader.categories), at::kLong),
           column(std::move(reader.scores), at::kDouble), column(std::move(reader.boxes), at::kDouble, 4),
           column(std::move(reader.has_box), at::kByte),  text.narrow(0, 0, reader.mask_bytes),
-          column(std::move(reader.table), at::kLong, 4)};
+          column(std::move(reader.table), at::kLong, 4), column(std::move(reader.mask_scores), at::kDouble)};
 }
 
 }  // namespace

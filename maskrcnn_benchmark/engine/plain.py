@@ -237,7 +237,7 @@ def write_results(report: EvaluationReport, folder: Path) -> None:
     for iou_type in report.tasks:
         own = {"segm": "segmentation"}.get(iou_type, iou_type)
         keys = ("image_id", "category_id", "score", own)
-        records = ({key: record[key] for key in keys} for record in report.detections.records())
+        records = ({key: record[key] for key in keys} for record in found.scored_for(iou_type).records())
         write_json_list(folder / f"{iou_type}.json", records)
 
 

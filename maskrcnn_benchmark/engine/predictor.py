@@ -17,7 +17,7 @@ from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.classes import class_count_key
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
-from maskrcnn_benchmark.layers.masks import paste_masks
+from maskrcnn_benchmark.layers.masks import picture_masks
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
@@ -28,10 +28,6 @@ from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.rng import seed_all
 
 from .launch import process_device
-
-# parity: padding of pasted masks and the probability above which a pixel belongs to the object.
-MASK_PADDING = 1
-MASK_THRESHOLD = 0.5
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -138,9 +134,6 @@ class Predictor:
             ["scores", "labels", "mask_scores", "keypoints", "keypoint_logits"], skip_missing=True
         )
         if found.has_field("mask"):
-            masks, (width, height) = found.get_field("mask")[:, 0], size
-            if masks.dtype != torch.bool or tuple(masks.shape[1:]) != (height, width):
-                boxes = found.bbox.float()
-                masks = paste_masks(masks.float(), boxes, height, width, MASK_THRESHOLD, MASK_PADDING)
-            result.add_field("masks", masks)
+            width, height = size
+            result.add_field("masks", picture_masks(found.get_field("mask"), found.bbox, height, width))
         return result

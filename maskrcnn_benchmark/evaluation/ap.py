@@ -138,6 +138,7 @@ def evaluate_coco(
     match". Raises DataError for a detection of an unknown picture or without mask where masks are compared.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
+    detections = detections.scored_for(iou_type)
     images, categories = locate(detections, truth)
     check_masks(truth, detections, iou_type)
     chosen = np.flatnonzero(categories >= 0)
@@ -181,6 +182,7 @@ def evaluate_lvis(
     ``evaluate_coco`` does.
     """
     truth = read_ground_truth(dataset, crowd=False, drop_empty=True)
+    detections = detections.scored_for(iou_type)
     if fixed_limit is None:
         limited, limit = detections.top_per_image(LVIS_MAX_DETS), str(LVIS_MAX_DETS)
     else:

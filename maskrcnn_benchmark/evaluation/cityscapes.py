@@ -36,6 +36,7 @@ def evaluate_cityscapes(dataset: Mapping[str, Any], detections: Detections, iou_
     Raises DataError for unknown pictures and absent masks.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
+    detections = detections.scored_for(iou_type)
     images, categories = locate(detections, truth)
     check_masks(truth, detections, iou_type)
     by_mask = iou_type == "segm"

@@ -13,13 +13,11 @@ from torch import Tensor
 
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.evaluation.rle import RleMasks
-from maskrcnn_benchmark.layers.masks import paste_masks
+from maskrcnn_benchmark.layers.masks import picture_masks
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 # Pasted masks held at a time: bounds memory on large pictures with many detections.
 PIXELS_PER_CHUNK = 64_000_000
-# parity: padding of the published mask pasting.
-MASK_PADDING = 1
 
 
 def boxlist_to_detections(
@@ -33,7 +31,8 @@ def boxlist_to_detections(
 
     Args:
         prediction: fields ``scores`` and ``labels``; optional ``mask``, either (n, 1, M, M) probabilities
-            relative to the boxes or, of the original size already, (n, 1, h, w) bool; optional ``keypoints``.
+            relative to the boxes or (n, 1, h, w) bool of the whole picture, best at its original size;
+            optional ``keypoints``; optional ``mask_scores`` (n,) for the evaluation of masks.
         image_id: id in the annotation file.
         original_size: (width, height) of the picture file.
         label_to_category: category id of every label; entry 0 (background) is not used.
@@ -55,7 +54,14 @@ def boxlist_to_detections(
         boxes=resized.convert("xywh").bbox.double().numpy(),
         rles=None if rles is None else RleMasks.from_dicts(rles),
         keypoints=resized.get_field("keypoints").points.numpy() if resized.has_field("keypoints") else None,
+        mask_scores=_mask_scores(resized),
     )
+
+
+def _mask_scores(prediction: BoxList) -> np.ndarray | None:
+    if not prediction.has_field("mask_scores"):
+        return None
+    return prediction.get_field("mask_scores").double().numpy()
 
 
 def _encode(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float) -> list[dict[str, Any]]:
@@ -66,10 +72,9 @@ def _encode(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: floa
     step = max(1, PIXELS_PER_CHUNK // max(1, width * height))
     rles: list[dict[str, Any]] = []
     for start in range(0, len(masks), step):
-        part = masks[start : start + step, 0]
-        if part.dtype != torch.bool or tuple(part.shape[1:]) != (height, width):
-            rows = boxes[start : start + step].float()
-            part = paste_masks(part.float(), rows, height, width, threshold, MASK_PADDING)
+        part = picture_masks(
+            masks[start : start + step], boxes[start : start + step], height, width, threshold
+        )
         # pycocotools wants (h, w, n) in column-major order: the transposed (n, w, h) in C order.
         columns = part.transpose(1, 2).contiguous().to(torch.uint8).numpy()
         rles += mask_utils.encode(columns.transpose(2, 1, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Detections:
         rles: D masks, or None without masks. A list of compressed COCO RLE dicts (``size`` [h, w], ``counts``
             bytes or str) is taken too, and kept as RleMasks.
         keypoints: float64 (D, K, 3) as x, y, visibility in pixels of the original picture, or None.
+        mask_scores: float64 (D,), scores for the evaluation of masks alone, or None where ``scores`` count.
     """
 
     image_ids: np.ndarray
@@ -35,6 +36,7 @@ class Detections:
     boxes: np.ndarray
     rles: RleMasks | None = None
     keypoints: np.ndarray | None = None
+    mask_scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Cast to the documented dtypes; raise DataError when lengths differ or a score is NaN."""
@@ -50,15 +52,19 @@ class Detections:
         if self.keypoints is not None:
             self.keypoints = np.asarray(self.keypoints, np.float64)
             sizes.append(len(self.keypoints))
+        if self.mask_scores is not None:
+            self.mask_scores = np.asarray(self.mask_scores, np.float64).reshape(-1)
+            sizes.append(len(self.mask_scores))
         if len(set(sizes)) != 1:
             raise DataError(
                 f"detections: arrays differ in length {sizes}; give one entry per detection in each"
             )
-        if np.isnan(self.scores).any():
-            image = int(self.image_ids[int(np.isnan(self.scores).argmax())])
-            raise DataError(
-                f"detections: a score of image {image} is NaN; check that the model's losses were finite"
-            )
+        for scores in (self.scores, self.mask_scores):
+            if scores is not None and np.isnan(scores).any():
+                image = int(self.image_ids[int(np.isnan(scores).argmax())])
+                raise DataError(
+                    f"detections: a score of image {image} is NaN; check that the model's losses were finite"
+                )
 
     @classmethod
     def empty(cls, with_masks: bool = False) -> Detections:
@@ -70,8 +76,8 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """All ``parts`` one after another; masks and keypoints are kept only if every non-empty part has
-        them.
+        """All ``parts`` one after another; masks, keypoints and mask scores are kept only if every non-empty
+        part has them.
         """
         filled = [part for part in parts if len(part)]
         if not filled:
@@ -80,6 +86,7 @@ class Detections:
         if all(part.rles is not None for part in filled):
             masks = RleMasks.concatenate([part.rles for part in filled if part.rles is not None])
         points = [part.keypoints for part in filled if part.keypoints is not None]
+        mask_scores = [part.mask_scores for part in filled if part.mask_scores is not None]
         return cls(
             np.concatenate([part.image_ids for part in filled]),
             np.concatenate([part.category_ids for part in filled]),
@@ -87,6 +94,7 @@ class Detections:
             np.concatenate([part.boxes for part in filled]),
             masks,
             np.concatenate(points) if len(points) == len(filled) else None,
+            np.concatenate(mask_scores) if len(mask_scores) == len(filled) else None,
         )
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -102,30 +110,34 @@ class Detections:
             arrays |= {"rle_text": packed.text, "rle_lengths": packed.table[:, 1:]}
         if self.keypoints is not None:
             arrays["keypoints"] = self.keypoints
+        if self.mask_scores is not None:
+            arrays["mask_scores"] = self.mask_scores
         return arrays
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Detections:
         """The inverse of ``columns``, also for the arrays of several detections joined by name.
 
-        Masks and keypoints are kept only if every detection has them.
+        Masks, keypoints and mask scores are kept only if every detection has them.
         """
         lengths, masks = columns.get("rle_lengths"), None
         if lengths is not None and len(lengths) == len(columns["scores"]):
             ends = np.cumsum(lengths[:, 0])
             masks = RleMasks(columns["rle_text"], np.column_stack([ends - lengths[:, 0], lengths]))
-        points = columns.get("keypoints")
-        if points is not None and len(points) != len(columns["scores"]):
-            points = None
+        more = {}
+        for name in ("keypoints", "mask_scores"):
+            if name in columns and len(columns[name]) == len(columns["scores"]):
+                more[name] = columns[name]
         images, categories = columns["image_ids"], columns["category_ids"]
-        return cls(images, categories, columns["scores"], columns["boxes"], masks, points)
+        return cls(images, categories, columns["scores"], columns["boxes"], masks, **more)
 
     @classmethod
     def from_json(cls, results: Iterable[dict[str, Any]]) -> Detections:
-        """Read a COCO/LVIS result list: ``image_id, category_id, score, bbox, segmentation, keypoints``.
+        """Read a COCO/LVIS result list: ``image_id, category_id, score, bbox, segmentation, keypoints``, and
+        our own ``mask_score``.
 
-        One of the last three is needed. Without ``bbox`` the tight box of the mask is used, else the
-        rectangle around the keypoints. Raises DataError naming the entry that misses a key.
+        ``bbox``, ``segmentation`` or ``keypoints`` is needed. Without ``bbox`` the tight box of the mask is
+        used, else the rectangle around the keypoints. Raises DataError naming the entry that misses a key.
         """
         rows = list(results)
         absent, rles = [], []
@@ -149,6 +161,7 @@ class Detections:
             _fill_boxes(boxes, np.array(absent, bool), masks, points),
             masks,
             points,
+            _all_or_none([row["mask_score"] for row in rows if "mask_score" in row], len(rows)),
         )
 
     @classmethod
@@ -166,12 +179,16 @@ class Detections:
             columns = torch.ops.maskrcnn_benchmark.parse_detections(torch.from_numpy(content))
         except ValueError as error:
             raise DataError(f"results {path}: {error}") from error
-        images, categories, scores, boxes, has_box, text, table = (column.numpy() for column in columns)
+        images, categories, scores, boxes, has_box, text, table, mask_scores = (
+            column.numpy() for column in columns
+        )
         with_mask = int((table[:, 1] >= 0).sum())
         if 0 < with_mask < len(table):
             raise _some_masks(with_mask, len(table))
         masks = RleMasks(text, table) if with_mask else None
-        return cls(images, categories, scores, _fill_boxes(boxes, has_box == 0, masks), masks)
+        boxes = _fill_boxes(boxes, has_box == 0, masks)
+        best = _all_or_none(mask_scores, len(scores))
+        return cls(images, categories, scores, boxes, masks, mask_scores=best)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The COCO/LVIS result list, RLE counts as text; ``from_json`` reads it back unchanged."""
@@ -191,6 +208,8 @@ class Detections:
                 row["segmentation"] = rle | {"counts": rle["counts"].decode("ascii")}
             if self.keypoints is not None:
                 row["keypoints"] = self.keypoints[index].reshape(-1).tolist()
+            if self.mask_scores is not None:
+                row["mask_score"] = float(self.mask_scores[index])
             yield row
 
     def extend(self, other: Detections) -> None:
@@ -198,7 +217,13 @@ class Detections:
         both = Detections.concatenate([self, other])
         self.image_ids, self.category_ids = both.image_ids, both.category_ids
         self.scores, self.boxes, self.rles = both.scores, both.boxes, both.rles
-        self.keypoints = both.keypoints
+        self.keypoints, self.mask_scores = both.keypoints, both.mask_scores
+
+    def scored_for(self, iou_type: str) -> Detections:
+        """The same detections with the scores that count for one task, and no others."""
+        if self.mask_scores is None:
+            return self
+        return replace(self, scores=self.mask_scores if iou_type == "segm" else self.scores, mask_scores=None)
 
     def select(self, index: np.ndarray) -> Detections:
         """The detections at ``index`` (bool mask (D,) or int64 positions), in that order."""
@@ -211,6 +236,7 @@ class Detections:
             self.boxes[positions],
             masks,
             None if self.keypoints is None else self.keypoints[positions],
+            None if self.mask_scores is None else self.mask_scores[positions],
         )
 
     def mask_areas(self) -> np.ndarray:
@@ -236,11 +262,14 @@ class Detections:
 
     def top_per_category(self, limit: int) -> Detections:
         """The ``limit`` best scores of every category over all pictures (ties: the earlier one), file order
-        kept.
+        kept. Where there are mask scores, their best too.
         """
-        order = np.lexsort((-self.scores, self.category_ids))
-        rank = ranks(self.category_ids[order])
-        return self if (rank < limit).all() else self.select(np.sort(order[rank < limit]))
+        best = np.zeros(len(self), bool)
+        for scores in (self.scores, self.mask_scores):
+            if scores is not None:
+                order = np.lexsort((-scores, self.category_ids))
+                best[order[ranks(self.category_ids[order]) < limit]] = True
+        return self if best.all() else self.select(best)
 
     def __len__(self) -> int:
         """Number of detections."""
@@ -257,6 +286,15 @@ def ranks(keys: np.ndarray) -> np.ndarray:
 
 def _some_masks(with_mask: int, total: int) -> DataError:
     return DataError(f"detections: {with_mask} of {total} entries have a segmentation; give all or none")
+
+
+def _all_or_none(mask_scores: Sequence[float] | np.ndarray, total: int) -> np.ndarray | None:
+    """The mask scores of ``total`` entries; None when none has one."""
+    if 0 < len(mask_scores) != total:
+        raise DataError(
+            f"detections: {len(mask_scores)} of {total} entries have a mask_score; give all or none"
+        )
+    return np.asarray(mask_scores, np.float64) if len(mask_scores) else None
 
 
 def _read_keypoints(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ._ops import load_ops
 
@@ -25,6 +26,29 @@ def paste_masks(
     """
     load_ops()
     return torch.ops.maskrcnn_benchmark.paste_masks(masks, boxes, height, width, float(threshold), padding)
+
+
+def picture_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
+    """Bool (N, height, width): the masks of a prediction as the picture of that size shows them.
+
+    masks: floating (N,1,M,M), probabilities inside the boxes (N,4) xyxy, which are pasted; or bool (N,1,h,w)
+    of the whole picture, which stay as they are or, at another size, are resized and kept where half or more
+    of a pixel is inside. Raises ValueError for another shape and TypeError for another dtype.
+    """
+    if masks.dim() != 4 or masks.shape[1] != 1:
+        raise ValueError(f"masks of a prediction must be (N,1,h,w), got {tuple(masks.shape)}")
+    if masks.is_floating_point():
+        return paste_masks(masks[:, 0].float(), boxes.float(), height, width, threshold)
+    if masks.dtype != torch.bool:
+        raise TypeError(f"masks of a prediction must be probabilities or bool, got {masks.dtype}")
+    if tuple(masks.shape[2:]) == (height, width):
+        return masks[:, 0]
+    if not len(masks):
+        return masks.new_zeros((0, height, width))
+    resized = functional.interpolate(
+        masks.float(), size=(height, width), mode="bilinear", align_corners=False
+    )
+    return resized[:, 0] >= 0.5
 
 
 def polygon_mask_targets(

@@ -142,3 +142,28 @@ def test_inference_feeds_every_picture_and_restores_the_mode() -> None:
     assert inference(model, loader, evaluator, CPU, "testing") == "report"
     assert calls == [("reset",), ([0, 1], [2, 2]), ([0], [2])]
     assert model.training
+
+
+class FullMasks(Scripted):
+    """Answers with masks of the whole picture file and scores of their own for them."""
+
+    def forward(self, images: ImageList) -> list[BoxList]:
+        """The left half of every picture file for the first, nothing for the second detection."""
+        found = super().forward(images)
+        for boxes, (height, width) in zip(found, images.original_sizes, strict=True):
+            masks = torch.zeros(len(boxes), 1, height, width, dtype=torch.bool)
+            masks[:1, :, :, : width // 2] = True
+            boxes.add_field("mask", masks)
+            boxes.add_field("mask_scores", torch.linspace(0.1, 0, len(boxes)))
+        return found
+
+
+@pytest.mark.parametrize("size", [(80, 40), (41, 33)])
+def test_masks_of_the_whole_picture_stay_as_they_are(size: tuple[int, int]) -> None:
+    found = _predictor(FullMasks(masks=False))(Image.new("RGB", size))
+    masks = found.get_field("masks")
+    assert masks.shape == (2, size[1], size[0]) and masks.dtype == torch.bool
+    assert not masks[0].any() and masks[1, :, : size[0] // 2].all() and not masks[1, :, size[0] // 2 :].any()
+    assert found.get_field("mask_scores").tolist() == pytest.approx([0, 0.1])
+    empty = _predictor(FullMasks(scores=(), masks=False))(Image.new("RGB", size))
+    assert empty.get_field("masks").shape == (0, size[1], size[0])
