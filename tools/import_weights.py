@@ -4,12 +4,14 @@
     python tools/import_weights.py maskrcnn_resnet50_fpn.pth --out ours.pth \\
         --config-file configs/e2e_mask_rcnn_R_50_FPN_1x.yaml MODEL.ROI_BOX_HEAD.NUM_CLASSES 91
     python tools/import_weights.py runs/x/model_final.pth --to torchvision --out theirs.pth
+    python tools/import_weights.py runs/sipmask/model_final.pth --to mmdetection --out theirs.pth
     python tools/import_weights.py other_mobilenet.pt --by-order --out body.pth \\
         --config-file configs/torchvision/mask_rcnn_mobilenet_v2_FPN_1x.yaml
 
-Reads files of maskrcnn-benchmark, Caffe2 / Detectron (.pkl) and torchvision (classifiers, Faster / Mask /
-Keypoint R-CNN); nothing in them is executed. With --config-file the result is loaded into that model; exit
-status 1 when shapes differ or a tensor of the model is not in the file (--by-order: of the body).
+Reads files of maskrcnn-benchmark (FCOS and SipMask-benchmark too), Caffe2 / Detectron (.pkl), torchvision
+(classifiers, Faster / Mask / Keypoint R-CNN) and mmdetection (FCOS, SipMask); nothing in them is executed.
+With --config-file the result is loaded into that model; exit status 1 when shapes differ or a tensor of the
+model is not in the file (--by-order: of the body).
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("file", metavar="FILE", help="weight file")
     parser.add_argument("--out", metavar="FILE", help="write the converted tensors")
-    parser.add_argument("--to", choices=("ours", "torchvision"), default="ours", help="names to write")
+    parser.add_argument(
+        "--to", choices=("ours", "torchvision", "mmdetection"), default="ours", help="names to write"
+    )
     parser.add_argument(
         "--by-order", action="store_true", help="pair tensors with the body's by order and shape"
     )

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from ..utils.errors import CheckpointError
 from ..utils.files import StrPath
 from ..utils.table import format_table
+from .completeness import needed_names
 from .deformable import deform_names
-from .families import DETECTION, OURS, by_order, family_of
+from .families import OURS, by_order, family_of
 from .io import read_checkpoint
 from .load import read_weights
 from .matching import match_names, strip_module_prefix
+from .mmdet_one_stage import export_mmdet_one_stage
 from .torchvision_detection import export_torchvision_detection
 
 _DEPTH = 3
@@ -51,7 +53,7 @@ def convert_file(
     """The tensors of a file under the names of another family.
 
     Args:
-        to: "ours" or "torchvision" (two-stage detectors with a pyramid).
+        to: "ours", "torchvision" (two-stage detectors with a pyramid) or "mmdetection" (FCOS, SipMask).
         conv_body: MODEL.BACKBONE.CONV_BODY of the model that they are for.
         body: names and shapes of the body: the file is paired with them by order.
 
@@ -63,9 +65,12 @@ def convert_file(
     state = read_weights(path, conv_body=conv_body)
     if to == "ours":
         return state
+    if to == "mmdetection":
+        return export_mmdet_one_stage(state)
     family = family_of(state)
-    if family not in (OURS, DETECTION):
-        raise CheckpointError(f"{path}: {family} weights have no names in torchvision's detectors")
+    if family != OURS or not any(name.startswith("roi_heads.") for name in state):
+        kind = "one-stage" if family == OURS else family
+        raise CheckpointError(f"{path}: {kind} weights have no names in torchvision's detectors")
     return export_torchvision_detection(state)
 
 
@@ -80,11 +85,5 @@ def verify(model: nn.Module, state: Mapping[str, Tensor], *, body_only: bool) ->
         {name: tuple(t.shape) for name, t in targets.items()},
         {name: tuple(t.shape) for name, t in deform_names(state, targets).items()},
     )
-    needed = [
-        name
-        for name in report.missing
-        if "anchor_generator" not in name
-        and not name.endswith("num_batches_tracked")
-        and (not body_only or name.startswith("backbone.body."))
-    ]
+    needed = [n for n in needed_names(report) if not body_only or n.startswith("backbone.body.")]
     return report.lines(), not needed and not report.mismatched

@@ -7,22 +7,26 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..utils.errors import CheckpointError
+from .mmdet_one_stage import is_mmdet_one_stage
 from .torchvision_detection import is_torchvision_detection
 from .torchvision_resnet import is_torchvision_resnet
 
 OURS = "maskrcnn-benchmark"
 CAFFE2 = "Caffe2 / Detectron"
 RESNET, DETECTION, FEATURES = "torchvision ResNet", "torchvision detector", "torchvision classifier"
+MMDET = "mmdetection FCOS / SipMask"
 OTHER = "unknown"
 _COUNTER = "num_batches_tracked"
 
 
 def family_of(state: Mapping[str, Tensor], path: str = "") -> str:
-    """One of OURS, CAFFE2, RESNET, DETECTION, FEATURES, OTHER; names without a leading ``module.``."""
+    """One of OURS, CAFFE2, RESNET, DETECTION, MMDET, FEATURES, OTHER; names without a leading ``module.``."""
     if path.endswith(".pkl"):
         return CAFFE2
     if is_torchvision_detection(state):
         return DETECTION
+    if is_mmdet_one_stage(state):
+        return MMDET
     if is_torchvision_resnet(state):
         return RESNET
     if any(name.startswith(("backbone.body.", "rpn.head.", "roi_heads.box.")) for name in state):

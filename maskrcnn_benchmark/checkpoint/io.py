@@ -19,10 +19,12 @@ def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
     """Read a weight file onto the CPU, or with ``device`` "meta" the names and shapes without the numbers.
 
     ``.pkl`` is Caffe2 (blob names stay as they are; always on the CPU); everything else is a torch file that
-    holds either a dict with ``model`` (and perhaps optimizer, iteration, classes ...) or a bare state dict.
+    holds a dict with ``model`` (and perhaps optimizer, iteration, classes ...), a dict with ``state_dict``
+    and ``meta`` (mmdetection), or a bare state dict.
 
     Returns:
-        A dict with at least ``model``: tensors by name. Prefixes such as ``module.`` stay.
+        A dict with at least ``model``: tensors by name. Prefixes such as ``module.`` stay. Class names of
+        mmdetection's ``meta`` are put under ``classes``, background first.
 
     Raises:
         CheckpointError: the file is missing, truncated, foreign, or holds objects other than tensors,
@@ -43,6 +45,9 @@ def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
     if isinstance(content.get("model"), Mapping):
         model = content["model"]
         result = dict(content)
+    elif isinstance(content.get("state_dict"), Mapping):
+        model = content["state_dict"]
+        result = {key: value for key, value in content.items() if key != "state_dict"} | _class_names(content)
     else:
         model = content
         result = {}
@@ -55,6 +60,14 @@ def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
         )
     result["model"] = dict(model)
     return result
+
+
+def _class_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """{"classes": names by label, background first} of a file of mmdetection; empty where it names none."""
+    meta = content.get("meta")
+    names = meta.get("CLASSES") if isinstance(meta, Mapping) else None
+    named = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
+    return {"classes": ["__background__", *names]} if named and names else {}
 
 
 def save_atomic(obj: Any, path: StrPath) -> None:

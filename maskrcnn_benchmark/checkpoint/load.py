@@ -8,13 +8,16 @@ import os
 import torch
 from torch import Tensor, nn
 
+from ..layers.norm import FrozenBatchNorm2d
 from ..utils.errors import CheckpointError
 from ..utils.files import StrPath
 from .caffe2 import rename_blobs
+from .completeness import refuse_incomplete, refuse_part_of_a_head
 from .deformable import deform_names
 from .download import fetch, is_url
 from .io import read_checkpoint
 from .matching import MatchReport, match_names, strip_module_prefix
+from .mmdet_one_stage import EPSILON, import_mmdet_one_stage, is_mmdet_one_stage
 from .torchvision_detection import import_torchvision_detection, is_torchvision_detection
 from .torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
 
@@ -25,9 +28,9 @@ _logger = logging.getLogger(__name__)
 def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[str, Tensor]:
     """Tensors of a file (or of a URL) under names that are names of the model or tails of them.
 
-    Knows maskrcnn-benchmark files with and without ``module.``, files written here, Caffe2 pickles,
-    torchvision's ResNets and two-stage detectors. Optimizer state, schedule and iteration in the file are
-    not looked at.
+    Knows maskrcnn-benchmark files with and without ``module.`` (FCOS and SipMask-benchmark too), files
+    written here, Caffe2 pickles, torchvision's ResNets and two-stage detectors, mmdetection's FCOS and
+    SipMask. Optimizer state, schedule and iteration in the file are not looked at.
 
     Args:
         conv_body: MODEL.BACKBONE.CONV_BODY; Caffe2 names depend on the depth.
@@ -36,14 +39,25 @@ def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[
     Raises:
         CheckpointError: the file cannot be had or read.
     """
+    return _named(*_read(path, device), conv_body)
+
+
+def _read(path: StrPath, device: str) -> tuple[str, dict[str, Tensor]]:
+    """The file on this machine, and its tensors without ``module.``."""
     name = os.fspath(path)
     local = os.fspath(fetch(name)) if is_url(name) else name
-    state: dict[str, Tensor] = strip_module_prefix(read_checkpoint(local, device)["model"])
+    return local, strip_module_prefix(read_checkpoint(local, device)["model"])
+
+
+def _named(local: str, state: dict[str, Tensor], conv_body: str) -> dict[str, Tensor]:
+    """The tensors under our names."""
     if local.endswith(".pkl"):
         names = rename_blobs(list(state), conv_body)
         return {names[blob]: tensor for blob, tensor in state.items()}
     if is_torchvision_detection(state):
         return import_torchvision_detection(state)
+    if is_mmdet_one_stage(state):
+        return import_mmdet_one_stage(state)
     if is_torchvision_resnet(state) and not conv_body.startswith("torchvision/"):
         return import_torchvision_resnet(state)
     return state
@@ -51,7 +65,12 @@ def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[
 
 @torch.no_grad()
 def load_weights(
-    model: nn.Module, path: StrPath, *, conv_body: str, allow_mismatch: bool = False
+    model: nn.Module,
+    path: StrPath,
+    *,
+    conv_body: str,
+    allow_mismatch: bool = False,
+    complete: bool = False,
 ) -> MatchReport:
     """Copy the weights of a file into ``model`` and log what fitted and what did not.
 
@@ -59,26 +78,47 @@ def load_weights(
         path: file or URL (catalog names are resolved by ``config.weights.resolve_weight``).
         conv_body: MODEL.BACKBONE.CONV_BODY.
         allow_mismatch: leave tensors of another shape at their initial values (fine-tuning with other
-            classes) instead of refusing the file.
+            classes) instead of refusing the file, and so the head of one-stage models where the file has
+            only a part of it.
+        complete: the model is to detect with these weights as they are.
 
     Returns:
-        The report of all names. Missing and unexpected names are reported, not refused.
+        The report of all names. Missing and unexpected names are reported, not refused, but for a part of a
+        one-stage head and with ``complete``.
 
     Raises:
-        CheckpointError: the file cannot be read, no name of it fits, or a shape differs.
+        CheckpointError: the file cannot be read, no name of it fits, a shape differs, names are missing or
+            unexpected (see above), or the model's batch norm has another epsilon than the file's.
     """
+    local, found = _read(path, "cpu")
+    if is_mmdet_one_stage(found):
+        _require_epsilon(model, path)
     targets = model.state_dict(keep_vars=True)
-    state = deform_names(read_weights(path, conv_body=conv_body), targets)
+    state = deform_names(_named(local, found, conv_body), targets)
     report = match_names(
         {name: tuple(t.shape) for name, t in targets.items()},
         {name: tuple(t.shape) for name, t in state.items()},
     )
     _refuse(report, path, allow_mismatch)
+    if complete:
+        refuse_incomplete(report, path)
+    elif not allow_mismatch:
+        refuse_part_of_a_head(report, path)
     for name, found in report.matched.items():
         targets[name].copy_(state[found])
     for number, line in enumerate(report.lines()):
         _logger.info("%s%s", f"{path}: " if number == 0 else "", line)
     return report
+
+
+def _require_epsilon(model: nn.Module, path: StrPath) -> None:
+    """CheckpointError for a model whose fixed batch norm would misread mmdetection's variances."""
+    wrong = {m.eps for m in model.modules() if isinstance(m, FrozenBatchNorm2d) and m.eps != EPSILON}
+    if wrong:
+        raise CheckpointError(
+            f"{path} is a file of mmdetection, whose batch norm adds {EPSILON:g} to the variance; set MODEL."
+            f"RESNETS.FROZEN_BN_EPS {EPSILON:g} (now {wrong.pop():g}) as configs/sipmask/*_caffe_fpn_* do"
+        )
 
 
 def _refuse(report: MatchReport, path: StrPath, allow_mismatch: bool) -> None:

@@ -46,7 +46,7 @@ class MatchReport:
             ("in the file, not in the model", self.unexpected),
         ):
             if names:
-                groups = _by_module(names)
+                groups = group_by_module(names)
                 lines.append(f"{len(names)} {title}:")
                 lines += [f"  {g}" for g in groups[:limit]]
                 if len(groups) > limit:
@@ -61,8 +61,8 @@ class MatchReport:
         return lines
 
 
-def _by_module(names: Sequence[str]) -> list[str]:
-    """["a.weight", "a.bias", "b.w"] gives ["a (weight, bias)", "b (w)"]."""
+def group_by_module(names: Sequence[str]) -> list[str]:
+    """Names by module: ["a.weight", "a.bias", "b.w"] gives ["a (weight, bias)", "b (w)"]."""
     groups: dict[str, list[str]] = {}
     for name in names:
         module, _, leaf = name.rpartition(".")

@@ -137,7 +137,7 @@ def train_on(
 def load_test_weights(cfg: CfgNode, model: nn.Module, ckpt: str | None) -> str:
     """Load ``ckpt``, else the last checkpoint in OUTPUT_DIR, else MODEL.WEIGHT; the path that was taken.
 
-    Raises ConfigError when there is none of them.
+    Raises ConfigError when there is none of them, CheckpointError for a file of another model.
     """
     last = last_checkpoint(cfg.OUTPUT_DIR)
     path = ckpt or (str(last) if last is not None else cfg.MODEL.WEIGHT)
@@ -146,7 +146,7 @@ def load_test_weights(cfg: CfgNode, model: nn.Module, ckpt: str | None) -> str:
             f"no weights to test: {cfg.OUTPUT_DIR} holds no checkpoint; give --ckpt FILE or MODEL.WEIGHT FILE"
         )
     _LOG.info("testing %s", path)
-    load_weights(model, resolve_weight(cfg, path), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+    load_weights(model, resolve_weight(cfg, path), conv_body=cfg.MODEL.BACKBONE.CONV_BODY, complete=True)
     return path
 
 

@@ -92,7 +92,8 @@ class Predictor:
         seed_all(cfg.SEED, "model")
         model = build_detection_model(cfg)
         if weights is not None:
-            load_weights(model, resolve_weight(cfg, weights), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
+            path = resolve_weight(cfg, weights)
+            load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY, complete=True)
         device = process_device(cfg.MODEL.DEVICE)
         return cls(
             model_for_testing(cfg, model),

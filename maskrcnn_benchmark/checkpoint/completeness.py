@@ -1,0 +1,92 @@
+"""Files of another variant of a model, which would load with most of their tensors and detect nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..utils.errors import CheckpointError
+from ..utils.files import StrPath
+from .matching import MatchReport, group_by_module
+
+_HEAD, _LISTED = "rpn.head.", 4
+_PARTS = ("backbone.", "rpn.")
+# Beginnings of names, and the key that decides whether a model has them; the first one that fits is named.
+_KEYS: tuple[tuple[str, str], ...] = (
+    ("rpn.head.convs_scoring", "MODEL.SIPMASK.RESCORING"),
+    ("rpn.head.mask_scoring", "MODEL.SIPMASK.RESCORING"),
+    ("rpn.head.feat_align.conv_adaption.bias", "MODEL.SIPMASK.ALIGN_BIAS"),
+    ("rpn.head.feat_align", "MODEL.SIPMASK_ON"),
+    ("rpn.head.sip_", "MODEL.SIPMASK_ON"),
+    ("rpn.head.cls_tower", "NUM_CONVS, TOWER_NORM and TOWER_BIAS of the head"),
+    ("rpn.head.bbox_tower", "NUM_CONVS, TOWER_NORM and TOWER_BIAS of the head"),
+    ("rpn.head", "which of MODEL.RETINANET_ON, FCOS_ON, SIPMASK_ON is True"),
+    ("backbone.body", "MODEL.BACKBONE.CONV_BODY and MODEL.RESNETS"),
+    ("backbone.fpn", "MODEL.BACKBONE.CONV_BODY and MODEL.RETINANET.USE_C5"),
+)
+
+
+def needed_names(report: MatchReport) -> list[str]:
+    """Missing tensors that a model cannot do without: not anchors, which follow from the configuration, nor
+    counters of batch norm.
+    """
+    return [
+        name
+        for name in report.missing
+        if "anchor_generator" not in name and not name.endswith("num_batches_tracked")
+    ]
+
+
+def refuse_part_of_a_head(report: MatchReport, path: StrPath) -> None:
+    """CheckpointError when a one-stage model would start training with a part of its head from a file.
+
+    A file without a head (of a body) is welcome, and so is one with exactly the head of the model.
+    """
+    names = [*report.matched, *report.missing, *(m.model_name for m in report.mismatched)]
+    if any(name.startswith("roi_heads.") for name in names):
+        return
+    missing, unexpected = (
+        [name for name in found if name.startswith(_HEAD)]
+        for found in (needed_names(report), report.unexpected)
+    )
+    present = [name for name in (*report.matched.values(), *unexpected) if name.startswith(_HEAD)]
+    if present and (missing or unexpected):
+        remedy = "or set MODEL.WEIGHT_ALLOW_MISMATCH True to start with what fits"
+        raise CheckpointError(_text(path, missing, unexpected, remedy))
+
+
+def refuse_incomplete(report: MatchReport, path: StrPath) -> None:
+    """CheckpointError when a model that is to detect lacks tensors, or the file has more of its parts."""
+    missing = needed_names(report)
+    unexpected = [
+        name
+        for name in report.unexpected
+        if name.startswith(_PARTS)
+        and "anchor_generator" not in name
+        and not name.endswith("num_batches_tracked")
+    ]
+    if missing or unexpected:
+        raise CheckpointError(_text(path, missing, unexpected, "the configuration must be that of the file"))
+
+
+def _text(path: StrPath, missing: Sequence[str], unexpected: Sequence[str], remedy: str) -> str:
+    """Names and the keys that decide about them, in one line."""
+    parts = [
+        f"{what} {len(names)} {'tensor' if len(names) == 1 else 'tensors'}: {_listed(names)}"
+        for what, names in (("it lacks", missing), ("the model has no place for", unexpected))
+        if names
+    ]
+    keys = dict.fromkeys(
+        key
+        for name in (*missing, *unexpected)
+        for key in [next((key for start, key in _KEYS if name.startswith(start)), None)]
+        if key is not None
+    )
+    check = f"check {'; '.join(keys)}; " if keys else ""
+    return f"{path} is a file of another model; {'; '.join(parts)}; {check}{remedy}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first modules."""
+    groups = group_by_module(names)
+    more = f" and {len(groups) - _LISTED} more modules" if len(groups) > _LISTED else ""
+    return ", ".join(groups[:_LISTED]) + more
