@@ -90,11 +90,11 @@ def load_weights(
         CheckpointError: the file cannot be read, no name of it fits, a shape differs, names are missing or
             unexpected (see above), or the model's batch norm has another epsilon than the file's.
     """
-    local, found = _read(path, "cpu")
-    if is_mmdet_one_stage(found):
+    local, read = _read(path, "cpu")
+    if is_mmdet_one_stage(read):
         _require_epsilon(model, path)
     targets = model.state_dict(keep_vars=True)
-    state = deform_names(_named(local, found, conv_body), targets)
+    state = deform_names(_named(local, read, conv_body), targets)
     report = match_names(
         {name: tuple(t.shape) for name, t in targets.items()},
         {name: tuple(t.shape) for name, t in state.items()},
