@@ -96,9 +96,8 @@ def test_only_the_latest_shapes_are_kept(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mask_rcnn_R_10_FPN_gn", "retinanet_R_18_FPN_gn"])
-def test_compiled_answers_are_the_same(name: str, project_root: Path) -> None:
-    plain, compiled = tiny(project_root, name), tiny(project_root, name)
+def test_compiled_answers_are_the_same(project_root: Path) -> None:
+    plain, compiled = (tiny(project_root, "mask_rcnn_R_10_FPN_gn") for _ in range(2))
     compile_dense(compiled)
     source = np.random.default_rng(0)
     for size in ((150, 200), (150, 200), (120, 260)):
