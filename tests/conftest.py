@@ -57,10 +57,13 @@ def own_formats(project_root: Path) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def run_tool(project_root: Path) -> Callable[..., None]:
-    """Function (name, *arguments): ``main`` of ``tools/<name>.py`` in this process; its errors are raised."""
+def run_tool(project_root: Path) -> Callable[..., int | None]:
+    """Function (name, *arguments) -> exit code: ``main`` of ``tools/<name>.py`` in this process.
 
-    def run(name: str, *arguments: object) -> None:
+    Its errors are raised.
+    """
+
+    def run(name: str, *arguments: object) -> int | None:
         spec = importlib.util.spec_from_file_location(name, project_root / "tools" / f"{name}.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -70,7 +73,7 @@ def run_tool(project_root: Path) -> Callable[..., None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
             try:
-                module.main()
+                return module.main()
             finally:
                 log.handlers[:], log.propagate = before[:2]
                 log.setLevel(before[2])

@@ -56,7 +56,7 @@ class FpsReport:
         """Facts, stages and totals as plain values."""
         stages = {n: {"median_ms": _median(t), "p90_ms": _late(t)} for n, t in self.stages.items()}
         totals = {
-            n: {"median_ms": _median(t), "p90_ms": _late(t), "fps": 1000 / _median(t)}
+            n: {"median_ms": _median(t), "p90_ms": _late(t), "fps": round(1000 / _median(t), 3)}
             for n, t in self.totals().items()
         }
         return {**self.facts, "stages": stages, "totals": totals}
@@ -125,8 +125,8 @@ def _facts(
 
 
 def _median(times: np.ndarray) -> float:
-    return float(np.median(times))
+    return round(float(np.median(times)), 4)
 
 
 def _late(times: np.ndarray) -> float:
-    return float(np.quantile(times, 0.9))
+    return round(float(np.quantile(times, 0.9)), 4)

@@ -16,8 +16,7 @@ TWO_STAGE = MappingProxyType(
         "rpn.selector.select": "proposals",
         "roi_heads.box.feature_extractor": "box head",
         "roi_heads.box.predictor": "box head",
-        "roi_heads.box.detect": "detections",
-        "roi_heads.box.post_processor.choose": "detections",
+        "roi_heads.box.post_processor": "detections",
         "roi_heads.mask.feature_extractor": "mask head",
         "roi_heads.mask.predictor": "mask head",
         "roi_heads.keypoint.detect": "keypoint head",
@@ -36,9 +35,14 @@ PREDICTOR = MappingProxyType(
 
 def clock_predictor(predictor: Predictor, clock: Clock) -> None:
     """Clock the steps of `predictor` and the parts of its detector until ``clock.restore()``."""
-    model = predictor.model.detector if isinstance(predictor.model, AugmentedDetector) else predictor.model
-    parts = {"backbone": "backbone", **(ONE_STAGE if isinstance(model, OneStageDetector) else TWO_STAGE)}
+    model, parts = predictor.model, {"backbone": "backbone"}
     if isinstance(model, OneStageDetector):
-        parts |= {f"rpn.{path}": stage for path, stage in model.rpn.timed_parts.items()}
+        parts |= ONE_STAGE | {f"rpn.{path}": stage for path, stage in model.rpn.timed_parts.items()}
+    else:
+        parts |= TWO_STAGE
+    if isinstance(model, AugmentedDetector):
+        # It joins the views before it chooses among their boxes.
+        parts["roi_heads.box.post_processor.choose"] = parts.pop("roi_heads.box.post_processor")
+        model = model.detector
     clock.parts(model, parts)
     clock.parts(predictor, PREDICTOR)

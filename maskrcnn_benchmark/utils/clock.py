@@ -64,6 +64,7 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Clock a block."""
+        self._now[name] += Elapsed()  # stages are listed in the order in which they are entered
         self._inner.append(Elapsed())
         start = now(self.device)
         try:

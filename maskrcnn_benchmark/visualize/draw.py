@@ -46,7 +46,7 @@ def draw_detections(
     _check_input(image, prediction, [labels[i] for i in order], class_names)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    if prediction.has_field("masks"):
+    if order and prediction.has_field("masks"):
         pixels, masks = np.array(canvas), prediction.get_field("masks")
         for i in order:
             tint_mask(pixels, masks[i].cpu().bool().numpy(), label_color(labels[i]), opacity)

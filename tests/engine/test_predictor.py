@@ -116,6 +116,29 @@ def test_no_detections_and_no_masks() -> None:
     assert not _predictor(Scripted(masks=False))(Image.new("RGB", (80, 40))).has_field("masks")
 
 
+def test_masks_of_the_pictures_size_are_taken_as_they_are() -> None:
+    pixels = torch.zeros(2, 1, 40, 80, dtype=torch.bool)
+    pixels[0, 0, 5, 7] = pixels[1, 0, 30, 70] = True
+
+    class FullSize(Scripted):
+        def forward(self, images: ImageList) -> list[BoxList]:
+            found = super().forward(images)
+            found[0].add_field("mask", pixels)
+            found[0].add_field("mask_scores", torch.tensor([0.1, 0.8]))
+            return found
+
+    found = _predictor(FullSize())(Image.new("RGB", (80, 40)))
+    assert torch.equal(found.get_field("masks"), pixels[:, 0].flip(0))  # best first
+    assert found.get_field("mask_scores").tolist() == pytest.approx([0.8, 0.1])
+
+
+def test_weak_objects_are_dropped_before_their_masks_are_made() -> None:
+    predictor = _predictor(Scripted())
+    predictor.min_score = 0.5
+    found = predictor(Image.new("RGB", (80, 40)))
+    assert found.get_field("labels").tolist() == [2] and found.get_field("masks").shape == (1, 40, 80)
+
+
 def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     good = tmp_path / "good.png"
     Image.fromarray(np.zeros((4, 6), np.uint8)).save(good)

@@ -1,0 +1,84 @@
+"""What a command line names, and the frames that come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrcnn_benchmark.engine.frames import Source, find_sources
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.video import VideoWriter
+
+
+def picture(path: Path) -> Path:
+    """A small picture file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(path)
+    return path
+
+
+def names(source: Source) -> list[str]:
+    """File names of a source's frames."""
+    return [Path(frame.name).name for frame in source.open().frames]
+
+
+def test_folders_are_sorted_and_only_their_pictures_count(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.bmp"):
+        picture(tmp_path / name)
+    picture(tmp_path / "below" / "d.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "dir.png").mkdir()
+    (single,) = find_sources([tmp_path])
+    assert names(single) == ["a.JPG", "b.png", "c.bmp"] and single.open().count == 3
+    assert names(single) == ["a.JPG", "b.png", "c.bmp"]  # again from the start
+    (both,) = find_sources([tmp_path / "below", tmp_path / "c.bmp"])
+    assert names(both) == ["d.png", "c.bmp"]
+    assert names(find_sources([tmp_path], limit=2)[0]) == ["a.JPG", "b.png"]
+
+
+def test_a_broken_picture_does_not_stop_the_others(tmp_path: Path) -> None:
+    good = picture(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(good.read_bytes()[:40])
+    bad, fine = find_sources([tmp_path])[0].open().frames
+    assert bad.image is None and bad.error is not None and "bad.png cannot be read" in bad.error
+    assert fine.image is not None and fine.image.size == (6, 4) and fine.error is None and fine.read_ms > 0
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no pictures"):
+        find_sources([tmp_path])
+    with pytest.raises(DataError, match=r"none\.png does not exist"):
+        find_sources([picture(tmp_path / "a.png"), tmp_path / "none.png"])
+    with pytest.raises(DataError, match="nothing to predict"):
+        find_sources([])
+
+
+def test_videos_and_cameras_follow_the_pictures(tmp_path: Path) -> None:
+    (tmp_path / "v.MP4").touch()
+    sources = find_sources([tmp_path / "v.MP4", picture(tmp_path / "a.png")], camera=3)
+    assert [(Path(s.name).name, s.moving) for s in sources] == [
+        ("a.png", False),
+        ("v.MP4", True),
+        ("camera 3", True),
+    ]
+
+
+def test_frames_of_a_video(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="opencv-python-headless (extra: video) is not installed")
+    path = tmp_path / "v.mp4"
+    with VideoWriter(path, (64, 48), 10.0) as video:
+        for _ in range(5):
+            video.write(np.zeros((48, 64, 3), np.uint8))
+    (source,) = find_sources([path])
+    for _ in range(2):
+        opened = source.open()
+        assert (opened.count, opened.fps) == (5, 10.0)
+        frames = list(opened.frames)
+        assert [f.number for f in frames] == [0, 1, 2, 3, 4]
+        assert [f.time_s for f in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+        assert all(f.image is not None and f.image.size == (64, 48) for f in frames)
+    (short,) = find_sources([path], limit=2)
+    assert len(list(short.open().frames)) == 2 and short.open().count == 2
