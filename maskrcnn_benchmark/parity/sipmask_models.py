@@ -12,7 +12,9 @@ from torch import Tensor
 from maskrcnn_benchmark.checkpoint.mmdet_one_stage import import_mmdet_one_stage
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
+from maskrcnn_benchmark.modeling.heads.fcos.head import FCOS
 from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
 from maskrcnn_benchmark.modeling.heads.sipmask.masks import Frame
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
 from maskrcnn_benchmark.parity.checks import LOSS, Checker
@@ -80,10 +82,11 @@ def _fill(model: OneStageDetector, folder: Path, info: dict[str, Any]) -> dict[s
 def _check_evaluation(
     model: OneStageDetector, images: ImageList, info: dict[str, Any], arrays: Arrays, checker: Checker
 ) -> None:
-    features = model.backbone(images.tensors)
-    outputs = model.rpn(features)
+    features, head = model.backbone(images.tensors), model.rpn
+    assert isinstance(head, FCOS | SipMask)
+    outputs = head(features)
     boxes: FCOSOutputs = outputs.boxes if isinstance(outputs, SipMaskOutputs) else outputs
-    units = [unit[0, 0] for unit in model.rpn._points(outputs).units]
+    units = [unit[0, 0] for unit in head.points(outputs).units]
     maps = {
         "": features,
         "cls.": boxes.logits,
@@ -97,11 +100,12 @@ def _check_evaluation(
         for level, tensor in enumerate(levels, start=3):
             _check_array(f"eval.{kind}P{level}", tensor, info, arrays, checker)
     if isinstance(outputs, SipMaskOutputs) and "img_metas" in info:
+        assert isinstance(head, SipMask)
         frames = _frames(images, info)
-        found = model.rpn.detect(outputs, frames)
+        found = head.detect(outputs, frames)
     else:
         frames = []
-        found = model.rpn.predict(outputs, images.image_sizes, images.original_sizes)
+        found = head.predict(outputs, images.image_sizes, images.original_sizes)
     for i, boxlist in enumerate(found):
         with checker.section(f"det{i}"):
             _check_detections(i, boxlist, frames, arrays, checker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
+from maskrcnn_benchmark.modeling.heads.contract import OneStageHead
 from maskrcnn_benchmark.modeling.heads.fcos.build import build_fcos
 from maskrcnn_benchmark.modeling.heads.retinanet.build import build_retinanet
 from maskrcnn_benchmark.modeling.heads.sipmask.build import build_sipmask
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-ONE_STAGE_HEADS = {
+ONE_STAGE_HEADS: dict[str, Callable[[CfgNode, int], OneStageHead[Any]]] = {
     "RETINANET_ON": build_retinanet,
     "FCOS_ON": build_fcos,
     "SIPMASK_ON": build_sipmask,

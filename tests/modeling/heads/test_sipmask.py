@@ -171,7 +171,7 @@ def test_positives_without_area_or_weight(benchmark: nn.Module) -> None:
     outputs = model.rpn(model.backbone(images.tensors))
     for level in outputs.boxes.distances:
         level.data.zero_()
-    points = model.rpn._points(outputs)
+    points = model.rpn.points(outputs)
     _, positives = model.rpn.loss.positives(points, [target])
     assert len(positives) and not len(mask_positives(outputs, points, positives, [target], PLAIN)[0].boxes)
     losses = model.rpn.losses(outputs, [target], images.image_sizes)

@@ -48,7 +48,7 @@ class FCOS(OneStageHead[FCOSOutputs]):
         self, outputs: FCOSOutputs, targets: Sequence[BoxList], image_sizes: ImageSizes
     ) -> dict[str, LossTerm]:
         """`loss_cls`, `loss_reg`, `loss_centerness`."""
-        return self.loss(outputs, self._points(outputs), targets)
+        return self.loss(outputs, self.points(outputs), targets)
 
     @torch.no_grad()
     def predict(
@@ -56,11 +56,12 @@ class FCOS(OneStageHead[FCOSOutputs]):
     ) -> list[BoxList]:
         """See OneStageHead; fields `scores`, `labels`."""
         require_outputs(outputs)
-        found = find_candidates(outputs, self._points(outputs), self.candidates)
+        found = find_candidates(outputs, self.points(outputs), self.candidates)
         sizes = zip(found, image_sizes, strict=True)
         return [as_boxlist(detections_of(c, size, (1.0, 1.0), self.suppression), size) for c, size in sizes]
 
-    def _points(self, outputs: FCOSOutputs) -> Points:
+    def points(self, outputs: FCOSOutputs) -> Points:
+        """The locations that outputs of these sizes belong to."""
         return Points.of(outputs, self.strides, in_strides=self.head.rectified)
 
 

@@ -74,7 +74,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
 
         The targets need masks of the size of their picture.
         """
-        points, settings = self._points(outputs), self.mask_loss_settings
+        points, settings = self.points(outputs), self.mask_loss_settings
         labels, positives = self.loss.positives(points, targets)
         losses = self.loss.of_positives(outputs.boxes, labels, positives)
         found = mask_positives(outputs, points, positives, targets, settings)
@@ -103,7 +103,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
         require_outputs(outputs.boxes)
         require_finite(outputs.basis, "the basis masks")
         settings, results = self.detection, []
-        found = find_candidates(outputs.boxes, self._points(outputs), settings.candidates)
+        found = find_candidates(outputs.boxes, self.points(outputs), settings.candidates)
         for image, (candidates, frame) in enumerate(zip(found, frames, strict=True)):
             factors = (frame.scale[1], frame.scale[0]) if settings.in_original else (1.0, 1.0)
             kept = detections_of(candidates, frame.size, factors, settings.suppression)
@@ -130,5 +130,6 @@ class SipMask(OneStageHead[SipMaskOutputs]):
             result.add_field("mask_scores", expected[rows, kept.labels - 1] * kept.scores)
         return result
 
-    def _points(self, outputs: SipMaskOutputs) -> Points:
+    def points(self, outputs: SipMaskOutputs) -> Points:
+        """The locations that outputs of these sizes belong to."""
         return Points.of(outputs.boxes, self.strides, in_strides=self.head.distances != "exponential")

@@ -49,18 +49,21 @@ def picture_masks(
     coefficients: (n,4K); basis: (K,h,w); boxes: (n,4) in pixels of the network input. A pixel is set when
     the resized probability is above `threshold`. Resizing is one of MASK_RESIZES.
     """
+    height, width = frame.original
     if resize == "exact":
         # Cells per pixel of the original: BASIS_STRIDE pixels of the input make a cell.
-        steps = [side / whole / BASIS_STRIDE for side, whole in zip(frame.size, frame.original, strict=True)]
-        sizes = list(frame.original)
+        steps = frame.size[0] / height / BASIS_STRIDE, frame.size[1] / width / BASIS_STRIDE
+        rows, columns = height, width
     else:
-        factors = [_factor(scale, resize) for scale in frame.scale]
-        sizes = [math.floor(side * factor) for side, factor in zip(basis.shape[1:], factors, strict=True)]
-        steps = [0.0, 0.0]  # as the sizes have it
-    if min(sizes) < 1:
-        return torch.zeros((len(boxes), *frame.original), dtype=torch.bool, device=boxes.device)
+        steps = (0.0, 0.0)  # as the sizes have it
+        rows, columns = (
+            math.floor(side * _factor(scale, resize))
+            for side, scale in zip(basis.shape[1:], frame.scale, strict=True)
+        )
+    if min(rows, columns) < 1:
+        return torch.zeros((len(boxes), height, width), dtype=torch.bool, device=boxes.device)
     cells = boxes / BASIS_STRIDE
-    return assemble_masks(coefficients, basis, cells, CELLS, *sizes, *frame.original, threshold, *steps)
+    return assemble_masks(coefficients, basis, cells, CELLS, rows, columns, height, width, threshold, *steps)
 
 
 def _factor(scale: float, resize: str) -> float:

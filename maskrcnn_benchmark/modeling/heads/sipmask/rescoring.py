@@ -54,7 +54,8 @@ def rescoring_loss(
     basis: (B,K,h,w); threshold: probability above which a cell belongs to a mask. Only the layers given here
     learn from it.
     """
-    total = sum(parameter.sum() for parameter in (*convs.parameters(), *last.parameters())) * 0
+    parameters = [*convs.parameters(), *last.parameters()]
+    total = torch.stack([parameter.sum() for parameter in parameters]).sum() * 0
     count = basis.new_zeros((), dtype=torch.float32)
     for image, own in enumerate(found):
         if not len(own.boxes):
