@@ -28,6 +28,7 @@ SUITES = {
     "data": "annotation index, decoding, transforms, mask targets",
     "eval": "average precision beside pycocotools and lvis",
     "lst": "stages of a phase, cost of many classes",
+    "sipmask": "inference of SipMask by stage, memory of its masks",
 }
 
 
