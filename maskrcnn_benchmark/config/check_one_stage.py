@@ -15,6 +15,9 @@ BASIS_MULTIPLE = 32
 SMALLEST_PLANE = 127
 """Six 3x3 convolutions of stride 2 without padding read the masks of SipMask++, at half the input's size."""
 
+NORM_GROUPS = 32
+"""Groups of the group norms in the towers of FCOS and SipMask; two channels each: maps may be 1 x 1."""
+
 _IOU_LOSSES = {
     "FCOS": ("iou", "linear_iou", "giou"),
     "SIPMASK": ("iou", "linear_iou", "giou", "inclusive_iou"),
@@ -73,6 +76,12 @@ def _check_fcos(cfg: CfgNode, name: str) -> None:
         and all(b == 2 * a for a, b in zip(strides, strides[1:], strict=False)),
         f"{key}.FPN_STRIDES needs one stride per level ({LEVELS}), each twice the one before, found "
         f"{list(strides)}",
+    )
+    width = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
+    require(
+        width % NORM_GROUPS == 0 and width >= 2 * NORM_GROUPS,
+        f"MODEL.RESNETS.BACKBONE_OUT_CHANNELS must be a multiple of {NORM_GROUPS} and at least "
+        f"{2 * NORM_GROUPS} for the group norm of {key}, found {width}",
     )
     for part, least in (("NUM_CLASSES", 2), ("NUM_CONVS", 0), ("PRE_NMS_TOP_N", 1), ("LOSS_GAMMA", 0)):
         at_least(cfg, f"{key}.{part}", least)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ def _losses(cfg: CfgNode, model: GeneralizedRCNN | OneStageDetector, images: Ten
     """A scalar to which every layer contributes as in training."""
     features = model.backbone(images)
     if isinstance(model, OneStageDetector):
-        return _total([maps.float() for outputs in vars(model.rpn(features)).values() for maps in outputs])
+        return _total([maps.float() for maps in _tensors(model.rpn(features))])
     logits, deltas = model.rpn.head(features)
     loss = _total([*flatten_levels(logits, 1), *flatten_levels(deltas, 4)])
     if model.roi_heads is None:
@@ -111,6 +112,15 @@ def _head_losses(cfg: CfgNode, heads: RoIHeads, features: Sequence[Tensor], pict
 
 def _boxes(pictures: int, count: int) -> list[Tensor]:
     return [torch.empty(count, 4) for _ in range(pictures)]
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    """All tensors in the outputs of a one-stage head: dataclasses and lists inside each other."""
+    if isinstance(outputs, Tensor):
+        yield outputs
+        return
+    for part in vars(outputs).values() if is_dataclass(outputs) else outputs:
+        yield from _tensors(part)
 
 
 def _total(outputs: Sequence[Tensor]) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.checkpoint.matching import strip_module_prefix
+from maskrcnn_benchmark.checkpoint.mmdet_one_stage import EPSILON, is_mmdet_one_stage
 from maskrcnn_benchmark.checkpoint.torchvision_resnet import is_torchvision_resnet
 from maskrcnn_benchmark.config.keys import get_value
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
@@ -23,6 +25,11 @@ _TORCHVISION = {
     "INPUT.PIXEL_STD": [0.229, 0.224, 0.225],
     "MODEL.RESNETS.STRIDE_IN_1X1": False,
 }
+_MMDET = _CAFFE2 | {
+    "INPUT.INTERPOLATION": "opencv",
+    "MODEL.RESNETS.STRIDE_IN_1X1": True,
+    "MODEL.RESNETS.FROZEN_BN_EPS": EPSILON,
+}
 _STORED = ("INPUT.TO_BGR255", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1")
 _STRIDES = {
     "R-50.pkl": True,
@@ -30,6 +37,7 @@ _STRIDES = {
     "R-50-GN.pkl": False,
     "R-101-GN.pkl": False,
     "X-101-32x8d.pkl": False,
+    "X-101-64x4d.pkl": False,
 }
 
 
@@ -63,6 +71,8 @@ def _expected(path: str, record: Mapping[str, Any]) -> tuple[dict[str, Any], str
         return _CAFFE2 | extra, "Caffe2 weights"
     if is_torchvision_resnet(record.get("model", {})):
         return _TORCHVISION, "torchvision weights"
+    if is_mmdet_one_stage(strip_module_prefix(record.get("model", {}))):
+        return _MMDET, "those of mmdetection"
     text = record.get("config")
     if not isinstance(text, str):
         return {}, ""

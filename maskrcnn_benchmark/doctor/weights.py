@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from maskrcnn_benchmark.checkpoint.completeness import refuse_part_of_a_head
 from maskrcnn_benchmark.checkpoint.deformable import deform_names
 from maskrcnn_benchmark.checkpoint.download import cache_path, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import read_weights
 from maskrcnn_benchmark.checkpoint.matching import MatchReport, match_names
+from maskrcnn_benchmark.config.classes import class_count_key
 from maskrcnn_benchmark.config.weights import resolve_weight
 from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
@@ -114,6 +116,11 @@ def _content(checkup: Checkup, path: str) -> Iterator[Finding]:
         {name: tuple(t.shape) for name, t in deform_names(state, targets).items()},
     )
     yield from _matches(job, model, report, path)
+    if not job.cfg.MODEL.WEIGHT_ALLOW_MISMATCH:
+        try:
+            refuse_part_of_a_head(report, path)
+        except UsageError as problem:
+            yield error(str(problem), _KEY, advice="name a file of this model, or of a body alone")
     yield from _classes(checkup, job, record, path)
     yield from check_preparation(checkup.cfg, path, record)
     if "iteration" in record and "optimizer" in record:
@@ -155,7 +162,7 @@ def _matches(job: Job, model: nn.Module, report: MatchReport, path: str) -> Iter
             yield error(
                 text,
                 _KEY,
-                "MODEL.ROI_BOX_HEAD.NUM_CLASSES",
+                class_count_key(job.cfg) or "MODEL.ROI_BOX_HEAD.NUM_CLASSES",
                 "MODEL.WEIGHT_ALLOW_MISMATCH",
                 advice="check NUM_CLASSES and CONV_BODY, or set MODEL.WEIGHT_ALLOW_MISMATCH True to "
                 "fine-tune",

@@ -32,6 +32,8 @@ STRIDED = ("MODEL.SIPMASK.NORM_REG_TARGETS", True)
         ((*FCOS, "LST.ENABLED", True), "LST.ENABLED needs a two-stage model; set MODEL.FCOS_ON False"),
         ((*FCOS, "MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64]), r"one stride per level \(5\), .* found \[8, 16"),
         ((*FCOS, "MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 96]), "each twice the one before"),
+        ((*FCOS, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 100), "multiple of 32 and at least 64 .* found 100"),
+        ((*SIPMASK, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 32), "for the group norm of MODEL.SIPMASK"),
         ((*FCOS, "MODEL.FCOS.NUM_CLASSES", 1), "FCOS.NUM_CLASSES must be at least 2, found 1"),
         ((*SIPMASK, "MODEL.SIPMASK.NUM_CLASSES", 1), "SIPMASK.NUM_CLASSES must be at least 2"),
         ((*FCOS, "MODEL.FCOS.IOU_LOSS_TYPE", "inclusive_iou"), "must be iou or linear_iou or giou, found"),

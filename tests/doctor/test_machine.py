@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn_benchmark.config.load import clone_with
+from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.doctor import loading, memory, storage
 from maskrcnn_benchmark.doctor.loading import check_loading
 from maskrcnn_benchmark.doctor.measure import matching_bytes, step_peak
@@ -61,6 +61,16 @@ def test_step_peak_is_that_of_a_real_forward_pass(plain) -> None:
     assert outputs
     peak = step_peak(cfg, pictures=1, height=192, width=192)
     assert sum(saved.values()) <= peak <= 1.6 * sum(saved.values())
+
+
+@pytest.mark.parametrize("name", ["fcos", "sipmask", "sipmask_plusplus"])
+def test_steps_of_heads_without_anchors(project_root: Path, name: str) -> None:
+    cfg = load_config(project_root / f"configs/tiny/{name}.yaml")
+    one = step_peak(cfg, pictures=1, height=256, width=256)
+    assert 1.6 * one < step_peak(cfg, pictures=2, height=256, width=256) < 2.2 * one
+    few, many = (matching_bytes(cfg, objects, 800, 1344) for objects in (1, 5))
+    points = sum(-(-800 // stride) * -(-1344 // stride) for stride in (8, 16, 32, 64, 128))
+    assert many == 5 * few and few >= 4 * points
 
 
 def test_matching_is_bounded(plain) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from maskrcnn_benchmark.checkpoint.mmdet_one_stage import export_mmdet_one_stage
 from maskrcnn_benchmark.config.load import dump_config
 from maskrcnn_benchmark.doctor.checkup import Checkup
 from maskrcnn_benchmark.doctor.memory import check_memory
@@ -157,3 +158,28 @@ def test_phases_that_cannot_be_derived(lst, the) -> None:
     checkup = lst("INPUT.MIN_SIZE_TRAIN", "(64, 96)")
     assert "stored for one picture size" in the(check_model, checkup, "error", "INPUT.MIN_SIZE_TRAIN").found
     assert the(check_weights, checkup, "note", "cannot be derived (see model)")
+
+
+ONE_STAGE = (
+    *("MODEL.MASK_ON", False, "MODEL.SIPMASK_ON", True, "MODEL.BACKBONE.CONV_BODY", "R-10-FPN-RETINANET"),
+    *("MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 64, "MODEL.SIPMASK.NUM_CLASSES", 7),
+    *("MODEL.SIPMASK.NUM_CONVS", 2, "MODEL.SIPMASK.ALIGN_BIAS", False, "MODEL.SIPMASK.TOWER_BIAS", False),
+)
+
+
+def test_a_file_of_another_one_stage_variant(plain, the, worst, tmp_path: Path) -> None:
+    checkup = plain(*ONE_STAGE)
+    path = str(_file(tmp_path / "own.pth", {"model": _state(checkup)}))
+    assert worst(check_weights, plain(*ONE_STAGE, "MODEL.WEIGHT", path)) == []
+    deeper = (*ONE_STAGE, "MODEL.SIPMASK.NUM_CONVS", 3, "MODEL.WEIGHT", path)
+    assert "of a body" in the(check_weights, plain(*deeper), "error", "file of another model").advice
+    allowed = plain(*deeper, "MODEL.WEIGHT_ALLOW_MISMATCH", True)
+    assert "error" not in {finding.level for finding in check_weights(allowed)}
+
+
+def test_a_file_of_mmdetection(plain, the, tmp_path: Path) -> None:
+    state = export_mmdet_one_stage(_state(plain(*ONE_STAGE)))
+    path = str(_file(tmp_path / "a.pth", {"meta": {"CLASSES": ("a", "b")}, "state_dict": state}))
+    checkup = plain(*ONE_STAGE, "MODEL.WEIGHT", path)
+    assert "FROZEN_BN_EPS 1e-05" in the(check_weights, checkup, "warning", "those of mmdetection").advice
+    assert the(check_weights, checkup, "note", "other classes (3 names, the data has 7)")
