@@ -76,6 +76,23 @@ def test_losses_with_and_without_objects(name: str, side: int) -> None:
         assert all(g is not None and g.isfinite().all() for _, g in learned), name
 
 
+@pytest.mark.parametrize("name", ["sipmask", "sipmask_544"])
+def test_half_precision_and_objects_of_a_pixel(name: str) -> None:
+    model = _model(name).train()
+    with torch.no_grad():
+        model.get_submodule("rpn.head").bbox_pred.bias.fill_(1.5)
+    images = _images(64, (50, 60), (50, 60))
+    targets = [_target(64, [[8, 8, 40, 40]], [2]), _target(64, [[10, 10, 10, 10], [11, 11, 13, 13]], [1, 1])]
+    exact = model(images, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(images, targets)
+        found = model.eval()(images)
+    assert all(abs(float(exact[k].detach()) - float(mixed[k].detach())) < 0.05 for k in exact)
+    torch.stack(list(mixed.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert all(f.bbox.dtype == f.get_field("scores").dtype == torch.float32 for f in found)
+
+
 def test_norm_without_use_is_held_but_does_not_learn() -> None:
     model = _model("sipmask_544")
     align = model.get_submodule("rpn.head.feat_align")

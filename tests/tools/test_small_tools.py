@@ -1,0 +1,74 @@
+"""subset_annotations.py and plot_run.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from maskrcnn_benchmark.data.datasets.subset import first_pictures
+from maskrcnn_benchmark.engine.run_chart import draw_run
+from maskrcnn_benchmark.utils.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+ANNOTATIONS = {
+    "images": [{"id": i} for i in (7, 3, 5, 1)],
+    "annotations": [{"id": i, "image_id": image} for i, image in enumerate((7, 3, 3, 5))],
+    "categories": [{"id": 1}],
+}
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_first_pictures_with_objects() -> None:
+    kept = first_pictures(ANNOTATIONS, 2)
+    assert [image["id"] for image in kept["images"]] == [3, 5]  # 1 has no object
+    assert [entry["id"] for entry in kept["annotations"]] == [1, 2, 3]
+    assert kept["categories"] == ANNOTATIONS["categories"] and len(ANNOTATIONS["images"]) == 4
+
+
+@pytest.mark.parametrize("count", [0, 4, -1])
+def test_impossible_counts(count: int) -> None:
+    with pytest.raises(DataError, match="3 hold objects"):
+        first_pictures(ANNOTATIONS, count)
+
+
+def test_file_without_pictures() -> None:
+    with pytest.raises(DataError, match="no 'images'"):
+        first_pictures({"annotations": []}, 1)
+
+
+def test_subset_tool(tmp_path: Path) -> None:
+    source, target = tmp_path / "all.json", tmp_path / "some.json"
+    source.write_text(json.dumps(ANNOTATIONS))
+    done = _run("tools/subset_annotations.py", str(source), "--pictures", "1", "--out", str(target))
+    assert done.returncode == 0 and "1 pictures, 2 objects" in done.stdout
+    assert [image["id"] for image in json.loads(target.read_text())["images"]] == [3]
+    failed = _run("tools/subset_annotations.py", str(source), "--pictures", "9", "--out", str(target))
+    assert failed.returncode == 2 and "3 hold objects" in failed.stderr
+
+
+def _write_run(folder: Path, tests: int) -> None:
+    rows = [{"kind": "train", "iteration": i, "loss": 2.0 / i, "loss_mask": None} for i in range(1, 60)]
+    rows += [{"kind": "evaluation", "iteration": 20 * i, "val/bbox/AP": 0.1 * i} for i in range(1, tests + 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_curves_of_a_run(tmp_path: Path) -> None:
+    _write_run(tmp_path, tests=0)
+    alone = draw_run(tmp_path)
+    _write_run(tmp_path, tests=3)
+    done = _run("tools/plot_run.py", str(tmp_path), "--out", str(tmp_path / "curves.png"))
+    assert done.returncode == 0
+    assert Image.open(tmp_path / "curves.png").width == 2 * alone.width
+
+
+def test_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no training record"):
+        draw_run(tmp_path)

@@ -1,0 +1,36 @@
+"""Draw the losses of a training run, and its AP where it was tested in between (SOLVER.TEST_PERIOD).
+
+python tools/plot_run.py runs/mine --out curves.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from maskrcnn_benchmark.engine.run_chart import draw_run
+from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.files import atomic_path
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", metavar="FOLDER", type=Path, help="OUTPUT_DIR of the run")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="PNG file to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read, draw, write."""
+    args = parse_arguments()
+    picture = draw_run(args.run)
+    with atomic_path(args.out) as temporary:
+        picture.save(temporary, format="PNG")
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    run_cli(main)
