@@ -96,11 +96,12 @@ def test_all_colours_together_leave_bytes_and_repeat() -> None:
 def test_overlaps_and_sight() -> None:
     """IoU with the last pixels counted; a centre on the border and a rest of one line do not count."""
     boxes = np.array([[0.0, 0, 9, 9], [5, 5, 14, 14], [40, 40, 41, 41], [18, 2, 21, 5]])
-    assert overlaps((0, 0, 10, 10), boxes).tolist() == [1, 25 / 175, 0, 0]
-    assert in_sight((0, 0, 10, 10), boxes).tolist() == [True, True, False, False]
-    assert in_sight((0, 0, 20, 20), boxes).tolist() == [True, True, False, True]
-    assert in_sight((0, 0, 19, 19), boxes).tolist() == [True, True, False, False]
-    assert not in_sight((9, 0, 30, 30), np.array([[0.0, 0, 18, 9]])).any()
+    windows = np.array([[0, 0, 10, 10], [0, 0, 20, 20], [0, 0, 19, 19]])
+    assert overlaps(windows, boxes)[0].tolist() == [1, 25 / 175, 0, 0]
+    assert in_sight(windows, boxes).tolist() == [[True, True, False, x] for x in (False, True, False)]
+    assert not in_sight(np.array([[9, 0, 30, 30]]), np.array([[0.0, 0, 18, 9]])).any()
+    assert overlaps(windows, boxes[:0]).shape == in_sight(windows, boxes[:0]).shape == (3, 0)
+    assert overlaps(windows[:0], boxes).shape == in_sight(windows[:0], boxes).shape == (0, 4)
 
 
 def test_expansion_alone() -> None:
@@ -148,7 +149,7 @@ def test_crops(form: str) -> None:
         kept = (
             [0, 1, 2]
             if (width, height) == (60, 40)
-            else in_sight(window, plain.bbox.numpy()).nonzero()[0].tolist()
+            else in_sight(np.array([window]), plain.bbox.numpy())[0].nonzero()[0].tolist()
         )
         assert kept and target.get_field("annotation_ids").tolist() == [11 + index for index in kept]
         assert target.get_field("labels").tolist() == [1 + index for index in kept]
@@ -166,7 +167,7 @@ def test_overlaps_with_all_boxes() -> None:
     boxes = np.array([[10.0, 10, 39, 29]])
     often = ExpandAndCrop(GREY, (1.0, 1.0), (0.6,) * 60, 0.3)
     windows = [often._draw_crop((0, 0, 60, 40), boxes, random.Random(seed))[0] for seed in range(30)]
-    found = [overlaps(window, boxes)[0] for window in windows if window != (0, 0, 60, 40)]
+    found = [overlaps(np.array([window]), boxes)[0, 0] for window in windows if window != (0, 0, 60, 40)]
     assert len(found) > 15 and np.mean(np.array(found) >= 0.6) > 0.8
     never = ExpandAndCrop(GREY, (1.0, 1.0), (0.9,), 0.3)
     for seed in range(15):

@@ -129,38 +129,37 @@ class ExpandAndCrop:
             least = rng.choice((None, *self.min_ious, 0.0))
             if least is None:
                 return canvas, np.ones(len(boxes), bool)
-            for _ in range(TRIES):
-                window = self._draw_window(canvas, rng)
-                if window is None or not (overlaps(window, boxes) >= least).all():
-                    continue
-                kept = in_sight(window, boxes)
-                if kept.any() or not len(boxes):
-                    return window, kept
+            windows = self._draw_windows(canvas, rng)
+            windows = windows[(overlaps(windows, boxes) >= least).all(axis=1)]
+            kept = in_sight(windows, boxes)
+            fitting = np.flatnonzero(kept.any(axis=1) if len(boxes) else np.ones(len(windows), bool))
+            if len(fitting):
+                x0, y0, x1, y1 = windows[fitting[0]].tolist()
+                return (x0, y0, x1, y1), kept[fitting[0]]
 
-    def _draw_window(self, canvas: Window, rng: random.Random) -> Window | None:
-        """A random part of `canvas`; None when it is too narrow."""
-        x0, y0, x1, y1 = canvas
-        width = rng.uniform(self.min_side * (x1 - x0), x1 - x0)
-        height = rng.uniform(self.min_side * (y1 - y0), y1 - y0)
-        if not 1 / MAX_ASPECT <= height / width <= MAX_ASPECT:
-            return None
-        left, top = rng.uniform(0, x1 - x0 - width), rng.uniform(0, y1 - y0 - height)
-        window = (x0 + int(left), y0 + int(top), x0 + int(left + width), y0 + int(top + height))
-        return window if window[0] < window[2] and window[1] < window[3] else None
-
-
-def overlaps(window: Window, boxes: np.ndarray) -> np.ndarray:
-    """(N,) IoU of a window and boxes (N,4) xyxy, which cover their last pixels."""
-    low, high = np.array(window[:2]), np.array(window[2:])
-    ends = boxes[:, 2:] + 1
-    shared = (np.minimum(ends, high) - np.maximum(boxes[:, :2], low)).clip(0).prod(axis=1)
-    return shared / ((ends - boxes[:, :2]).prod(axis=1) + (high - low).prod() - shared)
+    def _draw_windows(self, canvas: Window, rng: random.Random) -> np.ndarray:
+        """int64 (W,4): of TRIES random parts of `canvas`, those that are not too narrow."""
+        low, extent = np.array(canvas[:2]), np.array(canvas[2:]) - canvas[:2]
+        draws = np.array([rng.random() for _ in range(4 * TRIES)]).reshape(TRIES, 4)
+        sides = extent * (self.min_side + (1 - self.min_side) * draws[:, :2])
+        starts = (extent - sides) * draws[:, 2:]
+        windows = np.concatenate([low + starts.astype(int), low + (starts + sides).astype(int)], axis=1)
+        aspect = sides[:, 1] / sides[:, 0]
+        fits = (aspect >= 1 / MAX_ASPECT) & (aspect <= MAX_ASPECT)
+        return windows[fits & (windows[:, :2] < windows[:, 2:]).all(axis=1)]
 
 
-def in_sight(window: Window, boxes: np.ndarray) -> np.ndarray:
-    """bool (N,): boxes (N,4) xyxy whose centre lies in the window and of which more than a line is left."""
-    low, high = np.array(window[:2]), np.array(window[2:])
+def overlaps(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(W,N) IoU of windows (W,4) and boxes (N,4) xyxy, which cover their last pixels."""
+    low, high, ends = windows[:, None, :2], windows[:, None, 2:], boxes[:, 2:] + 1
+    shared = (np.minimum(ends, high) - np.maximum(boxes[:, :2], low)).clip(0).prod(axis=2)
+    return shared / ((ends - boxes[:, :2]).prod(axis=1) + (high - low).prod(axis=2) - shared)
+
+
+def in_sight(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """bool (W,N): boxes (N,4) xyxy whose centre lies in windows (W,4), with more than a line of them left."""
+    low, high = windows[:, None, :2], windows[:, None, 2:]
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = ((centres > low) & (centres < high)).all(axis=1)
+    inside = ((centres > low) & (centres < high)).all(axis=2)
     left = np.minimum(boxes[:, 2:], high - 1) > np.maximum(boxes[:, :2], low)
-    return inside & left.all(axis=1)
+    return inside & left.all(axis=2)
