@@ -9,7 +9,7 @@
         --config-file configs/torchvision/mask_rcnn_mobilenet_v2_FPN_1x.yaml
 
 Reads files of maskrcnn-benchmark (FCOS and SipMask-benchmark too), Caffe2 / Detectron (.pkl), torchvision
-(classifiers, Faster / Mask / Keypoint R-CNN) and mmdetection (FCOS, SipMask); nothing in them is executed.
+(classifiers, Faster / Mask / Keypoint R-CNN) and mmdetection (SipMask); nothing in them is executed.
 With --config-file the result is loaded into that model; exit status 1 when shapes differ or a tensor of the
 model is not in the file (--by-order: of the body).
 """

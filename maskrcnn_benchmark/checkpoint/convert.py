@@ -16,7 +16,7 @@ from .families import OURS, by_order, family_of
 from .io import read_checkpoint
 from .load import read_weights
 from .matching import match_names, strip_module_prefix
-from .mmdet_one_stage import export_mmdet_one_stage
+from .mmdet_sipmask import export_mmdet_sipmask
 from .torchvision_detection import export_torchvision_detection
 
 _DEPTH = 3
@@ -53,7 +53,7 @@ def convert_file(
     """The tensors of a file under the names of another family.
 
     Args:
-        to: "ours", "torchvision" (two-stage detectors with a pyramid) or "mmdetection" (FCOS, SipMask).
+        to: "ours", "torchvision" (two-stage detectors with a pyramid) or "mmdetection" (SipMask).
         conv_body: MODEL.BACKBONE.CONV_BODY of the model that they are for.
         body: names and shapes of the body: the file is paired with them by order.
 
@@ -66,7 +66,7 @@ def convert_file(
     if to == "ours":
         return state
     if to == "mmdetection":
-        return export_mmdet_one_stage(state)
+        return export_mmdet_sipmask(state)
     family = family_of(state)
     if family != OURS or not any(name.startswith("roi_heads.") for name in state):
         kind = "one-stage" if family == OURS else family

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..utils.errors import CheckpointError
-from .mmdet_one_stage import is_mmdet_one_stage
+from .mmdet_sipmask import is_mmdet_sipmask
 from .torchvision_detection import is_torchvision_detection
 from .torchvision_resnet import is_torchvision_resnet
 
 OURS = "maskrcnn-benchmark"
 CAFFE2 = "Caffe2 / Detectron"
 RESNET, DETECTION, FEATURES = "torchvision ResNet", "torchvision detector", "torchvision classifier"
-MMDET = "mmdetection FCOS / SipMask"
+MMDET = "mmdetection SipMask"
 OTHER = "unknown"
 _COUNTER = "num_batches_tracked"
 
@@ -25,7 +25,7 @@ def family_of(state: Mapping[str, Tensor], path: str = "") -> str:
         return CAFFE2
     if is_torchvision_detection(state):
         return DETECTION
-    if is_mmdet_one_stage(state):
+    if is_mmdet_sipmask(state):
         return MMDET
     if is_torchvision_resnet(state):
         return RESNET

@@ -17,7 +17,7 @@ from .deformable import deform_names
 from .download import fetch, is_url
 from .io import read_checkpoint
 from .matching import MatchReport, match_names, strip_module_prefix
-from .mmdet_one_stage import EPSILON, import_mmdet_one_stage, is_mmdet_one_stage
+from .mmdet_sipmask import EPSILON, import_mmdet_sipmask, is_mmdet_sipmask
 from .torchvision_detection import import_torchvision_detection, is_torchvision_detection
 from .torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
 
@@ -29,8 +29,8 @@ def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[
     """Tensors of a file (or of a URL) under names that are names of the model or tails of them.
 
     Knows maskrcnn-benchmark files with and without ``module.`` (FCOS and SipMask-benchmark too), files
-    written here, Caffe2 pickles, torchvision's ResNets and two-stage detectors, mmdetection's FCOS and
-    SipMask. Optimizer state, schedule and iteration in the file are not looked at.
+    written here, Caffe2 pickles, torchvision's ResNets and two-stage detectors, mmdetection's SipMask.
+    Optimizer state, schedule and iteration in the file are not looked at.
 
     Args:
         conv_body: MODEL.BACKBONE.CONV_BODY; Caffe2 names depend on the depth.
@@ -56,8 +56,8 @@ def _named(local: str, state: dict[str, Tensor], conv_body: str) -> dict[str, Te
         return {names[blob]: tensor for blob, tensor in state.items()}
     if is_torchvision_detection(state):
         return import_torchvision_detection(state)
-    if is_mmdet_one_stage(state):
-        return import_mmdet_one_stage(state)
+    if is_mmdet_sipmask(state):
+        return import_mmdet_sipmask(state)
     if is_torchvision_resnet(state) and not conv_body.startswith("torchvision/"):
         return import_torchvision_resnet(state)
     return state
@@ -91,7 +91,7 @@ def load_weights(
             unexpected (see above), or the model's batch norm has another epsilon than the file's.
     """
     local, read = _read(path, "cpu")
-    if is_mmdet_one_stage(read):
+    if is_mmdet_sipmask(read):
         _require_epsilon(model, path)
     targets = model.state_dict(keep_vars=True)
     state = deform_names(_named(local, read, conv_body), targets)

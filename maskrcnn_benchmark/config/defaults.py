@@ -58,9 +58,7 @@ def _model() -> CfgNode:
     model.META_ARCHITECTURE = "GeneralizedRCNN"  # detector class, by its registered name
     model.CLS_AGNOSTIC_BBOX_REG = False  # box regression for background/foreground instead of per class
     model.WEIGHT = ""  # initial weights: path, http(s) URL or catalog://NAME; .pkl is Caffe2; "" = none
-    model.WEIGHT_ALLOW_MISMATCH = (
-        False  # leave out tensors of WEIGHT whose shape differs, instead of an error
-    )
+    model.WEIGHT_ALLOW_MISMATCH = False  # leave out tensors of WEIGHT that do not fit, instead of an error
 
     # Long-tail training in phases; set per phase by the LST scheduler.
     model.QRY_BALANCE = False  # every picture comes with the class that it was drawn for

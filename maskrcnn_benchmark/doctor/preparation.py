@@ -9,7 +9,7 @@ import yaml
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.matching import strip_module_prefix
-from maskrcnn_benchmark.checkpoint.mmdet_one_stage import EPSILON, is_mmdet_one_stage
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import EPSILON, is_mmdet_sipmask
 from maskrcnn_benchmark.checkpoint.torchvision_resnet import is_torchvision_resnet
 from maskrcnn_benchmark.config.keys import get_value
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
@@ -71,7 +71,7 @@ def _expected(path: str, record: Mapping[str, Any]) -> tuple[dict[str, Any], str
         return _CAFFE2 | extra, "Caffe2 weights"
     if is_torchvision_resnet(record.get("model", {})):
         return _TORCHVISION, "torchvision weights"
-    if is_mmdet_one_stage(strip_module_prefix(record.get("model", {}))):
+    if is_mmdet_sipmask(strip_module_prefix(record.get("model", {}))):
         return _MMDET, "those of mmdetection"
     text = record.get("config")
     if not isinstance(text, str):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.checkpoint.mmdet_one_stage import import_mmdet_one_stage
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import import_mmdet_sipmask
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.fcos.head import FCOS
@@ -73,10 +73,10 @@ def _fill(model: OneStageDetector, folder: Path, info: dict[str, Any]) -> dict[s
     drawn = {key: value(key, tuple(shape) or (1,)).reshape(shape) for key, shape in shapes.items()}
     state = {key: torch.from_numpy(array.copy()) for key, array in drawn.items()}
     override(state, info)
-    model.load_state_dict(import_mmdet_one_stage(state), strict=True)
+    model.load_state_dict(import_mmdet_sipmask(state), strict=True)
     keys = list(state)
     numbered = {key: torch.tensor([number]) for number, key in enumerate(keys)}
-    return {keys[int(tensor)]: name for name, tensor in import_mmdet_one_stage(numbered).items()}
+    return {keys[int(tensor)]: name for name, tensor in import_mmdet_sipmask(numbered).items()}
 
 
 def _check_evaluation(

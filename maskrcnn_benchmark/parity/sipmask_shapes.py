@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from maskrcnn_benchmark.checkpoint.mmdet_one_stage import export_mmdet_one_stage, import_mmdet_one_stage
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import export_mmdet_sipmask, import_mmdet_sipmask
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.parity.checks import Checker
@@ -31,8 +31,8 @@ def check_shapes(path: Path, checker: Checker) -> None:
         model = build_detection_model(load_config(CONFIGS / f"{name}.yaml"))
         published = {key: torch.empty(tuple(shape)) for key, shape in shapes.items()}
         if path.stem.startswith(MMDET):
-            read = import_mmdet_one_stage(published)
-            back = export_mmdet_one_stage(model.state_dict())
+            read = import_mmdet_sipmask(published)
+            back = export_mmdet_sipmask(model.state_dict())
         else:
             read, back = published, model.state_dict()
         for what, got, wanted in (("read", read, model.state_dict()), ("write", back, published)):

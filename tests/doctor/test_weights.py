@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.checkpoint.mmdet_one_stage import export_mmdet_one_stage
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import export_mmdet_sipmask
 from maskrcnn_benchmark.config.load import dump_config
 from maskrcnn_benchmark.doctor.checkup import Checkup
 from maskrcnn_benchmark.doctor.memory import check_memory
@@ -178,7 +178,7 @@ def test_a_file_of_another_one_stage_variant(plain, the, worst, tmp_path: Path) 
 
 
 def test_a_file_of_mmdetection(plain, the, tmp_path: Path) -> None:
-    state = export_mmdet_one_stage(_state(plain(*ONE_STAGE)))
+    state = export_mmdet_sipmask(_state(plain(*ONE_STAGE)))
     path = str(_file(tmp_path / "a.pth", {"meta": {"CLASSES": ("a", "b")}, "state_dict": state}))
     checkup = plain(*ONE_STAGE, "MODEL.WEIGHT", path)
     assert "FROZEN_BN_EPS 1e-05" in the(check_weights, checkup, "warning", "those of mmdetection").advice

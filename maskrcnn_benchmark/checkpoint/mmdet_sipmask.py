@@ -1,6 +1,6 @@
-"""SipMask and FCOS of mmdetection 1.x: its names and ours, in both directions (sipmask spec 10).
+"""SipMask of mmdetection 1.x: its names and ours, in both directions (sipmask spec 10).
 
-Ours are those of SipMask-benchmark and FCOS, whose files need no map. Beside the names, factors of the levels
+Ours are those of SipMask-benchmark, whose files need no map. Beside the names, factors of the levels
 have no dimension there, and batch norm counts its batches and adds EPSILON to the variance (variances are not
 changed: MODEL.RESNETS.FROZEN_BN_EPS says it). The norm of the alignment, which models without group norm hold
 and do not use, is kept like all others.
@@ -19,9 +19,10 @@ from ..utils.errors import CheckpointError
 EPSILON = 1e-5
 """parity: what batch norm of these models adds to the variance."""
 
-_MARKS = ("bbox_head.fcos_cls.weight", "neck.lateral_convs.0.conv.weight")
+_MARKS = ("bbox_head.sip_mask_lat.weight", "neck.lateral_convs.0.conv.weight")
 _COUNTER, _VARIANCE = "num_batches_tracked", "running_var"
 _DEPTH = 16  # most convolutions of a tower
+_ALIGN_BIAS = "rpn.head.feat_align.conv_adaption.bias"
 _SAME = ("scales", "feat_align", "sip_cof", "sip_mask_lat0", "sip_mask_lat", "mask_scoring")
 
 
@@ -62,12 +63,12 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
     return name
 
 
-def is_mmdet_one_stage(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of mmdetection's FCOS or SipMask."""
+def is_mmdet_sipmask(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has the names of mmdetection's SipMask."""
     return all(name in state for name in _MARKS)
 
 
-def import_mmdet_one_stage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def import_mmdet_sipmask(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Its tensors under our names, without counters of batches."""
     # Offsets of deformable convolutions; older files call them conv2_offset.
     places = {name: re.sub(r"(conv2\.conv_offset|conv2_offset)\.", "conv2.offset.", name) for name in state}
@@ -88,11 +89,11 @@ def import_mmdet_one_stage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def export_mmdet_one_stage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def export_mmdet_sipmask(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse; counters of batches, which do not run in these models, are 0.
 
     Raises:
-        CheckpointError: the tensors are not those of FCOS or SipMask, or of a variant that mmdetection's
+        CheckpointError: the tensors are not those of a SipMask, or of a variant that mmdetection's
             models cannot hold (biases beside group norm, deformable towers).
     """
     _refuse_foreign(state)
@@ -110,19 +111,17 @@ def export_mmdet_one_stage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _refuse_foreign(state: Mapping[str, Tensor]) -> None:
-    """CheckpointError for what has no counterpart in mmdetection's FCOS and SipMask."""
+    """CheckpointError for what has no counterpart in mmdetection's SipMask."""
     foreign = [name for name in state if _renamed(name, _TO_THEIRS) == name]
-    if "rpn.head.centerness.weight" not in state or foreign:
+    if "rpn.head.sip_mask_lat.weight" not in state or foreign:
         what = f": {', '.join(foreign[:3])}" if foreign else ""
-        raise CheckpointError(
-            f"these are no weights of an FCOS or SipMask{what}; mmdetection's names are for them"
-        )
+        raise CheckpointError(f"these are no weights of a SipMask{what}; mmdetection's names are for it")
     towers = re.compile(r"rpn\.head\.(?:cls|bbox)_tower\.(\d+)\.(.*)")
     found = {name: match for name in state if (match := towers.match(name))}
     normed = any(int(match[1]) % 3 == 1 for match in found.values())
     extra = [n for n, m in found.items() if m[2] not in ("weight", "bias")]
     extra += [n for n, m in found.items() if normed and m[2] == "bias" and int(m[1]) % 3 == 0]
-    extra += [name for name in state if name == "rpn.head.feat_align.conv_adaption.bias"]
+    extra += [_ALIGN_BIAS] if _ALIGN_BIAS in state else []
     if extra:
         raise CheckpointError(
             f"mmdetection's models have no {', '.join(extra[:3])}: train with MODEL.SIPMASK.TOWER_BIAS False "
