@@ -9,7 +9,13 @@ import pytest
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with
-from maskrcnn_benchmark.incremental.phase_config import derive_phase_cfg, stage_settings, step_iterations
+from maskrcnn_benchmark.incremental.phase_config import (
+    check_stored_views,
+    derive_phase_cfg,
+    stage_settings,
+    step_iterations,
+    stored_size,
+)
 from maskrcnn_benchmark.incremental.phases import PhasePlan
 from maskrcnn_benchmark.incremental.replay import epoch_length
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -90,6 +96,24 @@ def test_impossible_combinations(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         derive(tiny_cfg, mini_plan, 1, *overrides)
+
+
+def test_sizes_of_stored_outputs(tiny_cfg: CfgNode) -> None:
+    """One short side, or a fixed size whatever the short sides; never a range."""
+
+    def stored(*overrides: Any) -> tuple[int, int]:
+        cfg = clone_with(tiny_cfg, overrides)
+        check_stored_views(cfg, (0, 1), "LST.DISTILL.FLIPS", "LST.DISTILL.ENABLED")
+        return stored_size(cfg)
+
+    sides = ("INPUT.MIN_SIZE_TRAIN", (96,), "INPUT.MAX_SIZE_TRAIN", 160)
+    assert stored(*sides) == (96, 160)
+    assert stored(*sides, "INPUT.MIN_SIZE_RANGE_TRAIN", (80, 80)) == (80, 160)
+    assert stored("INPUT.MIN_SIZE_TRAIN", (64, 96), "INPUT.FIXED_SIZE_TRAIN", (120, 90)) == (120, 90)
+    with pytest.raises(ConfigError, match=r"INPUT\.MIN_SIZE_RANGE_TRAIN is \(80, 96\)"):
+        stored(*sides, "INPUT.MIN_SIZE_RANGE_TRAIN", (80, 96))
+    with pytest.raises(ConfigError, match=r"INPUT\.MIN_SIZE_TRAIN is \(64, 96\)"):
+        stored("INPUT.MIN_SIZE_TRAIN", (64, 96))
 
 
 def test_stage_settings_ignore_what_does_not_matter(tiny_cfg: CfgNode, mini_plan: PhasePlan) -> None:
