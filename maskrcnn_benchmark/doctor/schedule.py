@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from maskrcnn_benchmark.config.classes import one_stage_model
 from maskrcnn_benchmark.doctor.checkup import Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
 
-PUBLISHED_LR, PUBLISHED_STEP_LR, PUBLISHED_BATCH = 0.02, 0.005, 16
-"""Rates for 16 pictures: of the published two-stage files, and of the LST release's steps (lst spec 7)."""
+PUBLISHED_LR, PUBLISHED_ONE_STAGE_LR, PUBLISHED_STEP_LR, PUBLISHED_BATCH = 0.02, 0.01, 0.005, 16
+"""Rates for 16 pictures: of the published two-stage files, of RetinaNet, FCOS and SipMask, and of the LST
+release's steps (lst spec 7).
+"""
 
 FACTOR = 2.0
 """Rates within this factor of the published ones are usual."""
@@ -54,11 +57,12 @@ def _rate(job: Job) -> Iterator[Finding]:
         else:
             yield ok(text, job.solver_key("BASE_LR"))
         return
-    rule = PUBLISHED_LR * batch / PUBLISHED_BATCH
+    published = PUBLISHED_LR if one_stage_model(job.cfg) is None else PUBLISHED_ONE_STAGE_LR
+    rule = published * batch / PUBLISHED_BATCH
     least = (PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH if job.phase > 0 else rule) / FACTOR
     text = (
         f"{_prefix(job)}rate {solver.BASE_LR:g} for {batch} pictures per update; published: "
-        f"{PUBLISHED_LR:g} per {PUBLISHED_BATCH}, which gives {rule:g}"
+        f"{published:g} per {PUBLISHED_BATCH}, which gives {rule:g}"
     )
     if job.phase > 0:
         text += f" (LST steps: {PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH:g})"

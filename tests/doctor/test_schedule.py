@@ -28,6 +28,14 @@ def test_linear_scaling(plain, the, rate: float, batch: int, accumulation: int, 
     assert level == "ok" or finding.advice == "set SOLVER.BASE_LR 0.005"
 
 
+@pytest.mark.parametrize(("rate", "level"), [(0.0025, "ok"), (0.00124, "warning"), (0.0051, "warning")])
+def test_one_stage_models_have_half_the_rate(plain, the, rate: float, level: str) -> None:
+    pairs = ("MODEL.FCOS_ON", True, "MODEL.BACKBONE.CONV_BODY", "R-10-FPN-RETINANET", "MODEL.MASK_ON", False)
+    wide = ("MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 64, "SOLVER.IMS_PER_BATCH", 4)
+    finding = the(check_schedule, plain(*pairs, *wide, RATE, rate), level, "published: 0.01 per 16")
+    assert level == "ok" or finding.advice == "set SOLVER.BASE_LR 0.0025"
+
+
 @pytest.mark.parametrize(
     ("rate", "found"), [(0.0006, "below the rule"), (0.000625, ""), (0.01, ""), (0.02, "times the rule")]
 )
