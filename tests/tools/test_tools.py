@@ -151,8 +151,10 @@ def test_two_processes_of_the_old_launcher_equal_one(
     options = ("--config-file", tiny_config, "OUTPUT_DIR", tmp_path, "SOLVER.TEST_PERIOD", 3)
     done = tool("train_net", *options, world=2, launcher=launcher)
     assert "2 process(es)" in done.stdout
+    # Losses are compared closely below (and weights in tests/engine/test_train_distributed.py): after five
+    # steps a unit may have crossed the bend of its ReLU by rounding alone, how many depends on the processor.
     for name, tensor in _weights(trained).items():
-        torch.testing.assert_close(_weights(tmp_path)[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(_weights(tmp_path)[name], tensor, rtol=1e-5, atol=2e-4, msg=name)
     one, both = (
         [r["loss"] for r in read_metrics(folder / METRICS_FILE) if r["kind"] == "train"]
         for folder in (trained, tmp_path)
