@@ -114,7 +114,12 @@ def test_calls_that_cannot_work(build: Build, batch: Batch) -> None:
 
 def test_the_contract_names_what_is_missing() -> None:
     head: OneStageHead[Tensor] = OneStageHead()
-    for call in (lambda: head([]), lambda: head.losses(torch.ones(1), [], []), lambda: head.predict(0, [])):
+    calls = (
+        lambda: head([]),
+        lambda: head.losses(torch.ones(1), [], []),
+        lambda: head.predict(torch.ones(1), [], []),
+    )
+    for call in calls:
         with pytest.raises(NotImplementedError):
             call()
 
