@@ -1,4 +1,4 @@
-"""SipMask learns the demo data: the small real-time model of configs/sipmask, all of its schedule."""
+"""SipMask learns the demo data: the small model of configs/sipmask, all of its schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.demo import generate_demo
 from maskrcnn_benchmark.engine.plain import test_plain, train_plain
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "sipmask" / "demo_544_gn.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "sipmask" / "demo.yaml"
 
 
 @pytest.mark.slow
