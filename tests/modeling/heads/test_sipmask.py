@@ -11,6 +11,7 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.layers.crop_split import crop_split, crop_split_gt
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.heads.fcos.loss import Positives
+from maskrcnn_benchmark.modeling.heads.fcos.outputs import at_points
 from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import (
     MaskLossSettings,
     MaskPositives,
@@ -19,7 +20,7 @@ from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import (
     mask_positives,
 )
 from maskrcnn_benchmark.modeling.heads.sipmask.masks import Frame, picture_masks
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs, coefficients_at
+from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import score_masks, scoring_layers
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
@@ -134,12 +135,13 @@ def test_offsets_carry_no_gradient_to_the_boxes(benchmark: nn.Module) -> None:
     assert distances.grad is None and x.grad is not None and align.conv_offset.weight.grad is not None
 
 
-def test_coefficients_at_points() -> None:
+def test_numbers_at_points() -> None:
     levels = [torch.arange(2 * 8 * 6.0).reshape(2, 8, 2, 3), -torch.arange(2 * 8 * 2.0).reshape(2, 8, 1, 2)]
-    rows = coefficients_at(levels, 1, torch.tensor([7, 0, 5, 6]))
+    rows = at_points(levels, torch.ones(4).long(), torch.tensor([7, 0, 5, 6]))
     assert torch.equal(rows[0], levels[1][1, :, 0, 1]) and torch.equal(rows[1], levels[0][1, :, 0, 0])
     assert torch.equal(rows[2], levels[0][1, :, 1, 2]) and torch.equal(rows[3], levels[1][1, :, 0, 0])
-    assert coefficients_at(levels, 0, torch.zeros(0, dtype=torch.int64)).shape == (0, 8)
+    none = torch.zeros(0, dtype=torch.int64)
+    assert at_points(levels, none, none).shape == (0, 8)
 
 
 def _plain_mask_loss(own: MaskPositives, basis: Tensor) -> Tensor:

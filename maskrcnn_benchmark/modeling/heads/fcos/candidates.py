@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.modeling.heads.fcos.locations import boxes_around
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points, per_point
+from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points
+from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class Candidates:
 
 def find_candidates(outputs: FCOSOutputs, points: Points, settings: CandidateSettings) -> list[Candidates]:
     """Candidates of every image, finer levels first."""
-    maps = [per_point(m) for m in (outputs.logits, outputs.distances, outputs.centerness)]
+    maps = [
+        [flatten_map(level, level.shape[1]) for level in levels]
+        for levels in (outputs.logits, outputs.distances, outputs.centerness)
+    ]
     starts = [0, *accumulate(len(places) for places in points.locations)]
     found = []
     for image in range(len(outputs.logits[0])):

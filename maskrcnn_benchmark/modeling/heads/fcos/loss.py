@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
 from maskrcnn_benchmark.modeling.heads.fcos.box_loss import BOX_LOSSES
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points, joined, per_point
+from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points, at_points
 from maskrcnn_benchmark.modeling.heads.fcos.targets import Assignment, assign, centerness_of
+from maskrcnn_benchmark.modeling.heads.focal import focal_loss_of_levels
 from maskrcnn_benchmark.modeling.losses import LossTerm
+from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 SMALLEST_WEIGHT = 1e-6
@@ -82,25 +83,16 @@ class FCOSLoss:
         own = self.settings.per_process
         count = len(positives)
         at = (positives.image, positives.point)
-        predicted = joined(outputs.distances)[at].float()
-        centerness = joined(outputs.centerness)[at].squeeze(1).float()
+        predicted = at_points(outputs.distances, *at).float()
+        centerness = at_points(outputs.centerness, *at).squeeze(1).float()
         weight = centerness_of(positives.wanted)
         boxes = (BOX_LOSSES[self.settings.box_loss](predicted, positives.wanted) * weight).sum()
         middle = F.binary_cross_entropy_with_logits(centerness, weight, reduction="sum")
-        classes = self._classification(outputs.logits, labels)
+        rows = [flatten_map(level, level.shape[1]) for level in outputs.logits]
+        gamma, alpha = self.settings.gamma, self.settings.alpha
+        classes = focal_loss_of_levels(rows, labels, gamma=gamma, alpha=alpha)
         return {
             "loss_cls": LossTerm(classes, count + (len(labels) if own else 0), per_process=own),
             "loss_reg": LossTerm(boxes, weight.sum(), least=SMALLEST_WEIGHT, per_process=own),
             "loss_centerness": LossTerm(middle, count, per_process=own),
         }
-
-    def _classification(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """Sum over levels; the maps, which hold millions of numbers, are not put together."""
-        rows = per_point(logits)
-        parts = labels.split([level.shape[1] for level in rows], dim=1)
-        gamma, alpha = self.settings.gamma, self.settings.alpha
-        sums = [
-            sigmoid_focal_loss(level.flatten(0, 1), part.flatten(), gamma=gamma, alpha=alpha)
-            for level, part in zip(rows, parts, strict=True)
-        ]
-        return torch.stack(sums).sum()

@@ -43,11 +43,14 @@ class Points:
         return cls(locations, [p.new_full((len(p), 1), s if in_strides else 1) for p, s in pairs])
 
 
-def per_point(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Per level (B,C,H,W) -> (B,H*W,C), row by row."""
-    return [level.permute(0, 2, 3, 1).flatten(1, 2) for level in maps]
-
-
-def joined(maps: Sequence[Tensor]) -> Tensor:
-    """Per level (B,C,H,W) -> (B,N,C) over the points of all levels."""
-    return torch.cat(per_point(maps), dim=1)
+def at_points(maps: Sequence[Tensor], image: Tensor, point: Tensor) -> Tensor:
+    """(n,C) of points (n,), counted over all levels, of images (n,); maps: per level (B,C,H,W)."""
+    rows, start = maps[0].new_empty((len(point), maps[0].shape[1])), 0
+    for level in maps:
+        height, width = level.shape[-2:]
+        own = ((point >= start) & (point < start + height * width)).nonzero().flatten()
+        cell = point[own] - start
+        row = torch.div(cell, width, rounding_mode="floor")
+        rows = rows.index_put((own,), level[image[own], :, row, cell % width])
+        start += height * width
+    return rows

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
 from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.heads.focal import focal_loss_of_levels
 from maskrcnn_benchmark.modeling.heads.retinanet.targets import assign
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.matcher import Matcher
@@ -52,23 +52,15 @@ class RetinaNetLoss:
         labels = torch.stack([label for label, _ in pairs])
         positives = (labels > 0).sum()
         return {
-            "loss_retina_cls": LossTerm(self._classification(logits, labels), positives + len(targets)),
+            "loss_retina_cls": LossTerm(
+                focal_loss_of_levels(logits, labels, gamma=self.settings.gamma, alpha=self.settings.alpha),
+                positives + len(targets),
+            ),
             "loss_retina_reg": LossTerm(
                 self._regression(every, deltas, labels, [match for _, match in pairs], targets),
                 positives * self.settings.regression_weight,
             ),
         }
-
-    def _classification(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """Sum over levels; the maps, which hold millions of numbers, are not put together."""
-        parts = labels.split([level.shape[1] for level in logits], dim=1)
-        sums = [
-            sigmoid_focal_loss(
-                level.flatten(0, 1), part.flatten(), gamma=self.settings.gamma, alpha=self.settings.alpha
-            )
-            for level, part in zip(logits, parts, strict=True)
-        ]
-        return torch.stack(sums).sum()
 
     def _regression(
         self,

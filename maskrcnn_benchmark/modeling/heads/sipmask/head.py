@@ -19,11 +19,11 @@ from maskrcnn_benchmark.modeling.heads.fcos.candidates import (
 )
 from maskrcnn_benchmark.modeling.heads.fcos.head import as_boxlist, require_outputs
 from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import Points
+from maskrcnn_benchmark.modeling.heads.fcos.outputs import Points, at_points
 from maskrcnn_benchmark.modeling.heads.fcos.suppress import SuppressionSettings, detections_of
 from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import MaskLossSettings, mask_loss, mask_positives
 from maskrcnn_benchmark.modeling.heads.sipmask.masks import Frame, picture_masks
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs, coefficients_at
+from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import rescoring_loss, score_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
@@ -113,7 +113,8 @@ class SipMask(OneStageHead[SipMaskOutputs]):
     def _with_masks(self, outputs: SipMaskOutputs, image: int, kept: Candidates, frame: Frame) -> BoxList:
         """Detections of one image with their masks."""
         basis, result = outputs.basis[image], as_boxlist(kept, frame.size)
-        coefficients = coefficients_at(outputs.coefficients, image, kept.point)
+        where = torch.full_like(kept.point, image)
+        coefficients = at_points(outputs.coefficients, where, kept.point)
         masks = picture_masks(
             coefficients,
             basis,

@@ -13,8 +13,8 @@ from maskrcnn_benchmark.layers.nms import nms
 from maskrcnn_benchmark.layers.quadrant_masks import quadrant_mask_loss
 from maskrcnn_benchmark.modeling.heads.fcos.locations import boxes_around
 from maskrcnn_benchmark.modeling.heads.fcos.loss import Positives
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import Points, joined
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs, coefficients_at
+from maskrcnn_benchmark.modeling.heads.fcos.outputs import Points, at_points
+from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 LEAST_AREA = 1.0
@@ -57,22 +57,22 @@ def mask_positives(
 ) -> list[MaskPositives]:
     """Per image what the mask losses work on; boxes, weights and scores carry no gradient."""
     locations, units = torch.cat(points.locations), torch.cat(points.units)
-    distances, logits = joined(outputs.boxes.distances), joined(outputs.boxes.logits)
     result = []
     for image, target in enumerate(targets):
         own = (positives.image == image).nonzero().flatten()
-        point, objects = positives.point[own], positives.matches[own]
+        point, objects, where = positives.point[own], positives.matches[own], positives.image[own]
         classes = positives.labels[own] - 1
         with torch.no_grad():
-            reach = distances[image, point].float() * units[point]
+            reach = at_points(outputs.boxes.distances, where, point).float() * units[point]
             boxes = boxes_around(locations[point], reach) / BASIS_STRIDE
-            scores = logits[image, point, classes].float().sigmoid()
+            logits = at_points(outputs.boxes.logits, where, point)
+            scores = logits.gather(1, classes[:, None]).squeeze(1).float().sigmoid()
             wanted = target.xyxy().to(boxes)[objects] / BASIS_STRIDE
             keep, weights = _weigh(boxes, wanted, scores, settings)
             masks = half_size_masks(target, outputs.basis.shape[-2:]).to(boxes.device)
         result.append(
             MaskPositives(
-                coefficients_at(outputs.coefficients, image, point[keep]),
+                at_points(outputs.coefficients, where[keep], point[keep]),
                 boxes[keep],
                 weights,
                 classes[keep],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -25,14 +24,3 @@ class SipMaskOutputs:
     boxes: FCOSOutputs
     coefficients: list[Tensor]
     basis: Tensor
-
-
-def coefficients_at(coefficients: Sequence[Tensor], image: int, points: Tensor) -> Tensor:
-    """(n, 4*K) of the points (n,), counted over all levels, of one image; per level (B,4*K,H,W)."""
-    starts, rows = 0, coefficients[0].new_empty((len(points), coefficients[0].shape[1]))
-    for level in coefficients:
-        cells = level[image].permute(1, 2, 0).flatten(0, 1)
-        own = ((points >= starts) & (points < starts + len(cells))).nonzero().flatten()
-        rows = rows.index_put((own,), cells[points[own] - starts])
-        starts += len(cells)
-    return rows
