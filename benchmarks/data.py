@@ -30,7 +30,7 @@ from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.build import build_dataset, build_train_loader
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.pictures import read_picture
+from maskrcnn_benchmark.data.datasets.images import read_picture
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.loss import mask_targets
 

@@ -28,15 +28,15 @@ from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.incremental import work as tasks
-from maskrcnn_benchmark.incremental.distill_store import (
+from maskrcnn_benchmark.incremental.distillation.store import (
     STORE_FILES,
     DistillHeader,
     DistillRows,
     DistillStore,
     write_store,
 )
-from maskrcnn_benchmark.incremental.phase_data import PhaseData
-from maskrcnn_benchmark.incremental.report import (
+from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.reporting.phase_report import (
     format_phase_report,
     phase_confusion,
     report_groups,

@@ -21,9 +21,9 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
-from maskrcnn_benchmark.modeling.heads.fcos.candidates import find_candidates
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import find_candidates
 from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
-from maskrcnn_benchmark.modeling.heads.sipmask.masks import Frame, picture_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, picture_masks
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.clock import Clock, median_of
 

@@ -10,12 +10,15 @@ line per check and a summary; the exit status is 1 when a check fails, 2 when a 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
-from maskrcnn_benchmark.parity.checks import Check
-from maskrcnn_benchmark.parity.run import passed, run_folder, summary
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "parity"))
+
+from checks.checker import Check
+from checks.run import passed, run_folder, summary
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.files import write_json
 

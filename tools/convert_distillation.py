@@ -14,14 +14,14 @@ import argparse
 from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.incremental.distill_json import (
+from maskrcnn_benchmark.incremental.distillation.json_files import (
     check_complete,
     export_published,
     import_published,
     new_annotation_order,
 )
-from maskrcnn_benchmark.incremental.distill_store import DTYPES, DistillHeader, DistillStore
-from maskrcnn_benchmark.incremental.phases import read_plan
+from maskrcnn_benchmark.incremental.distillation.store import DTYPES, DistillHeader, DistillStore
+from maskrcnn_benchmark.incremental.plan.phases import read_plan
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.logger import setup_logger

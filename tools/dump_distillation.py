@@ -20,8 +20,8 @@ from pathlib import Path
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
-from maskrcnn_benchmark.incremental.grow import classifier_outputs
-from maskrcnn_benchmark.incremental.released import dump_released
+from maskrcnn_benchmark.incremental.growth.checkpoint import classifier_outputs
+from maskrcnn_benchmark.incremental.released.run import dump_released
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import broadcast_object, get_rank, is_main_process
 from maskrcnn_benchmark.utils.errors import ConfigError

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 
-from maskrcnn_benchmark.incremental.grow import add_classes, grow_checkpoint
-from maskrcnn_benchmark.incremental.phases import read_plan
+from maskrcnn_benchmark.incremental.growth.checkpoint import add_classes, grow_checkpoint
+from maskrcnn_benchmark.incremental.plan.phases import read_plan
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.logger import setup_logger

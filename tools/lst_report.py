@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskrcnn_benchmark.incremental.class_history import format_losses, read_class_history
-from maskrcnn_benchmark.incremental.compare import (
+from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
+from maskrcnn_benchmark.incremental.reporting.compare import (
     comparison_charts,
     comparison_json,
     format_comparison,
     read_run,
     tasks_of,
 )
-from maskrcnn_benchmark.incremental.summary import format_summary, summary_charts
+from maskrcnn_benchmark.incremental.reporting.summary import format_summary, summary_charts
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import atomic_path, write_json

@@ -16,16 +16,16 @@ import argparse
 from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.incremental.phases import PLAN_FILE
-from maskrcnn_benchmark.incremental.plan_tables import format_phases
-from maskrcnn_benchmark.incremental.split import (
+from maskrcnn_benchmark.incremental.plan.phases import PLAN_FILE
+from maskrcnn_benchmark.incremental.plan.split import (
     SORT_KEYS,
     VAL_RULES,
     build_plan,
     check_sorted_ids,
     sorted_category_ids,
 )
-from maskrcnn_benchmark.incremental.split_files import export_files
+from maskrcnn_benchmark.incremental.plan.split_files import export_files
+from maskrcnn_benchmark.incremental.plan.tables import format_phases
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.logger import setup_logger

@@ -17,8 +17,8 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.fps import measure_fps
 from maskrcnn_benchmark.engine.frames import find_sources
 from maskrcnn_benchmark.engine.outputs import ResultFile
+from maskrcnn_benchmark.engine.prediction_run import PredictionRun
 from maskrcnn_benchmark.engine.predictor import Predictor, stored_classes
-from maskrcnn_benchmark.engine.realtime import PredictionRun
 from maskrcnn_benchmark.engine.speed import compile_dense, record_dense
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank

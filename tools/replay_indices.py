@@ -15,10 +15,10 @@ import argparse
 from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.incremental.phases import read_plan
-from maskrcnn_benchmark.incremental.replay import build_replay_plan
-from maskrcnn_benchmark.incremental.replay_files import layout, stream_layout, write_published
-from maskrcnn_benchmark.incremental.replay_statistics import format_statistics, replay_statistics
+from maskrcnn_benchmark.incremental.plan.phases import read_plan
+from maskrcnn_benchmark.incremental.replay.files import layout, stream_layout, write_published
+from maskrcnn_benchmark.incremental.replay.plan import build_replay_plan
+from maskrcnn_benchmark.incremental.replay.statistics import format_statistics, replay_statistics
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import write_json

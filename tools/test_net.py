@@ -16,10 +16,10 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
-from maskrcnn_benchmark.engine.plain import load_test_weights, test_plain
+from maskrcnn_benchmark.engine.train_and_test import load_test_weights, test_plain
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_classes
-from maskrcnn_benchmark.incremental.released import is_released, test_released
-from maskrcnn_benchmark.incremental.scheduler import test_phase
+from maskrcnn_benchmark.incremental.pipeline.scheduler import test_phase
+from maskrcnn_benchmark.incremental.released.run import is_released, test_released
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank, is_main_process

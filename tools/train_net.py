@@ -14,9 +14,9 @@ import logging
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
-from maskrcnn_benchmark.engine.plain import test_plain, train_plain
-from maskrcnn_benchmark.incremental.released import is_released, run_released
-from maskrcnn_benchmark.incremental.scheduler import run_lst
+from maskrcnn_benchmark.engine.train_and_test import test_plain, train_plain
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
+from maskrcnn_benchmark.incremental.released.run import is_released, run_released
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
 from maskrcnn_benchmark.utils.env import versions

@@ -7,9 +7,9 @@ import re
 import torch
 from torch import Tensor
 
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath
-from .pickled_arrays import read_pickled_arrays
+from maskrcnn_benchmark.checkpoint.pickled_arrays import read_pickled_arrays
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath
 
 
 def read_caffe2(path: StrPath) -> dict[str, Tensor]:

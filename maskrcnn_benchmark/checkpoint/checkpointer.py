@@ -12,12 +12,12 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..utils.comm import is_main_process
-from ..utils.env import versions
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath, write_text
-from .io import check_sums, read_checkpoint, save_atomic
-from .matching import match_names, strip_module_prefix
+from maskrcnn_benchmark.checkpoint.io import check_sums, read_checkpoint, save_atomic
+from maskrcnn_benchmark.checkpoint.matching import match_names, strip_module_prefix
+from maskrcnn_benchmark.utils.comm import is_main_process
+from maskrcnn_benchmark.utils.env import versions
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath, write_text
 
 LAST = "last_checkpoint"
 _PERIODIC = re.compile(r"model_(\d{7,})\.pth")

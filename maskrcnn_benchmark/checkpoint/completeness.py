@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath
-from .matching import MatchReport, group_by_module
+from maskrcnn_benchmark.checkpoint.matching import MatchReport, group_by_module
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath
 
 _HEAD, _LISTED = "rpn.head.", 4
 _PARTS = ("backbone.", "rpn.")

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath
-from ..utils.table import format_table
-from .completeness import needed_names
-from .deformable import deform_names
-from .families import OURS, by_order, family_of
-from .io import read_checkpoint
-from .load import read_weights
-from .matching import match_names, strip_module_prefix
-from .mmdet_sipmask import export_mmdet_sipmask
-from .torchvision_detection import export_torchvision_detection
+from maskrcnn_benchmark.checkpoint.completeness import needed_names
+from maskrcnn_benchmark.checkpoint.deformable import deform_names
+from maskrcnn_benchmark.checkpoint.families import OURS, by_order, family_of
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint
+from maskrcnn_benchmark.checkpoint.load import read_weights
+from maskrcnn_benchmark.checkpoint.matching import match_names, strip_module_prefix
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import export_mmdet_sipmask
+from maskrcnn_benchmark.checkpoint.torchvision_detection import export_torchvision_detection
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath
+from maskrcnn_benchmark.utils.table import format_table
 
 _DEPTH = 3
 

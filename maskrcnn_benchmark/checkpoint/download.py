@@ -16,10 +16,10 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlparse
 
-from ..utils.comm import broadcast_object, is_main_process
-from ..utils.errors import CheckpointError, UsageError
-from ..utils.files import atomic_path
-from ..utils.progress import Progress
+from maskrcnn_benchmark.utils.comm import broadcast_object, is_main_process
+from maskrcnn_benchmark.utils.errors import CheckpointError, UsageError
+from maskrcnn_benchmark.utils.files import atomic_path
+from maskrcnn_benchmark.utils.progress import Progress
 
 _HASH = re.compile(r"-([0-9a-f]{6,})\.")
 _CHUNK = 1 << 20

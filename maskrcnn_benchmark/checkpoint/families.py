@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..utils.errors import CheckpointError
-from .mmdet_sipmask import is_mmdet_sipmask
-from .torchvision_detection import is_torchvision_detection
-from .torchvision_resnet import is_torchvision_resnet
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import is_mmdet_sipmask
+from maskrcnn_benchmark.checkpoint.torchvision_detection import is_torchvision_detection
+from maskrcnn_benchmark.checkpoint.torchvision_resnet import is_torchvision_resnet
+from maskrcnn_benchmark.utils.errors import CheckpointError
 
 OURS = "maskrcnn-benchmark"
 CAFFE2 = "Caffe2 / Detectron"

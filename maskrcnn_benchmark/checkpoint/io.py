@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath, atomic_path
-from .caffe2 import read_caffe2
+from maskrcnn_benchmark.checkpoint.caffe2 import read_caffe2
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath, atomic_path
 
 
 def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:

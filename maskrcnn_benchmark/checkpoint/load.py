@@ -8,18 +8,21 @@ import os
 import torch
 from torch import Tensor, nn
 
-from ..layers.norm import FrozenBatchNorm2d
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath
-from .caffe2 import rename_blobs
-from .completeness import refuse_incomplete, refuse_part_of_a_head
-from .deformable import deform_names
-from .download import fetch, is_url
-from .io import read_checkpoint
-from .matching import MatchReport, match_names, strip_module_prefix
-from .mmdet_sipmask import EPSILON, import_mmdet_sipmask, is_mmdet_sipmask
-from .torchvision_detection import import_torchvision_detection, is_torchvision_detection
-from .torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
+from maskrcnn_benchmark.checkpoint.caffe2 import rename_blobs
+from maskrcnn_benchmark.checkpoint.completeness import refuse_incomplete, refuse_part_of_a_head
+from maskrcnn_benchmark.checkpoint.deformable import deform_names
+from maskrcnn_benchmark.checkpoint.download import fetch, is_url
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint
+from maskrcnn_benchmark.checkpoint.matching import MatchReport, match_names, strip_module_prefix
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import EPSILON, import_mmdet_sipmask, is_mmdet_sipmask
+from maskrcnn_benchmark.checkpoint.torchvision_detection import (
+    import_torchvision_detection,
+    is_torchvision_detection,
+)
+from maskrcnn_benchmark.checkpoint.torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
+from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath
 
 _LISTED = 6  # mismatches that an error message names
 _logger = logging.getLogger(__name__)

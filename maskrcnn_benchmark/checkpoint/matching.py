@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from ..utils.table import format_table
+from maskrcnn_benchmark.utils.table import format_table
 
 T = TypeVar("T")
 Shape = tuple[int, ...]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.errors import CheckpointError
 
 EPSILON = 1e-5
 """parity: what batch norm of these models adds to the variance."""

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath
 
 _NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
 _BYTE_ORDERS = ("<", ">", "=", "|")

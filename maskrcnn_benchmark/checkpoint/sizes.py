@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from .matching import strip_module_prefix
-from .trim import CLASS_LAYERS
+from maskrcnn_benchmark.checkpoint.matching import strip_module_prefix
+from maskrcnn_benchmark.checkpoint.trim import CLASS_LAYERS
 
 OTHER = "other"
 PARTS = (

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .torchvision_resnet import BATCH_NORM_EPSILON
+from maskrcnn_benchmark.checkpoint.torchvision_resnet import BATCH_NORM_EPSILON
 
 _MARK = "backbone.fpn.inner_blocks."
 _BOX, _MASK, _KEYPOINT = "roi_heads.box", "roi_heads.mask", "roi_heads.keypoint"

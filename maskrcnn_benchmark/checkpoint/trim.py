@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..utils.errors import CheckpointError
-from ..utils.files import StrPath
-from .io import read_checkpoint, save_atomic
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
+from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.utils.files import StrPath
 
 # parity: what the released notebook removes.
 CLASS_LAYERS = (

@@ -12,11 +12,11 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from ..utils.errors import ConfigError
-from ..utils.registry import close_matches
-from .packaged import packaged_places
-from .user_catalog import load_user_catalog
-from .weights import resolve_weight
+from maskrcnn_benchmark.config.builtin_datasets import packaged_places
+from maskrcnn_benchmark.config.user_catalog import load_user_catalog
+from maskrcnn_benchmark.config.weights import resolve_weight
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.registry import close_matches
 
 __all__ = ["DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weight"]
 

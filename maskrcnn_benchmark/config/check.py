@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
-from ..utils.errors import ConfigError
-from .catalog import KINDS
-from .check_input import check_input
-from .check_lst import check_lst
-from .check_one_stage import check_one_stage
-from .classes import has_region_heads, one_stage_model
-from .keys import get_value
-from .rules import at_least, choice, require
+from maskrcnn_benchmark.config.catalog import KINDS
+from maskrcnn_benchmark.config.check_input import check_input
+from maskrcnn_benchmark.config.check_lst import check_lst
+from maskrcnn_benchmark.config.check_one_stage import check_one_stage
+from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
+from maskrcnn_benchmark.config.keys import get_value
+from maskrcnn_benchmark.config.validators import at_least, choice, require
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "DTYPE": ("float32", "float16", "bfloat16"),

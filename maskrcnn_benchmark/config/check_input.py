@@ -8,7 +8,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .rules import at_least, choice, require
+from maskrcnn_benchmark.config.validators import at_least, choice, require
 
 INTERPOLATIONS = ("pillow", "opencv")
 OFF = (-1, -1)

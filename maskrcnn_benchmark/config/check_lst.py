@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from .merge import merge_pairs
-from .rules import at_least, choice, require
+from maskrcnn_benchmark.config.merge import merge_pairs
+from maskrcnn_benchmark.config.validators import at_least, choice, require
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "LST.SORT_BY": ("instance_count", "image_count", "file"),

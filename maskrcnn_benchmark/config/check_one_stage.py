@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from .check_retinanet import check_retinanet
-from .classes import ONE_STAGE, one_stage_model
-from .rules import at_least, choice, require
+from maskrcnn_benchmark.config.check_retinanet import check_retinanet
+from maskrcnn_benchmark.config.classes import ONE_STAGE, one_stage_model
+from maskrcnn_benchmark.config.validators import at_least, choice, require
 
 BODY, TORCHVISION = "-FPN-RETINANET", "torchvision/"
 LEVELS = 5

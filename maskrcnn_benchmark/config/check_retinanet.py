@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from .rules import at_least, require
+from maskrcnn_benchmark.config.validators import at_least, require
 
 _SHARES = ("LOSS_ALPHA", "INFERENCE_TH", "NMS_TH")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from .keys import get_value
+from maskrcnn_benchmark.config.keys import get_value
 
 ONE_STAGE = ("RETINANET", "FCOS", "SIPMASK")
 """Sections of MODEL of the one-stage models; MODEL.<section>_ON chooses one of them."""

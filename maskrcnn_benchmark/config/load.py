@@ -12,14 +12,14 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from ..utils.errors import ConfigError
-from ..utils.files import StrPath, write_text
-from .check import check_config
-from .compat import modernise
-from .defaults import get_cfg
-from .keys import leaves
-from .merge import merge_pairs, merge_tree
-from .yaml_text import read_yaml
+from maskrcnn_benchmark.config.check import check_config
+from maskrcnn_benchmark.config.compat import modernise
+from maskrcnn_benchmark.config.defaults import get_cfg
+from maskrcnn_benchmark.config.keys import leaves
+from maskrcnn_benchmark.config.merge import merge_pairs, merge_tree
+from maskrcnn_benchmark.config.yaml_text import read_yaml
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import StrPath, write_text
 
 BASE_KEY = "_BASE_"
 _logger = logging.getLogger(__name__)

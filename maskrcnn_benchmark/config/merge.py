@@ -12,9 +12,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from ..utils.errors import ConfigError
-from .defaults import ALTERNATIVE_TYPES, ENTRIES, TEMPLATES, get_cfg
-from .keys import get_value, leaves, nearest_keys, sections
+from maskrcnn_benchmark.config.defaults import ALTERNATIVE_TYPES, ENTRIES, TEMPLATES, get_cfg
+from maskrcnn_benchmark.config.keys import get_value, leaves, nearest_keys, sections
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 _NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from ..utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 
 def load_user_catalog(path: str) -> ModuleType:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from ..utils.errors import ConfigError
-from ..utils.registry import close_matches
-from .user_catalog import load_user_catalog
+from maskrcnn_benchmark.config.user_catalog import load_user_catalog
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.registry import close_matches
 
 PREFIX = "catalog://"
 BASE_URL = "https://dl.fbaipublicfiles.com/detectron"

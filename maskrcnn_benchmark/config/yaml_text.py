@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):

@@ -12,15 +12,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ..config.catalog import DatasetSpec, resolve_dataset
-from ..utils.comm import get_rank, get_world_size
-from ..utils.errors import ConfigError
-from ..utils.rng import generator
-from .datasets.annotations import AnnotationFile
-from .datasets.coco import DetectionDataset
-from .datasets.concat import ConcatDataset
-from .datasets.load import load_annotations
-from .samplers import (
+from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
+from maskrcnn_benchmark.data.datasets.load import load_annotations
+from maskrcnn_benchmark.data.samplers import (
     ClassAwareStream,
     GroupedBatchSampler,
     PositionBatches,
@@ -31,9 +28,12 @@ from .samplers import (
     aspect_groups,
     repeat_factors,
 )
-from .transforms import build_test_transforms, build_transforms
-from .transforms.views import view_specs
-from .types import SampleKey, collate
+from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
+from maskrcnn_benchmark.data.transforms.views import view_specs
+from maskrcnn_benchmark.data.types import SampleKey, collate
+from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.rng import generator
 
 AnyDataset = DetectionDataset | ConcatDataset
 

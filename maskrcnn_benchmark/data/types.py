@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..structures import BoxList, ImageList
-from ..structures.views import View, batch_pictures
+from maskrcnn_benchmark.structures import BoxList, ImageList
+from maskrcnn_benchmark.structures.views import View, batch_pictures
 
 
 class SampleKey(NamedTuple):

@@ -17,10 +17,10 @@ from maskrcnn_benchmark.data.datasets.load import load_annotations
 from maskrcnn_benchmark.doctor.finding import NotChecked
 from maskrcnn_benchmark.doctor.machine import resident_bytes
 from maskrcnn_benchmark.doctor.settings import Setting
-from maskrcnn_benchmark.incremental.phase_config import derive_phase_cfg, run_folder
-from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan
-from maskrcnn_benchmark.incremental.replay import epoch_length
-from maskrcnn_benchmark.incremental.work import make_plan
+from maskrcnn_benchmark.incremental.pipeline.actions import make_plan
+from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg, run_folder
+from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan
+from maskrcnn_benchmark.incremental.replay.plan import epoch_length
 from maskrcnn_benchmark.utils.errors import UsageError
 
 TRAIN, TEST = "train", "test"

@@ -8,8 +8,8 @@ from maskrcnn_benchmark.config.classes import class_count, class_count_key
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, listed, note, ok, warning
-from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.work import PLAN_FILE, load_plan
+from maskrcnn_benchmark.incremental.pipeline.actions import PLAN_FILE, load_plan
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.utils.errors import UsageError
 
 _NUM = "MODEL.ROI_BOX_HEAD.NUM_CLASSES"

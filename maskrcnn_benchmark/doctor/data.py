@@ -9,7 +9,7 @@ from typing import Any
 
 from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.pictures import picture_paths, read_picture
+from maskrcnn_benchmark.data.datasets.images import picture_paths, read_picture
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
 from maskrcnn_benchmark.utils.errors import DataError

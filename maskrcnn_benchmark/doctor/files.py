@@ -9,7 +9,7 @@ from maskrcnn_benchmark.config.user_catalog import load_user_catalog
 from maskrcnn_benchmark.data.samplers import FilePairSampler
 from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok
-from maskrcnn_benchmark.incremental.replay import build_replay_plan
+from maskrcnn_benchmark.incremental.replay.plan import build_replay_plan
 from maskrcnn_benchmark.utils.errors import UsageError
 
 _PLAN_KEYS = ("LST.REPLAY.FILE_IMAGES", "LST.REPLAY.FILE_CLASSES")

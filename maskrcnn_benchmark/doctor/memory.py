@@ -12,7 +12,7 @@ from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job, size_keys
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.doctor.machine import free_gpu_memory, free_memory
-from maskrcnn_benchmark.doctor.measure import matching_bytes, step_peak
+from maskrcnn_benchmark.doctor.memory_profile import matching_bytes, step_peak
 from maskrcnn_benchmark.doctor.models import job_model, model_size
 from maskrcnn_benchmark.utils.env import resolve_device
 from maskrcnn_benchmark.utils.errors import DeviceError

@@ -14,10 +14,10 @@ from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_i
 from maskrcnn_benchmark.doctor.loading import check_loading
 from maskrcnn_benchmark.doctor.memory import check_memory
 from maskrcnn_benchmark.doctor.models import check_model
+from maskrcnn_benchmark.doctor.pitfalls import check_traps
 from maskrcnn_benchmark.doctor.schedule import check_schedule
 from maskrcnn_benchmark.doctor.settings import Setting, trace_settings
 from maskrcnn_benchmark.doctor.storage import check_storage
-from maskrcnn_benchmark.doctor.traps import check_traps
 from maskrcnn_benchmark.doctor.unused import check_unused
 from maskrcnn_benchmark.doctor.weights import check_weights
 from maskrcnn_benchmark.utils.errors import UsageError

@@ -10,7 +10,7 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
 from maskrcnn_benchmark.config.load import config_layers
 from maskrcnn_benchmark.config.merge import merge_pairs, merge_tree
-from maskrcnn_benchmark.doctor.meanings import meaning_of
+from maskrcnn_benchmark.doctor.key_docs import meaning_of
 from maskrcnn_benchmark.utils.files import StrPath
 
 COMMAND_LINE = "command line"

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from maskrcnn_benchmark.engine.frames import Frame, Source
+from maskrcnn_benchmark.engine.predictor import Predictor
+from maskrcnn_benchmark.engine.stages import PREDICTOR, clock_predictor
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.clock import Clock
 from maskrcnn_benchmark.utils.env import device_name
 from maskrcnn_benchmark.utils.errors import DataError, UsageError
 from maskrcnn_benchmark.utils.table import format_table
-
-from .frames import Frame, Source
-from .predictor import Predictor
-from .stages import PREDICTOR, clock_predictor
 
 Draw = Callable[[Image.Image, BoxList], object]
 READ, DRAW = "read", "draw"

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from maskrcnn_benchmark.engine.predictor import read_picture
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.video import VideoReader
-
-from .predictor import read_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv")

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer
+from maskrcnn_benchmark.engine.step import StepResult
+from maskrcnn_benchmark.engine.writers import MetricsWriter
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.meters import MetricLogger
 from maskrcnn_benchmark.utils.progress import format_eta
-
-from .step import StepResult
-from .writers import MetricsWriter
 
 _LOG = logging.getLogger(__name__)
 # Figures that depend on the machine and not on the run's content; left out of checkpoints.

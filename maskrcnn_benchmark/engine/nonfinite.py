@@ -10,11 +10,10 @@ from typing import Any
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.checkpointer import LAST
+from maskrcnn_benchmark.engine.finite_check import NonFiniteError
+from maskrcnn_benchmark.engine.hooks import Run
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.files import write_json
-
-from .guard import NonFiniteError
-from .hooks import Run
 
 NONFINITE_FILE = "nonfinite.json"
 # Pictures named in the message; the file names all.

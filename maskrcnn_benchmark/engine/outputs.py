@@ -11,13 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from maskrcnn_benchmark.engine.frames import Frame, Source
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError, UsageError
 from maskrcnn_benchmark.utils.files import atomic_path, make_folder, write_json
 from maskrcnn_benchmark.utils.video import VideoWriter
-
-from .frames import Frame, Source
 
 _LOG = logging.getLogger(__name__)
 _PNG_EFFORT = 1  # of 9: four times as fast as the default, files a tenth larger

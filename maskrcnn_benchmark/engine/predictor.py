@@ -17,6 +17,7 @@ from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.classes import class_count_key
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
+from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.layers.masks import picture_masks
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
@@ -26,8 +27,6 @@ from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.views import batch_pictures
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.rng import seed_all
-
-from .launch import process_device
 
 
 def read_picture(path: Path) -> Image.Image:

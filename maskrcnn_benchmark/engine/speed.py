@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskrcnn_benchmark.engine.predictor import Predictor
 from maskrcnn_benchmark.modeling.detectors.augmented import AugmentedDetector
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.utils.errors import UsageError
-
-from .predictor import Predictor
 
 _LOG = logging.getLogger(__name__)
 

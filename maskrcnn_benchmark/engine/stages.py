@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from maskrcnn_benchmark.engine.predictor import Predictor
 from maskrcnn_benchmark.modeling.detectors.augmented import AugmentedDetector
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.utils.clock import Clock
-
-from .predictor import Predictor
 
 TWO_STAGE = MappingProxyType(
     {

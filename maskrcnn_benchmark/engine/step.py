@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.classes import has_region_heads
 from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.engine.finite_check import GRADIENT, MicroBatch, check_finite
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.clipping import GradientClipper
 from maskrcnn_benchmark.solver.lr import LRSchedule
@@ -22,8 +23,6 @@ from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
 from maskrcnn_benchmark.utils.rng import derive_seed, seed_all
-
-from .guard import GRADIENT, MicroBatch, check_finite
 
 _LOG = logging.getLogger(__name__)
 _STOP = "stop"

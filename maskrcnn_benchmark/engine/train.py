@@ -18,20 +18,19 @@ from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.load import changed_keys, dump_config, save_config
 from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.engine.finite_check import NonFiniteError
+from maskrcnn_benchmark.engine.hooks import CheckpointHook, EvaluationHook, Hook, LogHook, Run
+from maskrcnn_benchmark.engine.interrupt import InterruptGuard
+from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE, stop
+from maskrcnn_benchmark.engine.step import TrainStep
+from maskrcnn_benchmark.engine.writers import MetricsWriter
 from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.lr import build_lr_scheduler
 from maskrcnn_benchmark.solver.optimizer import build_optimizer
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
-
-from .guard import NonFiniteError
-from .hooks import CheckpointHook, EvaluationHook, Hook, LogHook, Run
-from .interrupt import InterruptGuard
-from .launch import process_device
-from .nonfinite import NONFINITE_FILE, stop
-from .step import TrainStep
-from .writers import MetricsWriter
 
 _LOG = logging.getLogger(__name__)
 FINAL = "model_final"

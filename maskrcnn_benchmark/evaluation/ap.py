@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_benchmark.evaluation.accumulate import accumulate
-from maskrcnn_benchmark.evaluation.cells import build_cells
+from maskrcnn_benchmark.evaluation.cells import build_cells, cells_of_known, locate
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, positions, read_ground_truth
 from maskrcnn_benchmark.evaluation.matching import match_cells
 from maskrcnn_benchmark.evaluation.overlaps import cell_overlaps, check_masks
@@ -139,17 +139,11 @@ def evaluate_coco(
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
     detections = detections.scored_for(iou_type)
-    images, categories = locate(detections, truth)
     check_masks(truth, detections, iou_type)
-    chosen = np.flatnonzero(categories >= 0)
-    kept = detections.select(chosen)
-    cells = build_cells(
+    kept, cells = cells_of_known(
         truth,
-        kept,
-        det_images=images[chosen],
-        det_categories=categories[chosen],
-        det_areas=_areas(kept, iou_type, area),
-        forgiven=np.zeros(len(kept), bool),
+        detections,
+        areas=partial(_areas, iou_type=iou_type, area=area),
         overlaps=partial(cell_overlaps, iou_type=iou_type),
         per_cell_limit=COCO_MAX_DETS[-1],
     )
@@ -213,25 +207,6 @@ def evaluate_lvis(
     arrays = (precision[..., 0], recall[..., 0], truth.category_ids)
     frequencies = {c["id"]: c["frequency"] for c in dataset["categories"] if "frequency" in c}
     return APResult(*arrays, "lvis", iou_type, area, len(limited), frequencies, limit)
-
-
-def locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of each detection's picture and category; unknown categories are -1, unknown pictures an
-    error.
-    """
-    images = positions(detections.image_ids, truth.image_ids)
-    if len(images) and images.min() < 0:
-        lost = int(detections.image_ids[int(images.argmin())])
-        raise DataError(
-            f"detections: image id {lost} is not in the annotations; evaluate against the file used to test"
-        )
-    categories = positions(detections.category_ids, truth.category_ids)
-    unknown = int((categories < 0).sum())
-    if unknown:
-        logger.warning(
-            "%d of %d detections have a category the annotations do not list", unknown, len(detections)
-        )
-    return images, categories
 
 
 def _areas(detections: Detections, iou_type: str, area: str) -> np.ndarray:

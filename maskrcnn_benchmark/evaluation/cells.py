@@ -8,13 +8,17 @@ and lvis-api visit them, and equal arrays depend on it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth
+from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, positions
 from maskrcnn_benchmark.evaluation.results import Detections, ranks
+from maskrcnn_benchmark.utils.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 Overlaps = Callable[[GroundTruth, Detections, np.ndarray, np.ndarray], np.ndarray]
 """(ground truth, detections, det_start, gt_start), sorted by cell -> ``Cells.ious``."""
@@ -93,3 +97,50 @@ def build_cells(
         gt_crowd=truth.crowd,
         ious=overlaps(truth, detections, det_start, gt_start),
     )
+
+
+def locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of each detection's picture and category; unknown categories are -1, unknown pictures an
+    error.
+    """
+    images = positions(detections.image_ids, truth.image_ids)
+    if len(images) and images.min() < 0:
+        lost = int(detections.image_ids[int(images.argmin())])
+        raise DataError(
+            f"detections: image id {lost} is not in the annotations; evaluate against the file used to test"
+        )
+    categories = positions(detections.category_ids, truth.category_ids)
+    unknown = int((categories < 0).sum())
+    if unknown:
+        logger.warning(
+            "%d of %d detections have a category the annotations do not list", unknown, len(detections)
+        )
+    return images, categories
+
+
+def cells_of_known(
+    truth: GroundTruth,
+    detections: Detections,
+    *,
+    areas: Callable[[Detections], np.ndarray],
+    overlaps: Overlaps,
+    per_cell_limit: int | None,
+) -> tuple[Detections, Cells]:
+    """The detections (D of them) of categories that ``truth`` has, and the cells of both; none is forgiven.
+
+    ``areas`` gives float64 (D,). Raises DataError for detections of unknown pictures.
+    """
+    images, categories = locate(detections, truth)
+    chosen = np.flatnonzero(categories >= 0)
+    kept = detections.select(chosen)
+    cells = build_cells(
+        truth,
+        kept,
+        det_images=images[chosen],
+        det_categories=categories[chosen],
+        det_areas=areas(kept),
+        forgiven=np.zeros(len(kept), bool),
+        overlaps=overlaps,
+        per_cell_limit=per_cell_limit,
+    )
+    return kept, cells

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_benchmark.evaluation.ap import locate
-from maskrcnn_benchmark.evaluation.cells import Cells, build_cells
+from maskrcnn_benchmark.evaluation.cells import Cells, build_cells, locate
 from maskrcnn_benchmark.evaluation.class_ap import ClassAP
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, read_ground_truth
 from maskrcnn_benchmark.evaluation.overlaps import cell_overlaps, check_masks

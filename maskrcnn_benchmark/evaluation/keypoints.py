@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from maskrcnn_benchmark.evaluation.accumulate import accumulate
-from maskrcnn_benchmark.evaluation.ap import AREA_RANGES, IOU_THRESHOLDS, RECALL_POINTS, APResult, locate
-from maskrcnn_benchmark.evaluation.cells import build_cells
+from maskrcnn_benchmark.evaluation.ap import AREA_RANGES, IOU_THRESHOLDS, RECALL_POINTS, APResult
+from maskrcnn_benchmark.evaluation.cells import cells_of_known
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, read_ground_truth
 from maskrcnn_benchmark.evaluation.matching import match_cells
 from maskrcnn_benchmark.evaluation.results import Detections
@@ -47,16 +47,10 @@ def evaluate_keypoints(
         raise _wrong_count(detections.keypoints.shape[1], len(deviations))
     unlabelled = ~(points[:, :, 2] > 0).any(axis=1)
     truth = replace(truth, ignore=truth.ignore | unlabelled)
-    images, categories = locate(detections, truth)
-    chosen = np.flatnonzero(categories >= 0)
-    kept = detections.select(chosen)
-    cells = build_cells(
+    kept, cells = cells_of_known(
         truth,
-        kept,
-        det_images=images[chosen],
-        det_categories=categories[chosen],
-        det_areas=_areas(kept),
-        forgiven=np.zeros(len(kept), bool),
+        detections,
+        areas=_areas,
         overlaps=partial(keypoint_overlaps, sigmas=deviations),
         per_cell_limit=MAX_DETS[-1],
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_benchmark.evaluation.ap import IOU_THRESHOLDS, locate
-from maskrcnn_benchmark.evaluation.cells import Cells, build_cells
+from maskrcnn_benchmark.evaluation.ap import IOU_THRESHOLDS
+from maskrcnn_benchmark.evaluation.cells import Cells, cells_of_known
 from maskrcnn_benchmark.evaluation.class_ap import ClassAP
 from maskrcnn_benchmark.evaluation.ground_truth import read_ground_truth
 from maskrcnn_benchmark.evaluation.matching import IGNORED, RIGHT, WRONG
@@ -36,16 +36,10 @@ def evaluate_voc(dataset: Mapping[str, Any], detections: Detections, *, metric: 
     if metric not in METRICS:
         raise DataError(f"VOC metric {metric!r} is unknown; expected {' or '.join(METRICS)}")
     truth = read_ground_truth(dataset, crowd=False, drop_empty=False)
-    images, categories = locate(detections, truth)
-    chosen = np.flatnonzero(categories >= 0)
-    kept = detections.select(chosen)
-    cells = build_cells(
+    kept, cells = cells_of_known(
         truth,
-        kept,
-        det_images=images[chosen],
-        det_categories=categories[chosen],
-        det_areas=kept.boxes[:, 2] * kept.boxes[:, 3],
-        forgiven=np.zeros(len(kept), bool),
+        detections,
+        areas=lambda kept: kept.boxes[:, 2] * kept.boxes[:, 3],
         overlaps=partial(cell_overlaps, iou_type="bbox"),
         per_cell_limit=None,
     )

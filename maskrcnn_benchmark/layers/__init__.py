@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from ._ops import has_cuda_kernels
-from .crop_split import crop_split, crop_split_gt
-from .deform_conv import DeformConv2d, DFConv2d, deform_conv2d
-from .deform_psroi_pooling import DeformPSRoIPooling, DeformPSRoIPoolingPack, deform_psroi_pooling
-from .focal_loss import sigmoid_focal_loss
-from .fpn_roi_align import assign_levels, fpn_roi_align
-from .losses import smooth_l1_loss
-from .masks import paste_masks, polygon_mask_targets
-from .nms import batched_nms, boxlist_nms, nms
-from .norm import FrozenBatchNorm2d, conv_norm
-from .quadrant_masks import assemble_masks, quadrant_mask_loss, quadrant_masks
-from .roi_align import ROIAlign, roi_align
-from .roi_pool import ROIPool, roi_pool
+from maskrcnn_benchmark.layers._ops import has_cuda_kernels
+from maskrcnn_benchmark.layers.crop_split import crop_split, crop_split_gt
+from maskrcnn_benchmark.layers.deform_conv import DeformConv2d, DFConv2d, deform_conv2d
+from maskrcnn_benchmark.layers.deform_psroi_pooling import (
+    DeformPSRoIPooling,
+    DeformPSRoIPoolingPack,
+    deform_psroi_pooling,
+)
+from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
+from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels, fpn_roi_align
+from maskrcnn_benchmark.layers.losses import smooth_l1_loss
+from maskrcnn_benchmark.layers.masks import paste_masks, polygon_mask_targets
+from maskrcnn_benchmark.layers.nms import batched_nms, boxlist_nms, nms
+from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d, conv_norm
+from maskrcnn_benchmark.layers.quadrant_masks import assemble_masks, quadrant_mask_loss, quadrant_masks
+from maskrcnn_benchmark.layers.roi_align import ROIAlign, roi_align
+from maskrcnn_benchmark.layers.roi_pool import ROIPool, roi_pool
 
 __all__ = [
     "DFConv2d",

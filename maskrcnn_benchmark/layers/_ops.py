@@ -16,15 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskrcnn_benchmark.layers import _crop_split as crop
+from maskrcnn_benchmark.layers import _deform_conv as deform_conv
+from maskrcnn_benchmark.layers import _deform_psroi_pooling as deform_psroi
+from maskrcnn_benchmark.layers import _focal_loss as focal
+from maskrcnn_benchmark.layers import _fpn_roi_align as fpn
+from maskrcnn_benchmark.layers import _quadrant_masks as quadrant
+from maskrcnn_benchmark.layers import _roi_pool as pool
 from maskrcnn_benchmark.utils.errors import UsageError
-
-from . import _crop_split as crop
-from . import _deform_conv as deform_conv
-from . import _deform_psroi_pooling as deform_psroi
-from . import _focal_loss as focal
-from . import _fpn_roi_align as fpn
-from . import _quadrant_masks as quadrant
-from . import _roi_pool as pool
 
 NAMESPACE = "maskrcnn_benchmark"
 PACKAGE = Path(__file__).resolve().parents[1]

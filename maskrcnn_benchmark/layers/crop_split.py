@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._ops import load_ops
+from maskrcnn_benchmark.layers._ops import load_ops
 
 
 def crop_split(data: Tensor, boxes: Tensor, cells: int = 2) -> Tensor:

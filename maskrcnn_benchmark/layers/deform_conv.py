@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ._ops import load_ops
+from maskrcnn_benchmark.layers._ops import load_ops
 
 Pair = int | tuple[int, int]
 

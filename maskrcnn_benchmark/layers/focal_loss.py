@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._ops import load_ops
+from maskrcnn_benchmark.layers._ops import load_ops
 
 
 def sigmoid_focal_loss(

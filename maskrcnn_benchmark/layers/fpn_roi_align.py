@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._ops import load_ops
+from maskrcnn_benchmark.layers._ops import load_ops
 
 CANONICAL_SIZE = 224.0
 CANONICAL_LEVEL = 4

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._ops import load_ops
+from maskrcnn_benchmark.layers._ops import load_ops
 
 UNBOUNDED = 2**31 - 1
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from maskrcnn_benchmark.layers._ops import load_ops
 from maskrcnn_benchmark.structures.boxlist import BoxList
-
-from ._ops import load_ops
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .deform_conv import DFConv2d
+from maskrcnn_benchmark.layers.deform_conv import DFConv2d
 
 
 class FrozenBatchNorm2d(nn.Module):

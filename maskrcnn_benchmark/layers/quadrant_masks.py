@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._ops import load_ops
+from maskrcnn_benchmark.layers._ops import load_ops
 
 
 def quadrant_masks(coefficients: Tensor, basis: Tensor, boxes: Tensor, cells: int = 2) -> Tensor:

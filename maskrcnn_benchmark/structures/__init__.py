@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .boxlist import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
-from .boxlist_ops import box_iou, boxlist_iou, cat_boxlist, remove_small_boxes
-from .image_list import ImageList, to_image_list
-from .keypoints import Keypoints
-from .masks import SegmentationMask
+from maskrcnn_benchmark.structures.boxlist import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
+from maskrcnn_benchmark.structures.boxlist_ops import box_iou, boxlist_iou, cat_boxlist, remove_small_boxes
+from maskrcnn_benchmark.structures.image_list import ImageList, to_image_list
+from maskrcnn_benchmark.structures.keypoints import Keypoints
+from maskrcnn_benchmark.structures.masks import SegmentationMask
 
 __all__ = [
     "FLIP_LEFT_RIGHT",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .flips import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, check_flip
+from maskrcnn_benchmark.structures.flips import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, check_flip
 
 __all__ = ["FLIP_LEFT_RIGHT", "FLIP_TOP_BOTTOM", "BoxList"]
 

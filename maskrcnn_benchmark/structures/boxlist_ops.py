@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .boxlist import BoxList
+from maskrcnn_benchmark.structures.boxlist import BoxList
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .flips import FLIP_LEFT_RIGHT, check_flip
+from maskrcnn_benchmark.structures.flips import FLIP_LEFT_RIGHT, check_flip
 
 # COCO order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles; left before right.
 PERSON_FLIP_ORDER = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)

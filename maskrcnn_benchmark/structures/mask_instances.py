@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional
 
-from .flips import FLIP_LEFT_RIGHT
-from .polygon_clip import clip_polygon
+from maskrcnn_benchmark.structures.flips import FLIP_LEFT_RIGHT
+from maskrcnn_benchmark.structures.polygon_clip import clip_polygon
 
 Size = tuple[float, float]
 Window = tuple[int, int, int, int]

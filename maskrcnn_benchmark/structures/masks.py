@@ -8,8 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .flips import check_flip
-from .mask_instances import MaskInstance, PolygonInstance, Window, clamp_window, instance_from
+from maskrcnn_benchmark.structures.flips import check_flip
+from maskrcnn_benchmark.structures.mask_instances import (
+    MaskInstance,
+    PolygonInstance,
+    Window,
+    clamp_window,
+    instance_from,
+)
 
 Size = tuple[float, float]
 

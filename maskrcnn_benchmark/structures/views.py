@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .image_list import ImageList, to_image_list
+from maskrcnn_benchmark.structures.image_list import ImageList, to_image_list
 
 
 class View(NamedTuple):

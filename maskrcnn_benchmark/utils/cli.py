@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from .errors import UsageError
+from maskrcnn_benchmark.utils.errors import UsageError
 
 
 def run_cli(main: Callable[[], int | None]) -> NoReturn:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .errors import UsageError
+from maskrcnn_benchmark.utils.errors import UsageError
 
 
 def _active() -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import torch
 
-from .errors import DeviceError
+from maskrcnn_benchmark.utils.errors import DeviceError
 
 
 def resolve_device(name: str) -> torch.device:

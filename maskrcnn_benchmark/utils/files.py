@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .errors import DataError, WriteError
+from maskrcnn_benchmark.utils.errors import DataError, WriteError
 
 StrPath = str | os.PathLike[str]
 

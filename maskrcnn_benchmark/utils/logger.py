@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from .files import make_folder, write_error
+from maskrcnn_benchmark.utils.files import make_folder, write_error
 
 NAME = "maskrcnn_benchmark"
 _FORMAT = "%(asctime)s %(levelname).1s %(message)s"

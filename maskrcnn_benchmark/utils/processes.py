@@ -9,8 +9,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import UsageError
-from .files import make_folder
+from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.files import make_folder
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

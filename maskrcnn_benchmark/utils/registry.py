@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from .errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import comm
-from .errors import DataError
-from .files import TEMPORARY, StrPath, atomic_path, make_folder
+from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import TEMPORARY, StrPath, atomic_path, make_folder
 
 _PREFIX = f".shards{TEMPORARY}"
 

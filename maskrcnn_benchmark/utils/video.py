@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, UsageError
+from maskrcnn_benchmark.utils.errors import DataError, UsageError
 
 _CODEC = "mp4v"  # MPEG-4 part 2: the mp4 encoder that every build of OpenCV with FFmpeg has
 _DEFAULT_FPS = 25.0

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.pictures import picture_paths, read_picture
+from maskrcnn_benchmark.data.datasets.images import picture_paths, read_picture
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.visualize.colors import Color, label_color, load_font, text_color
-from maskrcnn_benchmark.visualize.tint import tint_mask
+from maskrcnn_benchmark.visualize.mask_overlay import tint_mask
 
 Box = tuple[float, float, float, float]
 

@@ -24,7 +24,7 @@ TOOL = ROOT / "tools" / "train_net.py"
 
 def preload() -> None:
     """Import what the tool will need, also what torch imports with the first optimizer."""
-    importlib.import_module("maskrcnn_benchmark.incremental.scheduler")
+    importlib.import_module("maskrcnn_benchmark.incremental.pipeline.scheduler")
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     torch.set_num_threads(1)
 

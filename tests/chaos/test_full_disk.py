@@ -20,8 +20,8 @@ from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, EventFile, MetricsWriter
-from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillRows, write_store
-from maskrcnn_benchmark.incremental.state import RunState
+from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillRows, write_store
+from maskrcnn_benchmark.incremental.pipeline.state import RunState
 from maskrcnn_benchmark.utils.errors import WriteError
 from maskrcnn_benchmark.utils.files import append_jsonl, atomic_path, write_array, write_json, write_text
 from maskrcnn_benchmark.utils.logger import setup_logger

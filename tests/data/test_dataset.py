@@ -14,7 +14,7 @@ from PIL import Image
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
-from maskrcnn_benchmark.data.datasets.pictures import picture_paths, read_picture
+from maskrcnn_benchmark.data.datasets.images import picture_paths, read_picture
 from maskrcnn_benchmark.data.transforms import Compose, Resize, SizeRule, ToNormalizedTensor
 from maskrcnn_benchmark.data.types import SampleKey, collate
 from maskrcnn_benchmark.utils.errors import DataError

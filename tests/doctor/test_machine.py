@@ -12,8 +12,8 @@ import torch
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.doctor import loading, memory, storage
 from maskrcnn_benchmark.doctor.loading import check_loading
-from maskrcnn_benchmark.doctor.measure import matching_bytes, step_peak
 from maskrcnn_benchmark.doctor.memory import BatchShape, batch_shape, check_memory
+from maskrcnn_benchmark.doctor.memory_profile import matching_bytes, step_peak
 from maskrcnn_benchmark.doctor.models import meta_model, model_size
 from maskrcnn_benchmark.doctor.storage import check_storage
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model

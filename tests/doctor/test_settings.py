@@ -9,7 +9,7 @@ import pytest
 
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
-from maskrcnn_benchmark.doctor.meanings import key_meanings, meaning_of
+from maskrcnn_benchmark.doctor.key_docs import key_meanings, meaning_of
 from maskrcnn_benchmark.doctor.settings import COMMAND_LINE, trace_settings
 from maskrcnn_benchmark.doctor.unused import RULES, check_unused
 

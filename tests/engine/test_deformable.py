@@ -10,7 +10,7 @@ import torch
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
-from maskrcnn_benchmark.engine import plain
+from maskrcnn_benchmark.engine import train_and_test as plain
 
 
 def test_twenty_iterations(project_root: Path, tmp_path: Path) -> None:

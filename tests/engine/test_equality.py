@@ -15,8 +15,8 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
-from maskrcnn_benchmark.engine.plain import test_plain as run_test
-from maskrcnn_benchmark.engine.plain import train_plain
+from maskrcnn_benchmark.engine.train_and_test import test_plain as run_test
+from maskrcnn_benchmark.engine.train_and_test import train_plain
 
 pytestmark = pytest.mark.dist
 MACHINE = ("time", "data", "eta_seconds")

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.classes import class_count_key, finds_masks
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
-from maskrcnn_benchmark.engine.plain import test_plain, train_plain
+from maskrcnn_benchmark.engine.train_and_test import test_plain, train_plain
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.engine.plain import write_results
+from maskrcnn_benchmark.engine.train_and_test import write_results
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.engine.guard import NonFiniteError
+from maskrcnn_benchmark.engine.finite_check import NonFiniteError
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.engine.train import TrainSummary, train
 

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.voc import VOC_CLASSES
-from maskrcnn_benchmark.engine.plain import build_seeded_model, test_plain, train_plain
+from maskrcnn_benchmark.engine.train_and_test import build_seeded_model, test_plain, train_plain
 from maskrcnn_benchmark.utils.errors import DataError
 
 

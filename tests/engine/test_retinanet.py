@@ -11,8 +11,13 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
-from maskrcnn_benchmark.engine.plain import build_seeded_model, load_test_weights, test_plain, train_plain
 from maskrcnn_benchmark.engine.predictor import Predictor
+from maskrcnn_benchmark.engine.train_and_test import (
+    build_seeded_model,
+    load_test_weights,
+    test_plain,
+    train_plain,
+)
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 

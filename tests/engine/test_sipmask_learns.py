@@ -8,7 +8,7 @@ import pytest
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.demo import generate_demo
-from maskrcnn_benchmark.engine.plain import test_plain, train_plain
+from maskrcnn_benchmark.engine.train_and_test import test_plain, train_plain
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "sipmask" / "demo.yaml"
 

@@ -13,8 +13,8 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
-from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.split import build_plan, sorted_category_ids
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.split import build_plan, sorted_category_ids
 
 
 @pytest.fixture(scope="session")

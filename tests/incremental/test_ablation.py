@@ -14,9 +14,15 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with, load_config, save_config
-from maskrcnn_benchmark.incremental import ablation_table
-from maskrcnn_benchmark.incremental.ablation import MARKER, Run, plan_runs, read_ablation, run_ablation
-from maskrcnn_benchmark.incremental.scheduler import run_lst
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
+from maskrcnn_benchmark.incremental.reporting import ablation_table
+from maskrcnn_benchmark.incremental.reporting.ablation import (
+    MARKER,
+    Run,
+    plan_runs,
+    read_ablation,
+    run_ablation,
+)
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
 
 VARIANTS = """

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn_benchmark.incremental.class_history import format_losses, read_class_history
-from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan
-from maskrcnn_benchmark.incremental.result_charts import bins_chart, forgetting_chart, history_chart
+from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan
+from maskrcnn_benchmark.incremental.reporting.charts import bins_chart, forgetting_chart, history_chart
+from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.visualize.class_chart import draw_class_chart
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from maskrcnn_benchmark.data.types import Batch
-from maskrcnn_benchmark.incremental.distill import DistillLookup
-from maskrcnn_benchmark.incremental.distill_json import (
+from maskrcnn_benchmark.incremental.distillation.json_files import (
     box_order,
     export_published,
     import_published,
     new_annotation_order,
 )
-from maskrcnn_benchmark.incremental.distill_store import (
+from maskrcnn_benchmark.incremental.distillation.lookup import DistillLookup
+from maskrcnn_benchmark.incremental.distillation.store import (
     STORE_FILES,
     DistillHeader,
     DistillRows,
@@ -29,7 +29,7 @@ from maskrcnn_benchmark.incremental.distill_store import (
     write_blocks,
     write_store,
 )
-from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import to_image_list
 from maskrcnn_benchmark.utils.errors import DataError

@@ -14,9 +14,9 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with
-from maskrcnn_benchmark.incremental.distill import RowSharing
-from maskrcnn_benchmark.incremental.distill_store import DistillHeader, DistillRows, DistillStore
-from maskrcnn_benchmark.incremental.scheduler import run_lst
+from maskrcnn_benchmark.incremental.distillation.lookup import RowSharing
+from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillRows, DistillStore
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.utils import comm
 
 pytestmark = pytest.mark.dist

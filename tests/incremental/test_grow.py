@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
-from maskrcnn_benchmark.incremental.grow import grow_checkpoint, grow_state
+from maskrcnn_benchmark.incremental.growth.checkpoint import grow_checkpoint, grow_state
 from maskrcnn_benchmark.modeling.initialization import kaiming_normal
 from maskrcnn_benchmark.utils.errors import CheckpointError
 

@@ -17,16 +17,16 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.engine import step
-from maskrcnn_benchmark.engine.guard import NonFiniteError, check_finite
+from maskrcnn_benchmark.engine.finite_check import NonFiniteError, check_finite
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
-from maskrcnn_benchmark.incremental import scheduler
-from maskrcnn_benchmark.incremental.phase_data import PhaseData
-from maskrcnn_benchmark.incremental.scheduler import run_lst
-from maskrcnn_benchmark.incremental.stages import RESUME, RUN, SKIP, Stage, decide
-from maskrcnn_benchmark.incremental.state import RunState
-from maskrcnn_benchmark.incremental.work import Work, set_aside
-from maskrcnn_benchmark.utils.claim import claimed
+from maskrcnn_benchmark.incremental.pipeline import scheduler
+from maskrcnn_benchmark.incremental.pipeline.actions import Work, set_aside
+from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
+from maskrcnn_benchmark.incremental.pipeline.stage import RESUME, RUN, SKIP, Stage, decide
+from maskrcnn_benchmark.incremental.pipeline.state import RunState
 from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.run_lock import claimed
 
 
 class _Killed(BaseException):

@@ -17,15 +17,15 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.incremental import box_features, work
-from maskrcnn_benchmark.incremental.new_rows import (
+from maskrcnn_benchmark.incremental.growth.classifier_init import (
     MetaOptions,
     feature_mean_rows,
     generated_rows,
     new_rows,
     train_weight_generator,
 )
-from maskrcnn_benchmark.incremental.phase_data import PhaseData
-from maskrcnn_benchmark.incremental.phases import PhasePlan
+from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor
 from maskrcnn_benchmark.modeling.weight_generator import MetaWeightGenerator
 from maskrcnn_benchmark.utils.errors import DataError

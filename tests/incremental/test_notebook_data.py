@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn_benchmark.incremental.notebook_data import ROOT, find, notebook_config, output_folder
+from maskrcnn_benchmark.incremental.reporting.notebook_data import ROOT, find, notebook_config, output_folder
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 
@@ -20,7 +20,7 @@ def test_demo_data_by_default(demo_data: Path) -> None:
 
 def test_demo_data_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
-    monkeypatch.setattr("maskrcnn_benchmark.incremental.notebook_data.generate_demo", calls.append)
+    monkeypatch.setattr("maskrcnn_benchmark.incremental.reporting.notebook_data.generate_demo", calls.append)
     notebook_config({"MRB_DEMO_DATA": str(tmp_path)})
     assert not calls
     notebook_config({"MRB_DEMO_DATA": str(tmp_path / "new")})

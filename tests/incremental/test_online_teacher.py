@@ -11,8 +11,8 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.data.types import Batch
-from maskrcnn_benchmark.incremental.online_teacher import OnlineTeacher
-from maskrcnn_benchmark.incremental.scheduler import run_lst
+from maskrcnn_benchmark.incremental.distillation.online import OnlineTeacher
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import to_image_list

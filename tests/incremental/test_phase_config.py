@@ -9,15 +9,15 @@ import pytest
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with
-from maskrcnn_benchmark.incremental.phase_config import (
+from maskrcnn_benchmark.incremental.pipeline.phase_config import (
     check_stored_views,
     derive_phase_cfg,
     stage_settings,
     step_iterations,
     stored_size,
 )
-from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.replay import epoch_length
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.replay.plan import epoch_length
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 RUN = Path("runs/x")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskrcnn_benchmark.evaluation.groups import phase_name
-from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan, phase_sizes
+from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan
-from maskrcnn_benchmark.incremental.plan_tables import (
+from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan
+from maskrcnn_benchmark.incremental.plan.tables import (
     format_frequencies,
     format_phases,
     labels_by_frequency,

@@ -15,10 +15,10 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.config.load import clone_with, load_config, save_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
-from maskrcnn_benchmark.incremental.distill_store import DistillStore
-from maskrcnn_benchmark.incremental.released import is_released, run_released
-from maskrcnn_benchmark.incremental.released import test_released as test_of_phase
-from maskrcnn_benchmark.incremental.scheduler import run_lst
+from maskrcnn_benchmark.incremental.distillation.store import DistillStore
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
+from maskrcnn_benchmark.incremental.released.run import is_released, run_released
+from maskrcnn_benchmark.incremental.released.run import test_released as test_of_phase
 from maskrcnn_benchmark.utils.errors import CheckpointError, ConfigError, DataError
 
 Tool = Callable[..., None]

@@ -12,9 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskrcnn_benchmark.incremental.phases import ClassInfo, PhasePlan, phase_sizes
-from maskrcnn_benchmark.incremental.replay import ReplayPlan, build_replay_plan, epoch_length, sample_counts
-from maskrcnn_benchmark.incremental.replay_files import export_published, import_published, layout
+from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
+from maskrcnn_benchmark.incremental.replay.files import export_published, import_published, layout
+from maskrcnn_benchmark.incremental.replay.plan import (
+    ReplayPlan,
+    build_replay_plan,
+    epoch_length,
+    sample_counts,
+)
 from maskrcnn_benchmark.utils.errors import DataError
 
 

@@ -18,11 +18,11 @@ from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.incremental import distill_json, replay_files
 from maskrcnn_benchmark.incremental import dump as dumping
 from maskrcnn_benchmark.incremental import work as tasks
-from maskrcnn_benchmark.incremental.distill_store import DistillStore
-from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.replay import ReplayPlan
-from maskrcnn_benchmark.incremental.scheduler import run_lst
-from maskrcnn_benchmark.incremental.scheduler import test_phase as report_of_phase
+from maskrcnn_benchmark.incremental.distillation.store import DistillStore
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
+from maskrcnn_benchmark.incremental.pipeline.scheduler import test_phase as report_of_phase
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
 
 STAGES = ["train", "report"], ["dump", "grow", "replay", "train", "report"]

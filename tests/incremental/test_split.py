@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.split import (
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.split import (
     build_plan,
     category_counts,
     check_sorted_ids,

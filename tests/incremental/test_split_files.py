@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.incremental.phases import PhasePlan, read_plan
-from maskrcnn_benchmark.incremental.split import train_file, val_file
-from maskrcnn_benchmark.incremental.split_files import export_files
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.plan.split import train_file, val_file
+from maskrcnn_benchmark.incremental.plan.split_files import export_files
 from maskrcnn_benchmark.utils.errors import DataError
 
 

@@ -18,17 +18,22 @@ from maskrcnn_benchmark.evaluation.confusion import Confusion
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.evaluation.results import Detections
-from maskrcnn_benchmark.incremental.events import write_events
-from maskrcnn_benchmark.incremental.phases import PhasePlan
-from maskrcnn_benchmark.incremental.reference import read_reference
-from maskrcnn_benchmark.incremental.report import (
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.split import val_file
+from maskrcnn_benchmark.incremental.reporting.events import write_events
+from maskrcnn_benchmark.incremental.reporting.phase_report import (
     format_phase_report,
     phase_confusion,
     report_groups,
     write_phase_report,
 )
-from maskrcnn_benchmark.incremental.split import val_file
-from maskrcnn_benchmark.incremental.summary import build_summary, format_summary, summary_rows, write_summary
+from maskrcnn_benchmark.incremental.reporting.reference import read_reference
+from maskrcnn_benchmark.incremental.reporting.summary import (
+    build_summary,
+    format_summary,
+    summary_rows,
+    write_summary,
+)
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import write_json
 

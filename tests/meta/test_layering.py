@@ -21,7 +21,6 @@ FLOORS = {
     "visualize": 5,
     "engine": 6,
     "incremental": 7,
-    "parity": 8,
     "doctor": 8,
 }
 SAME_FLOOR = {("config", "utils")}

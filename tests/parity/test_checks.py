@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn_benchmark.parity.checks import FAIL, OK, Checker, match_boxes
+from checks.checker import FAIL, OK, Checker, match_boxes
 
 
 def _status(method: str, *arguments: object, **options: object) -> str:

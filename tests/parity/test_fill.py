@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn_benchmark.parity.context import Components, number
-from maskrcnn_benchmark.parity.fill import fill_module, image, network_input, noise, value
-from maskrcnn_benchmark.parity.published import settings_from_name
-from maskrcnn_benchmark.parity.store import indexed, statistics, thin, unpack
+from checks.component_files import Components, number
+from checks.fill import fill_module, image, network_input, noise, value
+from checks.published import settings_from_name
+from checks.store import indexed, statistics, thin, unpack
 
 
 def test_noise_depends_on_the_name_alone() -> None:

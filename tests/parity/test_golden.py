@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn_benchmark.parity.checks import FAIL, OK, UNSUPPORTED
-from maskrcnn_benchmark.parity.run import find_jobs, run_folder
+from checks.checker import FAIL, OK, UNSUPPORTED
+from checks.run import find_jobs, run_folder
 
 GOLDEN = Path(__file__).with_name("golden")
 # Jobs that take more than a few seconds beyond the one Mask R-CNN that stands for the others.

@@ -77,7 +77,7 @@ def test_unusable_folder_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_components_with_another_prefix_and_fewer_sections(tmp_path: Path) -> None:
     """Only what the files say decides: other noise, other sizes, missing sections."""
-    from maskrcnn_benchmark.parity.fill import noise
+    from checks.fill import noise
 
     text = "inputs noise('other/a',(9,)) and noise('other/b',(9,))"
     difference = np.abs(noise("other/a", (9,)) - noise("other/b", (9,))).astype(np.float64)

@@ -15,10 +15,10 @@ from PIL import Image
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.evaluation.groups import step_state_groups
-from maskrcnn_benchmark.incremental.distill_store import DistillStore
-from maskrcnn_benchmark.incremental.phases import read_plan
-from maskrcnn_benchmark.incremental.replay_files import import_published
-from maskrcnn_benchmark.incremental.split import check_sorted_ids
+from maskrcnn_benchmark.incremental.distillation.store import DistillStore
+from maskrcnn_benchmark.incremental.plan.phases import read_plan
+from maskrcnn_benchmark.incremental.plan.split import check_sorted_ids
+from maskrcnn_benchmark.incremental.replay.files import import_published
 from maskrcnn_benchmark.utils.errors import CheckpointError, ConfigError, DataError, UsageError
 from maskrcnn_benchmark.utils.files import write_json
 

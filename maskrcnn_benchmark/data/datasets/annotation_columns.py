@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.errors import DataError
+from maskrcnn_benchmark.utils.errors import DataError
 
 Record = dict[str, Any]
 _KEYS = ("image_id", "category_id", "bbox")

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.errors import DataError, WriteError
-from ...utils.files import read_json, write_json
-from .annotation_columns import AnnotationColumns, ColumnBuilder, Record
+from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns, ColumnBuilder, Record
+from maskrcnn_benchmark.utils.errors import DataError, WriteError
+from maskrcnn_benchmark.utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 VERSION = 2

@@ -11,10 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.errors import DataError
-from ...utils.files import read_json
-from .annotation_columns import AnnotationColumns, ColumnBuilder, Record
-from .annotation_index import FileIndex, FileRecords, MappedFile, Outlines, read_index, scan, write_index
+from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns, ColumnBuilder, Record
+from maskrcnn_benchmark.data.datasets.annotation_index import (
+    FileIndex,
+    FileRecords,
+    MappedFile,
+    Outlines,
+    read_index,
+    scan,
+    write_index,
+)
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import read_json
 
 logger = logging.getLogger(__name__)
 MAX_SIDE = 2**20  # pixels

@@ -11,12 +11,19 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_utils
 
-from ...utils.errors import DataError
-from ...utils.files import read_json
-from ...utils.progress import Progress
-from .annotations import AnnotationFile, Record
-from .cityscapes_labels import INSTANCES, PARTED_VOID_IDS, THING_IDS, THING_NAMES, VOID_IDS, label_of
-from .mask_regions import encode, region_rles
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
+from maskrcnn_benchmark.data.datasets.cityscapes_labels import (
+    INSTANCES,
+    PARTED_VOID_IDS,
+    THING_IDS,
+    THING_NAMES,
+    VOID_IDS,
+    label_of,
+)
+from maskrcnn_benchmark.data.datasets.mask_regions import encode, region_rles
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import read_json
+from maskrcnn_benchmark.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 SUFFIXES = {"poly": "_gtFine_polygons.json", "mask": "_gtFine_instanceIds.png"}

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ...structures import BoxList, Keypoints, SegmentationMask
-from ...utils.errors import DataError
-from ...utils.rng import derive_seed
-from ..transforms import Compose
-from ..types import Sample, SampleKey
-from .annotation_columns import AnnotationColumns
-from .annotations import AnnotationFile, Record
-from .keypoints import keypoint_names, mirrored_order, read_keypoints
-from .pictures import read_picture
+from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
+from maskrcnn_benchmark.data.datasets.images import read_picture
+from maskrcnn_benchmark.data.datasets.keypoints import keypoint_names, mirrored_order, read_keypoints
+from maskrcnn_benchmark.data.transforms import Compose
+from maskrcnn_benchmark.data.types import Sample, SampleKey
+from maskrcnn_benchmark.structures import BoxList, Keypoints, SegmentationMask
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from ...utils.errors import DataError
-from ..types import Sample, SampleKey
-from .coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.types import Sample, SampleKey
+from maskrcnn_benchmark.utils.errors import DataError
 
 
 class ConcatDataset:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...utils.errors import DataError
-from .annotations import AnnotationFile, Record
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
+from maskrcnn_benchmark.utils.errors import DataError
 
 _SIDES = {"left": "right", "right": "left"}
 

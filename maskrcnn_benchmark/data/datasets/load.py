@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...config.catalog import DatasetSpec
-from .annotations import AnnotationFile
-from .cityscapes import load_cityscapes
-from .voc import load_voc
+from maskrcnn_benchmark.config.catalog import DatasetSpec
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.data.datasets.cityscapes import load_cityscapes
+from maskrcnn_benchmark.data.datasets.voc import load_voc
 
 
 def load_annotations(spec: DatasetSpec) -> AnnotationFile:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ...utils.errors import DataError
-from .annotations import AnnotationFile, Record
+from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
+from maskrcnn_benchmark.utils.errors import DataError
 
 # fmt: off
 VOC_CLASSES = (

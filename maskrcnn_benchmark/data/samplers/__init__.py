@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .class_aware import ClassAwareStream
-from .distributed import DistributedSampler
-from .files import FilePairSampler
-from .grouped import GroupedBatchSampler, IterationBatchSampler, aspect_groups
-from .positions import PositionBatches, PositionStream
-from .repeat_factor import RepeatFactorStream, repeat_factors
-from .replay import ReplayPairSampler
-from .stream import ShuffledStream, StreamBatches
+from maskrcnn_benchmark.data.samplers.class_aware import ClassAwareStream
+from maskrcnn_benchmark.data.samplers.distributed import DistributedSampler
+from maskrcnn_benchmark.data.samplers.files import FilePairSampler
+from maskrcnn_benchmark.data.samplers.grouped import GroupedBatchSampler, IterationBatchSampler, aspect_groups
+from maskrcnn_benchmark.data.samplers.positions import PositionBatches, PositionStream
+from maskrcnn_benchmark.data.samplers.repeat_factor import RepeatFactorStream, repeat_factors
+from maskrcnn_benchmark.data.samplers.replay import ReplayPairSampler
+from maskrcnn_benchmark.data.samplers.stream import ShuffledStream, StreamBatches
 
 __all__ = [
     "ClassAwareStream",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from os import PathLike, fspath
 from typing import Any
 
-from ...utils.errors import DataError
-from ...utils.files import read_json
-from ..types import SampleKey
-from .pairs import PairBatches
+from maskrcnn_benchmark.data.samplers.pairs import PairBatches
+from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import read_json
 
 
 class FilePairSampler(PairBatches):

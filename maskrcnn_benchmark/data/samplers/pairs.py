@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from ..types import SampleKey
+from maskrcnn_benchmark.data.types import SampleKey
 
 
 class PairBatches(ABC):

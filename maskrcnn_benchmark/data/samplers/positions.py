@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..types import SampleKey
-from .pairs import PairBatches
+from maskrcnn_benchmark.data.samplers.pairs import PairBatches
+from maskrcnn_benchmark.data.types import SampleKey
 
 
 class PositionStream(Protocol):

@@ -11,9 +11,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ...utils.errors import DataError
-from ...utils.rng import generator
-from ..types import SampleKey
+from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.rng import generator
 
 
 def repeat_factors(labels: Sequence[Sequence[int]], threshold: float) -> list[float]:

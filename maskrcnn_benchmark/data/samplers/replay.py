@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import torch
 
-from ...utils.rng import generator
-from ..types import SampleKey
-from .pairs import PairBatches
+from maskrcnn_benchmark.data.samplers.pairs import PairBatches
+from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.utils.rng import generator
 
 Pair = tuple[int, int]
 

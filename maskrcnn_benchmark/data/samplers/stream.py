@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import torch
 
-from ...utils.errors import DataError
-from ...utils.rng import generator
-from ..types import SampleKey
+from maskrcnn_benchmark.data.types import SampleKey
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.rng import generator
 
 
 class ShuffledStream:

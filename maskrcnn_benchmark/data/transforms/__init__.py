@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .build import build_test_transforms, build_transforms
-from .compose import Compose, Transform
-from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
-from .pixels import ColorJitter, ToNormalizedTensor
-from .sizes import SizeRule, resized_size, scaled_size
-from .views import TestViews
+from maskrcnn_benchmark.data.transforms.build import build_test_transforms, build_transforms
+from maskrcnn_benchmark.data.transforms.compose import Compose, Transform
+from maskrcnn_benchmark.data.transforms.geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
+from maskrcnn_benchmark.data.transforms.pixels import ColorJitter, ToNormalizedTensor
+from maskrcnn_benchmark.data.transforms.sizes import SizeRule, resized_size, scaled_size
+from maskrcnn_benchmark.data.transforms.views import TestViews
 
 __all__ = [
     "ColorJitter",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .compose import Compose, Transform
-from .geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
-from .pixels import ColorJitter, ToNormalizedTensor
-from .sizes import SizeRule
-from .ssd import ExpandAndCrop, PhotometricDistortion
-from .views import TestViews, view_specs
+from maskrcnn_benchmark.data.transforms.compose import Compose, Transform
+from maskrcnn_benchmark.data.transforms.geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
+from maskrcnn_benchmark.data.transforms.pixels import ColorJitter, ToNormalizedTensor
+from maskrcnn_benchmark.data.transforms.sizes import SizeRule
+from maskrcnn_benchmark.data.transforms.ssd import ExpandAndCrop, PhotometricDistortion
+from maskrcnn_benchmark.data.transforms.views import TestViews, view_specs
 
 
 def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> Compose:

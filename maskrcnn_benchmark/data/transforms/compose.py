@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ...structures import BoxList
+from maskrcnn_benchmark.structures import BoxList
 
 
 class Transform(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from ...structures import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
-from .images import Picture, mirror_picture, picture_size, resize_picture
-from .sizes import SizeRule
+from maskrcnn_benchmark.data.transforms.images import Picture, mirror_picture, picture_size, resize_picture
+from maskrcnn_benchmark.data.transforms.sizes import SizeRule
+from maskrcnn_benchmark.structures import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
 
 Result = tuple[Picture, BoxList | None, bool]
 

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from ...structures import FLIP_LEFT_RIGHT
-from ...structures.mask_instances import Window
-from .sizes import OPENCV
+from maskrcnn_benchmark.data.transforms.sizes import OPENCV
+from maskrcnn_benchmark.structures import FLIP_LEFT_RIGHT
+from maskrcnn_benchmark.structures.mask_instances import Window
 
 Picture = Image.Image | np.ndarray
 """A PIL RGB image or, once colours may leave the bytes, a float32 (h,w,3) RGB array around 0 to 255."""

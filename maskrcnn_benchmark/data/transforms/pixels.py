@@ -10,8 +10,8 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from ...structures import BoxList
-from .images import Picture
+from maskrcnn_benchmark.data.transforms.images import Picture
+from maskrcnn_benchmark.structures import BoxList
 
 
 class ColorJitter:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...structures import BoxList
-from ...structures.mask_instances import Window
-from .geometry import Result
-from .images import Picture, cut_picture, picture_size
+from maskrcnn_benchmark.data.transforms.geometry import Result
+from maskrcnn_benchmark.data.transforms.images import Picture, cut_picture, picture_size
+from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.mask_instances import Window
 
 # parity: numbers of the published recipe that have no key.
 CHANCE = 0.5

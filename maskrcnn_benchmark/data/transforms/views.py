@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from ...structures import BoxList
-from ...structures.views import View
-from .compose import Compose
-from .geometry import Resize
-from .pixels import ToNormalizedTensor
-from .sizes import SizeRule
+from maskrcnn_benchmark.data.transforms.compose import Compose
+from maskrcnn_benchmark.data.transforms.geometry import Resize
+from maskrcnn_benchmark.data.transforms.pixels import ToNormalizedTensor
+from maskrcnn_benchmark.data.transforms.sizes import SizeRule
+from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.views import View
 
 
 class ViewSpec(NamedTuple):

@@ -12,7 +12,7 @@ from torch import nn
 from maskrcnn_benchmark.config.classes import one_stage_model
 from maskrcnn_benchmark.modeling.backbones.blocks import Deformable
 from maskrcnn_benchmark.modeling.backbones.resnet import ResNet, StageSpec
-from maskrcnn_benchmark.modeling.backbones.torchvision_body import PREFIX, TorchvisionBody
+from maskrcnn_benchmark.modeling.backbones.torchvision_backbones import PREFIX, TorchvisionBody
 from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
 from maskrcnn_benchmark.modeling.norm import group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import BACKBONES, STEMS, TRANSFORMATIONS

@@ -10,10 +10,10 @@ import torch
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
-from maskrcnn_benchmark.modeling.heads.contract import OneStageHead
-from maskrcnn_benchmark.modeling.heads.fcos.build import build_fcos
-from maskrcnn_benchmark.modeling.heads.retinanet.build import build_retinanet
-from maskrcnn_benchmark.modeling.heads.sipmask.build import build_sipmask
+from maskrcnn_benchmark.modeling.heads.base import OneStageHead
+from maskrcnn_benchmark.modeling.heads.fcos.head import build_fcos
+from maskrcnn_benchmark.modeling.heads.retinanet.head import build_retinanet
+from maskrcnn_benchmark.modeling.heads.sipmask.head import build_sipmask
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
 from maskrcnn_benchmark.modeling.roi_heads.build import build_roi_heads
 from maskrcnn_benchmark.modeling.rpn.build import build_rpn

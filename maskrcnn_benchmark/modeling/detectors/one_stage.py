@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.distill import DistillBatch
-from maskrcnn_benchmark.modeling.heads.contract import OneStageHead
+from maskrcnn_benchmark.modeling.heads.base import OneStageHead
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList, to_image_list

@@ -14,7 +14,7 @@ from torchvision.models import get_model
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
-from maskrcnn_benchmark.modeling.backbones.torchvision_body import TorchvisionBody, body_names
+from maskrcnn_benchmark.modeling.backbones.torchvision_backbones import TorchvisionBody, body_names
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 Cfg = Callable[..., Any]

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.distill import DistillBatch
-from maskrcnn_benchmark.modeling.heads.contract import OneStageHead
+from maskrcnn_benchmark.modeling.heads.base import OneStageHead
 from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.utils import comm

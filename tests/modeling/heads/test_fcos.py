@@ -11,12 +11,23 @@ from torch import Tensor
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.modeling.heads.fcos.box_loss import BOX_LOSSES
-from maskrcnn_benchmark.modeling.heads.fcos.candidates import Candidates, CandidateSettings, find_candidates
-from maskrcnn_benchmark.modeling.heads.fcos.locations import boxes_around, level_locations
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points
-from maskrcnn_benchmark.modeling.heads.fcos.suppress import SuppressionSettings, detections_of, fast_nms
-from maskrcnn_benchmark.modeling.heads.fcos.targets import assign, centerness_of
+from maskrcnn_benchmark.modeling.heads.fcos.loss import BOX_LOSSES
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
+    Candidates,
+    CandidateSettings,
+    SuppressionSettings,
+    detections_of,
+    fast_nms,
+    find_candidates,
+)
+from maskrcnn_benchmark.modeling.heads.fcos.targets import (
+    FCOSOutputs,
+    Points,
+    assign,
+    boxes_around,
+    centerness_of,
+    level_locations,
+)
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.errors import UsageError

@@ -12,10 +12,9 @@ from torch import Tensor
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.layers import nms
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
-from maskrcnn_benchmark.modeling.heads.retinanet.build import BOX_WEIGHTS, build_anchors
-from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss
+from maskrcnn_benchmark.modeling.heads.retinanet.head import BOX_WEIGHTS, build_anchors
+from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss, assign
 from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import DetectionSettings, RetinaNetPostProcessor
-from maskrcnn_benchmark.modeling.heads.retinanet.targets import assign
 from maskrcnn_benchmark.modeling.heads.retinanet.towers import Towers
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher

@@ -11,7 +11,7 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.layers.crop_split import crop_split, crop_split_gt
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.heads.fcos.loss import Positives
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import at_points
+from maskrcnn_benchmark.modeling.heads.fcos.targets import at_points
 from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import (
     MaskLossSettings,
     MaskPositives,
@@ -19,8 +19,8 @@ from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import (
     mask_loss,
     mask_positives,
 )
-from maskrcnn_benchmark.modeling.heads.sipmask.masks import Frame, picture_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, picture_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import score_masks, scoring_layers
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList

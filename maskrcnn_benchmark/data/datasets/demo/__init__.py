@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .generate import DemoOptions, generate_demo
+from maskrcnn_benchmark.data.datasets.demo.generate import DemoOptions, generate_demo
 
 __all__ = ["DemoOptions", "generate_demo"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ....utils.cli import run_cli
-from .generate import DemoOptions, generate_demo
+from maskrcnn_benchmark.data.datasets.demo.generate import DemoOptions, generate_demo
+from maskrcnn_benchmark.utils.cli import run_cli
 
 
 def main() -> int:

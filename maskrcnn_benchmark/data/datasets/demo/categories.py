@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .shapes import OUTLINES
+from maskrcnn_benchmark.data.datasets.demo.shapes import OUTLINES
 
 SHAPES = tuple(OUTLINES)
 TEXTURES = ("plain", "striped", "dotted", "checkered")

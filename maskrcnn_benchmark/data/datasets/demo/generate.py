@@ -11,11 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ....utils.errors import DataError
-from ....utils.files import read_json, write_json
-from ....utils.rng import derive_seed
-from .categories import MAX_CLASSES, MAX_OBJECTS, DemoCategory, demo_categories, frequency, tail_counts
-from .scene import draw_scene
+from maskrcnn_benchmark.data.datasets.demo.categories import (
+    MAX_CLASSES,
+    MAX_OBJECTS,
+    DemoCategory,
+    demo_categories,
+    frequency,
+    tail_counts,
+)
+from maskrcnn_benchmark.data.datasets.demo.scene import draw_scene
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.rng import derive_seed
 
 MARKER = "demo.json"
 FORMAT = 1  # raise when the same options give other pictures

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from . import paint
-from .categories import DemoCategory
-from .contours import signed_area, trace
-from .shapes import outline
+from maskrcnn_benchmark.data.datasets.demo import paint
+from maskrcnn_benchmark.data.datasets.demo.categories import DemoCategory
+from maskrcnn_benchmark.data.datasets.demo.contours import signed_area, trace
+from maskrcnn_benchmark.data.datasets.demo.shapes import outline
 
 MIN_VISIBLE = 0.85  # part of an object that later objects leave free
 TRIES = 60

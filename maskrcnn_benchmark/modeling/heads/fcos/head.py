@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.modeling.checks import require_finite
-from maskrcnn_benchmark.modeling.heads.contract import ImageSizes, OneStageHead
-from maskrcnn_benchmark.modeling.heads.fcos.candidates import (
+from maskrcnn_benchmark.modeling.heads.base import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss, LossSettings
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
     Candidates,
     CandidateSettings,
+    SuppressionSettings,
+    detections_of,
     find_candidates,
 )
-from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points
-from maskrcnn_benchmark.modeling.heads.fcos.suppress import SuppressionSettings, detections_of
-from maskrcnn_benchmark.modeling.heads.fcos.towers import FCOSTowers
+from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs, Points
+from maskrcnn_benchmark.modeling.heads.fcos.towers import FCOSTowers, TowerStyle
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.structures.boxlist import BoxList
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
 
 
 class FCOS(OneStageHead[FCOSOutputs]):
@@ -79,3 +84,28 @@ def as_boxlist(found: Candidates, size: tuple[int, int]) -> BoxList:
     result.add_field("scores", found.scores)
     result.add_field("labels", found.labels)
     return result
+
+
+def build_fcos(cfg: CfgNode, in_channels: int) -> FCOS:
+    """MODEL.FCOS on feature maps of `in_channels` channels."""
+    node = cfg.MODEL.FCOS
+    towers = FCOSTowers(
+        in_channels,
+        node.NUM_CLASSES - 1,
+        depth=node.NUM_CONVS,
+        levels=len(node.FPN_STRIDES),
+        prior_probability=node.PRIOR_PROB,
+        rectified=node.NORM_REG_TARGETS,
+        centerness_on_boxes=node.CENTERNESS_ON_REG,
+        style=TowerStyle(deformable=node.USE_DCN_IN_TOWER),
+    )
+    return FCOS(
+        towers,
+        node.FPN_STRIDES,
+        FCOSLoss(
+            node.FPN_STRIDES,
+            LossSettings(node.LOSS_GAMMA, node.LOSS_ALPHA, node.IOU_LOSS_TYPE, node.CENTER_SAMPLING_RADIUS),
+        ),
+        CandidateSettings(node.INFERENCE_TH, node.PRE_NMS_TOP_N),
+        SuppressionSettings(node.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG),
+    )

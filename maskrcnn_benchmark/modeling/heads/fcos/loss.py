@@ -2,20 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.heads.fcos.box_loss import BOX_LOSSES
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs, Points, at_points
-from maskrcnn_benchmark.modeling.heads.fcos.targets import Assignment, assign, centerness_of
-from maskrcnn_benchmark.modeling.heads.focal import focal_loss_of_levels
+from maskrcnn_benchmark.modeling.heads.common import focal_loss_of_levels
+from maskrcnn_benchmark.modeling.heads.fcos.targets import (
+    Assignment,
+    FCOSOutputs,
+    Points,
+    assign,
+    at_points,
+    centerness_of,
+)
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
+
+BoxLoss = Callable[[Tensor, Tensor], Tensor]
+"""(predicted (P,4), wanted (P,4)) left, top, right, bottom -> loss (P,)."""
+
+SMALLEST_OVERLAP = 1e-6
+ENCLOSING_EPS = 1e-7
+
+
+def _areas(predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Common area and union, both (P,)."""
+
+    def area(sides: Tensor) -> Tensor:
+        return (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
+
+    common = area(torch.minimum(predicted, wanted))
+    return common, area(wanted) + area(predicted) - common
+
+
+def _smoothed_iou(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """parity: one is added to both areas."""
+    common, union = _areas(predicted, wanted)
+    return (common + 1) / (union + 1)
+
+
+def iou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """-log of the overlap (UnitBox, Yu et al. 2016)."""
+    return -_smoothed_iou(predicted, wanted).log()
+
+
+def linear_iou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """1 - overlap."""
+    return 1 - _smoothed_iou(predicted, wanted)
+
+
+def giou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """1 - generalised overlap (Rezatofighi et al. 2019)."""
+    common, union = _areas(predicted, wanted)
+    most = torch.maximum(predicted, wanted)
+    width, height = most[:, 0] + most[:, 2], most[:, 1] + most[:, 3]
+    enclosing = width * height + ENCLOSING_EPS
+    return 1 - ((common + 1) / (union + 1) - (enclosing - union) / enclosing)
+
+
+def inclusive_iou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """-log of the overlap with sides one longer; distances may be negative (SipMask of mmdetection)."""
+
+    def area(sides: Tensor) -> Tensor:
+        width, height = sides[:, 0] + sides[:, 2] + 1, sides[:, 1] + sides[:, 3] + 1
+        return width * height
+
+    least = torch.minimum(predicted, wanted)
+    width, height = least[:, 0] + least[:, 2] + 1, least[:, 1] + least[:, 3] + 1
+    common = width.clamp(min=0) * height.clamp(min=0)
+    overlap = common / (area(predicted) + area(wanted) - common)
+    return -overlap.clamp(min=SMALLEST_OVERLAP).log()
+
+
+BOX_LOSSES: dict[str, BoxLoss] = {
+    "iou": iou_loss,
+    "linear_iou": linear_iou_loss,
+    "giou": giou_loss,
+    "inclusive_iou": inclusive_iou_loss,
+}
+"""By the name in MODEL.FCOS.IOU_LOSS_TYPE."""
 
 SMALLEST_WEIGHT = 1e-6
 """Least sum of centerness that divides the box loss."""

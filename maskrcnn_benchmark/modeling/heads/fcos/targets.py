@@ -3,12 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.structures.boxlist import BoxList
+
+
+def level_locations(
+    sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+) -> list[Tensor]:
+    """Per level (H*W,2) float32 x, y in pixels of the network input, row by row, half a stride from the edge.
+
+    sizes: (H,W) of every map. parity: half of an odd stride is rounded down.
+    """
+    levels = []
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y = torch.arange(height, dtype=torch.float32, device=device) * stride + stride // 2
+        x = torch.arange(width, dtype=torch.float32, device=device) * stride + stride // 2
+        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+        levels.append(torch.stack((grid_x.flatten(), grid_y.flatten()), dim=1))
+    return levels
+
+
+def boxes_around(locations: Tensor, distances: Tensor) -> Tensor:
+    """Boxes (...,4) xyxy of distances (...,4) left, top, right, bottom from locations (...,2)."""
+    return torch.cat((locations - distances[..., :2], locations + distances[..., 2:]), dim=-1)
+
+
+@dataclass(frozen=True)
+class FCOSOutputs:
+    """Per level: class logits (B,classes,H,W), distances (B,4,H,W) left, top, right, bottom, centerness
+    logits (B,1,H,W). Distances are in strides of the level with normalised targets, else in pixels.
+    """
+
+    logits: list[Tensor]
+    distances: list[Tensor]
+    centerness: list[Tensor]
+
+    def map_sizes(self) -> list[tuple[int, int]]:
+        """(H,W) per level."""
+        return [(level.shape[-2], level.shape[-1]) for level in self.logits]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The locations of all levels: per level `locations` (N_l,2) and `units` (N_l,1), pixels per unit of
+    distance.
+    """
+
+    locations: list[Tensor]
+    units: list[Tensor]
+
+    @classmethod
+    def of(cls, outputs: FCOSOutputs, strides: Sequence[int], *, in_strides: bool) -> Points:
+        """For the maps of `outputs`; in_strides: distances are in strides."""
+        locations = level_locations(outputs.map_sizes(), strides, outputs.logits[0].device)
+        pairs = zip(locations, strides, strict=True)
+        return cls(locations, [p.new_full((len(p), 1), s if in_strides else 1) for p, s in pairs])
+
+
+def at_points(maps: Sequence[Tensor], image: Tensor, point: Tensor) -> Tensor:
+    """(n,C) of points (n,), counted over all levels, of images (n,); maps: per level (B,C,H,W)."""
+    rows, start = maps[0].new_empty((len(point), maps[0].shape[1])), 0
+    for level in maps:
+        height, width = level.shape[-2:]
+        own = ((point >= start) & (point < start + height * width)).nonzero().flatten()
+        cell = point[own] - start
+        row = torch.div(cell, width, rounding_mode="floor")
+        rows = rows.index_put((own,), level[image[own], :, row, cell % width])
+        start += height * width
+    return rows
+
 
 RANGE_IN_STRIDES = 8
 """parity: a level reaches 8 strides far, which makes the published 64, 128, 256, 512 pixels."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
-from maskrcnn_benchmark.modeling.heads.contract import ImageSizes, OneStageHead
-from maskrcnn_benchmark.modeling.heads.retinanet.loss import RetinaNetLoss
-from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import RetinaNetPostProcessor
+from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, cell_anchors
+from maskrcnn_benchmark.modeling.box_coder import BoxCoder
+from maskrcnn_benchmark.modeling.heads.base import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss
+from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import DetectionSettings, RetinaNetPostProcessor
 from maskrcnn_benchmark.modeling.heads.retinanet.towers import Towers
 from maskrcnn_benchmark.modeling.losses import LossTerm
+from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
 
 
 @dataclass(frozen=True)
@@ -64,3 +70,51 @@ class RetinaNet(OneStageHead[RetinaNetOutputs]):
         classes = outputs.logits[0].shape[1] // anchors_per_cell
         logits = [flatten_map(level, classes) for level in outputs.logits]
         return anchors, logits, [flatten_map(level, 4) for level in outputs.deltas]
+
+
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""parity: factors of the regression targets."""
+
+
+def build_anchors(node: CfgNode) -> AnchorGenerator:
+    """From MODEL.RETINANET: every level has its size times OCTAVE^(i / SCALES_PER_OCTAVE), i = 0, 1, ..."""
+    steps = [node.OCTAVE ** (i / node.SCALES_PER_OCTAVE) for i in range(node.SCALES_PER_OCTAVE)]
+    cells = [
+        cell_anchors(stride, [size * step for step in steps], node.ASPECT_RATIOS)
+        for stride, size in zip(node.ANCHOR_STRIDES, node.ANCHOR_SIZES, strict=True)
+    ]
+    return AnchorGenerator(cells, node.ANCHOR_STRIDES, node.STRADDLE_THRESH)
+
+
+def build_retinanet(cfg: CfgNode, in_channels: int) -> RetinaNet:
+    """MODEL.RETINANET on feature maps of `in_channels` channels."""
+    node = cfg.MODEL.RETINANET
+    anchors, box_coder = build_anchors(node), BoxCoder(BOX_WEIGHTS)
+    matcher = Matcher(
+        node.FG_IOU_THRESHOLD,
+        node.BG_IOU_THRESHOLD,
+        allow_low_quality=True,
+        zero_overlap_matches=cfg.MODEL.RPN.ZERO_OVERLAP_MATCHES,
+    )
+    towers = Towers(
+        in_channels,
+        node.NUM_CLASSES - 1,
+        anchors.num_anchors_per_location()[0],
+        depth=node.NUM_CONVS,
+        prior_probability=node.PRIOR_PROB,
+    )
+    return RetinaNet(
+        anchors,
+        towers,
+        RetinaNetLoss(
+            matcher,
+            box_coder,
+            LossSettings(node.LOSS_GAMMA, node.LOSS_ALPHA, node.BBOX_REG_BETA, node.BBOX_REG_WEIGHT),
+        ),
+        RetinaNetPostProcessor(
+            box_coder,
+            DetectionSettings(
+                node.INFERENCE_TH, node.PRE_NMS_TOP_N, node.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG
+            ),
+        ),
+    )

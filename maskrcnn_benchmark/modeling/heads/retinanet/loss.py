@@ -10,11 +10,24 @@ from torch import Tensor
 
 from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
-from maskrcnn_benchmark.modeling.heads.focal import focal_loss_of_levels
-from maskrcnn_benchmark.modeling.heads.retinanet.targets import assign
+from maskrcnn_benchmark.modeling.heads.common import focal_loss_of_levels
 from maskrcnn_benchmark.modeling.losses import LossTerm
-from maskrcnn_benchmark.modeling.matcher import Matcher
+from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
 from maskrcnn_benchmark.structures.boxlist import BoxList
+
+
+def assign(matcher: Matcher, anchors: Tensor, target: BoxList) -> tuple[Tensor, Tensor]:
+    """Labels (N,) and matched object (N,), both int64, of xyxy anchors (N,4) of one image.
+
+    Labels: 1..C of the object, 0 background, -1 between the thresholds. The object is -1 where there is none;
+    an image without objects is all background.
+    """
+    matches = matcher.match(target.xyxy().to(anchors), anchors)
+    if len(target) == 0:
+        return torch.zeros_like(matches), matches
+    labels = target.get_field("labels").to(matches)[matches.clamp(min=0)]
+    labels = torch.where(matches >= 0, labels, torch.where(matches == BETWEEN, -1, 0))
+    return labels, matches.clamp(min=-1)
 
 
 @dataclass(frozen=True)

@@ -5,29 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.layers.quadrant_masks import quadrant_masks
 from maskrcnn_benchmark.modeling.checks import require_finite
-from maskrcnn_benchmark.modeling.heads.contract import ImageSizes, OneStageHead
-from maskrcnn_benchmark.modeling.heads.fcos.candidates import (
+from maskrcnn_benchmark.modeling.heads.base import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.fcos.head import as_boxlist, require_outputs
+from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss, LossSettings
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
     Candidates,
     CandidateSettings,
+    SuppressionSettings,
+    detections_of,
     find_candidates,
 )
-from maskrcnn_benchmark.modeling.heads.fcos.head import as_boxlist, require_outputs
-from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import Points, at_points
-from maskrcnn_benchmark.modeling.heads.fcos.suppress import SuppressionSettings, detections_of
+from maskrcnn_benchmark.modeling.heads.fcos.targets import Points, at_points
+from maskrcnn_benchmark.modeling.heads.fcos.towers import TowerStyle
 from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import MaskLossSettings, mask_loss, mask_positives
-from maskrcnn_benchmark.modeling.heads.sipmask.masks import Frame, picture_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, picture_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import rescoring_loss, score_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.structures.boxlist import BoxList
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
 
 
 @dataclass(frozen=True)
@@ -134,3 +140,57 @@ class SipMask(OneStageHead[SipMaskOutputs]):
     def points(self, outputs: SipMaskOutputs) -> Points:
         """The locations that outputs of these sizes belong to."""
         return Points.of(outputs.boxes, self.strides, in_strides=self.head.distances != "exponential")
+
+
+def build_sipmask(cfg: CfgNode, in_channels: int) -> SipMask:
+    """MODEL.SIPMASK on feature maps of `in_channels` channels."""
+    node = cfg.MODEL.SIPMASK
+    towers = SipMaskTowers(
+        in_channels,
+        node.NUM_CLASSES - 1,
+        depth=node.NUM_CONVS,
+        levels=len(node.FPN_STRIDES),
+        num_basis=node.NUM_BASIS,
+        prior_probability=node.PRIOR_PROB,
+        distances=node.DISTANCES if node.NORM_REG_TARGETS else "exponential",
+        centerness_on_boxes=node.CENTERNESS_ON_REG,
+        style=TowerStyle(node.TOWER_NORM == "GN", node.TOWER_BIAS, node.USE_DCN_IN_TOWER),
+        align_bias=node.ALIGN_BIAS,
+        rescoring=node.RESCORING,
+    )
+    loss = LossSettings(
+        node.LOSS_GAMMA,
+        node.LOSS_ALPHA,
+        node.IOU_LOSS_TYPE,
+        node.CENTER_SAMPLING_RADIUS,
+        per_process=node.LOSS_NORMALIZER == "per_process",
+    )
+    return SipMask(
+        towers,
+        node.FPN_STRIDES,
+        FCOSLoss(node.FPN_STRIDES, loss),
+        MaskLossSettings(node.MASK_TRAIN_NMS, node.MASK_LOSS_HALVING, node.MASK_WEIGHT_EPS),
+        _detection(cfg),
+    )
+
+
+def _detection(cfg: CfgNode) -> DetectionSettings:
+    node = cfg.MODEL.SIPMASK
+    return DetectionSettings(
+        CandidateSettings(
+            node.INFERENCE_TH,
+            node.PRE_NMS_TOP_N,
+            root=node.SCORE_SQRT,
+            on_score=node.THRESHOLD_ON == "score",
+            by_location=node.TOPK_BY == "location",
+        ),
+        SuppressionSettings(
+            node.NMS_TH,
+            cfg.TEST.DETECTIONS_PER_IMG,
+            fast=node.NMS_TYPE == "fast",
+            top_k=node.FAST_NMS_TOP_K,
+        ),
+        in_original=node.NMS_COORDINATES == "original",
+        mask_threshold=node.MASK_TH,
+        mask_resize=node.MASK_RESIZE,
+    )

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.nms import nms
 from maskrcnn_benchmark.layers.quadrant_masks import quadrant_mask_loss
-from maskrcnn_benchmark.modeling.heads.fcos.locations import boxes_around
 from maskrcnn_benchmark.modeling.heads.fcos.loss import Positives
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import Points, at_points
+from maskrcnn_benchmark.modeling.heads.fcos.targets import Points, at_points, boxes_around
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs
 from maskrcnn_benchmark.structures.boxlist import BoxList
 

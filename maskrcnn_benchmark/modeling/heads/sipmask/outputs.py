@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from maskrcnn_benchmark.modeling.heads.fcos.outputs import FCOSOutputs
+from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
 
 CELLS = 2
 """Cells per side of a box: each quadrant has its own coefficients."""

@@ -1,0 +1,261 @@
+"""Ordinary (one-phase) training and testing, driven by the config alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
+from maskrcnn_benchmark.checkpoint.io import save_atomic
+from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
+from maskrcnn_benchmark.config.classes import class_count, class_count_key, finds_masks
+from maskrcnn_benchmark.data.build import (
+    AnyDataset,
+    build_dataset,
+    build_test_loader,
+    build_train_dataset,
+    build_train_loader,
+)
+from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.images import picture_name
+from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.engine.inference import inference
+from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.train import TrainSummary, train
+from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.proposals import TASK as PROPOSALS
+from maskrcnn_benchmark.evaluation.proposals import ProposalEvaluator
+from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report, write_report
+from maskrcnn_benchmark.evaluation.voc_files import write_voc_files
+from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.modeling.distill import DistillBatch
+from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import write_json, write_json_list
+from maskrcnn_benchmark.utils.rng import seed_all
+from maskrcnn_benchmark.utils.run_lock import claimed
+
+_LOG = logging.getLogger(__name__)
+
+
+def build_seeded_model(cfg: CfgNode) -> nn.Module:
+    """The model of ``cfg`` with initial weights that depend on cfg.SEED alone."""
+    seed_all(cfg.SEED, "model")
+    return build_detection_model(cfg)
+
+
+def check_class_count(cfg: CfgNode, dataset: AnyDataset, name: str) -> None:
+    """Raise ConfigError unless NUM_CLASSES is the number of the data set's categories plus background."""
+    points, wanted = len(dataset.keypoint_names), cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES
+    if cfg.MODEL.KEYPOINT_ON and points and points != wanted:
+        raise ConfigError(
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES is {wanted}, but data set {name} has {points} keypoints: "
+            f"set MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES {points}"
+        )
+    expected, found, key = len(dataset.class_names), class_count(cfg), class_count_key(cfg)
+    if found is not None and expected != found:
+        raise ConfigError(
+            f"{key} is {found}, but data set {name} has {expected - 1} categories (+ 1 background): "
+            f"set {key} {expected}"
+        )
+
+
+def write_labels(folder: Path, dataset: AnyDataset) -> None:
+    """Write ``labels.json``: category id to name."""
+    pairs = zip(dataset.label_to_category[1:], dataset.class_names[1:], strict=True)
+    write_json(folder / "labels.json", {str(category): name for category, name in pairs}, indent=2)
+
+
+def train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
+    """Train on DATASETS.TRAIN into OUTPUT_DIR, evaluating DATASETS.TEST every SOLVER.TEST_PERIOD.
+
+    ConfigError when another run is at work in OUTPUT_DIR.
+    """
+    with claimed(cfg.OUTPUT_DIR, below=("validation", "inference")):
+        return _train_plain(cfg)
+
+
+def _train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
+    dataset = build_train_dataset(cfg)
+    total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
+    return train_on(
+        cfg,
+        dataset,
+        lambda done: build_train_loader(cfg, dataset, start_iter=done, num_iters=total - done),
+    )
+
+
+def train_on(
+    cfg: CfgNode,
+    dataset: AnyDataset,
+    make_batches: Callable[[int], Iterable[Batch]],
+    *,
+    distill: Callable[[Batch], DistillBatch] | None = None,
+    category_order: Sequence[int] | None = None,
+) -> tuple[nn.Module, TrainSummary]:
+    """Train on batches of ``dataset`` as ``train_plain`` does.
+
+    Arguments:
+        make_batches: see ``train``. distill: stored teacher outputs for a batch.
+        category_order: category ids by label for the data sets of DATASETS.TEST; None takes their own order.
+    """
+    check_class_count(cfg, dataset, " + ".join(cfg.DATASETS.TRAIN))
+    comm.on_main(lambda: write_labels(Path(cfg.OUTPUT_DIR), dataset))
+    model = build_seeded_model(cfg)
+
+    def evaluate(current: nn.Module, iteration: int) -> dict[str, float]:
+        folder = Path(cfg.OUTPUT_DIR) / "validation" / f"{iteration:07d}"
+        reports = test_plain(cfg, current, folder, category_order)
+        return {f"{name}/{key}": v for name, r in reports.items() for key, v in r.metrics.items()}
+
+    summary = train(
+        cfg,
+        model,
+        make_batches,
+        output_dir=cfg.OUTPUT_DIR,
+        max_iter=cfg.SOLVER.MAX_ITER,
+        evaluate=evaluate if cfg.DATASETS.TEST else None,
+        distill=distill,
+        classes=dataset.class_names,
+        extra_meta={"label_to_category": list(dataset.label_to_category)},
+        picture_name=lambda index: picture_name(dataset.get_img_info(index)),
+    )
+    return model, summary
+
+
+def load_test_weights(cfg: CfgNode, model: nn.Module, ckpt: str | None) -> str:
+    """Load ``ckpt``, else the last checkpoint in OUTPUT_DIR, else MODEL.WEIGHT; the path that was taken.
+
+    Raises ConfigError when there is none of them, CheckpointError for a file of another model.
+    """
+    last = last_checkpoint(cfg.OUTPUT_DIR)
+    path = ckpt or (str(last) if last is not None else cfg.MODEL.WEIGHT)
+    if not path:
+        raise ConfigError(
+            f"no weights to test: {cfg.OUTPUT_DIR} holds no checkpoint; give --ckpt FILE or MODEL.WEIGHT FILE"
+        )
+    _LOG.info("testing %s", path)
+    load_weights(model, resolve_weight(cfg, path), conv_body=cfg.MODEL.BACKBONE.CONV_BODY, complete=True)
+    return path
+
+
+def test_plain(
+    cfg: CfgNode,
+    model: nn.Module,
+    folder: Path | None = None,
+    category_order: Sequence[int] | None = None,
+) -> dict[str, EvaluationReport]:
+    """Evaluate ``model`` on every set of DATASETS.TEST; the report of each by name.
+
+    ``category_order``: category ids by label; None takes the order of each data set.
+
+    Rank 0 writes ``<folder>/<data set>/{metrics.json,per_class.csv}`` and a result file per task (see
+    ``write_results``); for Pascal VOC also its own files (see ``write_voc_files``). ``folder`` defaults to
+    ``OUTPUT_DIR/inference``. The AP protocol is that of the data set's kind; an RPN-only model is judged by
+    the average recall of its proposals. With TEST.BBOX_AUG.ENABLED every picture is tested in several views.
+    TEST.EXPECTED_RESULTS are checked against the last data set and logged.
+    """
+    if not cfg.DATASETS.TEST:
+        raise ConfigError(
+            "DATASETS.TEST is empty: name a data set, or give one as 'coco:annotations.json@pictures'"
+        )
+    device = process_device(cfg.MODEL.DEVICE)
+    tested = model_for_testing(cfg, model.to(device))
+    folder = folder or Path(cfg.OUTPUT_DIR) / "inference"
+    reports: dict[str, EvaluationReport] = {}
+    for name in cfg.DATASETS.TEST:
+        spec = resolve_dataset(cfg, name)
+        if spec.name in reports:
+            raise ConfigError(
+                f"DATASETS.TEST has two sets called {spec.name}; name them in DATASETS.REGISTER"
+            )
+        dataset = build_dataset(cfg, spec, train=False, category_order=category_order)
+        check_class_count(cfg, dataset, name)
+        evaluator = build_evaluator(cfg, dataset, folder / spec.name)
+        loader = build_test_loader(cfg, dataset)
+        what = f"testing {spec.name}"
+        precision = Precision.from_cfg(cfg, device)
+        report = inference(tested, loader, evaluator, device, what, precision=precision)
+        reports[spec.name] = report
+        comm.on_main(partial(write_results, report, folder / spec.name))
+        if report.protocol == "voc" and "bbox" in report.tasks:
+            pictures = dataset.annotations.images
+            comm.on_main(partial(write_voc_files, report, pictures, folder / spec.name))
+        if comm.is_main_process():
+            _LOG.info("%s\n%s", spec.name, format_report(report))
+    check_expected(cfg, reports[spec.name].metrics)
+    return reports
+
+
+def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> DetectionEvaluator:
+    """What judges the predictions of the model of ``cfg`` on ``dataset``; processes share ``folder``."""
+    if class_count_key(cfg) is None:
+        return ProposalEvaluator(dataset.annotations.raw, shard_folder=folder)
+    heads = {"segm": finds_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
+    return DetectionEvaluator(
+        dataset.annotations.raw,
+        dataset.annotations.kind,
+        dataset.label_to_category,
+        ("bbox", *(task for task, on in heads.items() if on)),
+        keypoint_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        voc_metric=cfg.TEST.VOC_METRIC,
+        shard_folder=folder,
+        fixed_limit=fixed_limit(cfg),
+    )
+
+
+def fixed_limit(cfg: CfgNode) -> int | None:
+    """Detections per class that TEST.LVIS_PROTOCOL "fixed" counts; None for the usual limit per picture."""
+    return cfg.TEST.FIXED_DETS_PER_CLASS if cfg.TEST.LVIS_PROTOCOL == "fixed" else None
+
+
+def write_results(report: EvaluationReport, folder: Path) -> None:
+    """Write metrics, per-class table and what was found.
+
+    Detections in COCO result format, one file per task (``bbox.json``, ``segm.json``, ``keypoints.json``);
+    proposals as ``box_proposals.pth``: tensors ``image_ids``, ``boxes`` (x, y, width, height) and
+    ``objectness`` of all proposals.
+    """
+    write_report(report, folder)
+    found = report.detections
+    if PROPOSALS in report.tasks:
+        arrays = {"image_ids": found.image_ids, "boxes": found.boxes, "objectness": found.scores}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        save_atomic(tensors, folder / "box_proposals.pth")
+        return
+    for iou_type in report.tasks:
+        own = {"segm": "segmentation"}.get(iou_type, iou_type)
+        keys = ("image_id", "category_id", "score", own)
+        records = ({key: record[key] for key in keys} for record in found.scored_for(iou_type).records())
+        write_json_list(folder / f"{iou_type}.json", records)
+
+
+def check_expected(cfg: CfgNode, metrics: dict[str, float]) -> bool:
+    """Compare TEST.EXPECTED_RESULTS ([task, metric, [mean, std]]) with ``metrics`` and log the outcome.
+
+    Passes if |value - mean| < TEST.EXPECTED_RESULTS_SIGMA_TOL * std for every entry; a metric that was not
+    computed fails.
+    """
+    tolerance = cfg.TEST.EXPECTED_RESULTS_SIGMA_TOL
+    passed = True
+    for task, metric, (mean, std) in cfg.TEST.EXPECTED_RESULTS:
+        value = metrics.get(f"{task}/{metric}", math.nan)
+        fits = abs(value - mean) < tolerance * std
+        passed = passed and fits
+        log = _LOG.info if fits else _LOG.error
+        verdict = "as expected" if fits else "NOT as expected"
+        log("%s %s: %.4f, %s (%.4f +- %.4f)", task, metric, value, verdict, mean, tolerance * std)
+    return passed
+
+
+test_plain.__test__ = False  # type: ignore[attr-defined]  # the name is a command, not a test case

@@ -1,0 +1,1 @@
+"""Teacher outputs: look-up, storage, files of the release, online computation."""

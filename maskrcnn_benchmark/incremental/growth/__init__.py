@@ -1,0 +1,1 @@
+"""Growing a classifier by new classes."""

@@ -1,0 +1,1 @@
+"""The phase scheduler: stages, their graph, state and actions."""

@@ -1,0 +1,1 @@
+"""Which classes are known when: phases, class splits and their files."""

@@ -1,0 +1,1 @@
+"""Runs from the files of the LST release."""

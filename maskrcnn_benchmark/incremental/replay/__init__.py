@@ -1,0 +1,1 @@
+"""Balanced replay: plans, files, statistics."""

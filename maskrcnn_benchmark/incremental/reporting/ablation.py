@@ -1,0 +1,195 @@
+"""Runs that differ in some settings, each with several seeds; those with the same base phase share it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from maskrcnn_benchmark.config.load import clone_with, dump_config, load_config, save_config
+from maskrcnn_benchmark.config.yaml_text import read_yaml
+from maskrcnn_benchmark.incremental.pipeline.actions import make_plan
+from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg, stage_settings
+from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import read_json, sha256_json, write_json
+from maskrcnn_benchmark.utils.progress import Progress
+
+logger = logging.getLogger(__name__)
+MARKER, RUN_CONFIG = "ablation.json", "run.yaml"
+Start = Callable[[Path], None]
+"""Trains by a configuration file; returns when it is done, raises when it fails."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is compared: a configuration, KEY VALUE pairs of all runs, those of every variant, seeds.
+
+    ``last`` are KEY VALUE pairs of all runs that win over those of the variants. ``variants`` begins with the
+    full method; then come variants that lack something, then ``references``, which are no ablations.
+    """
+
+    config: Path
+    seeds: tuple[int, ...]
+    opts: tuple[Any, ...]
+    variants: dict[str, list[Any]]
+    references: frozenset[str]
+    last: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed: its settings and the run whose base phase it takes over (or None)."""
+
+    variant: str
+    seed: int
+    cfg: CfgNode
+    donor: Run | None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Run folder."""
+        return Path(self.cfg.OUTPUT_DIR)
+
+    def done(self) -> bool:
+        """Whether it was finished with exactly these settings."""
+        marker = self.folder / MARKER
+        return marker.is_file() and read_json(marker, "ablation marker")["settings"] == self.settings_hash()
+
+    def settings_hash(self) -> str:
+        """SHA-256 of all settings."""
+        return sha256_json(dump_config(self.cfg))
+
+
+def read_ablation(path: str | Path) -> Ablation:
+    """Read a yaml file with CONFIG (path relative to the file), SEEDS, OPTS, VARIANTS and REFERENCES.
+
+    VARIANTS and REFERENCES map names to lists KEY, VALUE, ...; the first variant is the full method.
+
+    Raises:
+        ConfigError: for a file that is not of this form.
+    """
+    tree = read_yaml(Path(path))
+    unknown = set(tree) - {"CONFIG", "SEEDS", "OPTS", "VARIANTS", "REFERENCES"}
+    variants, references = tree.get("VARIANTS") or {}, tree.get("REFERENCES") or {}
+    seeds, common = tree.get("SEEDS") or [0], tree.get("OPTS") or []
+    lists = [common, *variants.values(), *references.values()]
+    good = not unknown and "CONFIG" in tree and variants and not set(variants) & set(references)
+    if not good or not all(isinstance(pairs, list) and len(pairs) % 2 == 0 for pairs in lists):
+        raise ConfigError(
+            f"{path}: expected CONFIG, SEEDS, OPTS [KEY, VALUE, ...], VARIANTS and REFERENCES "
+            f"{{name: [KEY, VALUE, ...]}} with different names, and nothing else (found {sorted(tree)})"
+        )
+    folders = {_folder_name(name) for name in variants | references}
+    if len(folders) < len(variants) + len(references):
+        raise ConfigError(f"{path}: names of variants must differ in more than blanks and signs")
+    return Ablation(
+        config=Path(path).parent / tree["CONFIG"],
+        seeds=tuple(int(s) for s in seeds),
+        opts=tuple(common),
+        variants=variants | references,
+        references=frozenset(references),
+    )
+
+
+def plan_runs(ablation: Ablation, out: Path) -> list[Run]:
+    """All runs in an order in which every donor of a base phase comes before those that take it over.
+
+    Raises:
+        ConfigError: for settings that do not fit, before anything is trained.
+    """
+    donors: dict[str, Run] = {}
+    files: dict[str, dict[str, Any]] = {}
+    runs = []
+    base = load_config(ablation.config)
+    for variant, pairs in ablation.variants.items():
+        for seed in ablation.seeds:
+            folder = out / _folder_name(variant) / f"seed_{seed}"
+            seeded = ["SEED", seed, "LST.SEED", seed, "OUTPUT_DIR", str(folder)]
+            cfg = clone_with(base, [*ablation.opts, *pairs, *ablation.last, *seeded])
+            if cfg.LST.ANN_TRAIN not in files:
+                files[cfg.LST.ANN_TRAIN] = PhaseData(cfg).train.outline
+            key = _base_key(cfg, files[cfg.LST.ANN_TRAIN])
+            donor = donors.get(key)
+            if donor is not None:
+                cfg = clone_with(cfg, ["LST.BASE_RUN", str(donor.folder)])
+            runs.append(Run(variant, seed, cfg, donor))
+            donors.setdefault(key, runs[-1])
+    return runs
+
+
+def _folder_name(variant: str) -> str:
+    """The variant's name with one "_" for blanks and other signs."""
+    return re.sub(r"[^\w.-]+", "_", variant)
+
+
+def run_ablation(
+    runs: Sequence[Run], start: Start, jobs: int = 1, stop: Callable[[], None] = lambda: None
+) -> None:
+    """Do the runs that are not done yet, ``jobs`` at a time; bases that others wait for come first.
+
+    ``stop`` is called to end the running ones when one fails or the user interrupts; they can be continued.
+
+    Raises:
+        UsageError: what the first failing run raised.
+    """
+    waiting = [run for run in runs if not run.done()]
+    needed = {run.donor.name: run.donor for run in waiting if run.donor is not None}
+    bases = [donor for donor in needed.values() if not donor.done()]
+    logger.info(
+        "%d runs, %d of them done; %d base phases come first", len(runs), len(runs) - len(waiting), len(bases)
+    )
+    progress = Progress(len(waiting), "ablation", logger, period_seconds=0.0)
+    with ThreadPoolExecutor(jobs) as pool:
+        first = {run.name: pool.submit(_train_base, run, start) for run in bases}
+
+        def base_of(run: Run) -> Future[None] | None:
+            return first.get((run.donor or run).name)
+
+        # runs that need not wait fill the time until the bases are done
+        order = sorted(waiting, key=lambda run: base_of(run) is not None)
+        futures = {pool.submit(_train_all, run, start, base_of(run)): run for run in order}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                progress.update(extra=f"{futures[future].name} is done")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
+
+
+def _train_base(run: Run, start: Start) -> None:
+    """Train the base phase of a run alone."""
+    logger.info("base phase of %s", run.name)
+    save_config(clone_with(run.cfg, ["LST.PHASES", (0,)]), run.folder / RUN_CONFIG)
+    start(run.folder / RUN_CONFIG)
+
+
+def _train_all(run: Run, start: Start, before: Future[None] | None) -> None:
+    """Train all phases of a run when ``before`` is done, and mark it."""
+    if before is not None:
+        before.result()
+    logger.info("%s begins", run.name)
+    save_config(run.cfg, run.folder / RUN_CONFIG)
+    start(run.folder / RUN_CONFIG)
+    write_json(run.folder / MARKER, {"settings": run.settings_hash()})
+
+
+def _base_key(cfg: CfgNode, annotations: dict[str, Any]) -> str:
+    """Equal for two runs whose base phases are the same."""
+    plan = make_plan(cfg, annotations)
+    base = derive_phase_cfg(cfg, plan, 0, Path("base"))
+    places = [cfg.LST.ANN_TRAIN, cfg.LST.IMG_TRAIN]
+    return sha256_json([stage_settings(base, "train"), plan.to_json(), places])

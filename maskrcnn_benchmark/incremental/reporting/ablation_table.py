@@ -1,0 +1,162 @@
+"""What an ablation found: AP and forgetting of every variant at the end, mean and spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from maskrcnn_benchmark.incremental.reporting.ablation import Ablation, Run
+from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json, write_text
+from maskrcnn_benchmark.visualize.bars import Bar, draw_bars
+from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
+
+Table = dict[str, Any]
+BEGIN, END = "<!-- ablation table: begin -->", "<!-- ablation table: end -->"
+
+
+def build_table(ablation: Ablation, runs: Sequence[Run]) -> Table:
+    """Collect the summaries of finished runs.
+
+    Returns:
+        {"seeds", "full": name of the first variant, "tasks": {task: {variant: {"reference", "seeds", "AP",
+        "groups": {name: ...}, "forgetting", "minus_full", "course"}}}}. AP (all classes, after the last
+        phase), groups, forgetting and the difference of AP to the full method with the same seed are {"mean",
+        "std", "values"} (std None for one seed, mean None without values); "course" is {"seen", "b0": mean AP
+        of the seen classes and of the base classes after every phase}.
+    """
+    found: dict[str, dict[int, list[dict[str, Any]]]] = {name: {} for name in ablation.variants}
+    for run in runs:
+        if run.done():
+            found[run.variant][run.seed] = read_json(run.folder / "summary.json", "summary")["phases"]
+    full = next(iter(ablation.variants))
+    names = {task for seeds in found.values() for phases in seeds.values() for task in phases[-1]["tasks"]}
+    tasks = {
+        task: {name: _variant(found[name], found[full], task, name in ablation.references) for name in found}
+        for task in sorted(names)
+    }
+    return {"seeds": list(ablation.seeds), "full": full, "tasks": tasks}
+
+
+def _variant(seeds: dict[int, list[Any]], full: dict[int, list[Any]], task: str, reference: bool) -> Table:
+    """The numbers of one variant in one task."""
+    ends = {seed: phases[-1]["tasks"][task] for seed, phases in seeds.items()}
+    rows = list(ends.values())
+    pairs = [
+        (end["metrics"]["AP"], full[seed][-1]["tasks"][task]["metrics"]["AP"])
+        for seed, end in ends.items()
+        if seed in full
+    ]
+    difference = [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
+    groups = list(rows[0]["groups"]) if rows else []
+    courses = {
+        "seen": [[e["tasks"][task]["metrics"]["AP"] for e in phases] for phases in seeds.values()],
+        "b0": [[e["tasks"][task]["groups"]["b0"] for e in phases] for phases in seeds.values()],
+    }
+    return {
+        "reference": reference,
+        "seeds": list(ends),
+        "AP": _spread([row["metrics"]["AP"] for row in rows]),
+        "groups": {name: _spread([row["groups"][name] for row in rows]) for name in groups},
+        "forgetting": _spread([row["mean_forgetting"] for row in rows]),
+        "minus_full": _spread(difference),
+        "course": {
+            name: [_spread(values)["mean"] for values in zip(*course, strict=True)]
+            for name, course in courses.items()
+        },
+    }
+
+
+def _spread(values: Sequence[float | None]) -> Table:
+    """Mean and sample standard deviation of the defined values."""
+    known = [v for v in values if v is not None]
+    return {
+        "mean": fmean(known) if known else None,
+        "std": stdev(known) if len(known) > 1 else None,
+        "values": known,
+    }
+
+
+def better_variants(table: Table, task: str) -> list[str]:
+    """Ablated variants (no references) whose mean AP is above that of the full method."""
+    rows = table["tasks"][task].items()
+    known = [(n, r["minus_full"]["mean"]) for n, r in rows if not r["reference"] and n != table["full"]]
+    return [name for name, difference in known if difference is not None and difference > 0]
+
+
+def to_markdown(table: Table) -> str:
+    """One markdown table per task, mean +- standard deviation, and the verdict on the full method."""
+    parts = []
+    for task, rows in table["tasks"].items():
+        groups = list(dict.fromkeys(name for row in rows.values() for name in row["groups"]))
+        header = ["variant", "seeds", "AP", "minus full", *groups, "forgotten"]
+        lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+        for name, row in rows.items():
+            cells = [row["AP"], row["minus_full"] if name != table["full"] else None]
+            cells += [row["groups"].get(group) for group in groups] + [row["forgetting"]]
+            title = f"*{name}*" if row["reference"] else name
+            lines.append([title, str(len(row["seeds"])), *(_cell(cell) for cell in cells)])
+        better = better_variants(table, task)
+        above = ", ".join(f"{name} (+{_cell(rows[name]['minus_full'])})" for name in better)
+        verdict = (
+            f"The full method does not have the highest mean AP; ablated variants above it: {above}."
+            if better
+            else "The full method has at least the mean AP of every ablated variant."
+        )
+        text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"**{task} AP after the last phase**\n\n{text}\n\n{verdict}")
+    return "\n\n".join(parts) if parts else "No run is finished yet."
+
+
+def _cell(value: Table | None) -> str:
+    """``0.610 ± 0.012``; "-" where nothing is defined."""
+    if value is None or value["mean"] is None:
+        return "-"
+    text = f"{value['mean']:.3f}"
+    return text if value["std"] is None else f"{text} ± {value['std']:.3f}"
+
+
+def write_table(table: Table, out: Path) -> list[Path]:
+    """Write ablation.json, ablation.md, ablation.png (bars) and ablation_course.png into ``out``."""
+    write_json(out / "ablation.json", table, indent=1)
+    write_text(out / "ablation.md", to_markdown(table) + "\n")
+    task = "segm" if "segm" in table["tasks"] else next(iter(table["tasks"]), None)
+    if task is None:
+        return []
+    rows = table["tasks"][task]
+    bars = [Bar(name, row["AP"]["values"], row["reference"]) for name, row in rows.items()]
+    title = f"{task} AP of all classes after the last phase"
+    pictures = {
+        "ablation.png": draw_bars(title, f"{task} AP, dots: seeds", bars),
+        "ablation_course.png": draw_charts(
+            [_course_chart(rows, task, name) for name in ("b0", "seen")], size=(760, 460)
+        ),
+    }
+    for name, picture in pictures.items():
+        with atomic_path(out / name) as path:
+            picture.save(path)
+    return [out / name for name in pictures]
+
+
+def _course_chart(rows: Table, task: str, name: str) -> LineChart:
+    """AP of the base classes ("b0") or of all classes seen ("seen") over the phases of every variant."""
+    phases = max(len(row["course"][name]) for row in rows.values())
+    series = {v: row["course"][name] for v, row in rows.items() if len(row["course"][name]) == phases}
+    ticks = ["0 (base)", *(str(p) for p in range(1, phases))]
+    what = {"b0": "the base classes", "seen": "all classes seen"}[name]
+    return LineChart(f"{task} AP of {what}", "after phase", f"{task} AP", ticks, series)
+
+
+def insert_into_page(page: Path, text: str) -> None:
+    """Replace what stands between the two marks of a markdown page by ``text``.
+
+    Raises:
+        DataError: when the page does not exist or lacks the marks.
+    """
+    old = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if BEGIN not in old or END not in old:
+        raise DataError(f"{page}: no place for the table; add the lines {BEGIN} and {END}")
+    head, tail = old.split(BEGIN)[0], old.split(END)[1]
+    write_text(page, f"{head}{BEGIN}\n{text.strip()}\n{END}{tail}")

@@ -1,0 +1,35 @@
+"""The course of a run as tensorboard scalars, a step per phase, to be watched while it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_benchmark.engine.writers import TENSORBOARD_FOLDER, EventFile
+from maskrcnn_benchmark.incremental.reporting.summary import Summary, summary_rows
+
+
+def write_events(summary: Summary, before: Summary | None, run_dir: Path) -> None:
+    """Add the phases of ``summary`` that differ from those written before to ``run_dir``/tensorboard.
+
+    Tags are the columns of summary.csv, the step is the phase. A phase that is written again, and what came
+    after it, replaces its older values.
+    """
+    rows = summary_rows(summary)
+    old = {row["phase"]: row for row in summary_rows(before)} if before is not None else {}
+    new = [row for row in rows if old.get(row["phase"]) != row]
+    if not new:
+        return
+    first = new[0]["phase"]
+    file = EventFile(run_dir / TENSORBOARD_FOLDER, first)
+    try:
+        for row in rows:
+            if row["phase"] >= first:
+                file.write(_numbers(row), row["phase"])
+    finally:
+        file.close()
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    """The defined values but the phase."""
+    return {name: value for name, value in row.items() if name != "phase" and value is not None}

@@ -1,0 +1,151 @@
+"""What a phase's model is worth: AP of the seen classes by phase, class, frequency and instance count."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_benchmark.evaluation.confusion import Confusion, confusion_of_groups
+from maskrcnn_benchmark.evaluation.groups import instance_bins
+from maskrcnn_benchmark.evaluation.report import EvaluationReport
+from maskrcnn_benchmark.incremental.pipeline.phase_config import phase_folder
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json, write_json_list
+from maskrcnn_benchmark.utils.table import format_table
+
+METRICS_FILE, CLASSES_FILE, PHASES_FILE, CONFUSION_FILE, DETECTIONS_FILE = (
+    "metrics.json",
+    "per_class.csv",
+    "per_phase.json",
+    "confusion.json",
+    "lvis_dt.json",
+)
+REPORT_FILES = (METRICS_FILE, CLASSES_FILE, PHASES_FILE, CONFUSION_FILE, DETECTIONS_FILE)
+SUMMARY_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+
+
+def defined(value: float | None) -> float | None:
+    """``value``, or None for the -1 that evaluation gives where nothing is defined."""
+    return None if value is None or value < 0 else value
+
+
+def report_groups(plan: PhasePlan, phase: int) -> dict[str, list[int]]:
+    """Category ids of every group reported after ``phase``: class groups b0, t0, ..., instance-count bins.
+
+    Bins (lst spec section 1) count training instances of the classes seen so far; empty bins are left out.
+    """
+    seen = plan.classes[: plan.num_seen(phase)]
+    bins = instance_bins({c.category_id: c.instance_count for c in seen})
+    return plan.groups(phase) | {f"instances {name}": ids for name, ids in bins.items() if ids}
+
+
+def write_phase_report(
+    report: EvaluationReport,
+    plan: PhasePlan,
+    phase: int,
+    folder: str | Path,
+    *,
+    confusion: Confusion,
+    details: dict[str, Any],
+) -> None:
+    """Write metrics.json, per_class.csv, per_phase.json, confusion.json and lvis_dt.json of one phase.
+
+    The reports of earlier phases are read from their folders beside that of this one, where they exist.
+
+    Args:
+        report: evaluation restricted to the classes seen after ``phase``, with the groups of
+        ``report_groups``.
+        confusion: what objects of the class groups are taken for (``phase_confusion``).
+        details: further entries of metrics.json (checkpoint hash, rule for validation pictures, ...).
+    """
+    folder = Path(folder)
+    groups = plan.groups(phase)
+    per_phase: dict[str, Any] = {"phase": phase, "groups": {name: len(ids) for name, ids in groups.items()}}
+    for task, values in report.tasks.items():
+        per_phase[task] = {name: values.groups[name] for name in groups} | {"seen": values.metrics["AP"]}
+    write_json_list(folder / DETECTIONS_FILE, report.detections.records())
+    write_json(folder / PHASES_FILE, per_phase, indent=1)
+    write_json(folder / CONFUSION_FILE, {"phase": phase, **confusion.to_json()}, indent=1)
+    with atomic_path(folder / CLASSES_FILE) as path, open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(class_table(report, plan, phase, earlier_ap(folder, phase)))
+    write_json(folder / METRICS_FILE, {"phase": phase, **details, **report.to_json()}, indent=1)
+
+
+def phase_confusion(
+    annotations: Mapping[str, Any], report: EvaluationReport, plan: PhasePlan, phase: int
+) -> Confusion:
+    """What objects of every class group complete after ``phase`` are taken for in the tested data."""
+    return confusion_of_groups(annotations, report.detections, plan.groups(phase))
+
+
+EarlierAP = dict[int, dict[str, dict[int, float | None]]]
+
+
+def earlier_ap(folder: Path, phase: int) -> EarlierAP:
+    """Phase -> task -> category id -> AP of the phases before ``phase`` with a report beside ``folder``."""
+    found: EarlierAP = {}
+    for before in range(phase):
+        path = phase_folder(folder.parent.parent, before) / folder.name / METRICS_FILE
+        if path.exists():
+            tasks = read_json(path, what="phase report")["tasks"]
+            found[before] = {
+                task: {int(category): defined(value) for category, value in content["per_category"].items()}
+                for task, content in tasks.items()
+            }
+    return found
+
+
+def class_table(
+    report: EvaluationReport, plan: PhasePlan, phase: int, earlier: EarlierAP | None = None
+) -> list[list[Any]]:
+    """Header and one row per seen class in label order; an undefined AP is an empty cell.
+
+    Columns: facts; AP of each task now; per task the AP after each phase of ``earlier`` and the change since
+    the phase that brought the class.
+    """
+    earlier = earlier or {}
+    header = ["label", "category_id", "name", "group", "frequency", "instances", "images"]
+    header += [f"{task}_AP" for task in report.tasks]
+    for task in report.tasks:
+        header += [f"{task}_AP_phase_{before}" for before in earlier] + [f"{task}_change"] * bool(earlier)
+    group_of = plan.group_of_category()
+    own_phase = {label: p for p in range(phase) for label in plan.new_labels(p)}
+    rows: list[list[Any]] = [header]
+    for label, c in enumerate(plan.classes[: plan.num_seen(phase)], start=1):
+        row = [label, c.category_id, c.name, group_of[c.category_id], c.frequency]
+        now = {task: defined(v.per_category.get(c.category_id)) for task, v in report.tasks.items()}
+        values = list(now.values())
+        for task in report.tasks if earlier else ():
+            course = {p: tasks.get(task, {}).get(c.category_id) for p, tasks in earlier.items()}
+            own = course.get(own_phase.get(label, phase))
+            current = now[task]
+            values += [*course.values(), None if own is None or current is None else current - own]
+        rows.append([*row, c.instance_count, c.image_count, *("" if v is None else v for v in values)])
+    return rows
+
+
+def format_phase_report(report: EvaluationReport, plan: PhasePlan, phase: int) -> str:
+    """Text tables of one phase: the usual metrics, then AP per class group and per instance-count bin."""
+    what = "base model" if phase == 0 else f"model after step {phase}"
+    title = f"Phase {phase} ({what}): {plan.num_seen(phase)} classes, {report.num_images} pictures"
+    names = [n for n in SUMMARY_METRICS if any(n in task.metrics for task in report.tasks.values())]
+    groups = list(report_groups(plan, phase))
+    classes = [n for n in groups if not n.startswith("instances ")]
+    parts = [
+        title,
+        _task_table(report, "metrics", names),
+        "AP by class group:",
+        _task_table(report, "groups", classes),
+    ]
+    bins = [n for n in groups if n not in classes]
+    if bins:
+        parts += ["AP by training instances:", _task_table(report, "groups", bins)]
+    return "\n".join(parts)
+
+
+def _task_table(report: EvaluationReport, part: str, names: Sequence[str]) -> str:
+    """One row per task, one column per name, taken from the task's ``metrics`` or ``groups``."""
+    rows = [[task, *(defined(getattr(v, part).get(n)) for n in names)] for task, v in report.tasks.items()]
+    return format_table(["", *(n.removeprefix("instances ") for n in names)], rows)

@@ -1,0 +1,63 @@
+"""AP of a reference model, usually trained on all classes jointly, that intransigence is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskrcnn_benchmark.incremental.pipeline.phase_config import phase_folder
+from maskrcnn_benchmark.incremental.plan.phases import PLAN_FILE, PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, defined
+from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import read_json
+
+
+@dataclass(frozen=True)
+class Reference:
+    """AP by task ("bbox", "segm") and category id of the last reported phase of a run; None: undefined."""
+
+    folder: Path
+    ap: Mapping[str, Mapping[int, float | None]]
+
+    def group_ap(self, task: str, category_ids: Iterable[int]) -> float | None:
+        """Mean AP over the defined categories; None when there is none."""
+        values = self.ap.get(task, {})
+        known = [ap for category in category_ids if (ap := values.get(category)) is not None]
+        return sum(known) / len(known) if known else None
+
+
+def read_reference(folder: str | Path, plan: PhasePlan, key: str = "LST.REFERENCE_RUN") -> Reference | None:
+    """The reference in a run folder; None for "".
+
+    Args:
+        plan: classes of the run that is compared with it; phases and order may differ. key: for messages.
+
+    Raises:
+        ConfigError: the folder has no report on all classes of ``plan``, or other classes.
+    """
+    if not folder:
+        return None
+    folder = Path(folder)
+    remedy = f"give a finished run of the same classes, for example joint training, or {key} ''"
+    if not (folder / PLAN_FILE).is_file():
+        raise ConfigError(f"{key}: {folder} is no folder of an LST run (it has no {PLAN_FILE}); {remedy}")
+    theirs = read_plan(folder)
+    last = theirs.num_phases - 1
+    ours, known = set(plan.seen_ids(plan.num_phases - 1)), set(theirs.seen_ids(last))
+    if ours != known:
+        raise ConfigError(
+            f"{key}: {folder} has {len(known)} classes, this run {len(ours)}, {len(ours & known)} of them in "
+            f"both; {remedy}"
+        )
+    path = phase_folder(folder, last) / "report" / METRICS_FILE
+    if not path.is_file():
+        raise ConfigError(f"{key}: {folder} has no report of its last phase yet ({path.name}); {remedy}")
+    tasks = read_json(path, what="phase report")["tasks"]
+    return Reference(
+        folder,
+        {
+            task: {int(category): defined(value) for category, value in content["per_category"].items()}
+            for task, content in tasks.items()
+        },
+    )

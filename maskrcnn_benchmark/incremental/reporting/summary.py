@@ -1,0 +1,194 @@
+"""The course of a whole run: one row per phase, forgetting of every class group, curves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_benchmark.incremental.pipeline.phase_config import phase_folder
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, SUMMARY_METRICS, defined
+from maskrcnn_benchmark.incremental.reporting.reference import Reference
+from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
+from maskrcnn_benchmark.utils.table import format_table
+from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
+
+Summary = dict[str, Any]
+SUMMARY_FILE = "summary.json"
+# What is measured per class group beside its AP, and how charts call it.
+MEASURES = {
+    "forgetting": "AP that class groups lost since their phase",
+    "intransigence": "AP that class groups lack to the reference",
+}
+
+
+def build_summary(plan: PhasePlan, run_dir: Path, reference: Reference | None = None) -> Summary:
+    """Collect the reports that exist in a run folder.
+
+    Returns:
+        {"phases": [{"phase", "seen", "new", "tasks": {task: {"metrics", "groups", "bins", "forgetting",
+        "mean_forgetting"}}}, ...]}; undefined values are None. The forgetting of a class group is its AP
+        right after the phase that completed it minus its AP now (None when either is undefined); the mean is
+        over older groups. With a reference also "intransigence" and "mean_intransigence" (Chaudhry et al.
+        2018): its AP of a group minus that right after the phase that completed the group.
+    """
+    complete = plan.group_phases()
+    rows: list[dict[str, Any]] = []
+    first: dict[tuple[str, str], float | None] = {}
+    for phase in range(plan.num_phases):
+        path = phase_folder(run_dir, phase) / "report" / METRICS_FILE
+        if not path.exists():
+            continue
+        tasks = {}
+        for task, content in read_json(path, what="phase report")["tasks"].items():
+            groups = {name: defined(content["groups"][name]) for name in plan.groups(phase)}
+            first |= {(task, name): now for name, now in groups.items() if complete[name] == phase}
+            forgetting = {
+                name: _difference(first.get((task, name)), now)
+                for name, now in groups.items()
+                if complete[name] < phase
+            }
+            tasks[task] = {
+                "metrics": {n: defined(v) for n, v in content["metrics"].items()},
+                "groups": groups,
+                "bins": {n: defined(v) for n, v in content["groups"].items() if n.startswith("instances ")},
+                "forgetting": forgetting,
+                "mean_forgetting": _mean(forgetting),
+            }
+            if reference is not None:
+                short = {
+                    name: _difference(reference.group_ap(task, ids), first.get((task, name)))
+                    for name, ids in plan.groups(phase).items()
+                }
+                tasks[task] |= {"intransigence": short, "mean_intransigence": _mean(short)}
+        rows.append({"phase": phase, "seen": plan.num_seen(phase), "new": plan.sizes[phase], "tasks": tasks})
+    return {"phases": rows}
+
+
+def _difference(before: float | None, now: float | None) -> float | None:
+    """``before`` - ``now``, None when one of them is."""
+    return None if before is None or now is None else before - now
+
+
+def _mean(values: Mapping[str, float | None]) -> float | None:
+    """Mean of the values that are defined; None when there is none."""
+    known = [value for value in values.values() if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
+    """Write summary.csv (one row per phase), summary.png and, when these are complete, summary.json."""
+    table = summary_rows(summary)
+    # the last phase has the most columns and gives their order
+    columns = list(dict.fromkeys(name for row in reversed(table) for name in row))
+    with atomic_path(run_dir / "summary.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([["" if row.get(n) is None else row[n] for n in columns] for row in table])
+    with atomic_path(run_dir / "summary.png") as path:
+        draw_charts(summary_charts(summary, plan), columns=max(1, len(_tasks(summary)))).save(path)
+    write_json(run_dir / SUMMARY_FILE, summary, indent=1)
+
+
+def stored_summary(run_dir: Path) -> Summary | None:
+    """What summary.json holds, which belongs to the other summary files; None when one of them is missing."""
+    files = [run_dir / name for name in (SUMMARY_FILE, "summary.csv", "summary.png")]
+    return read_json(files[0], what="summary") if all(path.is_file() for path in files) else None
+
+
+def summary_rows(summary: Summary) -> list[dict[str, Any]]:
+    """Flat rows, one per phase.
+
+    Names: phase, seen, new, <task>/<metric>, <task>/AP/<group>, <task>/forgetting and <task>/intransigence,
+    these two also by group.
+    """
+    rows = []
+    for entry in summary["phases"]:
+        row: dict[str, Any] = {name: entry[name] for name in ("phase", "seen", "new")}
+        for task, values in entry["tasks"].items():
+            row |= {f"{task}/{name}": value for name, value in values["metrics"].items()}
+            row |= {f"{task}/AP/{name}": value for name, value in (values["groups"] | values["bins"]).items()}
+            for measure in MEASURES:
+                row |= {f"{task}/{measure}/{n}": value for n, value in values.get(measure, {}).items()}
+                if measure in values:
+                    row[f"{task}/{measure}"] = values[f"mean_{measure}"]
+        rows.append(row)
+    return rows
+
+
+def summary_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
+    """Per task the AP of every class group and of all seen classes after every phase, then per task what the
+    groups forgot and, with a reference, lack to it.
+    """
+    tasks = _tasks(summary)
+    charts = ap_charts(summary, plan)
+    for measure, title in MEASURES.items():
+        rows = [measure_chart(summary, task, measure, f"{task} {title}") for task in tasks]
+        if any(chart.series for chart in rows):
+            charts += rows
+    return charts
+
+
+def _tasks(summary: Summary) -> list[str]:
+    """Tasks that any phase has reported."""
+    return list(dict.fromkeys(task for entry in summary["phases"] for task in entry["tasks"]))
+
+
+def measure_chart(summary: Summary, task: str, measure: str, title: str) -> LineChart:
+    """Forgetting or intransigence of every class group after each phase that has it, and their mean."""
+    entries = [e for e in summary["phases"] if e["tasks"].get(task, {}).get(measure)]
+    values = [entry["tasks"][task] for entry in entries]
+    names = dict.fromkeys(name for v in values for name in v[measure])
+    series: dict[str, list[float | None]] = {name: [v[measure].get(name) for v in values] for name in names}
+    if series:
+        series["mean"] = [v[f"mean_{measure}"] for v in values]
+    return LineChart(
+        title, "after phase", f"{task} AP difference", phase_ticks(e["phase"] for e in entries), series
+    )
+
+
+def phase_ticks(phases: Iterable[int]) -> list[str]:
+    """Names of phases on an axis."""
+    return ["0 (base)" if phase == 0 else str(phase) for phase in phases]
+
+
+def ap_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
+    """AP of every class group, and of all seen classes, after every phase; one chart per task."""
+    charts = []
+    for task in _tasks(summary):
+        present = [(e["phase"], e["tasks"][task]) for e in summary["phases"] if task in e["tasks"]]
+        last = max(phase for phase, _ in present)
+        series: dict[str, list[float | None]] = {
+            f"{name} ({len(ids)} classes)": [values["groups"].get(name) for _, values in present]
+            for name, ids in plan.groups(last).items()
+        }
+        series["all seen classes"] = [values["metrics"].get("AP") for _, values in present]
+        ticks = phase_ticks(phase for phase, _ in present)
+        charts.append(
+            LineChart(f"{task} AP of every class group", "after phase", f"{task} AP", ticks, series)
+        )
+    return charts
+
+
+def format_summary(summary: Summary, plan: PhasePlan) -> str:
+    """Text tables, one per task: a row per phase with the metrics, every class group, mean forgetting."""
+    tasks = _tasks(summary)
+    groups = list(plan.groups(plan.num_phases - 1))
+    parts = []
+    for task in tasks:
+        entries = [e for e in summary["phases"] if task in e["tasks"]]
+        names = [n for n in SUMMARY_METRICS if any(n in e["tasks"][task]["metrics"] for e in entries)]
+        rows = []
+        for entry in entries:
+            values = entry["tasks"][task]
+            cells = [values["metrics"].get(n) for n in names] + [values["groups"].get(n) for n in groups]
+            means = [values[f"mean_{measure}"] for measure in MEASURES if measure in values]
+            rows.append([entry["phase"], entry["seen"], *cells, *means])
+        short = any("intransigence" in e["tasks"][task] for e in entries)
+        headers = ["phase", "classes", *names, *groups, "forgotten", *(["intransigence"] if short else [])]
+        parts.append(
+            f"{task} AP per phase (class groups: b0 base, t0 first step, ...)\n{format_table(headers, rows)}"
+        )
+    return "\n\n".join(parts) if parts else "no phase has been reported yet"

@@ -1,0 +1,1 @@
+"""Checks of the reference outputs of two-stage base and RetinaNet."""

@@ -1,0 +1,1 @@
+"""Checks of the reference outputs of Learning to Segment the Tail."""

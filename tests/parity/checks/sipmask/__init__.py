@@ -1,0 +1,1 @@
+"""Checks of the reference outputs of FCOS and SipMask."""

@@ -1,0 +1,195 @@
+"""Checks of whole FCOS and SipMask models, from outputs to masks, losses and gradients (SipMask spec 15)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from checks.checker import LOSS, Checker
+from checks.fill import fill_module, value
+from checks.sipmask.inputs import (
+    config_of,
+    ground_truth,
+    override,
+    override_module,
+    pictures,
+)
+from checks.store import read_pair, statistics, unpack
+from maskrcnn_benchmark.checkpoint.mmdet_sipmask import import_mmdet_sipmask
+from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
+from maskrcnn_benchmark.modeling.heads.fcos.head import FCOS
+from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
+from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame
+from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.utils.files import read_json
+
+NAMES = (
+    "fcos_r50",
+    "fcos_imprv_r50",
+    "benchmark_r50_model",
+    "mmdet_r50_gn_800",
+    "mmdet_r50_ssd",
+    "mmdet_plusplus_r101_ssd",
+)
+"""Reference files of whole models."""
+Arrays = dict[str, np.ndarray]
+OUTPUTS = 1e-3
+"""Largest difference of a head output, absolute or relative to the largest."""
+BOX_PIXELS, UNMATCHED, MASK_PIXELS, NORMS = 0.05, 0.02, 0.003, 0.01
+LOSS_NAMES = {"loss_bbox": "loss_reg", "loss_iou": "loss_mask_score"}
+"""Names of the mmdetection family for losses of ours."""
+
+
+def check_model(folder: Path, name: str, checker: Checker) -> None:
+    """One ``<name>.json`` with its arrays."""
+    info, arrays = read_pair(folder, name)
+    cfg = config_of(info)
+    model = build_detection_model(cfg).to("cpu")
+    names = _fill(model, folder, info)
+    images = pictures(info)
+    with checker.section(name):
+        with torch.no_grad():
+            _check_evaluation(model.eval(), images, info, arrays, checker)
+        _check_training(model.train(), images, folder, info, names, checker)
+
+
+def _fill(model: OneStageDetector, folder: Path, info: dict[str, Any]) -> dict[str, str]:
+    """Weights of the reference; the model's name of every published one."""
+    if "mmdetection" not in info["config"]:
+        fill_module(model)
+        override_module(model, info)
+        return {name: name for name in model.state_dict()}
+    stem = Path(str(info["config"])).stem.replace("++", "_plusplus")
+    shapes = read_json(folder / f"shapes_mmdet_{stem}.json", what="list of shapes")
+    # A factor without a dimension draws the number that one of shape (1,) does.
+    drawn = {key: value(key, tuple(shape) or (1,)).reshape(shape) for key, shape in shapes.items()}
+    state = {key: torch.from_numpy(array.copy()) for key, array in drawn.items()}
+    override(state, info)
+    model.load_state_dict(import_mmdet_sipmask(state), strict=True)
+    keys = list(state)
+    numbered = {key: torch.tensor([number]) for number, key in enumerate(keys)}
+    return {keys[int(tensor)]: name for name, tensor in import_mmdet_sipmask(numbered).items()}
+
+
+def _check_evaluation(
+    model: OneStageDetector, images: ImageList, info: dict[str, Any], arrays: Arrays, checker: Checker
+) -> None:
+    features, head = model.backbone(images.tensors), model.rpn
+    assert isinstance(head, FCOS | SipMask)
+    outputs = head(features)
+    boxes: FCOSOutputs = outputs.boxes if isinstance(outputs, SipMaskOutputs) else outputs
+    units = [unit[0, 0] for unit in head.points(outputs).units]
+    maps = {
+        "": features,
+        "cls.": boxes.logits,
+        "reg.": [level * unit for level, unit in zip(boxes.distances, units, strict=True)],
+        "centerness.": boxes.centerness,
+    }
+    if isinstance(outputs, SipMaskOutputs):
+        maps["coef."] = outputs.coefficients
+        _check_array("eval.basis", outputs.basis, info, arrays, checker)
+    for kind, levels in maps.items():
+        for level, tensor in enumerate(levels, start=3):
+            _check_array(f"eval.{kind}P{level}", tensor, info, arrays, checker)
+    if isinstance(outputs, SipMaskOutputs) and "img_metas" in info:
+        assert isinstance(head, SipMask)
+        frames = _frames(images, info)
+        found = head.detect(outputs, frames)
+    else:
+        frames = []
+        found = head.predict(outputs, images.image_sizes, images.original_sizes)
+    for i, boxlist in enumerate(found):
+        with checker.section(f"det{i}"):
+            _check_detections(i, boxlist, frames, arrays, checker)
+
+
+def _frames(images: ImageList, info: dict[str, Any]) -> list[Frame]:
+    """How the pictures were resized; the factors are stored as one number or as x, y, x, y."""
+    frames = []
+    for size, meta in zip(images.image_sizes, info["img_metas"], strict=True):
+        factor = meta["scale_factor"]
+        scale = (factor[1], factor[0]) if isinstance(factor, list) else (factor, factor)
+        frames.append(Frame(size, (meta["ori_shape"][0], meta["ori_shape"][1]), scale))
+    return frames
+
+
+def _check_array(name: str, got: Tensor, info: dict[str, Any], arrays: Arrays, checker: Checker) -> None:
+    """A stored sample of a tensor, and its statistics."""
+    if name not in info["arrays"]:
+        return
+    entry = info["arrays"][name]
+    checker.equal(f"{name}.shape", list(got.shape), entry["shape"])
+    largest = max(1.0, float(arrays[f"{name}.stat"][2]))
+    sample = got.detach().flatten()[:: entry["stride"]]
+    checker.values(name, sample, arrays[name], OUTPUTS, scale=largest)
+    checker.values(f"{name}.stat", statistics(got.detach().numpy()), arrays[f"{name}.stat"], OUTPUTS)
+
+
+def _check_detections(
+    number: int, found: BoxList, frames: list[Frame], arrays: Arrays, checker: Checker
+) -> None:
+    """Boxes by partners of equal label, then the masks and mask scores of the pairs."""
+    boxes = found.bbox.numpy()
+    if frames:
+        vertical, horizontal = frames[number].scale
+        boxes = boxes / np.array([horizontal, vertical, horizontal, vertical], np.float32)
+    wanted, labels = arrays[f"det{number}.boxes"], arrays[f"det{number}.labels"]
+    own, free = found.get_field("labels").numpy(), np.ones(len(boxes), bool)
+    pairs = []
+    for row in range(len(wanted)):
+        distance = np.abs(boxes - wanted[row]).max(axis=1)
+        fits = free & (own == labels[row]) & (distance <= BOX_PIXELS)
+        if fits.any():
+            pairs.append((int(np.where(fits, distance, np.inf).argmin()), row))
+            free[pairs[-1][0]] = False
+    total = max(len(boxes), len(wanted), 1)
+    checker.add("boxes", (total - len(pairs)) / total, UNMATCHED)
+    mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+    scores = found.get_field("scores").numpy()[mine]
+    checker.values("scores", scores, arrays[f"det{number}.scores"][theirs], OUTPUTS, scale=1.0)
+    if f"det{number}.mask_scores" in arrays:
+        expected = arrays[f"det{number}.mask_scores"][theirs]
+        checker.values("mask_scores", found.get_field("mask_scores")[mine], expected, OUTPUTS)
+    if f"det{number}.masks_bits" in arrays:
+        masks = found.get_field("mask")[:, 0].numpy()
+        bits = arrays[f"det{number}.masks_bits"]
+        stored = [unpack(bits[row], masks.shape[1:]) for row in theirs]
+        different = sum(int((masks[a] != b).sum()) for a, b in zip(mine, stored, strict=True))
+        checker.add("masks", different / max(1, sum(int(b.sum()) for b in stored)), MASK_PIXELS)
+
+
+def _check_training(
+    model: OneStageDetector,
+    images: ImageList,
+    folder: Path,
+    info: dict[str, Any],
+    names: dict[str, str],
+    checker: Checker,
+) -> None:
+    expected = info["train"]
+    stored = expected["losses"]
+    if isinstance(stored, list):
+        stored = dict(zip(expected["losses_order"], stored, strict=True))
+    targets = ground_truth(folder, images, padded="img_metas" in info)
+    losses = model(images, targets)
+    wanted = {LOSS_NAMES.get(name, name): number for name, number in stored.items()}
+    checker.same("loss_names", sorted(losses), sorted(wanted))
+    for name, number in wanted.items():
+        checker.relative(name, losses[name], number, LOSS)
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    for name, norm in expected["grad_l2_norm_of_sum_of_losses"].items():
+        gradient = gradients[names[name]]
+        if norm is None:
+            checker.same(f"grad.{name}", gradient is None, True)
+        else:
+            got = 0.0 if gradient is None else float(gradient.double().norm())
+            checker.relative(f"grad.{name}", got, norm, NORMS)
