@@ -1,8 +1,8 @@
-"""Reading training pictures: milliseconds per picture of every stage and of the whole loader.
+"""Reading training images: milliseconds per image of every stage and of the whole loader.
 
 The peer is the usual torchvision pipeline on the same files: Pillow, pycocotools' bitmaps of all objects,
-transforms.v2 (resize of picture and bitmaps, mirror, normalise), and for the mask targets the RoIAlign of
-the bitmaps that torchvision's Mask R-CNN does. Pictures are 640x480 JPEG, resized to 800x1066.
+transforms.v2 (resize of image and bitmaps, mirror, normalise), and for the mask targets the RoIAlign of
+the bitmaps that torchvision's Mask R-CNN does. Images are 640x480 JPEG, resized to 800x1066.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.build import build_dataset, build_train_loader
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.images import read_picture
+from maskrcnn_benchmark.data.datasets.images import read_image
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.loss import mask_targets
 
@@ -38,14 +38,14 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "e2e_mask_rcnn_R_50_F
 WIDTH, HEIGHT, OBJECTS, POINTS, POSITIVES = 640, 480, 12, 28, 128
 
 
-def write_pictures(folder: Path, count: int) -> None:
-    """`count` noisy JPEG pictures with star-shaped objects, COCO annotations in ann.json."""
+def write_images(folder: Path, count: int) -> None:
+    """`count` noisy JPEG images with star-shaped objects, COCO annotations in ann.json."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for number in range(1, count + 1):
         coarse = rng.integers(0, 255, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number}.jpg", quality=92)
+        image = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.jpg", quality=92)
         images.append({"id": number, "width": WIDTH, "height": HEIGHT, "file_name": f"{number}.jpg"})
         for _ in range(OBJECTS):
             radius = rng.uniform(20, 110, 2)
@@ -70,7 +70,7 @@ def write_pictures(folder: Path, count: int) -> None:
 
 
 class PeerDataset(Dataset):
-    """Pictures with boxes, labels and bitmaps of all objects, as torchvision's models take them."""
+    """Images with boxes, labels and bitmaps of all objects, as torchvision's models take them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,11 +88,11 @@ class PeerDataset(Dataset):
         )
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.ids)
 
     def decode(self, index: int) -> Image.Image:
-        """The picture as Pillow RGB."""
+        """The image as Pillow RGB."""
         name = self.coco.imgs[self.ids[index]]["file_name"]
         return Image.open(self.folder / name).convert("RGB")
 
@@ -109,12 +109,12 @@ class PeerDataset(Dataset):
         }
 
     def __getitem__(self, index: int) -> Any:
-        """A transformed picture and its target."""
+        """A transformed image and its target."""
         return self.transforms(self.decode(index), self.target(index))
 
 
 def _row(case: str, times: list[float], count: int) -> dict[str, Any]:
-    """Milliseconds per picture of both."""
+    """Milliseconds per image of both."""
     ours, peer = (t / count for t in times)
     return {
         "case": case,
@@ -126,7 +126,7 @@ def _row(case: str, times: list[float], count: int) -> dict[str, Any]:
 
 
 def _each(count: int, call: Callable[[int], object]) -> Callable[[], object]:
-    """All pictures, one after the other."""
+    """All images, one after the other."""
 
     def run() -> object:
         for index in range(count):
@@ -137,7 +137,7 @@ def _each(count: int, call: Callable[[int], object]) -> Callable[[], object]:
 
 
 def _targets(dataset: DetectionDataset, peer: PeerDataset) -> list[Callable[[], object]]:
-    """Mask targets (28x28) of 128 positives of one picture, from polygons and from bitmaps."""
+    """Mask targets (28x28) of 128 positives of one image, from polygons and from bitmaps."""
     source = torch.Generator().manual_seed(0)
     target = dataset[SampleKey(0)].target
     index = torch.randint(0, len(target), (POSITIVES,), generator=source)
@@ -156,14 +156,14 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
     count, budget, least = (4, 0.0, 1) if quick else (32, 20.0, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_pictures(folder, count)
+        write_images(folder, count)
         settings = ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2"]
         cfg = load_config(str(CONFIG), settings)
         spec = DatasetSpec("pictures", "coco", str(folder / "ann.json"), str(folder))
         dataset, peer = build_dataset(cfg, spec, train=True), PeerDataset(folder)
         stages: dict[str, list[Callable[[], object]]] = {
             "decode": [
-                _each(count, lambda i: read_picture(str(folder), dataset.get_img_info(i))),
+                _each(count, lambda i: read_image(str(folder), dataset.get_img_info(i))),
                 _each(count, peer.decode),
             ],
             "objects": [
@@ -185,7 +185,7 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
 def _loaders(
     cfg: Any, dataset: DetectionDataset, peer: PeerDataset, workers: int, count: int
 ) -> list[Callable[[], object]]:
-    """One epoch through the loaders of both, two pictures per batch."""
+    """One epoch through the loaders of both, two images per batch."""
     clone = cfg.clone()
     clone.defrost()
     clone.DATALOADER.NUM_WORKERS = workers

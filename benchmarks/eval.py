@@ -2,9 +2,9 @@
 
     python benchmarks/eval.py [--scale 1.0] [--json FILE]
 
-Scale 1 is 2000 pictures with 1200 categories and 300 detections each for LVIS, 80 categories and 100
+Scale 1 is 2000 images with 1200 categories and 300 detections each for LVIS, 80 categories and 100
 detections for COCO. Each measurement is a process of its own; it counts from after the imports to the
-finished arrays, with the reading of the files. ``process_s`` counts the imports too.
+finished arrays, with the reading of the files. `process_s` counts the imports too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Arrays = tuple[Any, Any]
 
 
 def run(device: str = "cpu", *, scale: float = 1.0, cases: tuple[tuple[str, str], ...] = CASES) -> list[dict]:
-    """One row per protocol and IoU type; ``device`` is only reported, as evaluation runs on the CPU."""
+    """One row per protocol and IoU type; `device` is only reported, as evaluation runs on the CPU."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for protocol in dict.fromkeys(protocol for protocol, _ in cases):
@@ -52,7 +52,7 @@ def run(device: str = "cpu", *, scale: float = 1.0, cases: tuple[tuple[str, str]
 
 
 def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """Rows for ``benchmarks/run.py eval``: all cases at full size, or at a twentieth of it."""
+    """Rows for `benchmarks/run.py eval`: all cases at full size, or at a twentieth of it."""
     return run(device.type, scale=0.05 if quick else 1.0)
 
 
@@ -210,7 +210,7 @@ def format_rows(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     """Parse the command line; exit status 1 when arrays differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the pictures (default 1.0)")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the images (default 1.0)")
     parser.add_argument("--case", action="append", help="such as lvis-segm; may be repeated (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write the rows there too")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)

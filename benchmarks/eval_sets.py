@@ -11,19 +11,19 @@ from pycocotools import mask as mask_utils
 
 WIDTH, HEIGHT = 640, 480
 JITTERS = 5  # candidate shapes per object
-RANDOM_SHAPES = 400  # shapes anywhere, shared by all pictures
+RANDOM_SHAPES = 400  # shapes anywhere, shared by all images
 SHARE_NEAR = 0.6  # detections at an object
 
 
 def write_set(
     folder: Path, *, images: int, categories: int, per_image: int, federated: bool, seed: int = 0
 ) -> None:
-    """Write ``truth.json`` and ``results_<iou type>.json`` into ``folder``.
+    """Write `truth.json` and `results_<iou type>.json` into `folder`.
 
-    About 12 objects per picture (star-shaped polygons) with categories in a long tail; ``per_image``
-    detections near objects or anywhere, shapes repeating within a picture. ``federated`` (LVIS): frequencies,
+    About 12 objects per image (star-shaped polygons) with categories in a long tail; `per_image`
+    detections near objects or anywhere, shapes repeating within an image. `federated` (LVIS): frequencies,
     negative and not-exhaustive lists, about half the detections of listed categories, one result file
-    ``results.json`` with box and mask. Otherwise (COCO) a few crowds, and one file per IoU type with only
+    `results.json` with box and mask. Otherwise (COCO) a few crowds, and one file per IoU type with only
     the box or only the mask, as pycocotools takes the area from a box that is there.
     """
     rng = np.random.default_rng(seed)
@@ -85,7 +85,7 @@ def _shape(rng: np.random.Generator, x: float, y: float, radius: float) -> dict[
 def _objects(
     rng: np.random.Generator, image: int, weights: np.ndarray, crowds: bool
 ) -> tuple[list[dict[str, Any]], list[tuple[int, list[dict[str, Any]]]]]:
-    """Annotations of one picture without ids; category and candidate shapes of detections of each."""
+    """Annotations of one image without ids; category and candidate shapes of detections of each."""
     out, near = [], []
     for _ in range(int(rng.integers(6, 19))):
         place = _place(rng)
@@ -117,7 +117,7 @@ def _detections(
     weights: np.ndarray,
     count: int,
 ) -> list[dict[str, Any]]:
-    """Detections of one picture, near its objects (category, candidate shapes) or anywhere."""
+    """Detections of one image, near its objects (category, candidate shapes) or anywhere."""
     anything = rng.choice(len(weights), count, p=weights) + 1
     rows = []
     for other in anything.tolist():

@@ -4,7 +4,7 @@ The annotations are made from the real counts of the classes (lvis_annotations.p
 $MRB_SAMPLE_DATA/lvis_v0.5_category_counts.json. Every stage is a process of its own, as in a run that is
 stopped and started; its peak memory counts the pages of mapped files, and its time starts after the imports.
 The last stage makes the report of the last phase from a file of detections (eval_sets.py): 300 with masks in
-each of 5000 pictures, all 1230 classes.
+each of 5000 images, all 1230 classes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def counts_file() -> str:
 
 
 def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """One row per stage; `quick` takes a fiftieth of the pictures and objects."""
+    """One row per stage; `quick` takes a fiftieth of the images and objects."""
     scale = 0.02 if quick else 1.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -102,7 +102,7 @@ def _work(folder: Path) -> tasks.Work:
 
 def _open(folder: Path) -> str:
     annotations = AnnotationFile.load(folder / "train.json", index_from=0)
-    return f"{len(annotations.images)} pictures, {len(annotations.columns)} annotations"
+    return f"{len(annotations.images)} images, {len(annotations.columns)} annotations"
 
 
 def _prepare(folder: Path) -> str:
@@ -153,7 +153,7 @@ def _report(folder: Path) -> str:
     target = folder / "run" / f"phase_{last}" / "report"
     write_phase_report(report, plan, last, target, confusion=confusion, details={})
     format_phase_report(report, plan, last)
-    return f"{len(found)} detections in {len(truth['images'])} pictures"
+    return f"{len(found)} detections in {len(truth['images'])} images"
 
 
 def _child(stage: str, folder: Path) -> None:

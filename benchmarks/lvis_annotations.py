@@ -1,9 +1,9 @@
-"""Annotations with the counts of LVIS v0.5 (57k pictures, 694k objects, 1230 classes), without its pictures.
+"""Annotations with the counts of LVIS v0.5 (57k images, 694k objects, 1230 classes), without its images.
 
     python benchmarks/lvis_annotations.py COUNTS.json OUT.json [--scale 1.0]
 
 COUNTS.json lists for every category id, name, image_count, instance_count and frequency. Every category gets
-exactly its numbers of pictures and objects; places and outlines are random, from a seed.
+exactly its numbers of images and objects; places and outlines are random, from a seed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEDIAN_POINTS = 28
 
 
 def scaled_counts(path: str, scale: float) -> list[dict[str, Any]]:
-    """The categories of a counts file, numbers multiplied by `scale` (at least 1 picture and object)."""
+    """The categories of a counts file, numbers multiplied by `scale` (at least 1 image and object)."""
     categories = read_json(path, "category counts")
     for category in categories:
         category["image_count"] = max(1, round(category["image_count"] * scale))
@@ -53,7 +53,7 @@ def _shapes(rng: np.random.Generator) -> list[str]:
 
 
 def write_annotations(counts: str, path: str | Path, scale: float = 1.0, seed: int = 0) -> None:
-    """Write the file; `scale` shrinks pictures and counts alike."""
+    """Write the file; `scale` shrinks images and counts alike."""
     rng = np.random.default_rng(seed)
     categories = scaled_counts(counts, scale)
     total = max(max(c["image_count"] for c in categories), round(IMAGES * scale))
@@ -80,7 +80,7 @@ def write_annotations(counts: str, path: str | Path, scale: float = 1.0, seed: i
 
 
 def _image(number: int) -> dict[str, Any]:
-    """An LVIS v0.5 picture record."""
+    """An LVIS v0.5 image record."""
     name = f"{number:012d}.jpg"
     return {
         "id": number,

@@ -1,6 +1,6 @@
 """Mask R-CNN R-50-FPN beside torchvision's at 800x1216, and the cost of 1231 classes.
 
-Rows `inference` and `training step` compare whole passes with the same weights, picture, objects and
+Rows `inference` and `training step` compare whole passes with the same weights, image, objects and
 proposals (model_pairs); the rows with a colon split them by stage. Rows `1231 classes` compare a model with
 1231 classes with the same model with 81. `_ms` is elapsed time, `_cpu_ms` the time computed on all threads.
 Memory is what a pass adds to the resident set at its peak (model and momentum are there already), for the
@@ -85,8 +85,8 @@ def _row(
     }
 
 
-def _picture(size: tuple[int, int], device: torch.device) -> Tensor:
-    """A normalised picture of noise (1,3,H,W)."""
+def _image(size: tuple[int, int], device: torch.device) -> Tensor:
+    """A normalised image of noise (1,3,H,W)."""
     source = torch.Generator().manual_seed(2)
     return (120 * torch.rand(1, 3, *size, generator=source) - 60).to(device)
 
@@ -142,7 +142,7 @@ class Pair:
         self.ours = make_ours(cfg)
         self.peer = make_peer(self.ours, cfg).to(device)
         self.ours.to(device)
-        self.image = _picture(size, device)
+        self.image = _image(size, device)
         targets, peer_targets = make_objects(*size)
         self.targets = [target.to(device) for target in targets]
         self.peer_targets = [{key: value.to(device) for key, value in one.items()} for one in peer_targets]
@@ -249,7 +249,7 @@ def _state_mb(model: nn.Module) -> float:
 
 def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: bool) -> list[dict[str, Any]]:
     """A training step with 1231 classes beside one with 81, all else equal."""
-    image = _picture(size, device)
+    image = _image(size, device)
     objects = make_objects(*size)[0]
     targets = [target.to(device) for target in objects]
     models, steps, counts = [], [], []
@@ -274,7 +274,7 @@ def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: 
 
 
 def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """All rows; `quick` takes a small picture, few boxes, one round, a small backbone for the class rows."""
+    """All rows; `quick` takes a small image, few boxes, one round, a small backbone for the class rows."""
     sizes = (QUICK_SIZE,) if quick else (FULL_SIZE, SMALL_SIZE)
     rows = _pair_rows(device, sizes[0], quick)
     for masks in ("from class weights", "per class"):

@@ -1,6 +1,6 @@
 """Mask R-CNN R-50-FPN of this project and of torchvision with the same weights, for benchmarks.
 
-Both see one picture with the same objects, keep stem and second stage frozen, normalise with fixed
+Both see one image with the same objects, keep stem and second stage frozen, normalise with fixed
 statistics, and put the stride into the 3x3 convolutions (torchvision's layout). Each selects proposals of
 its own, but both hand on the same list, because random weights would give different and useless ones: 1000
 for detection, 2000 for training, of which more than enough overlap an object to fill the quota of positives.
@@ -39,11 +39,11 @@ SOLVER = ["SOLVER.BASE_LR", 1e-6]
 """Random weights and noise: a real learning rate would end in infinities."""
 QUICK = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 32, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG", 10]
 QUICK += ["MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN", 200, "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST", 100]
-"""Less work per picture, to try the suite."""
+"""Less work per image, to try the suite."""
 
 
 def load_model_config(*, quick: bool = False) -> CfgNode:
-    """The published Mask R-CNN R-50-FPN with torchvision's place of the stride and selection per picture."""
+    """The published Mask R-CNN R-50-FPN with torchvision's place of the stride and selection per image."""
     settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.RESNETS.STRIDE_IN_1X1", False]
     settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *SOLVER, *(QUICK if quick else [])]
     return load_config(str(CONFIGS / "e2e_mask_rcnn_R_50_FPN_1x.yaml"), [str(value) for value in settings])
@@ -194,7 +194,7 @@ def share_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxLi
 
 
 def peer_losses(model: MaskRCNN, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Losses of torchvision's model on normalised pictures (1,3,H,W), without its resizing."""
+    """Losses of torchvision's model on normalised images (1,3,H,W), without its resizing."""
     batch = PeerImages(images, [(images.shape[-2], images.shape[-1])])
     features = model.backbone(images)
     proposals, losses = model.rpn(batch, features, targets)
@@ -205,7 +205,7 @@ def peer_losses(model: MaskRCNN, images: Tensor, targets: list[dict[str, Tensor]
 def peer_detections(
     model: MaskRCNN, images: Tensor, paste: Callable[..., Tensor] = paste_masks_in_image
 ) -> dict[str, Tensor]:
-    """Detections of torchvision's model with masks pasted into the picture: boxes, labels, scores, masks."""
+    """Detections of torchvision's model with masks pasted into the image: boxes, labels, scores, masks."""
     height, width = images.shape[-2:]
     batch = PeerImages(images, [(height, width)])
     features = model.backbone(images)

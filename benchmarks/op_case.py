@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Size:
-    """A picture with its features and boxes."""
+    """An image with its features and boxes."""
 
     name: str
     height: int
@@ -37,7 +37,7 @@ class Case:
 
 
 def make_boxes(count: int, size: Size, generator: torch.Generator) -> Tensor:
-    """Boxes (count, 4) inside the picture, sides from 12 pixels to the picture, evenly in the logarithm."""
+    """Boxes (count, 4) inside the image, sides from 12 pixels to the image, evenly in the logarithm."""
     limits = torch.tensor([size.width, size.height]) - 1.0
     sides = 12 * (limits / 12) ** torch.rand(count, 2, generator=generator)
     corner = (limits - sides) * torch.rand(count, 2, generator=generator)

@@ -49,7 +49,7 @@ def pool_cases(size: Size, device: torch.device, generator: torch.Generator) -> 
 
 
 def focal_cases(size: Size, device: torch.device, generator: torch.Generator) -> list[Case]:
-    """The sum over the anchors of RetinaNet on one picture; torchvision takes a map of zeros and ones."""
+    """The sum over the anchors of RetinaNet on one image; torchvision takes a map of zeros and ones."""
     strides = (8, 16, 32, 64, 128)
     rows = ANCHORS * sum(-(-size.height // s) * -(-size.width // s) for s in strides)
     logits = (torch.randn(rows, CLASSES, generator=generator) - 4).to(device)

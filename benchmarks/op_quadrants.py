@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers import assemble_masks, crop_split, quadrant_mask_loss, quadrant_masks
 
-MAPS, CELLS, STRIDE, INSTANCES, PICTURES = 32, 2, 2, 100, 10
+MAPS, CELLS, STRIDE, INSTANCES, IMAGES = 32, 2, 2, 100, 10
 THRESHOLD = 0.4
 # Operations per pixel of a box: a product and a sum per map; a sigmoid; a logarithm and the loss; the slope.
 LOGIT, SIGMOID, LOSS, SLOPE = 2 * MAPS, 23, 20, 8
@@ -44,14 +44,14 @@ def composed(coefficients: Tensor, basis: Tensor, boxes: Tensor) -> Tensor:
 
 
 def quadrant_cases(size: Size, device: torch.device, generator: torch.Generator) -> list[Case]:
-    """Detections or positives of one picture, basis at half its size."""
+    """Detections or positives of one image, basis at half its size."""
     height, width = size.height // STRIDE, size.width // STRIDE
     count = min(INSTANCES, size.rois // 8)
     boxes = (make_boxes(count, size, generator) / STRIDE).to(device)
     basis = torch.randn(MAPS, height, width, generator=generator).relu().to(device)
     coefficients = (torch.randn(count, CELLS**2 * MAPS, generator=generator) / 4).to(device)
-    targets = (torch.rand(PICTURES, height, width, generator=generator) > 0.5).to(device)
-    index = (torch.arange(count) % PICTURES).to(device)
+    targets = (torch.rand(IMAGES, height, width, generator=generator) > 0.5).to(device)
+    index = (torch.arange(count) % IMAGES).to(device)
     pixels = (boxes[:, 2:] - boxes[:, :2]).prod(1).sum().item()
     maps, read = [coefficients, basis], size_of(coefficients, basis)
 

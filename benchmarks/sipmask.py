@@ -1,7 +1,7 @@
-"""SipMask's inference by stage, one picture at a time, beside torchvision's RetinaNet, and its mask memory.
+"""SipMask's inference by stage, one image at a time, beside torchvision's RetinaNet, and its mask memory.
 
 Weights are random; the threshold is set so that CANDIDATES pairs of location and class enter the suppression,
-as many as a trained model has on a full picture, and 100 detections come out. `share` is a stage's part of
+as many as a trained model has on a full image, and 100 detections come out. `share` is a stage's part of
 the whole. The rows of memory show what assembling the masks of 100 detections adds at its peak.
 """
 
@@ -23,12 +23,12 @@ from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.fcos.postprocess import find_candidates
 from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, picture_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, full_image_masks
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.clock import Clock, median_of
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "sipmask"
-# Configuration, size of the network input, size of the picture file.
+# Configuration, size of the network input, size of the image file.
 CASES = {
     "real-time R-50": ("sipmask_r50_caffe_fpn_ssd_gn_10x", (544, 544), (480, 640)),
     "++ R-101": ("sipmask_plusplus_r101_caffe_fpn_ssd_gn_10x", (544, 544), (480, 640)),
@@ -120,13 +120,13 @@ def _stage_rows(name: str, device: torch.device, quick: bool) -> list[dict[str, 
 
 
 def _peer_call(model: torch.nn.Module, device: torch.device) -> Callable[[], object]:
-    """torchvision's RetinaNet on a picture of 800 x 1216."""
-    picture = torch.rand(3, 800, 1216, device=device)
-    return partial(model, [picture])
+    """torchvision's RetinaNet on an image of 800 x 1216."""
+    image = torch.rand(3, 800, 1216, device=device)
+    return partial(model, [image])
 
 
 def _memory_row(device: torch.device) -> dict[str, Any]:
-    """Masks of 100 boxes of a picture of 800 x 1333."""
+    """Masks of 100 boxes of an image of 800 x 1333."""
     g = torch.Generator().manual_seed(0)
     height, width = LARGE
     corner = torch.rand(DETECTIONS, 2, generator=g) * torch.tensor([width * 0.6, height * 0.6])
@@ -137,7 +137,7 @@ def _memory_row(device: torch.device) -> dict[str, Any]:
         boxes.to(device),
     ]
     frame = Frame.of(LARGE, LARGE, one_factor=True)
-    call = partial(picture_masks, *inputs, frame, threshold=0.4, resize="legacy")
+    call = partial(full_image_masks, *inputs, frame, threshold=0.4, resize="legacy")
     (ms,) = median_times([call], device, 0.0, 3)
     used = peak_mb(call, device)
     return _row(

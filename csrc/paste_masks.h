@@ -1,4 +1,4 @@
-// What the CPU and CUDA kernels of paste_masks share: argument checks and where a mask lands in the picture.
+// What the CPU and CUDA kernels of paste_masks share: argument checks and where a mask lands in the image.
 #pragma once
 
 #include <c10/macros/Macros.h>
@@ -27,7 +27,7 @@ inline void check_paste_masks(const at::Tensor& masks, const at::Tensor& boxes, 
 }
 
 // Columns (or rows) that a resized mask covers: `size` of them from `start`, of which [low, high) are in the
-// picture.
+// image.
 struct PasteSpan {
   int64_t start;
   int64_t size;
@@ -35,7 +35,7 @@ struct PasteSpan {
   int64_t high;
 };
 
-// Toward zero; numbers beyond +-2^30 are far outside any picture and are clamped there.
+// Toward zero; numbers beyond +-2^30 are far outside any image and are clamped there.
 C10_HOST_DEVICE inline int64_t truncate_pixel(float value) {
   const float bound = 1073741824.0f;
   const float clamped = value < -bound ? -bound : (value > bound ? bound : value);
@@ -44,7 +44,7 @@ C10_HOST_DEVICE inline int64_t truncate_pixel(float value) {
 
 // The box side grows about its centre by (M + 2 padding) / M, measured as x2 - x1 (no +1). parity: as
 // published. A side with a NaN gets an empty span.
-C10_HOST_DEVICE inline PasteSpan paste_span(float low, float high, float scale, int64_t picture) {
+C10_HOST_DEVICE inline PasteSpan paste_span(float low, float high, float scale, int64_t image) {
   const float half = (high - low) * 0.5f * scale;
   const float centre = (high + low) * 0.5f;
   const float from = centre - half, to = centre + half;
@@ -54,7 +54,7 @@ C10_HOST_DEVICE inline PasteSpan paste_span(float low, float high, float scale, 
   const int64_t last = truncate_pixel(to);
   span.size = last - span.start + 1 > 1 ? last - span.start + 1 : 1;
   span.low = span.start > 0 ? span.start : 0;
-  span.high = last + 1 < picture ? last + 1 : picture;
+  span.high = last + 1 < image ? last + 1 : image;
   return span;
 }
 

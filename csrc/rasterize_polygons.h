@@ -44,7 +44,7 @@ inline void check_rasterize_polygons(const at::Tensor& coords, const at::Tensor&
 }
 
 // Window that is cropped and resized to the raster, in float32 as polygons are kept. parity: the published
-// code clamps the origin into the picture, but scales by the whole side of the box (at least one pixel),
+// code clamps the origin into the image, but scales by the whole side of the box (at least one pixel),
 // wherever it ends.
 struct CropWindow {
   float x, y;

@@ -48,7 +48,7 @@ def project_root() -> Path:
 
 @pytest.fixture(scope="session")
 def own_formats(project_root: Path) -> ModuleType:
-    """The module ``own_formats.py``: trees of files like those of Pascal VOC and Cityscapes."""
+    """The module `own_formats.py`: trees of files like those of Pascal VOC and Cityscapes."""
     spec = importlib.util.spec_from_file_location("own_formats", project_root / "tests" / "own_formats.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -58,7 +58,7 @@ def own_formats(project_root: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def run_tool(project_root: Path) -> Callable[..., int | None]:
-    """Function (name, *arguments) -> exit code: ``main`` of ``tools/<name>.py`` in this process.
+    """Function (name, *arguments) -> exit code: `main` of `tools/<name>.py` in this process.
 
     Its errors are raised.
     """
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 def _member(function: Callable[..., Any], rank: int, world: int, folder: Path, args: tuple[Any, ...]) -> None:
-    """One forked process of ``run_ranks``: its result or its traceback goes to a file."""
+    """One forked process of `run_ranks`: its result or its traceback goes to a file."""
     code = 1
     try:
         torch.set_num_threads(1)  # the thread pool did not survive the fork
@@ -122,13 +122,13 @@ def _ddp_loaded() -> None:
 
 @pytest.fixture
 def train_ranks(_ddp_loaded: None, run_ranks: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """``run_ranks`` for functions that wrap a model in DistributedDataParallel."""
+    """`run_ranks` for functions that wrap a model in DistributedDataParallel."""
     return run_ranks
 
 
 @pytest.fixture
 def run_ranks(tmp_path: Path) -> Callable[..., list[Any]]:
-    """Function (function, world, *args) -> what the function returned in each of ``world`` gloo processes.
+    """Function (function, world, *args) -> what the function returned in each of `world` gloo processes.
 
     The processes are forked, so that nothing is imported again; world 1 has no process group. Results travel
     through torch.save.

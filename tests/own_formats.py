@@ -17,7 +17,7 @@ IDS = {"out of roi": 3, "static": 4, "road": 7, "building": 11, "person": 24, "c
 
 
 def voc_xml(objects: Sequence[VocObject], size: tuple[int, int], filename: str = "x.jpg") -> str:
-    """The XML of one picture of ``size`` (width, height)."""
+    """The XML of one image of `size` (width, height)."""
     lines = [f"<annotation><filename>{filename}</filename>"]
     lines.append(f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>")
     for name, box, difficult in objects:
@@ -32,28 +32,28 @@ def voc_xml(objects: Sequence[VocObject], size: tuple[int, int], filename: str =
 
 
 def make_voc(
-    root: Path, split: str, pictures: Mapping[str, Sequence[VocObject]], size: tuple[int, int] = (60, 40)
+    root: Path, split: str, images: Mapping[str, Sequence[VocObject]], size: tuple[int, int] = (60, 40)
 ) -> Path:
-    """Write ``ImageSets/Main/<split>.txt``, Annotations and JPEGImages below ``root``; the list's path.
+    """Write `ImageSets/Main/<split>.txt`, Annotations and JPEGImages below `root`; the list's path.
 
     An object is a bright rectangle whose colour depends on its class.
     """
     for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for name, objects in pictures.items():
+    for name, objects in images.items():
         (root / "Annotations" / f"{name}.xml").write_text(voc_xml(objects, size, f"{name}.jpg"))
-        picture = Image.new("RGB", size, (40, 40, 40))
+        image = Image.new("RGB", size, (40, 40, 40))
         for word, box, _ in objects:
             colour = (255, 60 + 17 * len(word) % 190, 31 * len(word) % 250)
-            ImageDraw.Draw(picture).rectangle([side - 1 for side in box], fill=colour)
-        picture.save(root / "JPEGImages" / f"{name}.jpg")
+            ImageDraw.Draw(image).rectangle([side - 1 for side in box], fill=colour)
+        image.save(root / "JPEGImages" / f"{name}.jpg")
     path = root / "ImageSets" / "Main" / f"{split}.txt"
-    path.write_text("".join(f"{name}\n" for name in pictures))
+    path.write_text("".join(f"{name}\n" for name in images))
     return path
 
 
 def id_map(outlines: Sequence[Outline], size: tuple[int, int]) -> np.ndarray:
-    """The instance ids that painting ``outlines`` one after another leaves, int32 (h, w)."""
+    """The instance ids that painting `outlines` one after another leaves, int32 (h, w)."""
     canvas = Image.new("I", size, 0)
     counts: dict[str, int] = {}
     for label, points in outlines:
@@ -67,10 +67,10 @@ def id_map(outlines: Sequence[Outline], size: tuple[int, int]) -> np.ndarray:
 
 
 def make_cityscapes(
-    root: Path, split: str, pictures: Mapping[str, Sequence[Outline]], size: tuple[int, int] = (96, 64)
+    root: Path, split: str, images: Mapping[str, Sequence[Outline]], size: tuple[int, int] = (96, 64)
 ) -> None:
-    """Write gtFine and leftImg8bit of ``split`` below ``root``; pictures are named "<city>/<name>"."""
-    for name, outlines in pictures.items():
+    """Write gtFine and leftImg8bit of `split` below `root`; images are named "<city>/<name>"."""
+    for name, outlines in images.items():
         gt, left = root / "gtFine" / split / name, root / "leftImg8bit" / split / name
         gt.parent.mkdir(parents=True, exist_ok=True)
         left.parent.mkdir(parents=True, exist_ok=True)

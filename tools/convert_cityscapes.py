@@ -5,8 +5,8 @@
 
 Reads <gt>/<split>/<city>/*_gtFine_{instanceIds.png,polygons.json} and writes
 <out>/instancesonly_filtered_gtFine_<split>.json: objects of the eight classes, groups as crowds, and per
-picture the region that evaluation leaves out. Picture names are <split>/<city>/..._leftImg8bit.png, so the
-picture folder is leftImg8bit. The files are read as kind coco (COCO AP) or cityscapes (AP of the benchmark).
+image the region that evaluation leaves out. Image names are <split>/<city>/..._leftImg8bit.png, so the
+image folder is leftImg8bit. The files are read as kind coco (COCO AP) or cityscapes (AP of the benchmark).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         "--form",
         choices=("mask", "poly"),
         default="mask",
-        help="run lengths of the instance id pictures, which do not overlap, or polygons (%(default)s)",
+        help="run lengths of the instance id images, which do not overlap, or polygons (%(default)s)",
     )
     return parser.parse_args()
 
@@ -55,7 +55,7 @@ def main() -> None:
         write_json(target, file.raw)
         groups = int(file.columns.crowd.sum())
         logger.info(
-            "wrote %s: %d pictures, %d objects, %d group regions",
+            "wrote %s: %d images, %d objects, %d group regions",
             target,
             len(file.images),
             len(file.columns) - groups,

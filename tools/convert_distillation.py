@@ -4,7 +4,7 @@
         --plan split/classes.json --train lvis_v0.5_train_step1.json --phase 1
     python tools/convert_distillation.py distill_step1 distill_logits_step1_160.json
 
-A folder is a store, anything else the JSON file. The JSON file knows only picture ids, so that its rows are
+A folder is a store, anything else the JSON file. The JSON file knows only image ids, so that its rows are
 matched to the annotations of the step: --plan, --train and --phase are needed to read it.
 """
 
@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
         "--dtype", choices=DTYPES, default=DTYPES[0], help="numbers of the store (%(default)s)"
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="picture size"
+        "--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="image size"
     )
     return parser.parse_args()
 
@@ -80,7 +80,7 @@ def main() -> None:
             logger.warning("the store holds %s: the file has these rounded numbers", store.header.dtype)
     else:
         store = to_store(args)
-    logger.info("wrote %s: %d pictures, %d old classes", args.target, len(store), store.header.num_old)
+    logger.info("wrote %s: %d images, %d old classes", args.target, len(store), store.header.num_old)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python tools/dump_distillation.py --config-file configs/lst/released/base.yaml \\
         --weights base/model_final.pth --annotations split/lvis_v0.5_train_step1.json \\
-        --pictures datasets/coco/train2017 --sorted-ids split/lvis_sorted_id_all.json \\
+        --images datasets/coco/train2017 --sorted-ids split/lvis_sorted_id_all.json \\
         --store distill_step1 --json distill_logits_step1_160.json
     torchrun --nproc_per_node 8 tools/dump_distillation.py ...    # every process takes a share
 
@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
         "--weights", metavar="FILE", required=True, help="final checkpoint of the phase before"
     )
     parser.add_argument("--annotations", metavar="FILE", required=True, help="training file of the step")
-    parser.add_argument("--pictures", metavar="DIR", required=True, help="folder of its pictures")
+    parser.add_argument("--images", "--pictures", metavar="DIR", required=True, help="folder of its images")
     parser.add_argument("--sorted-ids", metavar="FILE", required=True, help="category ids by label")
     parser.add_argument("--store", metavar="DIR", type=Path, help="folder of the store")
     parser.add_argument("--json", metavar="FILE", type=Path, help="published file")
@@ -61,7 +61,7 @@ def main() -> None:
         "MODEL.WEIGHT": args.weights,
         "MODEL.ROI_BOX_HEAD.NUM_CLASSES": outputs,
         "MODEL.NUM_DISTILL_CLASSES": outputs - 1,
-        "DATASETS.TRAIN": (f"lvis:{args.annotations}@{args.pictures}",),
+        "DATASETS.TRAIN": (f"lvis:{args.annotations}@{args.images}",),
         "DATASETS.SORTED_IDS": args.sorted_ids,
     }
     cfg = load_config(args.config_file, [*(str(item) for pair in own.items() for item in pair), *args.opts])

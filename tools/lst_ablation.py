@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--seeds", metavar="0,1,...", help="other seeds than those of the file")
     parser.add_argument("--table", action="store_true", help="train nothing, tabulate what is finished")
-    parser.add_argument("--docs", type=Path, metavar="PAGE", help="put table and pictures into this page")
+    parser.add_argument("--docs", type=Path, metavar="PAGE", help="put table and images into this page")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides of all runs")
     return parser.parse_intermixed_args()
 
@@ -63,16 +63,16 @@ def main() -> None:
 
         run_ablation(runs, start, args.jobs, processes.stop)
     table = build_table(ablation, runs)
-    pictures = write_table(table, args.out)
+    images = write_table(table, args.out)
     logger.info("%s\n\nwritten to %s", to_markdown(table), args.out)
     if args.docs:
         folder = args.docs.parent / "images"
-        for picture in pictures:
+        for image in images:
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(picture, folder / picture.name)
-        links = "\n".join(f"![{p.stem.replace('_', ' ')}](images/{p.name})" for p in pictures)
+            shutil.copyfile(image, folder / image.name)
+        links = "\n".join(f"![{p.stem.replace('_', ' ')}](images/{p.name})" for p in images)
         command = shlex.join(["python", *sys.argv])
-        insert_into_page(args.docs, f"```\n{command}\n```\n\n{to_markdown(table)}\n\n{links}")
+        insert_into_page(args.docs, f"``\n{command}\n``\n\n{to_markdown(table)}\n\n{links}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
         "--val-images",
         choices=VAL_RULES,
         default="positive",
-        help="validation pictures of a step: all, or as released only those with a seen class (%(default)s)",
+        help="validation images of a step: all, or as released only those with a seen class (%(default)s)",
     )
     parser.add_argument("--prefix", default="lvis_v0.5", help="begin of the files' names (%(default)s)")
     parser.add_argument(

@@ -26,9 +26,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Read, draw, write."""
     args = parse_arguments()
-    picture = draw_run(args.run)
+    image = draw_run(args.run)
     with atomic_path(args.out) as temporary:
-        picture.save(temporary, format="PNG")
+        image.save(temporary, format="PNG")
     print(f"wrote {args.out}")
 
 

@@ -1,6 +1,6 @@
-"""Draw what a trained detector finds in pictures, folders of pictures, videos, or before a camera.
+"""Draw what a trained detector finds in images, folders of images, videos, or before a camera.
 
-python tools/predict.py --config-file FILE --weights FILE --out DIR PICTURE|FOLDER|VIDEO ... [--opts ...]
+python tools/predict.py --config-file FILE --weights FILE --out DIR IMAGE|FOLDER|VIDEO ... [--opts ...]
 
 --json FILE writes what is found, --fps measures the speed instead; see docs/predict.md.
 """
@@ -36,26 +36,24 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file of the model")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint; --fps also works without one")
-    parser.add_argument("inputs", nargs="*", type=Path, metavar="PICTURE|FOLDER|VIDEO")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="IMAGE|FOLDER|VIDEO")
     parser.add_argument("--webcam", metavar="N", type=int, help="the camera of this number (0: the first)")
-    parser.add_argument("--limit", metavar="N", type=int, help="only the first N pictures or frames")
+    parser.add_argument("--limit", metavar="N", type=int, help="only the first N images or frames")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder of drawn pictures (PNG) and videos (mp4)"
+        "--out", metavar="DIR", type=Path, help="folder of drawn images (PNG) and videos (mp4)"
     )
     output.add_argument("--json", metavar="FILE", type=Path, help="what is found, or what --fps measures")
-    output.add_argument("--show", action="store_true", help="show the drawn pictures in a window (q: stop)")
+    output.add_argument("--show", action="store_true", help="show the drawn images in a window (q: stop)")
     output.add_argument("--no-draw", action="store_true", help="draw nothing")
     output.add_argument("--threshold", type=float, default=0.5, help="lowest score that counts (default 0.5)")
-    output.add_argument("--scale", type=float, default=1.0, help="enlargement of the drawn pictures")
+    output.add_argument("--scale", type=float, default=1.0, help="enlargement of the drawn images")
     speed = parser.add_argument_group("speed")
-    speed.add_argument("--fps", action="store_true", help="print milliseconds per stage; write no pictures")
-    speed.add_argument("--warmup", metavar="N", type=int, default=5, help="--fps: pictures before it counts")
-    speed.add_argument("--repeat", metavar="N", type=int, default=30, help="--fps: pictures that count")
+    speed.add_argument("--fps", action="store_true", help="print milliseconds per stage; write no images")
+    speed.add_argument("--warmup", metavar="N", type=int, default=5, help="--fps: images before it counts")
+    speed.add_argument("--repeat", metavar="N", type=int, default=30, help="--fps: images that count")
     speed.add_argument("--compile", action="store_true", help="compile backbone and head with torch.compile")
-    speed.add_argument(
-        "--cuda-graphs", action="store_true", help="replay backbone and head (one picture size)"
-    )
+    speed.add_argument("--cuda-graphs", action="store_true", help="replay backbone and head (one image size)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config overrides")
     return parser.parse_args()
 

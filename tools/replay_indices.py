@@ -53,9 +53,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shuffle-seed", type=int, default=0, help="published: seed of the order in a class (%(default)s)"
     )
-    parser.add_argument("--in-order", action="store_true", help="published: pictures of a class by their id")
+    parser.add_argument("--in-order", action="store_true", help="published: images of a class by their id")
     parser.add_argument(
-        "--images-per-rank", type=int, default=2, help="scheduler: pictures of a list per batch (%(default)s)"
+        "--images-per-rank", type=int, default=2, help="scheduler: images of a list per batch (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="scheduler: LST.SEED (%(default)s)")
     return parser.parse_args()

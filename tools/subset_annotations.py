@@ -1,13 +1,13 @@
-"""Keep the first pictures of a COCO or LVIS annotation file, those with the lowest ids that hold objects.
+"""Keep the first images of a COCO or LVIS annotation file, those with the lowest ids that hold objects.
 
-python tools/subset_annotations.py annotations.json --pictures 100 --out first_100.json
+python tools/subset_annotations.py annotations.json --images 100 --out first_100.json
 """
 
 from __future__ import annotations
 
 import argparse
 
-from maskrcnn_benchmark.data.datasets.subset import first_pictures
+from maskrcnn_benchmark.data.datasets.subset import first_images
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.files import read_json, write_json
 
@@ -18,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", metavar="FILE", help="annotation file")
-    parser.add_argument("--pictures", type=int, required=True, help="how many are kept")
+    parser.add_argument("--images", "--pictures", type=int, required=True, help="how many are kept")
     parser.add_argument("--out", metavar="FILE", required=True, help="file to write")
     return parser.parse_args()
 
@@ -26,9 +26,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Read, choose, write."""
     args = parse_arguments()
-    kept = first_pictures(read_json(args.file, what="annotation file"), args.pictures)
+    kept = first_images(read_json(args.file, what="annotation file"), args.images)
     write_json(args.out, kept)
-    print(f"{args.out}: {len(kept['images'])} pictures, {len(kept['annotations'])} objects")
+    print(f"{args.out}: {len(kept['images'])} images, {len(kept['annotations'])} objects")
 
 
 if __name__ == "__main__":

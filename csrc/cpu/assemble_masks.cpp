@@ -1,5 +1,5 @@
-// Quadrant masks at the size of the picture, on the CPU. Per instance, each row of its box is computed and
-// stretched to the picture's columns once; every picture row then blends two stretched rows and compares with
+// Quadrant masks at the size of the image, on the CPU. Per instance, each row of its box is computed and
+// stretched to the image's columns once; every image row then blends two stretched rows and compares with
 // the threshold. Pixels whose taps all lie outside the box are 0 and not visited.
 #include <ATen/Parallel.h>
 #include <ATen/ops/zeros.h>
@@ -14,7 +14,7 @@
 namespace mrb {
 namespace {
 
-// Source pixels and shares of the resized plane along one axis, as far as the picture reaches.
+// Source pixels and shares of the resized plane along one axis, as far as the image reaches.
 struct Taps {
   std::vector<int32_t> low, high;
   std::vector<float> share;
@@ -60,7 +60,7 @@ class Assembler {
         columns_(columns),
         soft_(padded_run(basis.width) + kRunLanes) {}
 
-  void assemble(int64_t instance, float threshold, int64_t width, uint8_t* picture) {
+  void assemble(int64_t instance, float threshold, int64_t width, uint8_t* image) {
     const int64_t cells = borders_.cells;
     x_ = borders_.columns(instance);
     y_ = borders_.rows(instance);
@@ -78,7 +78,7 @@ class Assembler {
     for (int64_t row = rows_.first(y_[0]); row < last_row; ++row) {
       load(rows_.low[row], rows_.high[row]);
       blend_runs(above_.data.data(), below_.data.data(), rows_.share[row], threshold, count_,
-                 picture + row * width + first_);
+                 image + row * width + first_);
     }
   }
 

@@ -1,5 +1,5 @@
 // Deformable convolution on the CPU: tiles of sampled columns, multiplied while they are in the cache. There
-// is never a column buffer of a whole picture.
+// is never a column buffer of a whole image.
 //
 // The backward pass gives each block of channels to one task, which alone adds to its part of the map; the
 // places of the taps collect one sum per block. No atomics: a run gives the same bits again, and other

@@ -1,5 +1,5 @@
-// Mask pasting on the CPU. Per instance, each source row is stretched to the picture's columns once; every
-// picture row then blends two stretched rows and compares with the threshold, all along contiguous memory.
+// Mask pasting on the CPU. Per instance, each source row is stretched to the image's columns once; every
+// image row then blends two stretched rows and compares with the threshold, all along contiguous memory.
 #include "../paste_masks.h"
 
 #include <ATen/Parallel.h>
@@ -13,7 +13,7 @@
 namespace mrb {
 namespace {
 
-// Picture columns of one instance: source cells and shares, and the two stretched rows in use.
+// Image columns of one instance: source cells and shares, and the two stretched rows in use.
 struct Stretch {
   std::vector<int32_t> low, high;
   std::vector<float> share;
@@ -73,7 +73,7 @@ void load_rows(Stretch& s, const float* mask, int64_t side, int64_t low, int64_t
 
 void paste_one(const float* mask, int64_t side, const float* box, int64_t padding, int64_t height,
                int64_t width, float threshold, Stretch& stretch, std::vector<float>& padded,
-               uint8_t* picture) {
+               uint8_t* image) {
   const int64_t source = side + 2 * padding;
   const float scale = static_cast<float>(static_cast<double>(source) / static_cast<double>(side));
   const PasteSpan x = paste_span(box[0], box[2], scale, width);
@@ -88,7 +88,7 @@ void paste_one(const float* mask, int64_t side, const float* box, int64_t paddin
     const ResizeTap tap(row - y.start, source, y.size);
     load_rows(stretch, padded.data(), source, tap.low, tap.high);
     blend_rows(stretch.first.data(), stretch.second.data(), tap.share, threshold, x.high - x.low,
-               picture + row * width + x.low);
+               image + row * width + x.low);
   }
 }
 

@@ -88,7 +88,7 @@ struct Quadrants {
   }
 };
 
-// The picture of each instance, row by row.
+// The image of each instance, row by row.
 struct Targets {
   at::Tensor planes, index;
 
@@ -194,7 +194,7 @@ at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& 
   check_mask_targets(op, targets, target_index, coefficients, basis);
   const PlainOps plain;
   const Quadrants q(coefficients, basis, boxes, cells);
-  const Targets pictures(op, targets, target_index);
+  const Targets images(op, targets, target_index);
   const int64_t instances = q.instances();
   std::vector<double> parts(q.strips.count * instances, 0.0);
   const at::Tensor losses = at::zeros({instances}, q.coefficients.options());
@@ -205,7 +205,7 @@ at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& 
         for (int64_t y = patch.first_row; y < patch.last_row; ++y) {
           q.probabilities(patch, y, run.data());
           parts[s * instances + patch.instance] +=
-              run_cross_entropy(run.data(), pictures.run(patch, y), patch.count);
+              run_cross_entropy(run.data(), images.run(patch, y), patch.count);
         }
       });
     });
@@ -227,7 +227,7 @@ std::tuple<at::Tensor, at::Tensor> quadrant_mask_loss_backward(
   check_mask_loss_grad(op, grad, coefficients, basis);
   const PlainOps plain;
   const Quadrants q(coefficients, basis, boxes, cells);
-  const Targets pictures(op, targets, target_index);
+  const Targets images(op, targets, target_index);
   const at::Tensor above = grad.contiguous();
   std::tuple<at::Tensor, at::Tensor> result;
   AT_DISPATCH_FLOATING_TYPES(above.scalar_type(), op, [&] {
@@ -235,7 +235,7 @@ std::tuple<at::Tensor, at::Tensor> quadrant_mask_loss_backward(
     result = gradients<scalar_t>(q, coefficients.scalar_type(), basis.scalar_type(),
                                  [&](const Patch& patch, int64_t y, scalar_t* out) {
                                    q.probabilities(patch, y, out);
-                                   run_cross_entropy_slopes(g[patch.instance], pictures.run(patch, y),
+                                   run_cross_entropy_slopes(g[patch.instance], images.run(patch, y),
                                                             patch.count, out);
                                  });
   });

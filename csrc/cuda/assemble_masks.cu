@@ -1,5 +1,5 @@
-// Quadrant masks at the size of the picture, on CUDA: the soft masks of some instances at a time, then one
-// thread per pixel of their pictures.
+// Quadrant masks at the size of the image, on CUDA: the soft masks of some instances at a time, then one
+// thread per pixel of their images.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 

@@ -1,4 +1,4 @@
-// Mask pasting on CUDA: one thread per pixel of the pictures, which all get written.
+// Mask pasting on CUDA: one thread per pixel of the images, which all get written.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 

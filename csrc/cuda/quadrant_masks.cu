@@ -32,7 +32,7 @@ struct MaskSlope {
   }
 };
 
-// True pictures; an instance whose index is out of range has NaN for its loss and slopes.
+// True images; an instance whose index is out of range has NaN for its loss and slopes.
 struct Targets {
   const uint8_t* planes;
   const int64_t* index;
@@ -224,11 +224,11 @@ at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& 
   at::Tensor parts =
       at::empty({coefficients.size(0), strips}, tensors.coefficients.options().dtype(at::kDouble));
   if (parts.numel() == 0) return at::zeros({coefficients.size(0)}, tensors.coefficients.options());
-  const Targets pictures{static_cast<const uint8_t*>(planes.const_data_ptr()),
+  const Targets images{static_cast<const uint8_t*>(planes.const_data_ptr()),
                          index.const_data_ptr<int64_t>(), planes.size(0)};
   AT_DISPATCH_FLOATING_TYPES(type, "quadrant_mask_loss", [&] {
     loss_parts<scalar_t><<<grid_of(parts.numel()), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-        tensors.view<scalar_t>(), pictures, strips, parts.mutable_data_ptr<double>());
+        tensors.view<scalar_t>(), images, strips, parts.mutable_data_ptr<double>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return parts.sum(1).to(type);
@@ -248,11 +248,11 @@ Gradients quadrant_mask_loss_backward(const at::Tensor& grad, const at::Tensor& 
   const QuadrantTensors tensors(coefficients, basis, boxes, cells, type);
   const at::Tensor planes = targets.contiguous(), index = target_index.contiguous();
   const at::Tensor above = grad.contiguous();
-  const Targets pictures{static_cast<const uint8_t*>(planes.const_data_ptr()),
+  const Targets images{static_cast<const uint8_t*>(planes.const_data_ptr()),
                          index.const_data_ptr<int64_t>(), planes.size(0)};
   Gradients result;
   AT_DISPATCH_FLOATING_TYPES(type, "quadrant_mask_loss_backward", [&] {
-    const LossSlope<scalar_t> slope{above.const_data_ptr<scalar_t>(), pictures};
+    const LossSlope<scalar_t> slope{above.const_data_ptr<scalar_t>(), images};
     result = gradients<scalar_t>(tensors.view<scalar_t>(), slope, coefficients, basis, type);
   });
   return result;

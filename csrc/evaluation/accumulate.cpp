@@ -31,7 +31,7 @@ class CategoryCurves {
     const int64_t first = in.det_start[category], last = in.det_start[category + 1];
     order_.resize(last - first);
     for (int64_t i = first; i < last; ++i) order_[i - first] = i;
-    // Stable: equal scores keep the order of pictures, then of results.
+    // Stable: equal scores keep the order of images, then of results.
     std::stable_sort(order_.begin(), order_.end(),
                      [&](int64_t a, int64_t b) { return in.scores[a] > in.scores[b]; });
     const int64_t slots = in.limits.size();

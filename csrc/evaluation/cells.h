@@ -1,4 +1,4 @@
-// Offsets of (category, picture) cells, shared by the operations that walk them.
+// Offsets of (category, image) cells, shared by the operations that walk them.
 #pragma once
 
 #include <vector>

@@ -15,7 +15,7 @@ namespace mrb {
 namespace {
 
 constexpr int64_t kMasksPerTask = 256;
-constexpr int64_t kMaxPictureSide = 1 << 20;  // bounds the crossings of an edge
+constexpr int64_t kMaxImageSide = 1 << 20;  // bounds the crossings of an edge
 
 // x, y, width, height in whole pixels; all 0 for an empty mask.
 void tight_box(const Runs& runs, int64_t height, int64_t* box) {
@@ -121,8 +121,8 @@ std::tuple<at::Tensor, at::Tensor> rle_from_polygons(const at::Tensor& coords,
   for (int64_t i = 0; i < instances; ++i) {
     const int64_t h = size[2 * i], w = size[2 * i + 1];
     TORCH_CHECK_VALUE(
-        h > 0 && w > 0 && h <= kMaxPictureSide && w <= kMaxPictureSide && h * w <= kMaxMaskPixels, op,
-        ": sizes[", i, "] must be from 1 to ", kMaxPictureSide, " and hold at most ", kMaxMaskPixels,
+        h > 0 && w > 0 && h <= kMaxImageSide && w <= kMaxImageSide && h * w <= kMaxMaskPixels, op,
+        ": sizes[", i, "] must be from 1 to ", kMaxImageSide, " and hold at most ", kMaxMaskPixels,
         " pixels, got ", h, " x ", w);
   }
   const double* points = point_tensor.const_data_ptr<double>();

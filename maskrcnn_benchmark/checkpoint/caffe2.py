@@ -1,4 +1,4 @@
-"""Weight files of Caffe2 and Detectron (``.pkl``): their tensors, and what their names become."""
+"""Weight files of Caffe2 and Detectron (`.pkl`): their tensors, and what their names become."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maskrcnn_benchmark.utils.files import StrPath
 
 
 def read_caffe2(path: StrPath) -> dict[str, Tensor]:
-    """Blobs of a Caffe2 pickle by their Caffe2 names, without those of the optimizer (``_momentum``).
+    """Blobs of a Caffe2 pickle by their Caffe2 names, without those of the optimizer (`_momentum`).
 
     Raises:
         CheckpointError: the file is missing, truncated, no pickle, or names anything but numpy arrays.
@@ -39,7 +39,7 @@ def rename_blobs(names: list[str], conv_body: str) -> dict[str, str]:
     The results are the tails of the model's names ("layer1.0.conv1.weight"), to be found by the suffix match.
 
     Args:
-        names: blob names without ``_momentum`` ones.
+        names: blob names without `_momentum` ones.
         conv_body: MODEL.BACKBONE.CONV_BODY, or a depth such as "R-50".
 
     Raises:

@@ -26,9 +26,9 @@ _logger = logging.getLogger(__name__)
 
 
 def last_checkpoint(folder: StrPath) -> Path | None:
-    """File from which a run in ``folder`` goes on; None when there is none yet.
+    """File from which a run in `folder` goes on; None when there is none yet.
 
-    The file ``last_checkpoint`` holds its name relative to the folder, so that the folder can be moved; a
+    The file `last_checkpoint` holds its name relative to the folder, so that the folder can be moved; a
     path as older programs wrote it is looked for as it stands, then by its last component.
 
     Raises:
@@ -47,15 +47,15 @@ def last_checkpoint(folder: StrPath) -> Path | None:
 class Checkpointer:
     """Saves and restores everything that a run needs to go on as if it had not been stopped.
 
-    A checkpoint is a dict with ``model``, ``optimizer``, ``scheduler``, ``scaler``, ``iteration``, the
-    entries of ``meta`` (resolved configuration, class list ...), ``versions`` and the extra entries of
-    ``save``. All of them must be tensors, numbers, text or containers of these.
+    A checkpoint is a dict with `model`, `optimizer`, `scheduler`, `scaler`, `iteration`, the
+    entries of `meta` (resolved configuration, class list ...), `versions` and the extra entries of
+    `save`. All of them must be tensors, numbers, text or containers of these.
 
     Args:
         output_dir: folder of the run.
-        model: plain or wrapped for parallel training; names are stored without ``module.``.
+        model: plain or wrapped for parallel training; names are stored without `module.`.
         optimizer, scheduler, scaler: objects with state_dict and load_state_dict, or None.
-        meta: entries stored in every checkpoint; a stored list ``classes`` must be equal when resuming.
+        meta: entries stored in every checkpoint; a stored list `classes` must be equal when resuming.
         keep: periodic checkpoints (model_<7 digits>.pth) that stay; older ones are removed. 0 keeps all.
     """
 
@@ -76,9 +76,9 @@ class Checkpointer:
         self._keep = keep
 
     def save(self, name: str, iteration: int, extra: Mapping[str, Any] | None = None) -> Path:
-        """Write ``<name>.pth`` after ``iteration`` finished iterations; only the main process writes.
+        """Write `<name>.pth` after `iteration` finished iterations; only the main process writes.
 
-        ``last_checkpoint`` then names it, and periodic checkpoints beyond ``keep`` are removed.
+        `last_checkpoint` then names it, and periodic checkpoints beyond `keep` are removed.
         """
         path = self._folder / f"{name}.pth"
         if not is_main_process():
@@ -101,7 +101,7 @@ class Checkpointer:
         When that file is damaged, a warning says so and the newest older one that can be read is taken.
 
         Returns:
-            ``iteration``, and the entries of ``meta`` and ``extra`` of the checkpoint.
+            `iteration`, and the entries of `meta` and `extra` of the checkpoint.
 
         Raises:
             CheckpointError: no checkpoint can be read, or it belongs to another model or class list.
@@ -126,7 +126,7 @@ class Checkpointer:
         return {**rest, "iteration": int(data["iteration"])}
 
     def _read(self, last: Path) -> tuple[Path, dict[str, Any]]:
-        """File and content of ``last``, or of the newest readable periodic checkpoint before it."""
+        """File and content of `last`, or of the newest readable periodic checkpoint before it."""
         limit = _iteration(last)
         older = [p for i, p in _periodic(self._folder) if p != last and (limit is None or i < limit)]
         damaged: list[CheckpointError] = []
@@ -168,7 +168,7 @@ class Checkpointer:
             )
 
     def _remove_old(self, iteration: int) -> None:
-        """Remove the oldest periodic checkpoints up to ``iteration``.
+        """Remove the oldest periodic checkpoints up to `iteration`.
 
         Those beyond it are left from before the run went back to an older one; they will be written over.
         """

@@ -1,4 +1,4 @@
-"""Describing, converting and trying weight files, for ``tools/import_weights.py``."""
+"""Describing, converting and trying weight files, for `tools/import_weights.py`."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def convert_file(
 
 
 def verify(model: nn.Module, state: Mapping[str, Tensor], *, body_only: bool) -> tuple[list[str], bool]:
-    """What a model takes from ``state``, in words, and whether it takes all that it needs.
+    """What a model takes from `state`, in words, and whether it takes all that it needs.
 
-    It does when no shape differs and no tensor of the model is missing (``body_only``: of ``backbone.body``);
+    It does when no shape differs and no tensor of the model is missing (`body_only`: of `backbone.body`);
     anchors, which follow from the configuration, are not needed, nor are counters of batch norm.
     """
     targets = model.state_dict()

@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 def deform_names(state: Mapping[str, T], model_names: Iterable[str]) -> dict[str, T]:
-    """Call ``X.weight`` ``X.conv.weight`` where the model's convolution X is deformable (core spec 3.1).
+    """Call `X.weight` `X.conv.weight` where the model's convolution X is deformable (core spec 3.1).
 
-    A deformable convolution of the model has ``X.offset.weight`` and ``X.conv.weight``. Names of the file may
+    A deformable convolution of the model has `X.offset.weight` and `X.conv.weight`. Names of the file may
     be tails of the model's; those that fit already stay.
     """
     names = set(model_names)

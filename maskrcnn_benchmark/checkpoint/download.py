@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 def is_url(path: str) -> bool:
-    """Whether ``path`` is an http(s) address."""
+    """Whether `path` is an http(s) address."""
     return path.startswith(("http://", "https://"))
 
 

@@ -20,7 +20,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def family_of(state: Mapping[str, Tensor], path: str = "") -> str:
-    """One of OURS, CAFFE2, RESNET, DETECTION, MMDET, FEATURES, OTHER; names without a leading ``module.``."""
+    """One of OURS, CAFFE2, RESNET, DETECTION, MMDET, FEATURES, OTHER; names without a leading `module.`."""
     if path.endswith(".pkl"):
         return CAFFE2
     if is_torchvision_detection(state):
@@ -39,7 +39,7 @@ def family_of(state: Mapping[str, Tensor], path: str = "") -> str:
 def by_order(
     state: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, where: str = "the file"
 ) -> dict[str, Tensor]:
-    """The first tensors of a file under the names of ``targets``, paired by their order.
+    """The first tensors of a file under the names of `targets`, paired by their order.
 
     For files of the same network under names of their own. Counters of batch norm are passed over on both
     sides, and so are tensors of the file behind the last target (a classifier).

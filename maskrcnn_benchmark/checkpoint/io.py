@@ -16,15 +16,15 @@ from maskrcnn_benchmark.utils.files import StrPath, atomic_path
 
 
 def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
-    """Read a weight file onto the CPU, or with ``device`` "meta" the names and shapes without the numbers.
+    """Read a weight file onto the CPU, or with `device` "meta" the names and shapes without the numbers.
 
-    ``.pkl`` is Caffe2 (blob names stay as they are; always on the CPU); everything else is a torch file that
-    holds a dict with ``model`` (and perhaps optimizer, iteration, classes ...), a dict with ``state_dict``
-    and ``meta`` (mmdetection), or a bare state dict.
+    `.pkl` is Caffe2 (blob names stay as they are; always on the CPU); everything else is a torch file that
+    holds a dict with `model` (and perhaps optimizer, iteration, classes ...), a dict with `state_dict`
+    and `meta` (mmdetection), or a bare state dict.
 
     Returns:
-        A dict with at least ``model``: tensors by name. Prefixes such as ``module.`` stay. Class names of
-        mmdetection's ``meta`` are put under ``classes``, background first.
+        A dict with at least `model`: tensors by name. Prefixes such as `module.` stay. Class names of
+        mmdetection's `meta` are put under `classes`, background first.
 
     Raises:
         CheckpointError: the file is missing, truncated, foreign, or holds objects other than tensors,
@@ -71,7 +71,7 @@ def _class_names(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def save_atomic(obj: Any, path: StrPath) -> None:
-    """Write ``obj`` with torch.save under a temporary name, then rename it.
+    """Write `obj` with torch.save under a temporary name, then rename it.
 
     If anything fails (a full disk, a signal), a file that was there before stays whole.
 
@@ -89,7 +89,7 @@ def save_atomic(obj: Any, path: StrPath) -> None:
 
 
 def check_sums(path: StrPath) -> None:
-    """Compare the content of a torch file with the checksums in it, which ``torch.load`` does not look at.
+    """Compare the content of a torch file with the checksums in it, which `torch.load` does not look at.
 
     Raises:
         CheckpointError: a sum is wrong, as after a fault of the disk.

@@ -31,13 +31,13 @@ _logger = logging.getLogger(__name__)
 def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[str, Tensor]:
     """Tensors of a file (or of a URL) under names that are names of the model or tails of them.
 
-    Knows maskrcnn-benchmark files with and without ``module.`` (FCOS and SipMask-benchmark too), files
+    Knows maskrcnn-benchmark files with and without `module.` (FCOS and SipMask-benchmark too), files
     written here, Caffe2 pickles, torchvision's ResNets and two-stage detectors, mmdetection's SipMask.
     Optimizer state, schedule and iteration in the file are not looked at.
 
     Args:
         conv_body: MODEL.BACKBONE.CONV_BODY; Caffe2 names depend on the depth.
-        device: "meta" gives names and shapes without the numbers (``read_checkpoint``).
+        device: "meta" gives names and shapes without the numbers (`read_checkpoint`).
 
     Raises:
         CheckpointError: the file cannot be had or read.
@@ -46,7 +46,7 @@ def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[
 
 
 def _read(path: StrPath, device: str) -> tuple[str, dict[str, Tensor]]:
-    """The file on this machine, and its tensors without ``module.``."""
+    """The file on this machine, and its tensors without `module.`."""
     name = os.fspath(path)
     local = os.fspath(fetch(name)) if is_url(name) else name
     return local, strip_module_prefix(read_checkpoint(local, device)["model"])
@@ -75,10 +75,10 @@ def load_weights(
     allow_mismatch: bool = False,
     complete: bool = False,
 ) -> MatchReport:
-    """Copy the weights of a file into ``model`` and log what fitted and what did not.
+    """Copy the weights of a file into `model` and log what fitted and what did not.
 
     Args:
-        path: file or URL (catalog names are resolved by ``config.weights.resolve_weight``).
+        path: file or URL (catalog names are resolved by `config.weights.resolve_weight`).
         conv_body: MODEL.BACKBONE.CONV_BODY.
         allow_mismatch: leave tensors of another shape at their initial values (fine-tuning with other
             classes) instead of refusing the file, and so the head of one-stage models where the file has
@@ -87,7 +87,7 @@ def load_weights(
 
     Returns:
         The report of all names. Missing and unexpected names are reported, not refused, but for a part of a
-        one-stage head and with ``complete``.
+        one-stage head and with `complete`.
 
     Raises:
         CheckpointError: the file cannot be read, no name of it fits, a shape differs, names are missing or

@@ -25,8 +25,8 @@ class Mismatch(NamedTuple):
 class MatchReport:
     """What became of every name.
 
-    ``matched`` maps names of the model to names of the file; ``missing`` are names of the model without a
-    counterpart, ``unexpected`` names of the file without use, ``mismatched`` pairs with different shapes.
+    `matched` maps names of the model to names of the file; `missing` are names of the model without a
+    counterpart, `unexpected` names of the file without use, `mismatched` pairs with different shapes.
     """
 
     matched: dict[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class MatchReport:
     mismatched: list[Mismatch] = field(default_factory=list)
 
     def lines(self, limit: int = 12) -> list[str]:
-        """The report in words, names that share a module on one line, at most ``limit`` lines per kind."""
+        """The report in words, names that share a module on one line, at most `limit` lines per kind."""
         total = len(self.matched) + len(self.missing) + len(self.mismatched)
         lines = [f"{len(self.matched)} of the model's {total} tensors are in the file"]
         renamed = sum(a != b for a, b in self.matched.items())
@@ -74,7 +74,7 @@ def group_by_module(names: Sequence[str]) -> list[str]:
 
 
 def strip_module_prefix(state: Mapping[str, T]) -> dict[str, T]:
-    """Take one leading ``module.`` off every name, if every name has it (a file of a parallel run)."""
+    """Take one leading `module.` off every name, if every name has it (a file of a parallel run)."""
     prefix = "module."
     if state and all(name.startswith(prefix) for name in state):
         return {name[len(prefix) :]: value for name, value in state.items()}

@@ -108,7 +108,7 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def _no_bytes(*args: Any) -> bytes:
-    """How Python 3 writes empty bytes into old pickle protocols: ``bytes()``."""
+    """How Python 3 writes empty bytes into old pickle protocols: `bytes()`."""
     if args:
         raise pickle.UnpicklingError("bytes are written in an unusual way")
     return b""
@@ -138,14 +138,14 @@ class _ArrayUnpickler(pickle.Unpickler):
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for ``module.name``; anything but parts of arrays is refused."""
+        """What stands for `module.name`; anything but parts of arrays is refused."""
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it names {module}.{name}; only numpy arrays are admitted")
         return _ADMITTED[module, name]
 
 
 def read_pickled_arrays(path: StrPath) -> dict[str, np.ndarray]:
-    """The arrays of a pickled dict, or of the dict under its key ``blobs``; other entries are left out.
+    """The arrays of a pickled dict, or of the dict under its key `blobs`; other entries are left out.
 
     Returns:
         Arrays by name in the machine's byte order: bool, int8..int64, uint8..uint64 or float16..float64.

@@ -23,10 +23,10 @@ PARTS = (
 
 
 def part_sizes(state: Mapping[str, Tensor], parts: Sequence[str] = PARTS) -> dict[str, tuple[int, int]]:
-    """(tensors, numbers) of every part that ``state`` holds, in the order of ``parts``.
+    """(tensors, numbers) of every part that `state` holds, in the order of `parts`.
 
     A tensor belongs to the longest part that its name begins with, whole components only; what fits none is
-    under "other". A prefix ``module.`` is passed over.
+    under "other". A prefix `module.` is passed over.
     """
     sizes: dict[str, tuple[int, int]] = {}
     for name, tensor in strip_module_prefix(state).items():

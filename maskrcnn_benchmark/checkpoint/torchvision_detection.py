@@ -2,7 +2,7 @@
 
 Weights are equal but for batch norm, where torchvision adds an epsilon that our files hold in the variance.
 What differs beside the weights: torchvision strides in the 3x3 convolutions (MODEL.RESNETS.STRIDE_IN_1X1
-False), trains on RGB pictures in [0, 1] (INPUT.TO_BGR255 False), gives COCO 91 class rows, one per category
+False), trains on RGB images in [0, 1] (INPUT.TO_BGR255 False), gives COCO 91 class rows, one per category
 id (NUM_CLASSES 91), and measures boxes without the inclusive + 1.
 """
 
@@ -75,7 +75,7 @@ def to_torchvision(name: str) -> str:
 
 
 def import_torchvision_detection(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a torchvision detector under our names, with the epsilon in ``running_var``."""
+    """Tensors of a torchvision detector under our names, with the epsilon in `running_var`."""
     return {
         from_torchvision(name): tensor + BATCH_NORM_EPSILON if name.endswith("running_var") else tensor
         for name, tensor in state.items()

@@ -2,7 +2,7 @@
 
 Their names ("conv1", "layer1.0.bn2" ...) are tails of the names of the model's body. Their batch norm adds an
 epsilon to the variance, ours does not (parity with the published files), so that it is added to the stored
-variances. Such weights expect MODEL.RESNETS.STRIDE_IN_1X1 False and RGB pictures: INPUT.TO_BGR255 False,
+variances. Such weights expect MODEL.RESNETS.STRIDE_IN_1X1 False and RGB images: INPUT.TO_BGR255 False,
 PIXEL_MEAN [0.485, 0.456, 0.406], PIXEL_STD [0.229, 0.224, 0.225].
 """
 
@@ -22,7 +22,7 @@ def is_torchvision_resnet(state: Mapping[str, Tensor]) -> bool:
 
 
 def import_torchvision_resnet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The body's tensors with the epsilon in ``running_var``, without classifier and batch counters."""
+    """The body's tensors with the epsilon in `running_var`, without classifier and batch counters."""
     result = {}
     for name, tensor in state.items():
         if name.startswith("fc.") or name.endswith("num_batches_tracked"):

@@ -15,16 +15,16 @@ CLASS_LAYERS = (
 
 
 def trim_checkpoint(source: StrPath, target: StrPath, layers: tuple[str, ...] = CLASS_LAYERS) -> list[str]:
-    """Write the weights of ``source`` without ``layers``, and nothing else, to ``target``.
+    """Write the weights of `source` without `layers`, and nothing else, to `target`.
 
     Optimizer, schedule, iteration and class list are left out whether they are there or not; names keep a
-    prefix ``module.`` if they have one. Without ``layers`` all weights stay.
+    prefix `module.` if they have one. Without `layers` all weights stay.
 
     Returns:
         Names of the tensors that were removed.
 
     Raises:
-        CheckpointError: for a Caffe2 file, and when none of ``layers`` is in the file.
+        CheckpointError: for a Caffe2 file, and when none of `layers` is in the file.
     """
     if str(source).endswith(".pkl"):
         raise CheckpointError(f"{source} is a Caffe2 file; give it as MODEL.WEIGHT, it needs no trimming")

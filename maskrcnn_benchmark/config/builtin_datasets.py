@@ -1,7 +1,7 @@
 """Names, kinds and places of the packaged data sets, below the folder of all data sets.
 
 They are those of the published catalog (specification "core", section 15). Every function gives name ->
-(kind, annotations, pictures), see DatasetSpec.
+(kind, annotations, images), see DatasetSpec.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def packaged_places() -> Places:
 def _coco() -> Places:
     table: Places = {}
     for part in ("train", "val", "minival", "valminusminival"):
-        pictures = "coco/train2014" if part == "train" else "coco/val2014"
-        table[f"coco_2014_{part}"] = ("coco", f"coco/annotations/instances_{part}2014.json", pictures)
+        images = "coco/train2014" if part == "train" else "coco/val2014"
+        table[f"coco_2014_{part}"] = ("coco", f"coco/annotations/instances_{part}2014.json", images)
         annotations = f"coco/annotations/person_keypoints_{part}2014.json"
-        table[f"keypoints_coco_2014_{part}"] = ("coco", annotations, pictures)
+        table[f"keypoints_coco_2014_{part}"] = ("coco", annotations, images)
     for part in ("train", "val"):
         annotations = f"coco/annotations/instances_{part}2017.json"
         table[f"coco_2017_{part}"] = ("coco", annotations, f"coco/{part}2017")
@@ -31,9 +31,9 @@ def _coco() -> Places:
 def _lvis() -> Places:
     table: Places = {}
     for part in ("train", "val"):
-        pictures = f"coco/{part}2017"
-        table[f"lvis_v0.5_{part}"] = ("lvis", f"lvis/annotations/lvis_v0.5_{part}.json", pictures)
-        # Pictures of LVIS v1 come from both COCO folders: its records name the folder (coco_url).
+        images = f"coco/{part}2017"
+        table[f"lvis_v0.5_{part}"] = ("lvis", f"lvis/annotations/lvis_v0.5_{part}.json", images)
+        # Images of LVIS v1 come from both COCO folders: its records name the folder (coco_url).
         table[f"lvis_v1_{part}"] = ("lvis", f"lvis/annotations/lvis_v1_{part}.json", "coco")
     for part in ("train", "val"):
         # parity: names and places of the LST release; the split by size of its steps

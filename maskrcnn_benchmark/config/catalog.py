@@ -1,7 +1,7 @@
-"""What the names of data sets stand for: annotation file, picture folder and format.
+"""What the names of data sets stand for: annotation file, image folder and format.
 
 The packaged names and places are those of the published catalog (specification "core", section 15). They lie
-under the folder ``datasets`` of the working directory.
+under the folder `datasets` of the working directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weigh
 
 ROOT = "datasets"
 KINDS = ("coco", "lvis", "voc", "cityscapes", "cityscapes_poly", "cityscapes_mask")
-MINI = 10  # pictures, roughly, of cityscapes_*_instance_minival
+MINI = 10  # images, roughly, of cityscapes_*_instance_minival
 # Data set classes that a user's DatasetCatalog may name, and the arguments that each needs.
 FACTORIES = {
     "COCODataset": ("ann_file", "root"),
@@ -39,13 +39,13 @@ class DatasetSpec:
     kind: its format, which also decides how results are judged. ann_file is, for
 
     * "coco", "lvis": the annotation file;
-    * "voc": the list of a split, ``ImageSets/Main/train.txt``; ``Annotations`` lies beside ``ImageSets``;
+    * "voc": the list of a split, `ImageSets/Main/train.txt`; `Annotations` lies beside `ImageSets`;
     * "cityscapes": a COCO-format file that tools/convert_cityscapes.py wrote;
-    * "cityscapes_poly", "cityscapes_mask": the folder of a split, ``gtFine/train``; objects are read as
-      polygons or from the instance id pictures.
+    * "cityscapes_poly", "cityscapes_mask": the folder of a split, `gtFine/train`; objects are read as
+      polygons or from the instance id images.
 
     classes: "voc" only, class names in the order of their labels; () stands for the 20 of Pascal VOC.
-    pictures: about so many of a Cityscapes split, evenly spread; 0 = all.
+    images: about so many of a Cityscapes split, evenly spread; 0 = all.
     """
 
     name: str
@@ -53,13 +53,13 @@ class DatasetSpec:
     ann_file: str
     img_dir: str
     classes: tuple[str, ...] = ()
-    pictures: int = 0
+    images: int = 0
 
 
 def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
     """Find a data set of DATASETS.TRAIN or DATASETS.TEST.
 
-    In this order: the inline form ``kind:annotations.json@picture_folder``, DATASETS.REGISTER, the user's
+    In this order: the inline form `kind:annotations.json@image_folder`, DATASETS.REGISTER, the user's
     PATHS_CATALOG, the packaged names. Whether the files exist is found when they are read.
 
     Raises:
@@ -82,7 +82,7 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
     listed = [n for n in known if "_step" not in n]
     hint = f"did you mean {' or '.join(near)}?" if near else f"packaged names: {', '.join(listed)}."
     raise ConfigError(
-        f"unknown data set {name!r}; {hint} Give one of your own as kind:annotations.json@picture_folder "
+        f"unknown data set {name!r}; {hint} Give one of your own as kind:annotations.json@image_folder "
         "or under DATASETS.REGISTER"
     )
 
@@ -94,20 +94,20 @@ def packaged_datasets() -> dict[str, DatasetSpec]:
             name,
             kind,
             f"{ROOT}/{annotations}",
-            f"{ROOT}/{pictures}",
-            pictures=MINI if name.startswith("cityscapes_") and name.endswith("_minival") else 0,
+            f"{ROOT}/{images}",
+            images=MINI if name.startswith("cityscapes_") and name.endswith("_minival") else 0,
         )
-        for name, (kind, annotations, pictures) in packaged_places().items()
+        for name, (kind, annotations, images) in packaged_places().items()
     }
 
 
 def _inline(name: str) -> DatasetSpec:
-    """``kind:annotations.json@picture_folder``; the last part of its path becomes the name in reports."""
+    """`kind:annotations.json@image_folder`; the last part of its path becomes the name in reports."""
     kind, colon, rest = name.partition(":")
     ann_file, _, img_dir = rest.rpartition("@")
     if not colon or kind not in KINDS or not ann_file or not img_dir:
         raise ConfigError(
-            f"data set {name!r} is not of the form kind:annotations.json@picture_folder "
+            f"data set {name!r} is not of the form kind:annotations.json@image_folder "
             f"with kind {', '.join(KINDS[:-1])} or {KINDS[-1]}"
         )
     stem = os.path.splitext(os.path.basename(os.path.normpath(ann_file)))[0]
@@ -136,7 +136,7 @@ def _from_user_catalog(path: str, name: str) -> DatasetSpec | None:
         mode = args.get("mode", "mask")
         if mode not in ("poly", "mask"):
             raise ConfigError(f"{path}: data set {name!r} has mode {mode!r}; known: poly, mask")
-        objects, pictures = (str(os.path.join(args[key], args["split"])) for key in ("ann_dir", "img_dir"))
-        return DatasetSpec(name, f"cityscapes_{mode}", objects, pictures, pictures=int(args.get("mini") or 0))
+        objects, images = (str(os.path.join(args[key], args["split"])) for key in ("ann_dir", "img_dir"))
+        return DatasetSpec(name, f"cityscapes_{mode}", objects, images, images=int(args.get("mini") or 0))
     kind = "coco" if factory == "COCODataset" else "lvis"
     return DatasetSpec(name, kind, str(args["ann_file"]), str(args["root"]))

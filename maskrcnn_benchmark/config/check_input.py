@@ -1,4 +1,4 @@
-"""Settings of pictures (node INPUT) that must fit each other."""
+"""Settings of images (node INPUT) that must fit each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFF = (-1, -1)
 
 
 def check_input(cfg: CfgNode) -> None:
-    """Raise ConfigError for sizes, colours and changes of pictures that cannot be."""
+    """Raise ConfigError for sizes, colours and changes of images that cannot be."""
     node = cfg.INPUT
     require(
         len(node.MIN_SIZE_TRAIN) > 0 and all(s >= 1 for s in node.MIN_SIZE_TRAIN),
@@ -77,7 +77,7 @@ def _check_ssd(cfg: CfgNode) -> None:
     ):
         require(
             not on,
-            f"{key}.ENABLED crops objects away that {name} draws pictures or stores outputs for; set "
+            f"{key}.ENABLED crops objects away that {name} draws images or stores outputs for; set "
             f"{key}.ENABLED False",
         )
 

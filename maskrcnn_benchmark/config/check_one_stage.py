@@ -135,12 +135,12 @@ def _check_sides(cfg: CfgNode, part: str) -> None:
         require(
             plane >= SMALLEST_PLANE,
             f"MODEL.SIPMASK.RESCORING reads mask planes of half the input's size, {SMALLEST_PLANE} or more "
-            f"on both sides; pictures of {shortest} pixels (INPUT, {part.lower()}) give {plane}",
+            f"on both sides; images of {shortest} pixels (INPUT, {part.lower()}) give {plane}",
         )
 
 
 def _shortest_side(cfg: CfgNode, part: str) -> int:
-    """The least short side of pictures that keep their aspect ratio."""
+    """The least short side of images that keep their aspect ratio."""
     if part == "TEST":
         return int(cfg.INPUT.MIN_SIZE_TEST)
     drawn = tuple(cfg.INPUT.MIN_SIZE_RANGE_TRAIN)

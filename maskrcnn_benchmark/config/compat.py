@@ -1,6 +1,6 @@
 """What published yaml files hold that is written in another way here, so that they load unchanged.
 
-Keys without effect (``MODEL.ROI_HEADS.USE_FPN``, ``AMP_VERBOSE`` ...) are ordinary keys of the tree. Here are
+Keys without effect (`MODEL.ROI_HEADS.USE_FPN`, `AMP_VERBOSE` ...) are ordinary keys of the tree. Here are
 keys that moved, and values that the step files of the LST release leave blank, to be filled in by hand.
 """
 

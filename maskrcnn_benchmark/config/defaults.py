@@ -61,10 +61,10 @@ def _model() -> CfgNode:
     model.WEIGHT_ALLOW_MISMATCH = False  # leave out tensors of WEIGHT that do not fit, instead of an error
 
     # Long-tail training in phases; set per phase by the LST scheduler.
-    model.QRY_BALANCE = False  # every picture comes with the class that it was drawn for
+    model.QRY_BALANCE = False  # every image comes with the class that it was drawn for
     model.QRY_INDICE_CLS = ""  # published replay plan: file of the class labels ("" = plan made online)
     model.QRY_INDICE_IMG = (
-        ""  # its file of picture indices; "" = beside QRY_INDICE_CLS, named indices for classes
+        ""  # its file of image indices; "" = beside QRY_INDICE_CLS, named indices for classes
     )
     model.USE_DISTILL = False  # add loss_distill on boxes of new classes
     model.DISTILL_WEIGHTS_FILE = (
@@ -141,7 +141,7 @@ def _rpn() -> CfgNode:
     node.ANCHOR_SIZES = (32, 64, 128, 256, 512)  # square root of the area in pixels; with FPN one per level
     node.ANCHOR_STRIDE = (16,)  # stride of every feature level
     node.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
-    node.STRADDLE_THRESH = 0  # pixels by which a trained anchor may leave the picture; < 0 no limit
+    node.STRADDLE_THRESH = 0  # pixels by which a trained anchor may leave the image; < 0 no limit
     node.FG_IOU_THRESHOLD = 0.7  # anchors from this overlap on are positive
     node.BG_IOU_THRESHOLD = 0.3  # anchors below this overlap are negative
     node.BATCH_SIZE_PER_IMAGE = 256  # anchors sampled for the loss
@@ -153,8 +153,8 @@ def _rpn() -> CfgNode:
     node.NMS_THRESH = 0.7  # overlap above which NMS removes
     node.MIN_SIZE = 0  # least width and height of a proposal
     node.FPN_POST_NMS_TOP_N_TRAIN = 2000  # proposals over all levels, training (see PER_BATCH)
-    node.FPN_POST_NMS_TOP_N_TEST = 2000  # proposals over all levels per picture, testing
-    node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the pictures of a process, not of one
+    node.FPN_POST_NMS_TOP_N_TEST = 2000  # proposals over all levels per image, testing
+    node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the images of a process, not of one
     node.RPN_HEAD = "SingleConvRPNHead"  # head, by its registered name
     node.ZERO_OVERLAP_MATCHES = True  # parity: an object that no anchor overlaps makes all of those positive
     return node
@@ -221,7 +221,7 @@ def _roi_keypoint_head() -> CfgNode:
     node.CONV_LAYERS = (512, 512, 512, 512, 512, 512, 512, 512)  # widths of the 3x3 convolutions
     node.RESOLUTION = 14  # side of the keypoint heat maps
     node.NUM_CLASSES = 17  # number of keypoints
-    node.MIN_KEYPOINTS_PER_IMAGE = 10  # training leaves out pictures with fewer labelled keypoints
+    node.MIN_KEYPOINTS_PER_IMAGE = 10  # training leaves out images with fewer labelled keypoints
     node.SHARE_BOX_FEATURE_EXTRACTOR = True  # use the box head's features
     return node
 
@@ -291,7 +291,7 @@ def _sipmask() -> CfgNode:
     node.NMS_COORDINATES = "network"  # overlaps are measured in pixels of the: network input | original
     node.FAST_NMS_TOP_K = 200  # candidates per class that the fast kind looks at
     node.MASK_TH = 0.4  # probability above which a pixel belongs to the object
-    node.MASK_RESIZE = "legacy"  # planes to the picture: legacy | legacy_axes (both as published) | exact
+    node.MASK_RESIZE = "legacy"  # planes to the image: legacy | legacy_axes (both as published) | exact
     node.RESCORING = False  # SipMask++: masks are scored by the overlap that they are expected to have
     return node
 
@@ -321,7 +321,7 @@ def _fbnet() -> CfgNode:
 
 def _input() -> CfgNode:
     node = CfgNode()
-    node.MIN_SIZE_TRAIN = (800,)  # short side in pixels; one of them is drawn per picture
+    node.MIN_SIZE_TRAIN = (800,)  # short side in pixels; one of them is drawn per image
     node.MAX_SIZE_TRAIN = 1333  # cap of the long side
     node.MIN_SIZE_TEST = 800  # short side when testing
     node.MAX_SIZE_TEST = 1333  # cap of the long side when testing
@@ -344,15 +344,15 @@ def _input() -> CfgNode:
     node.SSD_AUG.CONTRAST_RANGE = (0.5, 1.5)  # factors
     node.SSD_AUG.SATURATION_RANGE = (0.5, 1.5)  # factors
     node.SSD_AUG.HUE_DELTA = 18.0  # degrees
-    node.SSD_AUG.EXPAND_RANGE = (1.0, 4.0)  # sides of the canvas against the picture's, with probability 0.5
+    node.SSD_AUG.EXPAND_RANGE = (1.0, 4.0)  # sides of the canvas against the image's, with probability 0.5
     node.SSD_AUG.CROP_MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9)  # all boxes overlap the crop at least so much
-    node.SSD_AUG.CROP_MIN_SIDE = 0.3  # least side of the crop against the picture's
+    node.SSD_AUG.CROP_MIN_SIDE = 0.3  # least side of the crop against the image's
     return node
 
 
 def _datasets() -> CfgNode:
     node = CfgNode()
-    node.TRAIN = ()  # data sets to train on, joined; names, or kind:annotations.json@picture_folder
+    node.TRAIN = ()  # data sets to train on, joined; names, or kind:annotations.json@image_folder
     node.TEST = ()  # data sets to test on, one by one
     # LST without the scheduler: JSON list of category ids by label (lvis_sorted_id_*.json); the first
     # MODEL.ROI_BOX_HEAD.NUM_CLASSES - 1 of them are the classes. "" = in the order of the annotation file.
@@ -365,12 +365,12 @@ def _datasets() -> CfgNode:
 
 def _dataloader() -> CfgNode:
     node = CfgNode()
-    node.NUM_WORKERS = 4  # processes that read pictures; 0 = none
+    node.NUM_WORKERS = 4  # processes that read images; 0 = none
     node.SIZE_DIVISIBILITY = 0  # batch sides are padded to a multiple; 32 with FPN, 0 = no padding
     node.ASPECT_RATIO_GROUPING = True  # SAMPLER shuffle: a batch is all landscape or all portrait
     node.SAMPLER = "shuffle"  # ordinary training draws: shuffle | class_aware | repeat_factor
-    node.REPEAT_THRESHOLD = 0.001  # repeat_factor: classes in a smaller share of the pictures come more often
-    node.BAD_IMAGE = "error"  # picture that cannot be read: error | skip (another one in its place)
+    node.REPEAT_THRESHOLD = 0.001  # repeat_factor: classes in a smaller share of the images come more often
+    node.BAD_IMAGE = "error"  # image that cannot be read: error | skip (another one in its place)
     return node
 
 
@@ -378,7 +378,7 @@ def _solver() -> CfgNode:
     node = CfgNode()
     node.OPTIMIZER = "SGD"  # SGD | ADAMW
     node.MAX_ITER = 40000  # iterations of the run
-    node.BASE_LR = 0.001  # learning rate for IMS_PER_BATCH pictures
+    node.BASE_LR = 0.001  # learning rate for IMS_PER_BATCH images
     node.BIAS_LR_FACTOR = 2.0  # factor of the rate for biases
     node.MOMENTUM = 0.9  # of SGD
     node.WEIGHT_DECAY = 0.0005  # of weights
@@ -394,7 +394,7 @@ def _solver() -> CfgNode:
     node.KEEP_CHECKPOINTS = 2  # periodic checkpoints kept; 0 = all
     node.TEST_PERIOD = 0  # iterations between two evaluations while training; 0 = none
     node.LOG_PERIOD = 20  # iterations between two log lines
-    node.IMS_PER_BATCH = 16  # pictures per iteration over all processes
+    node.IMS_PER_BATCH = 16  # images per iteration over all processes
     node.ACCUMULATION_STEPS = 1  # iterations whose gradients are added up before an update
     node.USE_CAS = False  # published name of DATALOADER.SAMPLER class_aware
     node.CLIP_GRADIENTS = CfgNode()
@@ -408,18 +408,16 @@ def _test() -> CfgNode:
     node = CfgNode()
     node.EXPECTED_RESULTS = []  # checks [task, metric, [mean, std]] of the final result
     node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in standard deviations
-    node.IMS_PER_BATCH = 8  # pictures per step over all processes
+    node.IMS_PER_BATCH = 8  # images per step over all processes
     node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
     # Deviations of the keypoints in the OKS measure, one per keypoint; () = those of COCO persons (17).
     node.KEYPOINT_OKS_SIGMAS = ()
-    node.LVIS_PROTOCOL = "standard"  # standard (300 best per picture) | fixed (AP-fixed: best of every class)
-    node.FIXED_DETS_PER_CLASS = (
-        10000  # detections of a class that LVIS_PROTOCOL fixed counts over all pictures
-    )
+    node.LVIS_PROTOCOL = "standard"  # standard (300 best per image) | fixed (AP-fixed: best of every class)
+    node.FIXED_DETS_PER_CLASS = 10000  # detections of a class that LVIS_PROTOCOL fixed counts over all images
     node.VOC_METRIC = "11point"  # AP of Pascal VOC: 11point (VOC2007, published numbers) | area (VOC2012)
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
-    node.BBOX_AUG.H_FLIP = False  # also the mirrored picture
+    node.BBOX_AUG.H_FLIP = False  # also the mirrored image
     node.BBOX_AUG.SCALES = ()  # further short sides
     node.BBOX_AUG.MAX_SIZE = 4000  # cap of the long side for SCALES
     node.BBOX_AUG.SCALE_H_FLIP = False  # also mirrored at the further scales
@@ -435,8 +433,8 @@ def _lst() -> CfgNode:
     node.SORTED_IDS = ""  # JSON list of category ids in the order of training; "" = made by SORT_BY
     node.ANN_TRAIN = ""  # training annotations, LVIS or COCO format
     node.ANN_VAL = ""  # validation annotations
-    node.IMG_TRAIN = ""  # folder of the training pictures
-    node.IMG_VAL = ""  # folder of the validation pictures
+    node.IMG_TRAIN = ""  # folder of the training images
+    node.IMG_VAL = ""  # folder of the validation images
     node.PHASE = -1  # set by the scheduler in the derived configurations: 0 base, i step i
     node.RUN_DIR = ""  # folder of the whole run; "" = OUTPUT_DIR
     node.PHASES = ()  # phases to run, e.g. (0, 1); () = all
@@ -444,7 +442,7 @@ def _lst() -> CfgNode:
     node.REFERENCE_RUN = ""  # finished run of the same classes (joint training): reports state intransigence
     node.REPORT_SIZES = ()  # sizes of the class groups in reports, e.g. (270, 160, 160); () = the phases
     node.SEED = 0  # of the replay plan and of the rows of new classes
-    node.VAL_IMAGES = "all"  # validation pictures: all | positive (parity: as released)
+    node.VAL_IMAGES = "all"  # validation images: all | positive (parity: as released)
     node.FREEZE_BASE = 2  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the base phase
     node.FREEZE_STEP = 5  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the steps
     node.SOLVER_BASE = CfgNode(new_allowed=True)  # SOLVER keys of the base phase
@@ -459,7 +457,7 @@ def _lst() -> CfgNode:
     node.PHASE_OVERRIDES = CfgNode(new_allowed=True)
 
     node.REPLAY = CfgNode()
-    node.REPLAY.ENABLED = True  # pictures of old classes are drawn in the steps
+    node.REPLAY.ENABLED = True  # images of old classes are drawn in the steps
     node.REPLAY.MODE = "online"  # online (planned from SEED) | file (published JSON files)
     node.REPLAY.EPOCHS = 12  # balanced epochs of a step; gives its MAX_ITER when SOLVER_STEP does not
     node.REPLAY.MIN_PER_CLASS = 1  # least draws of a class per epoch

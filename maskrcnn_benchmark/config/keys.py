@@ -27,7 +27,7 @@ def sections(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def get_value(cfg: CfgNode, key: str) -> Any:
-    """Value or node of a full key; an unknown key raises ``KeyError``."""
+    """Value or node of a full key; an unknown key raises `KeyError`."""
     node: Any = cfg
     for part in key.split("."):
         node = node[part]
@@ -43,7 +43,7 @@ def _likeness(key: str, known: str) -> float:
 
 
 def nearest_keys(key: str, known: list[str], count: int = 3) -> list[str]:
-    """Up to ``count`` known keys that resemble ``key``, best first, without those far behind the best."""
+    """Up to `count` known keys that resemble `key`, best first, without those far behind the best."""
     scored = sorted(((_likeness(key, k), k) for k in known), key=lambda pair: (-pair[0], pair[1]))
     if not scored or scored[0][0] < 0.6:
         return []

@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConfigLayer:
-    """Content of one file: its ``source`` for messages, nested ``values``, and ``notes`` on outdated keys."""
+    """Content of one file: its `source` for messages, nested `values`, and `notes` on outdated keys."""
 
     source: str
     values: dict[str, Any]
@@ -37,7 +37,7 @@ class ConfigLayer:
 def load_config(path: StrPath | None, overrides: Sequence[str] = ()) -> CfgNode:
     """The defaults, changed by a yaml file and then by KEY VALUE pairs; checked and frozen.
 
-    A file may name others that it builds on: ``_BASE_: ../base/fpn.yaml``, or a list of which later ones
+    A file may name others that it builds on: `_BASE_: ../base/fpn.yaml`, or a list of which later ones
     win; paths are relative to the file that names them.
 
     Raises:
@@ -65,7 +65,7 @@ def config_layers(path: StrPath) -> Iterator[ConfigLayer]:
 
 
 def clone_with(cfg: CfgNode, overrides: Sequence[Any]) -> CfgNode:
-    """A frozen, checked copy of ``cfg`` with KEY VALUE pairs changed; values may be text or typed."""
+    """A frozen, checked copy of `cfg` with KEY VALUE pairs changed; values may be text or typed."""
     copy = cfg.clone()
     copy.defrost()
     merge_pairs(copy, overrides, "derived configuration")
@@ -75,7 +75,7 @@ def clone_with(cfg: CfgNode, overrides: Sequence[Any]) -> CfgNode:
 
 
 def save_config(cfg: CfgNode, path: StrPath) -> None:
-    """Write the whole tree as yaml that ``load_config`` reads back to an equal one."""
+    """Write the whole tree as yaml that `load_config` reads back to an equal one."""
     write_text(path, dump_config(cfg))
 
 
@@ -85,7 +85,7 @@ def dump_config(cfg: CfgNode) -> str:
 
 
 def changed_keys(before: str, now: str) -> list[str]:
-    """What differs between two texts of ``dump_config``: "KEY was OLD, now NEW", without OUTPUT_DIR."""
+    """What differs between two texts of `dump_config`: "KEY was OLD, now NEW", without OUTPUT_DIR."""
     old, new = (dict(leaves(CfgNode(yaml.safe_load(text) or {}))) for text in (before, now))
     return [
         f"{key} was {old.get(key)}, now {new.get(key)}"
@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
 
 
 def _layers(path: Path, parents: tuple[Path, ...]) -> Iterator[ConfigLayer]:
-    """The files that ``path`` builds on, then its own values."""
+    """The files that `path` builds on, then its own values."""
     real = path.resolve()
     if real in parents:
         chain = " -> ".join(p.name for p in (*parents, real))

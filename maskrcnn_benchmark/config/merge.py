@@ -20,7 +20,7 @@ _NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: 
 
 
 def merge_tree(cfg: CfgNode, values: Mapping[str, Any], source: str) -> None:
-    """Merge nested ``values`` (as read from yaml) into ``cfg`` in place; ``source`` names them in errors.
+    """Merge nested `values` (as read from yaml) into `cfg` in place; `source` names them in errors.
 
     Raises:
         ConfigError: unknown key, or a value of the wrong type.
@@ -29,7 +29,7 @@ def merge_tree(cfg: CfgNode, values: Mapping[str, Any], source: str) -> None:
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[Any], source: str) -> None:
-    """Merge KEY VALUE KEY VALUE ... into ``cfg`` in place; text values follow the rules of yaml files."""
+    """Merge KEY VALUE KEY VALUE ... into `cfg` in place; text values follow the rules of yaml files."""
     if len(pairs) % 2:
         hint = next((f"; write {p.replace('=', ' ', 1)!r}" for p in pairs if "=" in str(p)), "")
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What the names of weights stand for: ``catalog://NAME`` becomes the address of a published file.
+"""What the names of weights stand for: `catalog://NAME` becomes the address of a published file.
 
 Table of the published catalog (specification "core", section 3.2).
 """
@@ -38,7 +38,7 @@ DETECTRON = {
 def resolve_weight(cfg: CfgNode, value: str) -> str:
     """Path or address of a weight file: catalog names become addresses, everything else stays as it is.
 
-    With PATHS_CATALOG its ``ModelCatalog.get`` is asked first.
+    With PATHS_CATALOG its `ModelCatalog.get` is asked first.
 
     Raises:
         ConfigError: unknown catalog name, with the names that resemble it.
@@ -62,7 +62,7 @@ def resolve_weight(cfg: CfgNode, value: str) -> str:
 
 
 def packaged_weights() -> dict[str, str]:
-    """Address of every catalog name (without ``catalog://``)."""
+    """Address of every catalog name (without `catalog://`)."""
     table = {f"ImageNetPretrained/{key}": f"{BASE_URL}/{file}" for key, file in IMAGENET.items()}
     for key, signature in DETECTRON.items():
         number, model = key.split("/")

@@ -1,1 +1,1 @@
-"""From annotation files and pictures to batches: data sets, transforms, samplers, loaders."""
+"""From annotation files and images to batches: data sets, transforms, samplers, loaders."""

@@ -79,7 +79,7 @@ def build_train_dataset(cfg: Any, category_order: Sequence[int] | None = None) -
 
 
 def images_per_rank(total: int, key: str) -> int:
-    """Pictures per process of a batch of `total`; ConfigError naming `key` if the split is uneven."""
+    """Images per process of a batch of `total`; ConfigError naming `key` if the split is uneven."""
     world = get_world_size()
     if total < 1 or total % world:
         raise ConfigError(
@@ -139,10 +139,10 @@ def _stream_batches(
 
 
 def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:
-    """Loader of Batch objects over this process's share of the data set, every picture once.
+    """Loader of Batch objects over this process's share of the data set, every image once.
 
-    The pictures of a batch have one size, so that padding, and with it the predictions, depends neither on
-    the batch size nor on the number of processes. A process may get no picture at all.
+    The images of a batch have one size, so that padding, and with it the predictions, depends neither on
+    the batch size nor on the number of processes. A process may get no image at all.
     """
     world, rank = get_world_size(), get_rank()
     size = max(1, cfg.TEST.IMS_PER_BATCH // world)
@@ -166,13 +166,13 @@ def _loader(cfg: Any, dataset: AnyDataset, batches: Iterable[list[SampleKey]]) -
 
 
 def _groups(dataset: AnyDataset) -> list[int]:
-    """Aspect-ratio group of every picture, from the records."""
+    """Aspect-ratio group of every image, from the records."""
     records = (dataset.get_img_info(index) for index in range(len(dataset)))
     return aspect_groups(record["height"] / record["width"] for record in records)
 
 
 def _padded_test_sizes(cfg: Any, dataset: AnyDataset) -> list[int]:
-    """A number for every picture, equal for pictures that testing pads to the same size, from the records.
+    """A number for every image, equal for images that testing pads to the same size, from the records.
 
     With test-time augmentation: to the same size in every view.
     """

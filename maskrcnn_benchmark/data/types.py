@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.structures import BoxList, ImageList
-from maskrcnn_benchmark.structures.views import View, batch_pictures
+from maskrcnn_benchmark.structures.views import View, batch_images
 
 
 class SampleKey(NamedTuple):
-    """Which picture to load, for which class, and at which place of the training stream.
+    """Which image to load, for which class, and at which place of the training stream.
 
-    `index` counts the pictures of the data set; `query_class` is the label whose objects alone are positive
+    `index` counts the images of the data set; `query_class` is the label whose objects alone are positive
     (0: all, LST spec section 4); `draw` seeds the random transforms, so that a resumed run repeats them.
     """
 
@@ -27,12 +27,12 @@ class SampleKey(NamedTuple):
 
 @dataclass
 class Sample:
-    """One picture ready for the network.
+    """One image ready for the network.
 
     `image` is (3,h,w) float32, normalised, or with test-time augmentation a list of views; `target` has
     labels, annotation_ids and, if the annotations have them, masks and keypoints, in coordinates of `image`.
-    `original_size` is the (height, width) of the picture before the transforms.
-    `flipped` tells a left-right mirrored picture. `replaced` tells that the picture asked for could not be
+    `original_size` is the (height, width) of the image before the transforms.
+    `flipped` tells a left-right mirrored image. `replaced` tells that the image asked for could not be
     used and the next one stands in. `draw`: see SampleKey.
     """
 
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass
 class Batch:
-    """Samples side by side: padded pictures, and one entry per picture in every list."""
+    """Samples side by side: padded images, and one entry per image in every list."""
 
     images: ImageList
     targets: list[BoxList]
@@ -61,7 +61,7 @@ class Batch:
     draws: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch with pictures and boxes on `device` (polygons stay on the CPU)."""
+        """The same batch with images and boxes on `device` (polygons stay on the CPU)."""
         return Batch(
             self.images.to(device, non_blocking=non_blocking),
             [target.to(device) for target in self.targets],
@@ -74,12 +74,12 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """Move the pictures to page-locked memory (called by the loader when a GPU is used)."""
+        """Move the images to page-locked memory (called by the loader when a GPU is used)."""
         self.images.tensors = self.images.tensors.pin_memory()
         return self
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.targets)
 
 
@@ -89,7 +89,7 @@ def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
     Samples of views give a ViewList in `images`.
     """
     return Batch(
-        images=batch_pictures(
+        images=batch_images(
             [sample.image for sample in samples],
             size_divisible,
             [sample.original_size for sample in samples],

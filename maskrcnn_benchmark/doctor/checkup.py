@@ -27,7 +27,7 @@ TRAIN, TEST = "train", "test"
 
 
 def size_keys(cfg: CfgNode) -> tuple[str, ...]:
-    """The keys that give the size of training pictures."""
+    """The keys that give the size of training images."""
     if any(cfg.INPUT.FIXED_SIZE_TRAIN):
         return ("INPUT.FIXED_SIZE_TRAIN",)
     short = "MIN_SIZE_RANGE_TRAIN" if max(cfg.INPUT.MIN_SIZE_RANGE_TRAIN) > 0 else "MIN_SIZE_TRAIN"
@@ -46,9 +46,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One training: the whole run, or one phase of an LST run (``phase`` is -1 without phases).
+    """One training: the whole run, or one phase of an LST run (`phase` is -1 without phases).
 
-    ``epoch`` is the number of samples of an epoch (a balanced one in a step), None where it is not known.
+    `epoch` is the number of samples of an epoch (a balanced one in a step), None where it is not known.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Checkup:
 
     @cached_property
     def sources(self) -> list[Source]:
-        """The data sets that are known by name; ``unknown_sources`` holds the problems of the others."""
+        """The data sets that are known by name; `unknown_sources` holds the problems of the others."""
         lst = self.cfg.LST
         if self.lst:
             return [
@@ -123,7 +123,7 @@ class Checkup:
         return []
 
     def read(self, source: Source) -> AnnotationFile:
-        """The annotations of a data set; UsageError as the reader raises it, NotChecked with ``quick``."""
+        """The annotations of a data set; UsageError as the reader raises it, NotChecked with `quick`."""
         path = source.spec.ann_file
         if self.quick:
             raise NotChecked("annotation files are not read with --quick")
@@ -158,7 +158,7 @@ class Checkup:
     def jobs(self) -> list[Job]:
         """The trainings of the run; of an LST run whose classes are not known the base phase alone.
 
-        NotChecked where the configuration of a phase cannot be derived (``job_problem`` says why).
+        NotChecked where the configuration of a phase cannot be derived (`job_problem` says why).
         """
         if self.job_problem is not None:
             raise NotChecked("the configurations of the phases cannot be derived (see model)")
@@ -166,7 +166,7 @@ class Checkup:
 
     @property
     def job_problem(self) -> UsageError | None:
-        """Why there are no ``jobs``; None when there are."""
+        """Why there are no `jobs`; None when there are."""
         return self._jobs_or_problem[1]
 
     @cached_property
@@ -178,7 +178,7 @@ class Checkup:
 
     def _make_jobs(self) -> list[Job]:
         if not self.lst:
-            return [Job("training", self.cfg, epoch=self._pictures(self.cfg))]
+            return [Job("training", self.cfg, epoch=self._images(self.cfg))]
         try:
             plan, known = self.plan, True
         except (NotChecked, UsageError):
@@ -193,18 +193,18 @@ class Checkup:
         if phase:
             epoch: int | None = epoch_length(plan, phase, replay.MIN_PER_CLASS, replay.ENABLED)
         else:
-            epoch = self._pictures(cfg, plan.seen_ids(0)) if known else None
+            epoch = self._images(cfg, plan.seen_ids(0)) if known else None
         return Job(f"phase {phase}", cfg, phase, epoch)
 
-    def _pictures(self, cfg: CfgNode, order: Sequence[int] | None = None) -> int | None:
-        """Pictures of an ordinary epoch; None without readable annotations."""
+    def _images(self, cfg: CfgNode, order: Sequence[int] | None = None) -> int | None:
+        """Images of an ordinary epoch; None without readable annotations."""
         try:
             return sum(map(len, self.datasets(cfg, order)))
         except (NotChecked, UsageError):
             return None
 
     def datasets(self, cfg: CfgNode, order: Sequence[int] | None = None) -> list[DetectionDataset]:
-        """The training sets of ordinary training, filtered for it; ``order``: category ids by label."""
+        """The training sets of ordinary training, filtered for it; `order`: category ids by label."""
         if not self._datasets:
             self._datasets = [
                 build_dataset(cfg, source.spec, train=True, category_order=order, annotations=annotations)

@@ -1,4 +1,4 @@
-"""Are the annotation files and the pictures there, and do they agree?"""
+"""Are the annotation files and the images there, and do they agree?"""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.images import picture_paths, read_picture
+from maskrcnn_benchmark.data.datasets.images import image_paths, read_image
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
 from maskrcnn_benchmark.utils.errors import DataError
 
 OPENED, LOOKED_FOR = 32, 2000
-"""Pictures of a data set that are decoded, and that are looked for on the disk; evenly spread."""
+"""Images of a data set that are decoded, and that are looked for on the disk; evenly spread."""
 
 _DEMO = "make the demo data: python -m maskrcnn_benchmark.data.datasets.demo --out datasets/demo"
 
@@ -36,7 +36,7 @@ def check_data(checkup: Checkup) -> Iterator[Finding]:
                 f"{source.spec.ann_file} is both trained and tested on: the AP will say nothing about new "
                 "pictures",
                 source.ann_key,
-                advice="test on other pictures",
+                advice="test on other images",
             )
 
 
@@ -48,13 +48,13 @@ def _remedy(path: str, key: str) -> str:
 
 
 def _what(spec: DatasetSpec) -> str:
-    """What ``ann_file`` names for the kind."""
+    """What `ann_file` names for the kind."""
     folders = {"cityscapes_poly": "annotation folder", "cityscapes_mask": "annotation folder"}
-    return {"voc": "list of pictures", **folders}.get(spec.kind, "annotation file")
+    return {"voc": "list of images", **folders}.get(spec.kind, "annotation file")
 
 
 def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
-    """One data set: annotation file, then pictures."""
+    """One data set: annotation file, then images."""
     spec = source.spec
     if not os.path.exists(spec.ann_file):
         yield error(
@@ -64,7 +64,7 @@ def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
         )
     if not os.path.isdir(spec.img_dir):
         yield error(
-            f"picture folder {spec.img_dir} does not exist",
+            f"image folder {spec.img_dir} does not exist",
             source.img_key,
             advice=_remedy(spec.img_dir, source.img_key),
         )
@@ -81,7 +81,7 @@ def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
         return
     yield from _annotations(source, annotations, size)
     if os.path.isdir(spec.img_dir) and annotations.images:
-        yield from _pictures(source, annotations, skip=checkup.cfg.DATALOADER.BAD_IMAGE == "skip")
+        yield from _images(source, annotations, skip=checkup.cfg.DATALOADER.BAD_IMAGE == "skip")
 
 
 def _annotations(source: Source, annotations: AnnotationFile, size: str) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def _annotations(source: Source, annotations: AnnotationFile, size: str) -> Iter
     columns = annotations.columns
     kind = annotations.kind.upper()
     yield ok(
-        f"{path} ({kind}, {size}): {len(annotations.images)} pictures, {len(columns)} objects, "
+        f"{path} ({kind}, {size}): {len(annotations.images)} images, {len(columns)} objects, "
         f"{len(annotations.categories)} categories",
         key,
     )
@@ -109,7 +109,7 @@ def _annotations(source: Source, annotations: AnnotationFile, size: str) -> Iter
     outside = [number for number, image, box in rows if _is_outside(box, sizes[image])]
     if outside:
         yield warning(
-            f"{path}: {len(outside)} boxes reach more than a pixel out of their pictures (annotations "
+            f"{path}: {len(outside)} boxes reach more than a pixel out of their images (annotations "
             f"{listed([str(i) for i in outside], 4)}) and are cut",
             key,
             advice="check that boxes are x, y, width, height in pixels of the recorded size",
@@ -122,22 +122,22 @@ def _is_outside(box: list[float], size: tuple[int, int]) -> bool:
 
 
 def _spread(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """``count`` records at even distances, or all of them."""
+    """`count` records at even distances, or all of them."""
     if len(records) <= count:
         return records
     return [records[i * (len(records) - 1) // (count - 1)] for i in range(count)]
 
 
-def _pictures(source: Source, annotations: AnnotationFile, skip: bool) -> Iterator[Finding]:
-    """Pictures that are not there, and pictures that cannot be used."""
+def _images(source: Source, annotations: AnnotationFile, skip: bool) -> Iterator[Finding]:
+    """Images that are not there, and images that cannot be used."""
     folder, key = source.spec.img_dir, source.img_key
     looked = _spread(annotations.images, LOOKED_FOR)
-    missing = [r for r in looked if not any(map(os.path.isfile, picture_paths(folder, r)))]
+    missing = [r for r in looked if not any(map(os.path.isfile, image_paths(folder, r)))]
     if missing:
-        example = " or ".join(picture_paths(folder, missing[0]))
+        example = " or ".join(image_paths(folder, missing[0]))
         yield (warning if skip and len(missing) < len(looked) and source.role == TRAIN else error)(
-            f"{len(missing)} of {len(looked)} pictures that were looked for are not in {folder}; "
-            f"picture {missing[0]['id']}: no file {example}",
+            f"{len(missing)} of {len(looked)} images that were looked for are not in {folder}; "
+            f"image {missing[0]['id']}: no file {example}",
             key,
             advice=f"check that {key} is the folder that file_name of the annotations starts from",
         )
@@ -146,15 +146,15 @@ def _pictures(source: Source, annotations: AnnotationFile, skip: bool) -> Iterat
     problems: list[str] = []
     for record in opened:
         try:
-            read_picture(folder, record)
+            read_image(folder, record)
         except DataError as problem:
             problems.append(str(problem))
     if problems:
         yield (warning if skip and source.role == TRAIN else error)(
-            f"{len(problems)} of {len(opened)} pictures that were opened cannot be used; {problems[0]}",
+            f"{len(problems)} of {len(opened)} images that were opened cannot be used; {problems[0]}",
             key,
             "DATALOADER.BAD_IMAGE",
             advice="replace them, or set DATALOADER.BAD_IMAGE skip to train without them",
         )
     elif opened:
-        yield ok(f"{folder}: {len(opened)} of {len(opened)} pictures open and have the recorded sizes", key)
+        yield ok(f"{folder}: {len(opened)} of {len(opened)} images open and have the recorded sizes", key)

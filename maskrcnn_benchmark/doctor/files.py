@@ -59,11 +59,11 @@ def _plan_files(checkup: Checkup, job: Job) -> Iterator[Finding]:
         return
     try:
         annotations = checkup.annotations(TRAIN)[0][1].outline["annotations"]
-        pictures = len(build_replay_plan(annotations, checkup.plan, job.phase).image_ids)
+        images = len(build_replay_plan(annotations, checkup.plan, job.phase).image_ids)
         FilePairSampler(
             replay.FILE_IMAGES,
             replay.FILE_CLASSES,
-            num_images=pictures,
+            num_images=images,
             num_classes=job.cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES,
             images_per_rank=max(1, job.cfg.SOLVER.IMS_PER_BATCH // checkup.processes),
             num_iters=1,
@@ -76,4 +76,4 @@ def _plan_files(checkup: Checkup, job: Job) -> Iterator[Finding]:
             f"{job.name}: {problem}", *_PLAN_KEYS, advice="make the files anew, or set LST.REPLAY.MODE online"
         )
     else:
-        yield ok(f"{job.name}: the replay plan fits {pictures} pictures", *_PLAN_KEYS)
+        yield ok(f"{job.name}: the replay plan fits {images} images", *_PLAN_KEYS)

@@ -56,7 +56,7 @@ def keys_in(text: str) -> list[str]:
 
 
 def listed(names: list[str], limit: int = 6) -> str:
-    """The first ``limit`` names, and how many more there are."""
+    """The first `limit` names, and how many more there are."""
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 

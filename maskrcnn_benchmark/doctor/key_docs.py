@@ -1,4 +1,4 @@
-"""The meaning of every key: the comments of ``config/defaults.py``, which stand beside the defaults."""
+"""The meaning of every key: the comments of `config/defaults.py`, which stand beside the defaults."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def _comments(source: str) -> tuple[dict[int, str], set[int]]:
 
 
 def _takes_new_keys(statement: ast.stmt) -> bool:
-    """Whether an assigned node is one that users fill: ``CfgNode(new_allowed=True)``."""
+    """Whether an assigned node is one that users fill: `CfgNode(new_allowed=True)`."""
     return isinstance(statement, ast.Assign) and bool(getattr(statement.value, "keywords", []))
 
 
 def _attribute_path(statement: ast.stmt) -> str | None:
-    """ "A.B" of an assignment ``x.A.B = ...``; None for other statements."""
+    """ "A.B" of an assignment `x.A.B = ...`; None for other statements."""
     if not isinstance(statement, ast.Assign):
         return None
     parts: list[str] = []

@@ -34,22 +34,22 @@ def check_loading(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _division(checkup: Checkup, job: Job) -> Iterator[Finding]:
-    """The pictures of a batch must be shared evenly; test batches hold at least one picture each."""
+    """The images of a batch must be shared evenly; test batches hold at least one image each."""
     total, world, key = job.cfg.SOLVER.IMS_PER_BATCH, checkup.processes, job.solver_key("IMS_PER_BATCH")
     name = f"{job.name}: " if job.phase >= 0 else ""
     if total % world:
         below = max(world, total // world * world)
         yield error(
-            f"{name}{total} pictures per batch cannot be shared by {world} processes",
+            f"{name}{total} images per batch cannot be shared by {world} processes",
             key,
             advice=f"set {key} {below}, or start another number of processes",
         )
     elif world > 1 and job.phase <= 0:
-        yield ok(f"{name}{total // world} pictures per batch and process", key)
+        yield ok(f"{name}{total // world} images per batch and process", key)
     if job.phase <= 0 and world > job.cfg.TEST.IMS_PER_BATCH:
         yield note(
             f"TEST.IMS_PER_BATCH {job.cfg.TEST.IMS_PER_BATCH} is less than {world} processes: each tests one "
-            "picture at a time",
+            "image at a time",
             "TEST.IMS_PER_BATCH",
         )
 
@@ -84,14 +84,14 @@ def _workers(checkup: Checkup, job: Job) -> Iterator[Finding]:
 
 
 def batch_bytes(shape: BatchShape) -> int:
-    """Bytes of the pictures of a batch."""
-    return 4 * 3 * shape.pictures * shape.height * shape.width
+    """Bytes of the images of a batch."""
+    return 4 * 3 * shape.images * shape.height * shape.width
 
 
 def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
-    """Small data: a batch may be larger than the data, or than the landscape or portrait pictures."""
+    """Small data: a batch may be larger than the data, or than the landscape or portrait images."""
     if job.phase > 0:
-        return  # pictures of a step are drawn by class
+        return  # images of a step are drawn by class
     try:
         order = checkup.plan.seen_ids(0) if checkup.lst else None
         datasets = checkup.datasets(checkup.cfg, order)
@@ -100,7 +100,7 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
     records = [d.get_img_info(i) for d in datasets for i in range(len(d))]
     if not records:
         yield error(
-            "no training picture has a usable object",
+            "no training image has a usable object",
             "DATASETS.TRAIN" if not checkup.lst else "LST.ANN_TRAIN",
             advice="check the annotation file: boxes need sides above one pixel and must not be crowds",
         )
@@ -108,7 +108,7 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
     batch, key = job.cfg.SOLVER.IMS_PER_BATCH, job.solver_key("IMS_PER_BATCH")
     if len(records) < batch:
         yield warning(
-            f"a batch of {batch} holds pictures twice: there are {len(records)}",
+            f"a batch of {batch} holds images twice: there are {len(records)}",
             key,
             advice=f"set {key} {checkup.processes * max(1, len(records) // checkup.processes)}",
         )
@@ -116,7 +116,7 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
         return
     if any(job.cfg.INPUT.FIXED_SIZE_TRAIN):
         yield note(
-            "grouping by aspect ratio saves nothing where all pictures get one size; "
+            "grouping by aspect ratio saves nothing where all images get one size; "
             "DATALOADER.ASPECT_RATIO_GROUPING False mixes batches better",
             "DATALOADER.ASPECT_RATIO_GROUPING",
             "INPUT.FIXED_SIZE_TRAIN",
@@ -126,7 +126,7 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
     small = {("portrait" if g else "landscape"): n for g, n in counts.items() if n < per_process}
     for name, number in small.items():
         yield warning(
-            f"there are {number} {name} pictures, less than the {per_process} of a batch of one process: "
+            f"there are {number} {name} images, less than the {per_process} of a batch of one process: "
             "grouping repeats them in every batch of theirs",
             "DATALOADER.ASPECT_RATIO_GROUPING",
             key,

@@ -32,9 +32,9 @@ FULL = 0.85
 
 @dataclass(frozen=True)
 class BatchShape:
-    """Largest padded batch of one process: pictures, height and width; ``measured`` from the annotations."""
+    """Largest padded batch of one process: images, height and width; `measured` from the annotations."""
 
-    pictures: int
+    images: int
     height: int
     width: int
     measured: bool
@@ -62,12 +62,12 @@ def check_memory(checkup: Checkup) -> Iterator[Finding]:
 def batch_shape(checkup: Checkup, job: Job) -> BatchShape:
     """The largest batch that training can meet.
 
-    Every picture is taken at the largest of its training sizes. Grouping by aspect ratio keeps landscape and
-    portrait apart, except in the steps of an LST run, whose pictures are drawn by class.
+    Every image is taken at the largest of its training sizes. Grouping by aspect ratio keeps landscape and
+    portrait apart, except in the steps of an LST run, whose images are drawn by class.
     """
     cfg = job.cfg
     rule, multiple = SizeRule.from_cfg(cfg, train=True), cfg.DATALOADER.SIZE_DIVISIBILITY
-    pictures = -(-cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
+    images = -(-cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
     try:
         records = [r for _, annotations in checkup.annotations(TRAIN) for r in annotations.images]
         sizes = {(r["width"], r["height"]) for r in records}
@@ -83,7 +83,7 @@ def batch_shape(checkup: Checkup, job: Job) -> BatchShape:
         members = [size for size, own in zip(known, groups, strict=True) if own == group]
         shapes.append((max(h for _, h in members), max(w for w, _ in members)))
     height, width = (_padded(side, multiple) for side in max(shapes, key=lambda s: s[0] * s[1]))
-    return BatchShape(pictures, height, width, measured)
+    return BatchShape(images, height, width, measured)
 
 
 def _padded(side: int, multiple: int) -> int:
@@ -91,7 +91,7 @@ def _padded(side: int, multiple: int) -> int:
 
 
 def _most_objects(checkup: Checkup) -> int:
-    """Most objects of a training picture; 20 where annotations are not read."""
+    """Most objects of a training image; 20 where annotations are not read."""
     try:
         files = [annotations for _, annotations in checkup.annotations(TRAIN)]
     except NotChecked:
@@ -102,7 +102,7 @@ def _most_objects(checkup: Checkup) -> int:
 def _estimate(checkup: Checkup, job: Job, device: torch.device) -> Iterator[Finding]:
     """The memory of one training against what is free."""
     shape, size = batch_shape(checkup, job), model_size(job_model(job))
-    step = step_peak(job.cfg, pictures=shape.pictures, height=shape.height, width=shape.width)
+    step = step_peak(job.cfg, images=shape.images, height=shape.height, width=shape.width)
     step += matching_bytes(job.cfg, _most_objects(checkup), shape.height, shape.width)
     parts = {
         "program": PROCESS[device.type],
@@ -115,7 +115,7 @@ def _estimate(checkup: Checkup, job: Job, device: torch.device) -> Iterator[Find
     guess = "" if shape.measured else ", a guess without annotations"
     details = ", ".join(f"{name} {size_text(number)}" for name, number in parts.items())
     text = (
-        f"{job.name}: about {size_text(per_process)} per process for {shape.pictures} pictures of "
+        f"{job.name}: about {size_text(per_process)} per process for {shape.images} images of "
         f"{shape.width} x {shape.height}{guess} ({details})"
     )
     data = _data_bytes(checkup, job)
@@ -143,14 +143,12 @@ def _compare(text: str, needed: int, free: int | None, where: str, job: Job) -> 
     if free is None:
         return note(f"{text}; how much {where} is free is not known", *size_keys(job.cfg))
     text = f"{text}; {size_text(free)} {where} are free"
-    solver, pictures = job.cfg.SOLVER, job.solver_key("IMS_PER_BATCH")
-    advice = "use smaller pictures, fewer data workers, or a larger machine"
+    solver, images = job.cfg.SOLVER, job.solver_key("IMS_PER_BATCH")
+    advice = "use smaller images, fewer data workers, or a larger machine"
     if solver.IMS_PER_BATCH > 1:
         same = f"{job.solver_key('ACCUMULATION_STEPS')} {2 * solver.ACCUMULATION_STEPS}"
-        advice = (
-            f"set {pictures} {solver.IMS_PER_BATCH // 2} {same} (the same pictures per update); or {advice}"
-        )
-    keys = (pictures, *size_keys(job.cfg), "DATALOADER.NUM_WORKERS")
+        advice = f"set {images} {solver.IMS_PER_BATCH // 2} {same} (the same images per update); or {advice}"
+    keys = (images, *size_keys(job.cfg), "DATALOADER.NUM_WORKERS")
     if needed > free:
         return error(text, *keys, advice=advice)
     if needed > FULL * free:

@@ -26,12 +26,12 @@ from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
 from maskrcnn_benchmark.solver.precision import DTYPES
 
 
-def step_peak(cfg: CfgNode, *, pictures: int, height: int, width: int) -> int:
+def step_peak(cfg: CfgNode, *, images: int, height: int, width: int) -> int:
     """Largest number of bytes that forward and backward pass hold beside weights, gradients and optimizer.
 
-    The layers run on ``pictures`` inputs of ``height`` x ``width`` with as many regions as the head samples,
+    The layers run on `images` inputs of `height` x `width` with as many regions as the head samples,
     under DTYPE. Left out, because they depend on the content: proposal selection and matching (see
-    ``matching_bytes``), and the work space of convolutions.
+    `matching_bytes`), and the work space of convolutions.
 
     Raises:
         UsageError: the model cannot be built, or the native operations are not there.
@@ -47,13 +47,13 @@ def step_peak(cfg: CfgNode, *, pictures: int, height: int, width: int) -> int:
         autocast = nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype=dtype)
         with live:
             with autocast:
-                loss = _losses(cfg, model, torch.empty(pictures, 3, height, width))
+                loss = _losses(cfg, model, torch.empty(images, 3, height, width))
             loss.backward()
     return live.peak
 
 
 def matching_bytes(cfg: CfgNode, objects: int, height: int, width: int) -> int:
-    """Bytes of the overlaps between the anchors of a picture and its ``objects``.
+    """Bytes of the overlaps between the anchors of an image and its `objects`.
 
     The matcher works on groups of objects, so that at most MAX_PAIRS overlaps exist at a time. FCOS and
     SipMask compare locations with objects instead.
@@ -93,25 +93,25 @@ def _losses(cfg: CfgNode, model: GeneralizedRCNN | OneStageDetector, images: Ten
     return loss + _head_losses(cfg, model.roi_heads, features, len(images))
 
 
-def _head_losses(cfg: CfgNode, heads: RoIHeads, features: Sequence[Tensor], pictures: int) -> Tensor:
+def _head_losses(cfg: CfgNode, heads: RoIHeads, features: Sequence[Tensor], images: int) -> Tensor:
     node = cfg.MODEL.ROI_HEADS
     positives = int(node.BATCH_SIZE_PER_IMAGE * node.POSITIVE_FRACTION)
-    x = heads.box.feature_extractor(features, _boxes(pictures, node.BATCH_SIZE_PER_IMAGE))
+    x = heads.box.feature_extractor(features, _boxes(images, node.BATCH_SIZE_PER_IMAGE))
     logits, deltas = heads.box.predictor(x)
     loss = _total([logits.float().log_softmax(1), deltas.float()])
     if heads.mask is None:
         return loss
-    labels = torch.zeros(pictures * positives, dtype=torch.int64)
+    labels = torch.zeros(images * positives, dtype=torch.int64)
     if heads.mask.shares_box_features:
         regions = x[labels]
     else:
-        regions = heads.mask.feature_extractor(features, _boxes(pictures, positives))
+        regions = heads.mask.feature_extractor(features, _boxes(images, positives))
     rows = None if heads.bbox2mask is None else heads.bbox2mask(heads.box.classifier_rows()[labels])
     return loss + _total([heads.mask.predictor(regions, labels, rows).float()])
 
 
-def _boxes(pictures: int, count: int) -> list[Tensor]:
-    return [torch.empty(count, 4) for _ in range(pictures)]
+def _boxes(images: int, count: int) -> list[Tensor]:
+    return [torch.empty(count, 4) for _ in range(images)]
 
 
 def _tensors(outputs: Any) -> Iterator[Tensor]:
@@ -129,7 +129,7 @@ def _total(outputs: Sequence[Tensor]) -> Tensor:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive and no weight, gradient or buffer of ``model``."""
+    """Counts the bytes of all tensors that are alive and no weight, gradient or buffer of `model`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

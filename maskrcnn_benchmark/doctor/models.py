@@ -45,7 +45,7 @@ def meta_model(cfg: CfgNode) -> nn.Module:
 
 
 def job_model(job: Job) -> nn.Module:
-    """The model of a training on the meta device; NotChecked where it cannot be built (``check_model``)."""
+    """The model of a training on the meta device; NotChecked where it cannot be built (`check_model`)."""
     try:
         return meta_model(job.cfg)
     except Exception:  # whatever stops it would stop the run too, and is reported by check_model

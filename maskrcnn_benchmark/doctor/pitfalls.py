@@ -15,9 +15,9 @@ from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, size_keys
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, warning
 
 LVIS_DETECTIONS, MANY_CLASSES = 300, 300
-"""Detections per picture that the LVIS protocol counts; from this many classes on fewer lose AP."""
+"""Detections per image that the LVIS protocol counts; from this many classes on fewer lose AP."""
 
-_PROPOSALS = 500  # training proposals per picture below which published results are not reached
+_PROPOSALS = 500  # training proposals per image below which published results are not reached
 _SMALL = 0.3  # share of objects below half the smallest anchor that is worth a warning
 
 
@@ -67,13 +67,13 @@ def _proposals(checkup: Checkup) -> Iterator[Finding]:
     if not (rpn.USE_FPN and rpn.FPN_POST_NMS_PER_BATCH) or not has_region_heads(checkup.cfg):
         return
     for job in checkup.jobs[:2]:
-        pictures = -(-job.cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
-        each = job.cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN // pictures
+        images = -(-job.cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
+        each = job.cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN // images
         if each < _PROPOSALS:
             yield warning(
-                f"{job.name}: {pictures} pictures of a process share "
+                f"{job.name}: {images} images of a process share "
                 f"{job.cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN} proposals, {each} each; published runs have "
-                "1000 each (2 pictures and 2000, or 1 and 1000)",
+                "1000 each (2 images and 2000, or 1 and 1000)",
                 "MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN",
                 "MODEL.RPN.FPN_POST_NMS_PER_BATCH",
                 advice="set MODEL.RPN.FPN_POST_NMS_PER_BATCH False MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN "
@@ -97,14 +97,14 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
     limit, key = heads.DETECTIONS_PER_IMG, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG"
     if limit <= 0 and has_region_heads(cfg):
         yield warning(
-            "the number of detections per picture has no limit: testing may need very much memory and time",
+            "the number of detections per image has no limit: testing may need very much memory and time",
             key,
             "MODEL.ROI_HEADS.SCORE_THRESH",
             advice=f"set {key} 100 (COCO) or {LVIS_DETECTIONS} (LVIS)",
         )
     if cfg.MODEL.MASK_ON and cfg.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS:
         yield warning(
-            "masks are pasted into the resized picture inside the model, then resized again for the test: "
+            "masks are pasted into the resized image inside the model, then resized again for the test: "
             "slower, and a lower mask AP",
             "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS",
             advice="set MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS False; testing and drawing paste at the "
@@ -122,7 +122,7 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
     classes = len(lvis[0].categories)
     if 0 < limit < LVIS_DETECTIONS and classes >= MANY_CLASSES:
         yield warning(
-            f"{limit} detections per picture for {classes} LVIS categories; the protocol counts "
+            f"{limit} detections per image for {classes} LVIS categories; the protocol counts "
             f"{LVIS_DETECTIONS}",
             key,
             advice=f"set {key} {LVIS_DETECTIONS}",
@@ -161,7 +161,7 @@ def _long_tail(checkup: Checkup) -> Iterator[Finding]:
         )
     if lst.VAL_IMAGES == "positive":
         yield note(
-            "phases are tested on different pictures: their AP cannot be compared (LST.VAL_IMAGES all does)",
+            "phases are tested on different images: their AP cannot be compared (LST.VAL_IMAGES all does)",
             "LST.VAL_IMAGES",
         )
     if lst.PHASES and 0 not in lst.PHASES:

@@ -1,4 +1,4 @@
-"""Are pictures prepared for the network in the way that its weights were trained with?"""
+"""Are images prepared for the network in the way that its weights were trained with?"""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def check_preparation(cfg: CfgNode, path: str, record: Mapping[str, Any]) -> Ite
     """Compare INPUT and the place of the stride with what a weight file expects.
 
     Args:
-        path: weight file; ``.pkl`` is Caffe2 (specification "core", sections 3.1 and 5).
+        path: weight file; `.pkl` is Caffe2 (specification "core", sections 3.1 and 5).
         record: content of a torch file; runs of this program store their configuration in it.
     """
     expected, family = _expected(path, record)
     if not expected:
-        yield note(f"{path} does not say how its pictures were prepared", *_STORED[:3])
+        yield note(f"{path} does not say how its images were prepared", *_STORED[:3])
         return
     wrong = {key: value for key, value in expected.items() if not _equal(get_value(cfg, key), value)}
     if not wrong:
-        yield ok(f"pictures are prepared as for {family}", *expected)
+        yield ok(f"images are prepared as for {family}", *expected)
         return
     found = ", ".join(f"{key} is {get_value(cfg, key)}" for key in wrong)
     wanted = " ".join(f"{key} {_word(value)}" for key, value in wrong.items())

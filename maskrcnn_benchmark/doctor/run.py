@@ -45,7 +45,7 @@ CHECKS: dict[str, Check] = {
 class Report:
     """Result of an examination: settings that are not at their defaults, and findings by section.
 
-    ``quick`` tells that contents of files were not read.
+    `quick` tells that contents of files were not read.
     """
 
     config_file: str
@@ -75,7 +75,7 @@ def examine(
     """Examine a configuration; never raises for what is wrong with it.
 
     Args:
-        path, overrides: as for ``load_config``.
+        path, overrides: as for `load_config`.
         weights: weight file to look at in place of MODEL.WEIGHT.
         quick: read neither annotations nor weights, and do not estimate memory.
         processes: of the planned run on this machine.

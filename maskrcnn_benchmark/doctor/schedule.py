@@ -9,7 +9,7 @@ from maskrcnn_benchmark.doctor.checkup import Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
 
 PUBLISHED_LR, PUBLISHED_ONE_STAGE_LR, PUBLISHED_STEP_LR, PUBLISHED_BATCH = 0.02, 0.01, 0.005, 16
-"""Rates for 16 pictures: of the published two-stage files, of RetinaNet, FCOS and SipMask, and of the LST
+"""Rates for 16 images: of the published two-stage files, of RetinaNet, FCOS and SipMask, and of the LST
 release's steps (lst spec 7).
 """
 
@@ -40,12 +40,12 @@ def _prefix(job: Job) -> str:
 
 
 def _per_update(job: Job) -> int:
-    """Pictures of one update."""
+    """Images of one update."""
     return job.cfg.SOLVER.IMS_PER_BATCH * job.cfg.SOLVER.ACCUMULATION_STEPS
 
 
 def _rate(job: Job) -> Iterator[Finding]:
-    """The linear scaling rule: the rate grows with the pictures of an update."""
+    """The linear scaling rule: the rate grows with the images of an update."""
     solver, batch = job.cfg.SOLVER, _per_update(job)
     keys = (job.solver_key("BASE_LR"), job.solver_key("IMS_PER_BATCH"))
     if solver.OPTIMIZER == "ADAMW":
@@ -61,7 +61,7 @@ def _rate(job: Job) -> Iterator[Finding]:
     rule = published * batch / PUBLISHED_BATCH
     least = (PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH if job.phase > 0 else rule) / FACTOR
     text = (
-        f"{_prefix(job)}rate {solver.BASE_LR:g} for {batch} pictures per update; published: "
+        f"{_prefix(job)}rate {solver.BASE_LR:g} for {batch} images per update; published: "
         f"{published:g} per {PUBLISHED_BATCH}, which gives {rule:g}"
     )
     if job.phase > 0:
@@ -132,14 +132,14 @@ def _milestones(job: Job) -> Iterator[Finding]:
 
 
 def _epochs(job: Job) -> Iterator[Finding]:
-    """How often every picture (in a step: every pair of the balanced epoch) is seen."""
+    """How often every image (in a step: every pair of the balanced epoch) is seen."""
     keys = (job.solver_key("MAX_ITER"), job.solver_key("IMS_PER_BATCH"))
     if job.epoch is None:
         yield note(f"{_prefix(job)}epochs are not computed: the annotations are not read", *keys)
         return
     samples = job.cfg.SOLVER.MAX_ITER * _per_update(job)
     epochs = samples / max(1, job.epoch)
-    what = "picture and class pairs of a balanced epoch" if job.phase > 0 else "usable pictures"
+    what = "image and class pairs of a balanced epoch" if job.phase > 0 else "usable images"
     text = f"{_prefix(job)}{samples} samples are {epochs:.1f} epochs of {job.epoch} {what}"
     if epochs < 1:
         needed = -(-job.epoch // _per_update(job))

@@ -20,7 +20,7 @@ COMMAND_LINE = "command line"
 class Setting:
     """A key whose value is not the default.
 
-    ``default`` is None for keys that have none (entries that a user adds); ``source`` is the file, of those
+    `default` is None for keys that have none (entries that a user adds); `source` is the file, of those
     that build on each other, or the command line, that gave the value.
     """
 
@@ -35,7 +35,7 @@ def trace_settings(path: StrPath, overrides: Sequence[str]) -> tuple[list[Settin
     """The settings in the order of the tree, and the lines on outdated keys in the files.
 
     Raises:
-        ConfigError: a file or a setting cannot be used (see ``load_config``).
+        ConfigError: a file or a setting cannot be used (see `load_config`).
     """
     cfg = get_cfg()
     defaults = dict(leaves(cfg))

@@ -120,9 +120,9 @@ def distill_bytes(checkup: Checkup, job: Job) -> float:
 
 
 def result_bytes(checkup: Checkup) -> float:
-    """Bytes of the detections that are written, if every picture gets as many as allowed."""
+    """Bytes of the detections that are written, if every image gets as many as allowed."""
     try:
-        pictures = sum(len(annotations.images) for _, annotations in checkup.annotations(TEST))
+        images = sum(len(annotations.images) for _, annotations in checkup.annotations(TEST))
     except NotChecked:
         return 0.0
     total = 0.0
@@ -131,5 +131,5 @@ def result_bytes(checkup: Checkup) -> float:
         period = 0 if checkup.lst else job.cfg.SOLVER.TEST_PERIOD
         times = 1 + (job.cfg.SOLVER.MAX_ITER // period if period else 0)
         node = job.cfg.MODEL.ROI_HEADS if has_region_heads(job.cfg) else job.cfg.TEST
-        total += times * pictures * max(node.DETECTIONS_PER_IMG, 0) * each
+        total += times * images * max(node.DETECTIONS_PER_IMG, 0) * each
     return total

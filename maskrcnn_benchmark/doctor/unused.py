@@ -22,7 +22,7 @@ _DERIVED = ("MAX_ITER", "STEPS")  # SOLVER keys of a step that follow from its e
 
 @dataclass(frozen=True)
 class Rule:
-    """``keys``: full keys, or beginnings that end in a dot. They have no effect when ``applies``."""
+    """`keys`: full keys, or beginnings that end in a dot. They have no effect when `applies`."""
 
     keys: tuple[str, ...]
     applies: Callable[[CfgNode], bool]

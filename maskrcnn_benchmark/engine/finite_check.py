@@ -16,9 +16,9 @@ GRADIENT = "gradient norm"
 
 @dataclass
 class MicroBatch:
-    """What one forward pass left: its losses (0-dim tensors) and the pictures they came from.
+    """What one forward pass left: its losses (0-dim tensors) and the images they came from.
 
-    ``image_ids`` are ids of the annotation file, ``indices`` positions in the data set.
+    `image_ids` are ids of the annotation file, `indices` positions in the data set.
     """
 
     losses: dict[str, Tensor]
@@ -28,7 +28,7 @@ class MicroBatch:
 
 @dataclass
 class Culprit:
-    """A number that is not finite: its first such value, and the pictures of the passes that had it."""
+    """A number that is not finite: its first such value, and the images of the passes that had it."""
 
     name: str
     value: float
@@ -36,7 +36,7 @@ class Culprit:
     indices: list[int] = field(default_factory=list)
 
     def add(self, image_ids: Sequence[int], indices: Sequence[int]) -> None:
-        """Pictures that may be the reason, each once."""
+        """Images that may be the reason, each once."""
         self.image_ids = list(dict.fromkeys([*self.image_ids, *image_ids]))
         self.indices = list(dict.fromkeys([*self.indices, *indices]))
 
@@ -47,7 +47,7 @@ class Culprit:
 class NonFiniteError(UsageError):
     """A loss or the gradient became NaN or infinite; names the losses and the image ids.
 
-    Attributes: ``culprits``; ``values``, every loss of the update; ``iteration``, counted from 1; ``lr``.
+    Attributes: `culprits`; `values`, every loss of the update; `iteration`, counted from 1; `lr`.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ def _culprits(passes: Sequence[MicroBatch]) -> list[Culprit]:
 def check_finite(
     values: dict[str, float], passes: Sequence[MicroBatch], *, iteration: int, lr: float
 ) -> None:
-    """Raise NonFiniteError if a number of ``values`` is not finite.
+    """Raise NonFiniteError if a number of `values` is not finite.
 
-    ``values`` must be equal on all ranks (reduced), so that all of them stop; the pictures come from the
-    ranks where the loss went wrong. ``iteration`` counts from 1.
+    `values` must be equal on all ranks (reduced), so that all of them stop; the images come from the
+    ranks where the loss went wrong. `iteration` counts from 1.
     """
     if all(math.isfinite(value) for value in values.values()):
         return

@@ -1,4 +1,4 @@
-"""Milliseconds per stage and pictures per second of a predictor, one picture at a time."""
+"""Milliseconds per stage and images per second of a predictor, one image at a time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ READ, DRAW = "read", "draw"
 
 @dataclass(frozen=True)
 class FpsReport:
-    """Times of a run of single pictures.
+    """Times of a run of single images.
 
     Attributes:
-        stages: name -> milliseconds of every picture, in the order in which they pass; reading first.
+        stages: name -> milliseconds of every image, in the order in which they pass; reading first.
         facts: device, precision, sizes and counts, for the heading and the JSON file.
     """
 
@@ -36,7 +36,7 @@ class FpsReport:
     facts: dict[str, Any]
 
     def totals(self) -> dict[str, np.ndarray]:
-        """Milliseconds per picture of detection alone, with reading, and with reading and drawing."""
+        """Milliseconds per image of detection alone, with reading, and with reading and drawing."""
         detect = sum(t for name, t in self.stages.items() if name not in (READ, DRAW))
         read = detect + self.stages[READ]
         totals = {"detect": detect, "read, detect": read}
@@ -45,7 +45,7 @@ class FpsReport:
         return {name: np.asarray(t) for name, t in totals.items()}
 
     def table(self) -> str:
-        """The stages and totals with median, 90 % quantile and pictures per second."""
+        """The stages and totals with median, 90 % quantile and images per second."""
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
         rows = [[name, _median(t), _late(t), None] for name, t in self.stages.items()]
         rows += [[name, _median(t), _late(t), 1000 / _median(t)] for name, t in self.totals().items()]
@@ -64,11 +64,11 @@ class FpsReport:
 def measure_fps(
     predictor: Predictor, source: Source, draw: Draw | None, *, warmup: int = 5, repeat: int = 30
 ) -> FpsReport:
-    """Time ``repeat`` pictures of ``source``, from its start again when it ends, after ``warmup`` untimed.
+    """Time `repeat` images of `source`, from its start again when it ends, after `warmup` untimed.
 
-    Nothing overlaps, and the device is waited for between stages: the sum is the time of a picture from file
-    to drawing, the throughput of an ordinary run, which reads ahead, is higher. ``draw`` None leaves drawing
-    out. Raises UsageError for counts that give no time, DataError for a picture that cannot be read.
+    Nothing overlaps, and the device is waited for between stages: the sum is the time of an image from file
+    to drawing, the throughput of an ordinary run, which reads ahead, is higher. `draw` None leaves drawing
+    out. Raises UsageError for counts that give no time, DataError for an image that cannot be read.
     """
     if repeat < 1 or warmup < 0:
         raise UsageError(f"--repeat must be at least 1 and --warmup at least 0, got {repeat} and {warmup}")
@@ -102,7 +102,7 @@ def _endless(source: Source) -> Iterator[Frame]:
 
 
 def _in_order(clock: Clock) -> list[str]:
-    """Names of the stages that were entered, in the order in which a picture passes them."""
+    """Names of the stages that were entered, in the order in which an image passes them."""
     seen = list(dict.fromkeys(name for entered in clock.rounds for name in entered))
     outer = [*PREDICTOR.values(), DRAW]
     first, last = outer[:2], outer[2:]

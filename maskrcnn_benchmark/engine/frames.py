@@ -1,4 +1,4 @@
-"""Pictures to predict, one after another: from files, folders, videos and cameras."""
+"""Images to predict, one after another: from files, folders, videos and cameras."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 from PIL import Image
 
-from maskrcnn_benchmark.engine.predictor import read_picture
+from maskrcnn_benchmark.engine.predictor import read_image
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.video import VideoReader
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture on its way through the predictor.
+    """One image on its way through the predictor.
 
     Attributes:
         name: its file as the user gave it, or the video or camera.
         image: RGB; None when it could not be read.
         read_ms: milliseconds that reading and decoding took.
-        number, time_s: place and seconds from the start in a video or camera; None for picture files.
+        number, time_s: place and seconds from the start in a video or camera; None for image files.
         error: why it could not be read, in one line.
     """
 
@@ -40,21 +40,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """Frames that belong together: all picture files of a call, one video, or one camera.
+    """Frames that belong together: all image files of a call, one video, or one camera.
 
     Attributes:
         name: for messages.
         open: starts from the first frame; may be called again.
-        path: the video file; None for pictures and cameras.
+        path: the video file; None for images and cameras.
         moving: whether the frames are a video.
-        pictures: the picture files; empty for videos and cameras.
+        images: the image files; empty for videos and cameras.
     """
 
     name: str
     open: Callable[[], OpenFrames]
     path: Path | None = None
     moving: bool = False
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,52 +67,52 @@ class OpenFrames:
 
 
 def find_sources(paths: Sequence[Path], camera: int | None = None, limit: int | None = None) -> list[Source]:
-    """What to predict for the arguments of a command line; videos keep their order and follow the pictures.
+    """What to predict for the arguments of a command line; videos keep their order and follow the images.
 
-    A folder stands for all pictures in it, sorted by name. ``camera``: number of a camera, which comes last.
-    ``limit``: only so many frames of every source.
-    Raises DataError for a path that does not exist, a folder without pictures, and when there is nothing.
+    A folder stands for all images in it, sorted by name. `camera`: number of a camera, which comes last.
+    `limit`: only so many frames of every source.
+    Raises DataError for a path that does not exist, a folder without images, and when there is nothing.
     """
-    pictures: list[Path] = []
+    images: list[Path] = []
     videos: list[Path] = []
     for path in paths:
         if path.is_dir():
-            pictures += pictures_in(path)
+            images += images_in(path)
         elif not path.exists():
-            raise DataError(f"{path} does not exist: give pictures, folders of pictures or videos")
+            raise DataError(f"{path} does not exist: give images, folders of images or videos")
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             videos.append(path)
         else:
-            pictures.append(path)
+            images.append(path)
     sources = []
-    if pictures:
-        chosen = tuple(pictures[:limit])
-        name = str(chosen[0]) if len(chosen) == 1 else f"{len(chosen)} pictures"
-        sources.append(Source(name, lambda: OpenFrames(read_pictures(chosen), len(chosen)), pictures=chosen))
+    if images:
+        chosen = tuple(images[:limit])
+        name = str(chosen[0]) if len(chosen) == 1 else f"{len(chosen)} images"
+        sources.append(Source(name, lambda: OpenFrames(read_images(chosen), len(chosen)), images=chosen))
     sources += [Source(str(p), _opener(p, limit), path=p, moving=True) for p in videos]
     if camera is not None:
         sources.append(Source(f"camera {camera}", _opener(camera, limit), moving=True))
     if not sources:
-        raise DataError("nothing to predict: give pictures, folders of pictures, videos or --webcam N")
+        raise DataError("nothing to predict: give images, folders of images, videos or --webcam N")
     return sources
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in ``folder`` (not below it), sorted by name; DataError when there is none."""
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+def images_in(folder: Path) -> list[Path]:
+    """The image files in `folder` (not below it), sorted by name; DataError when there is none."""
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not found:
         raise DataError(
-            f"folder {folder} holds no pictures ({' '.join(PICTURE_SUFFIXES)}); give a folder with some"
+            f"folder {folder} holds no images ({' '.join(IMAGE_SUFFIXES)}); give a folder with some"
         )
     return found
 
 
-def read_pictures(paths: Iterable[Path]) -> Iterator[Frame]:
-    """The picture files; one that cannot be read becomes a Frame with its error."""
+def read_images(paths: Iterable[Path]) -> Iterator[Frame]:
+    """The image files; one that cannot be read becomes a Frame with its error."""
     for path in paths:
         start = time.perf_counter()
         try:
-            image, error = read_picture(path), None
+            image, error = read_image(path), None
         except DataError as problem:
             image, error = None, str(problem)
         yield Frame(str(path), image, 1000 * (time.perf_counter() - start), error=error)

@@ -27,8 +27,8 @@ TIMES = ("time", "data")
 class Run:
     """State that the loop and its hooks share.
 
-    ``iteration`` counts finished updates; ``writer`` exists on the main process only; ``evaluations`` holds
-    the metrics of the periodic evaluations by iteration; ``saved_at`` is the iteration of the newest
+    `iteration` counts finished updates; `writer` exists on the main process only; `evaluations` holds
+    the metrics of the periodic evaluations by iteration; `saved_at` is the iteration of the newest
     checkpoint.
     """
 
@@ -43,7 +43,7 @@ class Run:
     saved_at: int = -1
 
     def save(self, name: str | None = None) -> None:
-        """Write a checkpoint (``model_<iteration, 7 digits>`` by default) from which the run can go on.
+        """Write a checkpoint (`model_<iteration, 7 digits>` by default) from which the run can go on.
 
         Every rank must call this; a WriteError of the main process stops all of them.
         """
@@ -69,11 +69,11 @@ class Hook:
         """Before the first update of this process."""
 
     def after_step(self, run: Run, result: StepResult) -> None:
-        """After an update; ``run.iteration`` already counts it."""
+        """After an update; `run.iteration` already counts it."""
 
 
 class LogHook(Hook):
-    """Meters; every ``period`` iterations and at the end a log line and a record in the metrics files."""
+    """Meters; every `period` iterations and at the end a log line and a record in the metrics files."""
 
     def __init__(self, period: int) -> None:
         self.period = max(1, period)
@@ -119,7 +119,7 @@ def _peak_memory_mb(device: torch.device) -> float | None:
 
 
 class CheckpointHook(Hook):
-    """A checkpoint every ``period`` iterations; 0 only saves at the end of the run."""
+    """A checkpoint every `period` iterations; 0 only saves at the end of the run."""
 
     def __init__(self, period: int) -> None:
         self.period = period
@@ -131,7 +131,7 @@ class CheckpointHook(Hook):
 
 
 class EvaluationHook(Hook):
-    """Calls ``evaluate(model in eval mode, iteration)`` every ``period`` iterations, not after the last one.
+    """Calls `evaluate(model in eval mode, iteration)` every `period` iterations, not after the last one.
 
     A checkpoint is written before, so that the evaluation can be interrupted at any moment; a run that
     resumes from that checkpoint makes up for the evaluation it lost. Evaluation does not disturb training:

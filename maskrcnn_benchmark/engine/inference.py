@@ -1,4 +1,4 @@
-"""A model over a data set: predictions go to an evaluator picture by picture, with progress lines."""
+"""A model over a data set: predictions go to an evaluator image by image, with progress lines."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def inference(
     *,
     precision: Precision | None = None,
 ) -> EvaluationReport:
-    """Predict every picture of this rank's ``loader`` and evaluate over all ranks.
+    """Predict every image of this rank's `loader` and evaluate over all ranks.
 
     The model is put into eval mode, and back into its mode at the end. Predictions leave the device one batch
-    at a time; the evaluator keeps them as run-length masks. ``what`` names the work in the progress lines.
+    at a time; the evaluator keeps them as run-length masks. `what` names the work in the progress lines.
     """
     precision = precision or Precision(torch.float32, device)
     was_training = model.training

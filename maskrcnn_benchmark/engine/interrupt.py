@@ -15,7 +15,7 @@ NOTICE = b"\nstopping: a checkpoint is saved after this iteration (once more: st
 
 
 class InterruptGuard:
-    """Context: the first SIGINT or SIGTERM sets ``requested``, the second raises KeyboardInterrupt.
+    """Context: the first SIGINT or SIGTERM sets `requested`, the second raises KeyboardInterrupt.
 
     SIGTERM counts because torchrun and batch systems stop processes with it. Outside the main thread, where
     Python allows no handlers, it does nothing. Earlier handlers come back at the end.

@@ -50,7 +50,7 @@ def local_rank(argument: int | None = None) -> int:
 def process_device(name: str, rank_here: int | None = None) -> torch.device:
     """Device of this process for the value of MODEL.DEVICE.
 
-    Without an index, process ``n`` of a machine takes GPU ``n``. Raises DeviceError when the machine has
+    Without an index, process `n` of a machine takes GPU `n`. Raises DeviceError when the machine has
     fewer GPUs than processes, or no GPU although one is asked for.
     """
     device = resolve_device(name)
@@ -65,13 +65,13 @@ def process_device(name: str, rank_here: int | None = None) -> torch.device:
 
 
 def agree(store: dist.Store, rank: int, world: int) -> str:
-    """A name that the ``world`` processes of this start agree on, and that no earlier start has used.
+    """A name that the `world` processes of this start agree on, and that no earlier start has used.
 
     torchrun starts killed processes anew with the store that it has; in it, they would find the addresses
     of their predecessors. So every process says a random word; the name is made of the words of all. It
     holds when every process has answered with it: an answer that contains a process's new word is no old one.
 
-    Raises ConfigError when the others do not come within ``TIMEOUT``.
+    Raises ConfigError when the others do not come within `TIMEOUT`.
     """
     words = [f"start/word/{r}" for r in range(world)]
     answers = [f"start/answer/{r}" for r in range(world)]
@@ -100,7 +100,7 @@ def distributed(device_name: str, rank_argument: int | None = None) -> Iterator[
     """Join the process group that torchrun's environment describes, and leave it at the end.
 
     One process (WORLD_SIZE missing or 1) gets no group. gloo moves CPU tensors, nccl GPU tensors. Gives the
-    device of this process. LOCAL_RANK is set from ``rank_argument`` for the code below.
+    device of this process. LOCAL_RANK is set from `rank_argument` for the code below.
     """
     if rank_argument is not None:
         os.environ["LOCAL_RANK"] = str(rank_argument)

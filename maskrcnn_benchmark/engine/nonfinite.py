@@ -16,22 +16,22 @@ from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.files import write_json
 
 NONFINITE_FILE = "nonfinite.json"
-# Pictures named in the message; the file names all.
+# Images named in the message; the file names all.
 _SHOWN = 4
 
 
 def stop(
-    cfg: CfgNode, run: Run, error: NonFiniteError, folder: Path, picture_name: Callable[[int], str] | None
+    cfg: CfgNode, run: Run, error: NonFiniteError, folder: Path, image_name: Callable[[int], str] | None
 ) -> NonFiniteError:
-    """Save the state before the failed update and describe it in ``nonfinite.json``; the error to raise.
+    """Save the state before the failed update and describe it in `nonfinite.json`; the error to raise.
 
-    The checkpoint is an ordinary one. Every rank must call this. ``picture_name`` gives the file name for a
+    The checkpoint is an ordinary one. Every rank must call this. `image_name` gives the file name for a
     position in the data set.
     """
     if run.iteration > 0 and run.saved_at != run.iteration:
         run.save()
     saved = f"model_{run.iteration:07d}.pth" if run.iteration > 0 else None
-    record = _record(error, saved, picture_name)
+    record = _record(error, saved, image_name)
     comm.on_main(lambda: write_json(folder / NONFINITE_FILE, record, indent=1))
     kept = (
         f"all that was trained is saved in {folder / saved}"
@@ -41,7 +41,7 @@ def stop(
     files = [name for culprit in record["causes"] for name in culprit["files"]]
     message = (
         f"{error}; {kept}, details are in {folder / NONFINITE_FILE}. The same command would stop here again: "
-        f"check these pictures{_few(files)} and their annotations, lower the learning rate ({error.lr:.3g} "
+        f"check these images{_few(files)} and their annotations, lower the learning rate ({error.lr:.3g} "
         f"now) or clip gradients, {_settings(cfg)}, and start again: the run goes on from there. "
         "Should it stop at once, the weights had gone wrong before: write the name of an older checkpoint "
         f"into {folder / LAST}"
@@ -50,7 +50,7 @@ def stop(
 
 
 def _record(
-    error: NonFiniteError, saved: str | None, picture_name: Callable[[int], str] | None
+    error: NonFiniteError, saved: str | None, image_name: Callable[[int], str] | None
 ) -> dict[str, Any]:
     """Content of the file: plain JSON, numbers that are not finite as text."""
     return {
@@ -63,7 +63,7 @@ def _record(
                 "name": culprit.name,
                 "value": _plain(culprit.value),
                 "image_ids": culprit.image_ids,
-                "files": [picture_name(index) for index in culprit.indices] if picture_name else [],
+                "files": [image_name(index) for index in culprit.indices] if image_name else [],
             }
             for culprit in error.culprits
         ],

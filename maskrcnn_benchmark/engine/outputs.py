@@ -1,4 +1,4 @@
-"""Where drawn pictures go: PNG files, an mp4 file; and the JSON file of everything that was found."""
+"""Where drawn images go: PNG files, an mp4 file; and the JSON file of everything that was found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PNG_EFFORT = 1  # of 9: four times as fast as the default, files a tenth larger
 
 
 class Sink(Protocol):
-    """Takes drawn pictures in order."""
+    """Takes drawn images in order."""
 
     def write(self, frame: Frame, drawn: Image.Image) -> Path:
         """Keep one; the file it went to."""
@@ -34,16 +34,16 @@ class Sink(Protocol):
         ...
 
 
-class PictureFiles:
-    """``<folder>/<stem>.png`` for every picture file; pictures of the same stem get a number."""
+class ImageFiles:
+    """`<folder>/<stem>.png` for every image file; images of the same stem get a number."""
 
-    def __init__(self, folder: Path, pictures: Sequence[Path]) -> None:
-        """Choose the names. UsageError when one would replace a picture that is to be read."""
-        self.targets = dict(zip(map(str, pictures), _names(folder, pictures), strict=True))
-        inputs = {p.resolve() for p in pictures}
+    def __init__(self, folder: Path, images: Sequence[Path]) -> None:
+        """Choose the names. UsageError when one would replace an image that is to be read."""
+        self.targets = dict(zip(map(str, images), _names(folder, images), strict=True))
+        inputs = {p.resolve() for p in images}
         clash = next((t for t in self.targets.values() if t.resolve() in inputs), None)
         if clash is not None:
-            raise UsageError(f"drawing would replace the picture {clash}: give another folder as --out")
+            raise UsageError(f"drawing would replace the image {clash}: give another folder as --out")
 
     def write(self, frame: Frame, drawn: Image.Image) -> Path:
         """See Sink."""
@@ -56,7 +56,7 @@ class PictureFiles:
 
 
 class VideoFile:
-    """``<folder>/<stem>.mp4``, or ``<folder>/<stem>/<number>.png`` where OpenCV cannot encode mp4."""
+    """`<folder>/<stem>.mp4`, or `<folder>/<stem>/<number>.png` where OpenCV cannot encode mp4."""
 
     def __init__(self, folder: Path, stem: str, fps: float) -> None:
         self.path = folder / f"{stem}.mp4"
@@ -66,7 +66,7 @@ class VideoFile:
         self._numbered: Path | None = None
 
     def write(self, frame: Frame, drawn: Image.Image) -> Path:
-        """See Sink; the first picture gives the size of the video."""
+        """See Sink; the first image gives the size of the video."""
         if self._video is None and self._numbered is None:
             self._start(drawn.size)
         if self._video is not None:
@@ -85,17 +85,17 @@ class VideoFile:
                 self._open = stack.pop_all()
         except DataError as error:
             self._numbered = make_folder(self.path.with_suffix(""))
-            _LOG.warning("%s; writing numbered pictures into %s", error, self._numbered)
+            _LOG.warning("%s; writing numbered images into %s", error, self._numbered)
 
     def close(self) -> None:
-        """Finish the video; nothing is left behind when there was no picture."""
+        """Finish the video; nothing is left behind when there was no image."""
         self._open.close()
 
 
 def open_sink(source: Source, folder: Path, fps: float | None) -> Sink:
-    """The files for the drawn frames of ``source``; UsageError when they would replace what is read."""
+    """The files for the drawn frames of `source`; UsageError when they would replace what is read."""
     if not source.moving:
-        return PictureFiles(folder, source.pictures)
+        return ImageFiles(folder, source.images)
     sink = VideoFile(folder, source.path.stem if source.path else source.name.replace(" ", "_"), fps or 25.0)
     if source.path is not None and sink.path.resolve() == source.path.resolve():
         raise UsageError(f"drawing would replace the video {source.path}: give another folder as --out")
@@ -105,8 +105,8 @@ def open_sink(source: Source, folder: Path, fps: float | None) -> Sink:
 class ResultFile:
     """Everything that was found, as one JSON object in the manner of COCO.
 
-    ``images``: id, file_name, width, height, milliseconds per step, for videos frame and time_s, or an
-    error; ``categories``: id, name; ``annotations``: COCO results (image_id, category_id, bbox, score,
+    `images`: id, file_name, width, height, milliseconds per step, for videos frame and time_s, or an
+    error; `categories`: id, name; `annotations`: COCO results (image_id, category_id, bbox, score,
     segmentation as compressed RLE, keypoints) with category_name.
     """
 
@@ -118,7 +118,7 @@ class ResultFile:
         self.annotations: list[dict[str, Any]] = []
 
     def add(self, frame: Frame, found: BoxList | None, milliseconds: Mapping[str, float]) -> None:
-        """One picture and its detections at its own size (None: it could not be read)."""
+        """One image and its detections at its own size (None: it could not be read)."""
         image_id = len(self.images) + 1
         entry: dict[str, Any] = {"id": image_id, "file_name": frame.name}
         if frame.number is not None and frame.time_s is not None:
@@ -143,11 +143,11 @@ class ResultFile:
         write_json(path, {"images": self.images, "categories": categories, "annotations": self.annotations})
 
 
-def _names(folder: Path, pictures: Sequence[Path]) -> list[Path]:
-    """A PNG file in ``folder`` for every picture, no two the same."""
+def _names(folder: Path, images: Sequence[Path]) -> list[Path]:
+    """A PNG file in `folder` for every image, no two the same."""
     taken: set[str] = set()
     targets = []
-    for path in pictures:
+    for path in images:
         name, number = path.stem, 1
         while name in taken:
             number += 1

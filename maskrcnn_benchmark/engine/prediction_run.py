@@ -1,4 +1,4 @@
-"""Pictures, videos and cameras through a predictor: read ahead, detect, draw, write."""
+"""Images, videos and cameras through a predictor: read ahead, detect, draw, write."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def detect_frames(predictor: Predictor, frames: Iterator[Frame]) -> Iterator[Ite
 class PredictionRun:
     """Detection in all frames of some sources, with what is made of them.
 
-    ``draw``: makes the drawn picture; ``out``: folder of drawn pictures; ``results``: gets everything that
-    is found; ``window``: shows drawn pictures. ``tally`` counts.
+    `draw`: makes the drawn image; `out`: folder of drawn images; `results`: gets everything that
+    is found; `window`: shows drawn images. `tally` counts.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class PredictionRun:
     def run(self, sources: Sequence[Source]) -> Tally:
         """Go through the sources.
 
-        A picture or video that cannot be read is reported, and the others go on. Ctrl-C ends the work, with
+        An image or video that cannot be read is reported, and the others go on. Ctrl-C ends the work, with
         what is done so far kept. Raises UsageError when drawing would replace what is read.
         """
         for source in sources:
@@ -153,7 +153,7 @@ class PredictionRun:
                 going_on = self.window is None or self.window.show(np.asarray(drawn))
             self.tally.done += 1
             self.tally.objects += len(found)
-            if 0 < len(source.pictures) <= _LIST_UP_TO:
+            if 0 < len(source.images) <= _LIST_UP_TO:
                 _LOG.info("%s: %d objects%s", frame.name, len(found), target)
         if self.results is not None:
             self.results.add(frame, found, seen.milliseconds)

@@ -1,4 +1,4 @@
-"""Detections of single pictures."""
+"""Detections of single images."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.classes import class_count_key
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
 from maskrcnn_benchmark.engine.launch import process_device
-from maskrcnn_benchmark.layers.masks import picture_masks
+from maskrcnn_benchmark.layers.masks import full_image_masks
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
-from maskrcnn_benchmark.structures.views import batch_pictures
+from maskrcnn_benchmark.structures.views import batch_images
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.rng import seed_all
 
 
-def read_picture(path: Path) -> Image.Image:
-    """The picture file as RGB. Raises DataError when it is missing or cannot be decoded to its end."""
+def read_image(path: Path) -> Image.Image:
+    """The image file as RGB. Raises DataError when it is missing or cannot be decoded to its end."""
     try:
         with Image.open(path) as file:
             return file.convert("RGB")
     except FileNotFoundError:
-        raise DataError(f"picture {path} does not exist") from None
+        raise DataError(f"image {path} does not exist") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"picture {path} cannot be read: {error}") from None
+        raise DataError(f"image {path} cannot be read: {error}") from None
 
 
 def stored_classes(weights: str, num_classes: int) -> tuple[list[str], list[int]]:
@@ -51,7 +51,7 @@ def stored_classes(weights: str, num_classes: int) -> tuple[list[str], list[int]
 
 
 class Predictor:
-    """Callable that turns a PIL picture of any size and mode into detections at that size."""
+    """Callable that turns a PIL image of any size and mode into detections at that size."""
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class Predictor:
         precision: Precision | None = None,
         min_score: float = 0.0,
     ) -> None:
-        """``transform``: test transform of ``data.transforms``. ``model`` is moved and put into eval mode.
+        """`transform`: test transform of `data.transforms`. `model` is moved and put into eval mode.
 
-        Detections scored below ``min_score`` are dropped before their masks are made.
+        Detections scored below `min_score` are dropped before their masks are made.
         """
         self.model = model.to(device).eval()
         self.transform = transform
@@ -76,7 +76,7 @@ class Predictor:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, weights: str | None) -> Predictor:
-        """The model of ``cfg`` with the weights of a checkpoint (path, URL or catalog name).
+        """The model of `cfg` with the weights of a checkpoint (path, URL or catalog name).
 
         None leaves the initial weights of cfg.SEED, which detect nothing sensible but take as long.
         """
@@ -99,19 +99,19 @@ class Predictor:
         )
 
     def __call__(self, image: Image.Image) -> BoxList:
-        """Detections as a BoxList of size (w, h) of ``image``, mode xyxy, on the CPU, best first.
+        """Detections as a BoxList of size (w, h) of `image`, mode xyxy, on the CPU, best first.
 
-        Fields: ``scores`` (n,) float32, ``labels`` (n,) int64 in 1..C, with a mask head ``masks`` (n,h,w)
-            bool (and ``mask_scores`` (n,) where masks have scores of their own), with a keypoint head
-            ``keypoints`` (Keypoints) and ``keypoint_logits`` (n,K) float32.
+        Fields: `scores` (n,) float32, `labels` (n,) int64 in 1..C, with a mask head `masks` (n,h,w)
+            bool (and `mask_scores` (n,) where masks have scores of their own), with a keypoint head
+            `keypoints` (Keypoints) and `keypoint_logits` (n,K) float32.
         """
         images = self.upload(self.prepare(image))
         return self.finish(self.network(images), image.size)
 
     def prepare(self, image: Image.Image) -> ImageList:
-        """The network input of a picture, on the CPU; safe to call while another thread predicts."""
+        """The network input of an image, on the CPU; safe to call while another thread predicts."""
         seen = self.transform(image.convert("RGB"), None, random.Random(0))[0]
-        return batch_pictures([seen], self.size_divisible, [(image.height, image.width)])
+        return batch_images([seen], self.size_divisible, [(image.height, image.width)])
 
     def upload(self, images: ImageList) -> ImageList:
         """The network input on the predictor's device."""
@@ -125,7 +125,7 @@ class Predictor:
 
     @torch.no_grad()
     def finish(self, found: BoxList, size: tuple[int, int]) -> BoxList:
-        """The answer of a call, from what the network found in a picture of ``size`` (width, height)."""
+        """The answer of a call, from what the network found in an image of `size` (width, height)."""
         found = found[found.get_field("scores") >= self.min_score] if self.min_score > 0 else found
         found = found.to(torch.device("cpu")).resize(size).convert("xyxy")
         found = found[found.get_field("scores").argsort(descending=True, stable=True)]
@@ -134,5 +134,5 @@ class Predictor:
         )
         if found.has_field("mask"):
             width, height = size
-            result.add_field("masks", picture_masks(found.get_field("mask"), found.bbox, height, width))
+            result.add_field("masks", full_image_masks(found.get_field("mask"), found.bbox, height, width))
         return result

@@ -1,4 +1,4 @@
-"""The course of a training run as a picture: its losses, and AP where it was tested in between."""
+"""The course of a training run as an image: its losses, and AP where it was tested in between."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _WARM_UP_PASSES = 3
 
 
 def dense_parts(model: nn.Module) -> list[nn.Module]:
-    """The parts whose work depends on the size of the picture alone: backbone, and the head on its maps.
+    """The parts whose work depends on the size of the image alone: backbone, and the head on its maps.
 
     The rest (choosing boxes, region heads) has sizes that depend on what is found.
     """
@@ -47,7 +47,7 @@ def compile_dense(predictor: Predictor) -> None:
 
 
 def record_dense(predictor: Predictor) -> None:
-    """Replay the dense parts as CUDA graphs, recorded at the first picture of every size.
+    """Replay the dense parts as CUDA graphs, recorded at the first image of every size.
 
     Raises UsageError without a CUDA device, and for test-time augmentation, which keeps maps of one view
     while it looks at the next.
@@ -92,8 +92,8 @@ class GraphedForward:
         if recording is None:
             if len(self._recordings) >= MAX_SHAPES:
                 _LOG.warning(
-                    "pictures have more than %d sizes: a CUDA graph is recorded again and again; leave "
-                    "--cuda-graphs out, or give pictures of one size",
+                    "images have more than %d sizes: a CUDA graph is recorded again and again; leave "
+                    "--cuda-graphs out, or give images of one size",
                     MAX_SHAPES,
                 )
                 self._recordings.popitem(last=False)

@@ -29,11 +29,11 @@ ONE_STAGE = MappingProxyType({"rpn.forward": "head", "rpn.predict": "detections"
 PREDICTOR = MappingProxyType(
     {"prepare": "transform", "upload": "to device", "network": "rest of the network", "finish": "full size"}
 )
-"""Steps of a Predictor: the last brings boxes and masks to the size of the picture."""
+"""Steps of a Predictor: the last brings boxes and masks to the size of the image."""
 
 
 def clock_predictor(predictor: Predictor, clock: Clock) -> None:
-    """Clock the steps of `predictor` and the parts of its detector until ``clock.restore()``."""
+    """Clock the steps of `predictor` and the parts of its detector until `clock.restore()`."""
     model, parts = predictor.model, {"backbone": "backbone"}
     if isinstance(model, OneStageDetector):
         parts |= ONE_STAGE | {f"rpn.{path}": stage for path, stage in model.rpn.timed_parts.items()}

@@ -32,11 +32,11 @@ _LEAST_SCALE = 2.0**-10
 
 @dataclass
 class StepResult:
-    """One update in numbers: losses are means over micro-batches and ranks, ``loss`` is their sum.
+    """One update in numbers: losses are means over micro-batches and ranks, `loss` is their sum.
 
-    ``seconds`` is the time of the whole update, ``data_seconds`` the part spent on waiting for batches.
-    ``grad_norm`` is taken before clipping; ``updated`` is False when float16 overflow made the scaler skip
-    the update; ``stop`` tells that some rank was asked to stop.
+    `seconds` is the time of the whole update, `data_seconds` the part spent on waiting for batches.
+    `grad_norm` is taken before clipping; `updated` is False when float16 overflow made the scaler skip
+    the update; `stop` tells that some rank was asked to stop.
     """
 
     losses: dict[str, float]
@@ -50,9 +50,9 @@ class StepResult:
 
 
 def few_proposals(cfg: CfgNode) -> str:
-    """A hint when pictures that share proposals get fewer than the box head samples, else "".
+    """A hint when images that share proposals get fewer than the box head samples, else "".
 
-    parity: the pictures of one process share FPN_POST_NMS_TOP_N_TRAIN, two of them in the published runs.
+    parity: the images of one process share FPN_POST_NMS_TOP_N_TRAIN, two of them in the published runs.
     """
     rpn, images = cfg.MODEL.RPN, max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
     shared = rpn.FPN_POST_NMS_PER_BATCH and len(rpn.ANCHOR_STRIDE) > 1 and has_region_heads(cfg)
@@ -61,18 +61,18 @@ def few_proposals(cfg: CfgNode) -> str:
         return ""
     return (
         f"MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN {rpn.FPN_POST_NMS_TOP_N_TRAIN} is shared by the {images} "
-        f"pictures of a process: {each} proposals each, fewer than the {wanted} that "
+        f"images of a process: {each} proposals each, fewer than the {wanted} that "
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE samples. Set MODEL.RPN.FPN_POST_NMS_PER_BATCH False to count "
-        "per picture (published runs: 1000 per picture)"
+        "per image (published runs: 1000 per image)"
     )
 
 
 def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
-    """``model`` in DistributedDataParallel when the run has several processes, else ``model`` itself.
+    """`model` in DistributedDataParallel when the run has several processes, else `model` itself.
 
     Parameters and buffers of rank 0 are sent to all. Every trainable parameter takes part in every step
     (losses are connected to the graph also without ground truth), so unused ones need no search;
-    ``TrainStep`` checks it.
+    `TrainStep` checks it.
     """
     if comm.get_world_size() == 1:
         return model
@@ -86,12 +86,12 @@ def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 class TrainStep:
-    """Callable that does one update from ``accumulation`` batches.
+    """Callable that does one update from `accumulation` batches.
 
-    What is drawn for a picture (its sample of anchors and proposals) is seeded by (seed, its place in the
+    What is drawn for an image (its sample of anchors and proposals) is seeded by (seed, its place in the
     training stream), so that it does not depend on the number of ranks. Other random numbers of a forward
-    pass are seeded by (seed, global number of the micro-batch), where micro-batch ``m`` of iteration ``t`` on
-    rank ``g`` of ``w`` has the number ``(t * accumulation + m) * w + g``. A run can be resumed anywhere.
+    pass are seeded by (seed, global number of the micro-batch), where micro-batch `m` of iteration `t` on
+    rank `g` of `w` has the number `(t * accumulation + m) * w + g`. A run can be resumed anywhere.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class TrainStep:
             ) from None
 
     def _forward_backward(self, batch: Batch, number: int, *, last: bool) -> MicroBatch:
-        """Gradients of one batch are added to the parameters; ranks exchange them after the ``last`` one."""
+        """Gradients of one batch are added to the parameters; ranks exchange them after the `last` one."""
         seed_all(self.seed, "train", number)
         stored = self.distill(batch) if self.distill is not None else None
         seeds = [derive_seed(self.seed, "picture", draw) for draw in batch.draws]
@@ -203,10 +203,10 @@ class TrainStep:
     def __call__(
         self, iteration: int, batches: Iterator[Batch], stop_requested: Callable[[], bool] = lambda: False
     ) -> StepResult:
-        """Update number ``iteration`` (from 0); ``stop_requested`` is asked after the backward pass.
+        """Update number `iteration` (from 0); `stop_requested` is asked after the backward pass.
 
         Raises NonFiniteError, before any weight changes, when a loss or the gradient is not finite (with loss
-        scaling: when lowering the scale did not help); UsageError when ``batches`` ends.
+        scaling: when lowering the scale did not help); UsageError when `batches` ends.
         """
         self.optimizer.zero_grad(set_to_none=True)
         start = time.perf_counter()

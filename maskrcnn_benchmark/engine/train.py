@@ -1,4 +1,4 @@
-"""The training loop: ordinary training and every phase of incremental training go through ``train``."""
+"""The training loop: ordinary training and every phase of incremental training go through `train`."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ FINAL = "model_final"
 
 @dataclass
 class TrainSummary:
-    """What a call of ``train`` did.
+    """What a call of `train` did.
 
-    ``start_iteration`` is 0 for a fresh run, ``iterations`` the number reached; ``losses`` are averages over
-    the whole run (empty when nothing was left to do); ``weights`` is the path of the final checkpoint.
+    `start_iteration` is 0 for a fresh run, `iterations` the number reached; `losses` are averages over
+    the whole run (empty when nothing was left to do); `weights` is the path of the final checkpoint.
     """
 
     start_iteration: int
@@ -53,7 +53,7 @@ class TrainSummary:
 
 
 def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
-    """Load ``MODEL.WEIGHT`` (path, URL or catalog name) into ``model``, or say that it starts at random."""
+    """Load `MODEL.WEIGHT` (path, URL or catalog name) into `model`, or say that it starts at random."""
     if not cfg.MODEL.WEIGHT:
         _LOG.info("nothing to resume and MODEL.WEIGHT is empty: training starts from random weights")
         return
@@ -75,7 +75,7 @@ def _open_run(
     max_iter: int,
     device: torch.device,
 ) -> Run:
-    """Resume from the folder's last checkpoint or start anew; the folder gets ``config.yml``."""
+    """Resume from the folder's last checkpoint or start anew; the folder gets `config.yml`."""
     resumed = checkpointer.resume()
     start = 0 if resumed is None else int(resumed["iteration"])
     starts = comm.all_gather_objects(start)
@@ -123,7 +123,7 @@ def _loop(
     make_batches: Callable[[int], Iterable[Batch]],
     evaluate: Callable[[nn.Module, int], dict] | None,
 ) -> None:
-    """Updates until ``run.max_iter``; a stop request saves a checkpoint and raises KeyboardInterrupt."""
+    """Updates until `run.max_iter`; a stop request saves a checkpoint and raises KeyboardInterrupt."""
     with InterruptGuard() as guard:
         hooks: list[Hook] = [LogHook(cfg.SOLVER.LOG_PERIOD), CheckpointHook(cfg.SOLVER.CHECKPOINT_PERIOD)]
         if evaluate is not None:
@@ -156,27 +156,27 @@ def train(
     distill: Callable[[Batch], DistillBatch] | None = None,
     classes: list[str],
     extra_meta: dict[str, Any] | None = None,
-    picture_name: Callable[[int], str] | None = None,
+    image_name: Callable[[int], str] | None = None,
 ) -> TrainSummary:
-    """Train ``model`` up to ``max_iter`` updates and write ``model_final.pth``.
+    """Train `model` up to `max_iter` updates and write `model_final.pth`.
 
     Arguments:
         cfg: SOLVER, SEED, DTYPE, MODEL.DEVICE and MODEL.WEIGHT are read; the whole tree goes into the
             checkpoints.
         make_batches: given the number of batches already consumed (updates x SOLVER.ACCUMULATION_STEPS),
             gives this rank's batches from there on; the stream must depend on nothing but the config.
-        output_dir: gets log, ``metrics.jsonl``, ``tensorboard/``, ``config.yml`` and checkpoints. A run found
+        output_dir: gets log, `metrics.jsonl`, `tensorboard/`, `config.yml` and checkpoints. A run found
             there is resumed; to the bit on one CPU process, because data and random numbers depend on the
             seed and the iteration alone.
         evaluate: called on all ranks every SOLVER.TEST_PERIOD iterations with the model in eval mode.
         distill: stored teacher outputs for a batch (on the model's device).
         classes: names by label, background first; stored in and checked against checkpoints.
         extra_meta: further entries of the checkpoints' description.
-        picture_name: file name for a position in the data set, for messages.
+        image_name: file name for a position in the data set, for messages.
 
     Raises NonFiniteError (after a checkpoint of the last good update), KeyboardInterrupt after a stop
     request, WriteError when the disk is full (the last checkpoint stays), and UsageError when
-    ``make_batches`` ends too early or the folder's run is past ``max_iter``.
+    `make_batches` ends too early or the folder's run is past `max_iter`.
     """
     began = time.perf_counter()
     device = process_device(cfg.MODEL.DEVICE)
@@ -207,7 +207,7 @@ def train(
             try:
                 _loop(cfg, run, step, make_batches, evaluate)
             except NonFiniteError as error:
-                raise stop(cfg, run, error, Path(output_dir), picture_name) from None
+                raise stop(cfg, run, error, Path(output_dir), image_name) from None
             run.save(FINAL)
             comm.barrier()  # the file is there when any rank returns
     finally:

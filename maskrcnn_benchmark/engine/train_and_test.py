@@ -25,7 +25,7 @@ from maskrcnn_benchmark.data.build import (
     build_train_loader,
 )
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.images import picture_name
+from maskrcnn_benchmark.data.datasets.images import image_name
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
@@ -49,7 +49,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def build_seeded_model(cfg: CfgNode) -> nn.Module:
-    """The model of ``cfg`` with initial weights that depend on cfg.SEED alone."""
+    """The model of `cfg` with initial weights that depend on cfg.SEED alone."""
     seed_all(cfg.SEED, "model")
     return build_detection_model(cfg)
 
@@ -71,7 +71,7 @@ def check_class_count(cfg: CfgNode, dataset: AnyDataset, name: str) -> None:
 
 
 def write_labels(folder: Path, dataset: AnyDataset) -> None:
-    """Write ``labels.json``: category id to name."""
+    """Write `labels.json`: category id to name."""
     pairs = zip(dataset.label_to_category[1:], dataset.class_names[1:], strict=True)
     write_json(folder / "labels.json", {str(category): name for category, name in pairs}, indent=2)
 
@@ -103,10 +103,10 @@ def train_on(
     distill: Callable[[Batch], DistillBatch] | None = None,
     category_order: Sequence[int] | None = None,
 ) -> tuple[nn.Module, TrainSummary]:
-    """Train on batches of ``dataset`` as ``train_plain`` does.
+    """Train on batches of `dataset` as `train_plain` does.
 
     Arguments:
-        make_batches: see ``train``. distill: stored teacher outputs for a batch.
+        make_batches: see `train`. distill: stored teacher outputs for a batch.
         category_order: category ids by label for the data sets of DATASETS.TEST; None takes their own order.
     """
     check_class_count(cfg, dataset, " + ".join(cfg.DATASETS.TRAIN))
@@ -128,13 +128,13 @@ def train_on(
         distill=distill,
         classes=dataset.class_names,
         extra_meta={"label_to_category": list(dataset.label_to_category)},
-        picture_name=lambda index: picture_name(dataset.get_img_info(index)),
+        image_name=lambda index: image_name(dataset.get_img_info(index)),
     )
     return model, summary
 
 
 def load_test_weights(cfg: CfgNode, model: nn.Module, ckpt: str | None) -> str:
-    """Load ``ckpt``, else the last checkpoint in OUTPUT_DIR, else MODEL.WEIGHT; the path that was taken.
+    """Load `ckpt`, else the last checkpoint in OUTPUT_DIR, else MODEL.WEIGHT; the path that was taken.
 
     Raises ConfigError when there is none of them, CheckpointError for a file of another model.
     """
@@ -155,19 +155,19 @@ def test_plain(
     folder: Path | None = None,
     category_order: Sequence[int] | None = None,
 ) -> dict[str, EvaluationReport]:
-    """Evaluate ``model`` on every set of DATASETS.TEST; the report of each by name.
+    """Evaluate `model` on every set of DATASETS.TEST; the report of each by name.
 
-    ``category_order``: category ids by label; None takes the order of each data set.
+    `category_order`: category ids by label; None takes the order of each data set.
 
-    Rank 0 writes ``<folder>/<data set>/{metrics.json,per_class.csv}`` and a result file per task (see
-    ``write_results``); for Pascal VOC also its own files (see ``write_voc_files``). ``folder`` defaults to
-    ``OUTPUT_DIR/inference``. The AP protocol is that of the data set's kind; an RPN-only model is judged by
-    the average recall of its proposals. With TEST.BBOX_AUG.ENABLED every picture is tested in several views.
+    Rank 0 writes `<folder>/<data set>/{metrics.json,per_class.csv}` and a result file per task (see
+    `write_results`); for Pascal VOC also its own files (see `write_voc_files`). `folder` defaults to
+    `OUTPUT_DIR/inference`. The AP protocol is that of the data set's kind; an RPN-only model is judged by
+    the average recall of its proposals. With TEST.BBOX_AUG.ENABLED every image is tested in several views.
     TEST.EXPECTED_RESULTS are checked against the last data set and logged.
     """
     if not cfg.DATASETS.TEST:
         raise ConfigError(
-            "DATASETS.TEST is empty: name a data set, or give one as 'coco:annotations.json@pictures'"
+            "DATASETS.TEST is empty: name a data set, or give one as 'coco:annotations.json@images'"
         )
     device = process_device(cfg.MODEL.DEVICE)
     tested = model_for_testing(cfg, model.to(device))
@@ -189,8 +189,8 @@ def test_plain(
         reports[spec.name] = report
         comm.on_main(partial(write_results, report, folder / spec.name))
         if report.protocol == "voc" and "bbox" in report.tasks:
-            pictures = dataset.annotations.images
-            comm.on_main(partial(write_voc_files, report, pictures, folder / spec.name))
+            images = dataset.annotations.images
+            comm.on_main(partial(write_voc_files, report, images, folder / spec.name))
         if comm.is_main_process():
             _LOG.info("%s\n%s", spec.name, format_report(report))
     check_expected(cfg, reports[spec.name].metrics)
@@ -198,7 +198,7 @@ def test_plain(
 
 
 def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> DetectionEvaluator:
-    """What judges the predictions of the model of ``cfg`` on ``dataset``; processes share ``folder``."""
+    """What judges the predictions of the model of `cfg` on `dataset`; processes share `folder`."""
     if class_count_key(cfg) is None:
         return ProposalEvaluator(dataset.annotations.raw, shard_folder=folder)
     heads = {"segm": finds_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
@@ -215,16 +215,16 @@ def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> De
 
 
 def fixed_limit(cfg: CfgNode) -> int | None:
-    """Detections per class that TEST.LVIS_PROTOCOL "fixed" counts; None for the usual limit per picture."""
+    """Detections per class that TEST.LVIS_PROTOCOL "fixed" counts; None for the usual limit per image."""
     return cfg.TEST.FIXED_DETS_PER_CLASS if cfg.TEST.LVIS_PROTOCOL == "fixed" else None
 
 
 def write_results(report: EvaluationReport, folder: Path) -> None:
     """Write metrics, per-class table and what was found.
 
-    Detections in COCO result format, one file per task (``bbox.json``, ``segm.json``, ``keypoints.json``);
-    proposals as ``box_proposals.pth``: tensors ``image_ids``, ``boxes`` (x, y, width, height) and
-    ``objectness`` of all proposals.
+    Detections in COCO result format, one file per task (`bbox.json`, `segm.json`, `keypoints.json`);
+    proposals as `box_proposals.pth`: tensors `image_ids`, `boxes` (x, y, width, height) and
+    `objectness` of all proposals.
     """
     write_report(report, folder)
     found = report.detections
@@ -241,7 +241,7 @@ def write_results(report: EvaluationReport, folder: Path) -> None:
 
 
 def check_expected(cfg: CfgNode, metrics: dict[str, float]) -> bool:
-    """Compare TEST.EXPECTED_RESULTS ([task, metric, [mean, std]]) with ``metrics`` and log the outcome.
+    """Compare TEST.EXPECTED_RESULTS ([task, metric, [mean, std]]) with `metrics` and log the outcome.
 
     Passes if |value - mean| < TEST.EXPECTED_RESULTS_SIGMA_TOL * std for every entry; a metric that was not
     computed fails.

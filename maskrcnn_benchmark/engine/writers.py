@@ -1,4 +1,4 @@
-"""Where the numbers of a training run go: ``metrics.jsonl`` and tensorboard event files."""
+"""Where the numbers of a training run go: `metrics.jsonl` and tensorboard event files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class EventFile:
-    """A tensorboard event file; what an earlier process wrote from ``first_step`` on no longer counts.
+    """A tensorboard event file; what an earlier process wrote from `first_step` on no longer counts.
 
     Written by the calling thread and flushed with every record: a thread of its own, as tensorboard writers
     have it, would lose records when the process is killed and never return when the disk is full.
@@ -82,11 +82,11 @@ class EventFile:
 
 
 class MetricsWriter:
-    """Writes records of the main process; ``start_iteration`` > 0 cuts what a stopped run wrote after it.
+    """Writes records of the main process; `start_iteration` > 0 cuts what a stopped run wrote after it.
 
-    A record is one JSON object with ``kind`` "train" or "evaluation", ``iteration`` (updates done) and
-    numbers; tensorboard gets the same numbers under ``<kind>/<name>``. NaN and infinity are written as null.
-    ``evaluations`` holds the evaluation records that were kept, by iteration.
+    A record is one JSON object with `kind` "train" or "evaluation", `iteration` (updates done) and
+    numbers; tensorboard gets the same numbers under `<kind>/<name>`. NaN and infinity are written as null.
+    `evaluations` holds the evaluation records that were kept, by iteration.
     """
 
     def __init__(self, folder: Path, start_iteration: int) -> None:

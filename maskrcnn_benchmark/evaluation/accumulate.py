@@ -23,8 +23,8 @@ def accumulate(
     """precision float64 (T, R, K, A, M) and recall float64 (T, K, A, M); -1 where a category has no ground
     truth.
 
-    M runs over ``max_dets``: the number of best detections per cell that count (None: all). Precision is made
-    monotone from the right and read at the first recall >= each of ``recall_points`` (R,) ascending, 0 beyond
+    M runs over `max_dets`: the number of best detections per cell that count (None: all). Precision is made
+    monotone from the right and read at the first recall >= each of `recall_points` (R,) ascending, 0 beyond
     the last. parity: the machine epsilon in the denominator and the stable order are those of pycocotools and
     lvis-api.
     """

@@ -40,9 +40,9 @@ class APResult:
         category_ids: int64 (K,) ascending.
         protocol: "coco" or "lvis". iou_type: "bbox", "segm" or "keypoints". area: "box", "mask" or
             "keypoints", what a detection's area is.
-        frequencies: LVIS ``frequency`` per category id where the file has it.
+        frequencies: LVIS `frequency` per category id where the file has it.
         num_detections: how many counted after the limit.
-        limit: the limit in the names of recalls: "100" (COCO) and "300" (LVIS) per picture, or like
+        limit: the limit in the names of recalls: "100" (COCO) and "300" (LVIS) per image, or like
             "10000/class".
         area_names: names of the area ranges, A of them, "all" first. max_dets: COCO limits, M of them.
     """
@@ -62,7 +62,7 @@ class APResult:
     def mean_precision(
         self, *, iou: float | None = None, area: str = "all", category_ids: Sequence[int] | None = None
     ) -> float:
-        """Mean precision over thresholds (or the one ``iou``), recall points and categories; -1 if
+        """Mean precision over thresholds (or the one `iou`), recall points and categories; -1 if
         undefined.
         """
         values = self.precision[:, :, :, self.area_names.index(area)]
@@ -75,7 +75,7 @@ class APResult:
         return _mean(values)
 
     def mean_recall(self, *, area: str = "all", max_dets: int | None = None) -> float:
-        """Mean final recall over thresholds and categories; ``max_dets`` only for COCO (default the
+        """Mean final recall over thresholds and categories; `max_dets` only for COCO (default the
         largest).
         """
         values = self.recall[:, :, self.area_names.index(area)]
@@ -133,9 +133,9 @@ def evaluate_coco(
 ) -> APResult:
     """COCO protocol, array-equal to pycocotools (whose results carry a box only in box evaluation).
 
-    ``dataset`` is the annotation file as a dict. ``area``: a detection's area in mask evaluation, "mask"
+    `dataset` is the annotation file as a dict. `area`: a detection's area in mask evaluation, "mask"
     or "box". Differs from pycocotools only for an annotation with id 0, which pycocotools takes for "no
-    match". Raises DataError for a detection of an unknown picture or without mask where masks are compared.
+    match". Raises DataError for a detection of an unknown image or without mask where masks are compared.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
     detections = detections.scored_for(iou_type)
@@ -166,14 +166,14 @@ def evaluate_lvis(
     area: str = "box",
     fixed_limit: int | None = None,
 ) -> APResult:
-    """LVIS federated protocol, v0.5 and v1 (the 300 best per picture over all categories), array-equal to
-    lvis-api 0.5.3. With ``fixed_limit`` AP-fixed (Dave et al. 2021): that many of the best detections of
-    every category over all pictures, without a limit per picture.
+    """LVIS federated protocol, v0.5 and v1 (the 300 best per image over all categories), array-equal to
+    lvis-api 0.5.3. With `fixed_limit` AP-fixed (Dave et al. 2021): that many of the best detections of
+    every category over all images, without a limit per image.
 
-    A detection counts only where its category has ground truth in the picture or is known to be absent
-    (``neg_category_ids``); unmatched ones of ``not_exhaustive_category_ids`` are ignored. ``area``: a
+    A detection counts only where its category has ground truth in the image or is known to be absent
+    (`neg_category_ids`); unmatched ones of `not_exhaustive_category_ids` are ignored. `area`: a
     detection's area in mask evaluation; published numbers use the "box". Raises DataError as
-    ``evaluate_coco`` does.
+    `evaluate_coco` does.
     """
     truth = read_ground_truth(dataset, crowd=False, drop_empty=True)
     detections = detections.scored_for(iou_type)
@@ -210,7 +210,7 @@ def evaluate_lvis(
 
 
 def _areas(detections: Detections, iou_type: str, area: str) -> np.ndarray:
-    """float64 (D,): width * height, or the number of mask pixels for masks with ``area`` "mask"."""
+    """float64 (D,): width * height, or the number of mask pixels for masks with `area` "mask"."""
     if area not in ("box", "mask"):
         raise DataError(f"area {area!r} is unknown; expected 'box' or 'mask'")
     if iou_type != "segm" or area == "box" or detections.rles is None:
@@ -219,7 +219,7 @@ def _areas(detections: Detections, iou_type: str, area: str) -> np.ndarray:
 
 
 def _listed_pairs(dataset: Mapping[str, Any], truth: GroundTruth, key: str) -> np.ndarray:
-    """int64: category * I + image for every category that the pictures list under ``key``."""
+    """int64: category * I + image for every category that the images list under `key`."""
     pairs = [(image["id"], category) for image in dataset["images"] for category in image.get(key, ())]
     table = np.array(pairs, np.int64).reshape(-1, 2)
     categories = positions(table[:, 1], truth.category_ids)

@@ -1,7 +1,7 @@
-"""Non-empty (category, picture) cells: detections and ground truth sorted so that each cell is one slice.
+"""Non-empty (category, image) cells: detections and ground truth sorted so that each cell is one slice.
 
-An LVIS set has millions of (category, picture) pairs of which some ten thousand hold anything; only those
-exist here. Order everywhere: category ascending, picture ascending, then descending score (detections;
+An LVIS set has millions of (category, image) pairs of which some ten thousand hold anything; only those
+exist here. Order everywhere: category ascending, image ascending, then descending score (detections;
 ties keep the order of the results) or file order (ground truth). That is the order in which pycocotools
 and lvis-api visit them, and equal arrays depend on it.
 """
@@ -21,7 +21,7 @@ from maskrcnn_benchmark.utils.errors import DataError
 logger = logging.getLogger(__name__)
 
 Overlaps = Callable[[GroundTruth, Detections, np.ndarray, np.ndarray], np.ndarray]
-"""(ground truth, detections, det_start, gt_start), sorted by cell -> ``Cells.ious``."""
+"""(ground truth, detections, det_start, gt_start), sorted by cell -> `Cells.ious`."""
 
 
 @dataclass
@@ -64,9 +64,9 @@ def build_cells(
 ) -> Cells:
     """Sort both sides into cells and compute their IoU.
 
-    ``det_images, det_categories`` int64 (D,) are positions in the tables of ``truth``; ``det_areas``
-    float64 (D,) and ``forgiven`` bool (D,) belong to ``detections``. ``overlaps`` compares inside cells.
-    ``per_cell_limit`` keeps the best of
+    `det_images, det_categories` int64 (D,) are positions in the tables of `truth`; `det_areas`
+    float64 (D,) and `forgiven` bool (D,) belong to `detections`. `overlaps` compares inside cells.
+    `per_cell_limit` keeps the best of
     each cell (COCO: 100).
     """
     number = len(truth.image_ids)
@@ -100,7 +100,7 @@ def build_cells(
 
 
 def locate(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of each detection's picture and category; unknown categories are -1, unknown pictures an
+    """Positions of each detection's image and category; unknown categories are -1, unknown images an
     error.
     """
     images = positions(detections.image_ids, truth.image_ids)
@@ -126,9 +126,9 @@ def cells_of_known(
     overlaps: Overlaps,
     per_cell_limit: int | None,
 ) -> tuple[Detections, Cells]:
-    """The detections (D of them) of categories that ``truth`` has, and the cells of both; none is forgiven.
+    """The detections (D of them) of categories that `truth` has, and the cells of both; none is forgiven.
 
-    ``areas`` gives float64 (D,). Raises DataError for detections of unknown pictures.
+    `areas` gives float64 (D,). Raises DataError for detections of unknown images.
     """
     images, categories = locate(detections, truth)
     chosen = np.flatnonzero(categories >= 0)

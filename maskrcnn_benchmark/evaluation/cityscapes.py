@@ -26,13 +26,13 @@ _VOID_AREA = -1.0  # stands for the area of void regions, which are no objects
 def evaluate_cityscapes(dataset: Mapping[str, Any], detections: Detections, iou_type: str) -> ClassAP:
     """AP of every class at IoU .5 to .95, for masks ("segm") and by the same rules for boxes ("bbox").
 
-    ``dataset``: records as ``load_cityscapes`` makes them: groups are ``iscrowd``, pictures may have a
-    ``void`` mask. An object of MIN_REGION pixels or more is found by every detection of its class whose IoU
+    `dataset`: records as `load_cityscapes` makes them: groups are `iscrowd`, images may have a
+    `void` mask. An object of MIN_REGION pixels or more is found by every detection of its class whose IoU
     with it is above the threshold; the best score is right, the others are wrong. A detection without such an
     object is wrong, unless its IoU with a group or a small object is above the threshold, or a larger share
     of it than the threshold is void, group or small. Void regions are known to masks alone. All detections
     count, however many.
-    Raises DataError for unknown pictures and absent masks.
+    Raises DataError for unknown images and absent masks.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
     detections = detections.scored_for(iou_type)
@@ -84,7 +84,7 @@ def _truth_areas(truth: GroundTruth, by_mask: bool) -> np.ndarray:
 def _with_void(
     truth: GroundTruth, dataset: Mapping[str, Any], images: np.ndarray, categories: np.ndarray
 ) -> GroundTruth:
-    """``truth`` and the void region of every picture once per category that was detected there."""
+    """`truth` and the void region of every image once per category that was detected there."""
     voids = {image["id"]: image["void"] for image in dataset["images"] if image.get("void")}
     cells = np.unique(np.stack([images, categories], axis=1), axis=0)
     cells = cells[[image in voids for image in truth.image_ids[cells[:, 0]].tolist()]]
@@ -106,8 +106,8 @@ def _with_void(
 class _Pairs:
     """Detections and what they overlap, sorted by detection.
 
-    ``detections, objects``: int64 (P,). ``ious``: float64 (P,), 0 for void regions. ``counted``: bool (P,),
-    whether the object is one that should be found. ``ignored``: float64 (D,), share of every detection that
+    `detections, objects`: int64 (P,). `ious`: float64 (P,), 0 for void regions. `counted`: bool (P,),
+    whether the object is one that should be found. `ignored`: float64 (D,), share of every detection that
     lies on what does not count.
     """
 
@@ -130,7 +130,7 @@ class _Pairs:
 
 
 def _pairs(cells: Cells, whole_pixels: bool) -> _Pairs:
-    """The overlapping pairs of all cells; ``whole_pixels``: areas are whole numbers."""
+    """The overlapping pairs of all cells; `whole_pixels`: areas are whole numbers."""
     per_cell, in_cell = np.diff(cells.det_start), np.diff(cells.gt_start)
     width, first = np.repeat(in_cell, per_cell), np.repeat(cells.gt_start[:-1], per_cell)
     rows = np.repeat(np.arange(len(width)), width)
@@ -151,7 +151,7 @@ def _pairs(cells: Cells, whole_pixels: bool) -> _Pairs:
 
 
 def _class_ap(scores: np.ndarray, pairs: _Pairs, objects: int, threshold: float) -> float:
-    """AP of one class with ``objects`` > 0; scores float64 (D,)."""
+    """AP of one class with `objects` > 0; scores float64 (D,)."""
     near = pairs.ious > threshold
     hits = np.flatnonzero(near & pairs.counted)
     hits = hits[np.lexsort((-scores[pairs.detections[hits]], pairs.objects[hits]))]

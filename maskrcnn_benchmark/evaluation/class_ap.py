@@ -16,7 +16,7 @@ class ClassAP:
         ap: float64 (T, K); NaN for categories without ground truth.
         thresholds: float64 (T,), of the IoU. category_ids: int64 (K,) ascending.
         protocol: "voc" or "cityscapes". iou_type: "bbox" or "segm". area: "box" or "mask", what was compared.
-        class_iou: the threshold of ``per_category``; None takes the mean over all.
+        class_iou: the threshold of `per_category`; None takes the mean over all.
         num_detections: how many were judged.
     """
 
@@ -30,7 +30,7 @@ class ClassAP:
     num_detections: int
 
     def mean_precision(self, *, iou: float | None = None, category_ids: Sequence[int] | None = None) -> float:
-        """Mean AP over thresholds (or the one ``iou``) and defined categories; -1 if there is none."""
+        """Mean AP over thresholds (or the one `iou`) and defined categories; -1 if there is none."""
         values = self.ap if iou is None else self.ap[np.isclose(self.thresholds, iou)]
         if category_ids is not None:
             values = values[:, np.isin(self.category_ids, np.asarray(category_ids, np.int64))]
@@ -46,6 +46,6 @@ class ClassAP:
         }
 
     def per_category(self) -> dict[int, float]:
-        """AP of every category id at ``class_iou``; -1 without ground truth."""
+        """AP of every category id at `class_iou`; -1 without ground truth."""
         ids = self.category_ids.tolist()
         return {k: self.mean_precision(iou=self.class_iou, category_ids=[k]) for k in ids}

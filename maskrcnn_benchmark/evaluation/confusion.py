@@ -64,11 +64,11 @@ def confusion_of_groups(
 
     Args:
         dataset: the annotation file as a dict; crowds and ignored objects are left out.
-        detections: of the same pictures; the ``max_dets`` best of a picture count, of categories in a group.
+        detections: of the same images; the `max_dets` best of an image count, of categories in a group.
         groups: disjoint groups of category ids.
         iou: least overlap of the boxes.
 
-    LVIS names objects only by categories that were looked for in the picture, so a detection called another
+    LVIS names objects only by categories that were looked for in the image, so a detection called another
     class may be right as well ("toy", "deer"): shares of other classes are upper bounds there.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=True)
@@ -95,9 +95,9 @@ def confusion_of_groups(
 
 
 def _best_overlapping(truth: GroundTruth, found: Detections, images: np.ndarray, iou: float) -> np.ndarray:
-    """int64 (G,): the first detection that overlaps each object by ``iou``, -1 for none.
+    """int64 (G,): the first detection that overlaps each object by `iou`, -1 for none.
 
-    Both sides are sorted by picture (``images`` are those of the detections), detections by score inside.
+    Both sides are sorted by image (`images` are those of the detections), detections by score inside.
     """
     first = np.full(len(truth.images), len(found))
     bounds = np.arange(len(truth.image_ids) + 1)

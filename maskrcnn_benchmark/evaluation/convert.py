@@ -13,10 +13,10 @@ from torch import Tensor
 
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.evaluation.rle import RleMasks
-from maskrcnn_benchmark.layers.masks import picture_masks
+from maskrcnn_benchmark.layers.masks import full_image_masks
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
-# Pasted masks held at a time: bounds memory on large pictures with many detections.
+# Pasted masks held at a time: bounds memory on large images with many detections.
 PIXELS_PER_CHUNK = 64_000_000
 
 
@@ -27,14 +27,14 @@ def boxlist_to_detections(
     label_to_category: Sequence[int],
     mask_threshold: float = 0.5,
 ) -> Detections:
-    """Detections of one picture at its original size.
+    """Detections of one image at its original size.
 
     Args:
-        prediction: fields ``scores`` and ``labels``; optional ``mask``, either (n, 1, M, M) probabilities
-            relative to the boxes or (n, 1, h, w) bool of the whole picture, best at its original size;
-            optional ``keypoints``; optional ``mask_scores`` (n,) for the evaluation of masks.
+        prediction: fields `scores` and `labels`; optional `mask`, either (n, 1, M, M) probabilities
+            relative to the boxes or (n, 1, h, w) bool of the whole image, best at its original size;
+            optional `keypoints`; optional `mask_scores` (n,) for the evaluation of masks.
         image_id: id in the annotation file.
-        original_size: (width, height) of the picture file.
+        original_size: (width, height) of the image file.
         label_to_category: category id of every label; entry 0 (background) is not used.
         mask_threshold: a pixel belongs to the object when its probability is larger.
 
@@ -65,14 +65,14 @@ def _mask_scores(prediction: BoxList) -> np.ndarray | None:
 
 
 def _encode(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float) -> list[dict[str, Any]]:
-    """Compressed RLEs at ``size`` (width, height), a few masks in memory at a time."""
+    """Compressed RLEs at `size` (width, height), a few masks in memory at a time."""
     from pycocotools import mask as mask_utils
 
     width, height = size
     step = max(1, PIXELS_PER_CHUNK // max(1, width * height))
     rles: list[dict[str, Any]] = []
     for start in range(0, len(masks), step):
-        part = picture_masks(
+        part = full_image_masks(
             masks[start : start + step], boxes[start : start + step], height, width, threshold
         )
         # pycocotools wants (h, w, n) in column-major order: the transposed (n, w, h) in C order.

@@ -38,10 +38,10 @@ SWITCHES = {"segm": "MODEL.MASK_ON", "keypoints": "MODEL.KEYPOINT_ON"}
 
 
 class DetectionEvaluator:
-    """Box and mask AP of a data set: ``reset()``, ``process()`` for every batch, ``evaluate()`` at the end.
+    """Box and mask AP of a data set: `reset()`, `process()` for every batch, `evaluate()` at the end.
 
     Args:
-        dataset_annotations: the annotation file as a dict (COCO or LVIS layout), all pictures that are
+        dataset_annotations: the annotation file as a dict (COCO or LVIS layout), all images that are
             tested.
         protocol: "coco", "lvis", "voc" or "cityscapes".
         label_to_category: category id of every label, entry 0 unused; may cover only some categories.
@@ -49,14 +49,14 @@ class DetectionEvaluator:
         groups: further groups of category ids to report AP for, beside those the file defines.
         area: a detection's area in mask evaluation, "box" or "mask"; None takes the protocol's published
             habit.
-        keypoint_sigmas: see ``evaluate_keypoints``. voc_metric: see ``evaluate_voc``.
-        fixed_limit: LVIS: count so many of the best detections per class over all pictures (AP-fixed, Dave
-            et al. 2021) instead of 300 per picture; the others are forgotten on the way.
+        keypoint_sigmas: see `evaluate_keypoints`. voc_metric: see `evaluate_voc`.
+        fixed_limit: LVIS: count so many of the best detections per class over all images (AP-fixed, Dave
+            et al. 2021) instead of 300 per image; the others are forgotten on the way.
         shard_folder: where several processes hand over their detections, seen by all of them; not used by a
             single one.
 
-    With several processes every one must call ``reset`` and ``evaluate``; some may have no
-    picture to ``process``.
+    With several processes every one must call `reset` and `evaluate`; some may have no
+    image to `process`.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class DetectionEvaluator:
     def process(self, image_ids: Sequence[int], predictions: Sequence[BoxList]) -> None:
         """Take the predictions of a batch (any device); masks are pasted and encoded at once.
 
-        A picture that was seen before is left out. Raises DataError for an image id that the annotation file
+        An image that was seen before is left out. Raises DataError for an image id that the annotation file
         does not have.
         """
         for image_id, prediction in zip(image_ids, predictions, strict=True):
@@ -136,7 +136,7 @@ class DetectionEvaluator:
             self._hand_over()
 
     def convert(self, prediction: BoxList, image_id: int, size: tuple[int, int]) -> Detections:
-        """What is kept of a prediction: detections at the picture's ``size`` (width, height)."""
+        """What is kept of a prediction: detections at the image's `size` (width, height)."""
         return boxlist_to_detections(prediction, image_id, size, self.label_to_category)
 
     def _forget_weak(self, limit: int) -> None:
@@ -146,7 +146,7 @@ class DetectionEvaluator:
             self._found, self._held, self._kept = [best], len(best), len(best)
 
     def _hand_over(self) -> None:
-        """Write what is held, and the pictures seen since the last time, as a shard."""
+        """Write what is held, and the images seen since the last time, as a shard."""
         assert self._exchange is not None
         seen = np.fromiter(self._seen, np.int64, len(self._seen))[self._handed_over :]
         self._exchange.write({**Detections.concatenate(self._found).columns(), "seen": seen})
@@ -155,7 +155,7 @@ class DetectionEvaluator:
     def evaluate(self) -> EvaluationReport:
         """Bring the detections of all processes together and evaluate on the first.
 
-        Every process gets the numbers of the report; the first has the detections too. A picture that several
+        Every process gets the numbers of the report; the first has the detections too. An image that several
         processes saw counts once. The result does not depend on the number of processes.
         """
         if get_world_size() == 1:
@@ -176,7 +176,7 @@ class DetectionEvaluator:
         return reports[0] if is_main_process() else numbers
 
     def _in_order(self, detections: Detections) -> Detections:
-        """The detections by ascending image id, those of a picture in their order."""
+        """The detections by ascending image id, those of an image in their order."""
         if not len(detections):
             return Detections.empty(with_masks="segm" in self.iou_types)
         return detections.select(np.argsort(detections.image_ids, kind="stable"))
@@ -216,13 +216,13 @@ class DetectionEvaluator:
 
 
 def _first_views(merged: Merged) -> Detections:
-    """Detections of all processes, without those of pictures that a lower rank has seen too."""
+    """Detections of all processes, without those of images that a lower rank has seen too."""
     detections = Detections.from_columns(merged.columns)
     seen = merged.columns["seen"]
-    pictures, first = np.unique(seen, return_index=True)
-    if len(pictures) == len(seen):
+    images, first = np.unique(seen, return_index=True)
+    if len(images) == len(seen):
         return detections
-    owner = merged.rank_of_rows("seen")[first][np.searchsorted(pictures, detections.image_ids)]
+    owner = merged.rank_of_rows("seen")[first][np.searchsorted(images, detections.image_ids)]
     return detections.select(owner == merged.rank_of_rows("scores"))
 
 

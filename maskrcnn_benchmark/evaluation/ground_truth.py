@@ -16,13 +16,13 @@ class GroundTruth:
     """Annotations of the listed categories as parallel arrays of length G, in file order.
 
     Attributes:
-        image_ids: int64 (I,) ascending, all pictures of the file (also those without annotation).
+        image_ids: int64 (I,) ascending, all images of the file (also those without annotation).
         category_ids: int64 (K,) ascending, all categories of the file.
-        images, categories: int64 (G,), positions in ``image_ids`` and ``category_ids``.
-        boxes: float64 (G, 4) as x, y, width, height. areas: float64 (G,), the file's ``area``.
+        images, categories: int64 (G,), positions in `image_ids` and `category_ids`.
+        boxes: float64 (G, 4) as x, y, width, height. areas: float64 (G,), the file's `area`.
         ignore, crowd: bool (G,), neither hit nor miss; crowd may in addition be matched many times.
         annotations: the G dicts of the file, for masks on demand.
-        sizes: int64 (I, 2), height and width of the pictures, 0 where the file does not say.
+        sizes: int64 (I, 2), height and width of the images, 0 where the file does not say.
     """
 
     image_ids: np.ndarray
@@ -37,7 +37,7 @@ class GroundTruth:
     sizes: np.ndarray
 
     def select(self, order: np.ndarray) -> GroundTruth:
-        """The annotations at int64 positions ``order``, in that order; the tables stay."""
+        """The annotations at int64 positions `order`, in that order; the tables stay."""
         return replace(
             self,
             images=self.images[order],
@@ -51,7 +51,7 @@ class GroundTruth:
 
 
 def positions(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """int64: position of each of ``values`` in the ascending ``table``, -1 where it is absent."""
+    """int64: position of each of `values` in the ascending `table`, -1 where it is absent."""
     if not len(table):
         return np.full(len(values), -1, np.int64)
     found = np.minimum(np.searchsorted(table, values), len(table) - 1)
@@ -59,12 +59,12 @@ def positions(values: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def read_ground_truth(dataset: Mapping[str, Any], *, crowd: bool, drop_empty: bool) -> GroundTruth:
-    """Arrays of ``dataset`` (keys ``images, annotations, categories``).
+    """Arrays of `dataset` (keys `images, annotations, categories`).
 
-    ``crowd`` reads ``iscrowd`` as COCO does (such objects are ignored and match repeatedly); otherwise the
-    optional ``ignore`` of LVIS counts. ``drop_empty`` leaves out annotations of area 0 or infinite area
+    `crowd` reads `iscrowd` as COCO does (such objects are ignored and match repeatedly); otherwise the
+    optional `ignore` of LVIS counts. `drop_empty` leaves out annotations of area 0 or infinite area
     (parity: lvis-api filters with strict bounds). Annotations of categories that the file does not list
-    are left out. Raises DataError naming the annotation whose picture is unknown or that misses a key.
+    are left out. Raises DataError naming the annotation whose image is unknown or that misses a key.
     """
     image_ids = np.unique(np.array([image["id"] for image in dataset["images"]], np.int64))
     category_ids = np.unique(np.array([category["id"] for category in dataset["categories"]], np.int64))

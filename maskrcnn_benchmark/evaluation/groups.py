@@ -19,7 +19,7 @@ def group_ap(result: APResult | ClassAP, groups: Mapping[str, Sequence[int]]) ->
 
 
 def frequency_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Groups "rare", "common", "frequent" by the file's ``frequency`` (r, c, f); {} for files without it."""
+    """Groups "rare", "common", "frequent" by the file's `frequency` (r, c, f); {} for files without it."""
     groups: dict[str, list[int]] = {"rare": [], "common": [], "frequent": []}
     names = {"r": "rare", "c": "common", "f": "frequent"}
     for category in categories:
@@ -31,7 +31,7 @@ def frequency_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[
 def instance_bins(counts: Mapping[int, int], edges: Sequence[int] = INSTANCE_EDGES) -> dict[str, list[int]]:
     """Groups by number of training instances, named "(0,10)", "[10,100)", ..., "[1000,inf)".
 
-    ``counts``: category id -> instances in the training set. Categories without any instance are in no bin.
+    `counts`: category id -> instances in the training set. Categories without any instance are in no bin.
     """
     lows, highs = [1, *edges], [*edges, float("inf")]
     names = [f"{'(0' if low == 1 else f'[{low}'},{high})" for low, high in zip(lows, highs, strict=True)]
@@ -49,7 +49,7 @@ def phase_name(phase: int) -> str:
 
 
 def step_state_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Groups b0, t0, t1, ... by the ``step_state`` of derived LST annotation files; {} for other files."""
+    """Groups b0, t0, t1, ... by the `step_state` of derived LST annotation files; {} for other files."""
     groups: dict[str, list[int]] = {}
     for category in categories:
         if "step_state" in category:

@@ -32,10 +32,10 @@ def evaluate_keypoints(
 ) -> APResult:
     """COCO keypoint protocol, array-equal to pycocotools (results with keypoints and without boxes).
 
-    ``dataset``: the annotation file as a dict; objects without a labelled keypoint are neither hit nor miss.
-    ``sigmas``: one deviation per keypoint, none for those of COCO persons. A detection's area is that of the
+    `dataset`: the annotation file as a dict; objects without a labelled keypoint are neither hit nor miss.
+    `sigmas`: one deviation per keypoint, none for those of COCO persons. A detection's area is that of the
     rectangle around its keypoints. Raises ConfigError when the sigmas do not go with the keypoints, DataError
-    for detections of unknown pictures or without keypoints and for annotations whose keypoints differ in
+    for detections of unknown images or without keypoints and for annotations whose keypoints differ in
     number.
     """
     deviations = np.asarray(sigmas or PERSON_SIGMAS, np.float64)
@@ -83,7 +83,7 @@ def keypoint_overlaps(
     gt_start: np.ndarray,
     sigmas: np.ndarray,
 ) -> np.ndarray:
-    """float64: object keypoint similarity in every cell, laid out as ``Cells.ious``; sigmas float64 (K,).
+    """float64: object keypoint similarity in every cell, laid out as `Cells.ious`; sigmas float64 (K,).
 
     Mean over the labelled keypoints of exp(-d^2 / (2 area (2 sigma)^2)). For an object without labelled ones
     d is how far a point lies outside the object's box enlarged by its own size on every side.

@@ -18,10 +18,10 @@ WRONG, RIGHT, IGNORED = 0, 1, 2
 
 @dataclass
 class Matches:
-    """Outcome of matching; detections and ground truth sorted as in ``Cells``.
+    """Outcome of matching; detections and ground truth sorted as in `Cells`.
 
-    ``outcome``: uint8 (A, T, D) per area range, IoU threshold and detection: WRONG, RIGHT or IGNORED (counts
-    neither way). ``gt_ignored``: bool (A, G), ground truth left out of the recall's denominator.
+    `outcome`: uint8 (A, T, D) per area range, IoU threshold and detection: WRONG, RIGHT or IGNORED (counts
+    neither way). `gt_ignored`: bool (A, G), ground truth left out of the recall's denominator.
     """
 
     outcome: np.ndarray

@@ -13,9 +13,9 @@ from maskrcnn_benchmark.utils.errors import DataError
 
 
 def check_masks(truth: GroundTruth, detections: Detections, iou_type: str) -> None:
-    """Raise DataError for an unknown ``iou_type`` and, for "segm", absent masks and masks of another size.
+    """Raise DataError for an unknown `iou_type` and, for "segm", absent masks and masks of another size.
 
-    A mask of another size than its picture could never overlap anything. Every picture of ``detections``
+    A mask of another size than its image could never overlap anything. Every image of `detections`
     must be known.
     """
     if iou_type not in ("bbox", "segm"):
@@ -48,7 +48,7 @@ def cell_overlaps(
 
     Both sides are sorted by cell; cell c holds det_start[c]:det_start[c+1] and gt_start[c]:gt_start[c+1].
     Equal to pycocotools.mask.iou to the bit; for a crowd the overlap counts against the detection's area
-    alone. Raises DataError for malformed masks; ``check_masks`` has checked the rest.
+    alone. Raises DataError for malformed masks; `check_masks` has checked the rest.
     """
     load_ops()
     cells = (torch.from_numpy(truth.crowd), torch.from_numpy(det_start), torch.from_numpy(gt_start))
@@ -60,7 +60,7 @@ def cell_overlaps(
         *detections.rles.tensors(), *right.tensors(), *cells
     )
     if bad_detection >= 0:
-        detections.mask_areas()  # raises, with the picture and the reason
+        detections.mask_areas()  # raises, with the image and the reason
     if bad_truth >= 0:
         raise DataError(
             f"annotation {truth.annotations[bad_truth].get('id', '?')}: unreadable segmentation "

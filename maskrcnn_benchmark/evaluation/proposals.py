@@ -23,17 +23,17 @@ AREA_RANGES = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l
 
 
 def average_recall(dataset: Mapping[str, Any], proposals: Detections) -> dict[str, float]:
-    """``AR@100, ARs@100, ARm@100, ARl@100`` and the same @1000; -1 where no object is of that size.
+    """`AR@100, ARs@100, ARm@100, ARl@100` and the same @1000; -1 where no object is of that size.
 
     Mean over the IoU thresholds 0.5, 0.55, ..., 0.95 of the share of objects (no crowds, all classes alike)
-    that a proposal covers. The best proposals of a picture up to the limit and its objects are paired one to
-    one: in turn the pair with the highest IoU (inclusive boxes, +1) of what is left. An object of a picture
+    that a proposal covers. The best proposals of an image up to the limit and its objects are paired one to
+    one: in turn the pair with the highest IoU (inclusive boxes, +1) of what is left. An object of an image
     without proposals is missed. Raises DataError for a malformed annotation.
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
     truth = truth.select(np.flatnonzero(~truth.crowd))
     settings = {(name, limit): [np.zeros(0)] for limit in LIMITS for name in AREA_RANGES}
-    for boxes, objects, areas in _by_picture(truth, proposals):
+    for boxes, objects, areas in _by_image(truth, proposals):
         ious = _ious(boxes[: max(LIMITS)], objects)
         for (name, limit), covered in settings.items():
             low, high = AREA_RANGES[name]
@@ -62,14 +62,14 @@ def _highest(ious: np.ndarray) -> int:
     return int(ious[:, column].argmax()) * ious.shape[1] + column
 
 
-def _by_picture(truth: GroundTruth, proposals: Detections) -> Iterator[tuple[np.ndarray, ...]]:
-    """(proposals by descending score (P,4), objects (G,4), areas (G,)) of every picture with objects."""
+def _by_image(truth: GroundTruth, proposals: Detections) -> Iterator[tuple[np.ndarray, ...]]:
+    """(proposals by descending score (P,4), objects (G,4), areas (G,)) of every image with objects."""
     order = np.lexsort((-proposals.scores, proposals.image_ids))
     found = positions(proposals.image_ids[order], truth.image_ids)
     ranked, truth = proposals.boxes[order], truth.select(np.argsort(truth.images, kind="stable"))
-    for picture in np.unique(truth.images).tolist():
-        first, last = np.searchsorted(found, [picture, picture + 1])
-        own = slice(*np.searchsorted(truth.images, [picture, picture + 1]))
+    for image in np.unique(truth.images).tolist():
+        first, last = np.searchsorted(found, [image, image + 1])
+        own = slice(*np.searchsorted(truth.images, [image, image + 1]))
         yield ranked[first:last], truth.boxes[own], truth.areas[own]
 
 
@@ -86,14 +86,14 @@ def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class ProposalEvaluator(DetectionEvaluator):
-    """Average recall of proposals (BoxLists with field ``objectness``); used like a DetectionEvaluator."""
+    """Average recall of proposals (BoxLists with field `objectness`); used like a DetectionEvaluator."""
 
     def __init__(self, dataset: Mapping[str, Any], *, shard_folder: StrPath | None = None) -> None:
-        """``dataset``: the annotation file as a dict. ``shard_folder``: see DetectionEvaluator."""
+        """`dataset`: the annotation file as a dict. `shard_folder`: see DetectionEvaluator."""
         super().__init__(dataset, "coco", [0, 0], (TASK,), shard_folder=shard_folder)
 
     def convert(self, prediction: BoxList, image_id: int, size: tuple[int, int]) -> Detections:
-        """Proposals at the picture's ``size`` (width, height), category id 0, objectness as score."""
+        """Proposals at the image's `size` (width, height), category id 0, objectness as score."""
         scored = BoxList(prediction.bbox, prediction.size, prediction.mode)
         scored.add_field("scores", prediction.get_field("objectness"))
         scored.add_field("labels", prediction.get_field("objectness").long().clamp(0, 0))

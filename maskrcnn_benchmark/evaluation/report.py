@@ -18,8 +18,8 @@ from maskrcnn_benchmark.utils.table import format_table
 class TaskReport:
     """One IoU type: summary metrics, AP per group and per category id (-1: undefined), arrays behind them.
 
-    ``area`` is what a detection's area was taken from, "box", "mask" or "keypoints": APs, APm and APl depend
-    on it. With several processes only the first has ``result``.
+    `area` is what a detection's area was taken from, "box", "mask" or "keypoints": APs, APm and APl depend
+    on it. With several processes only the first has `result`.
     """
 
     metrics: dict[str, float]
@@ -34,7 +34,7 @@ class EvaluationReport:
     """Everything one evaluation found.
 
     Attributes:
-        protocol: "coco", "lvis", "voc" or "cityscapes". num_images: pictures in the annotation file.
+        protocol: "coco", "lvis", "voc" or "cityscapes". num_images: images in the annotation file.
         tasks: "bbox", "segm", "keypoints". names: category id -> name.
         detections: what was evaluated, by image id, in the original size; with several processes only the
             first has them, and they are empty on the others.
@@ -74,7 +74,7 @@ class EvaluationReport:
         }
 
     def class_rows(self) -> list[list[Any]]:
-        """Rows ``category id, name, AP of each task`` sorted by descending AP of the last task, undefined
+        """Rows `category id, name, AP of each task` sorted by descending AP of the last task, undefined
         last.
         """
         rows = []
@@ -119,7 +119,7 @@ def format_classes(report: EvaluationReport) -> str:
 
 
 def write_report(report: EvaluationReport, folder: StrPath, *, detections_name: str | None = None) -> None:
-    """Write ``metrics.json`` and ``per_class.csv`` into ``folder``, and the detections if they get a name.
+    """Write `metrics.json` and `per_class.csv` into `folder`, and the detections if they get a name.
 
     Undefined values (-1) are empty in the CSV.
     """

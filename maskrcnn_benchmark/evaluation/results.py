@@ -17,17 +17,17 @@ from maskrcnn_benchmark.utils.files import StrPath
 
 @dataclass
 class Detections:
-    """Detections of many pictures as parallel arrays of length D.
+    """Detections of many images as parallel arrays of length D.
 
     Attributes:
         image_ids: int64 (D,), ids of the annotation file (never positions in a data set).
         category_ids: int64 (D,), ids of the annotation file (never contiguous labels).
         scores: float64 (D,).
-        boxes: float64 (D, 4) as x, y, width, height in pixels of the original picture.
-        rles: D masks, or None without masks. A list of compressed COCO RLE dicts (``size`` [h, w], ``counts``
+        boxes: float64 (D, 4) as x, y, width, height in pixels of the original image.
+        rles: D masks, or None without masks. A list of compressed COCO RLE dicts (`size` [h, w], `counts`
             bytes or str) is taken too, and kept as RleMasks.
-        keypoints: float64 (D, K, 3) as x, y, visibility in pixels of the original picture, or None.
-        mask_scores: float64 (D,), scores for the evaluation of masks alone, or None where ``scores`` count.
+        keypoints: float64 (D, K, 3) as x, y, visibility in pixels of the original image, or None.
+        mask_scores: float64 (D,), scores for the evaluation of masks alone, or None where `scores` count.
     """
 
     image_ids: np.ndarray
@@ -68,7 +68,7 @@ class Detections:
 
     @classmethod
     def empty(cls, with_masks: bool = False) -> Detections:
-        """No detection at all; ``with_masks`` says that later additions carry RLEs."""
+        """No detection at all; `with_masks` says that later additions carry RLEs."""
         nothing = np.zeros(0)
         return cls(
             nothing, nothing, nothing, np.zeros((0, 4)), RleMasks.from_dicts([]) if with_masks else None
@@ -76,7 +76,7 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """All ``parts`` one after another; masks, keypoints and mask scores are kept only if every non-empty
+        """All `parts` one after another; masks, keypoints and mask scores are kept only if every non-empty
         part has them.
         """
         filled = [part for part in parts if len(part)]
@@ -98,7 +98,7 @@ class Detections:
         )
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The arrays by name, masks (if any) as ``rle_text`` and ``rle_lengths`` (D, 3): bytes, h, w."""
+        """The arrays by name, masks (if any) as `rle_text` and `rle_lengths` (D, 3): bytes, h, w."""
         arrays = {
             "image_ids": self.image_ids,
             "category_ids": self.category_ids,
@@ -116,7 +116,7 @@ class Detections:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Detections:
-        """The inverse of ``columns``, also for the arrays of several detections joined by name.
+        """The inverse of `columns`, also for the arrays of several detections joined by name.
 
         Masks, keypoints and mask scores are kept only if every detection has them.
         """
@@ -133,10 +133,10 @@ class Detections:
 
     @classmethod
     def from_json(cls, results: Iterable[dict[str, Any]]) -> Detections:
-        """Read a COCO/LVIS result list: ``image_id, category_id, score, bbox, segmentation, keypoints``, and
-        our own ``mask_score``.
+        """Read a COCO/LVIS result list: `image_id, category_id, score, bbox, segmentation, keypoints`, and
+        our own `mask_score`.
 
-        ``bbox``, ``segmentation`` or ``keypoints`` is needed. Without ``bbox`` the tight box of the mask is
+        `bbox`, `segmentation` or `keypoints` is needed. Without `bbox` the tight box of the mask is
         used, else the rectangle around the keypoints. Raises DataError naming the entry that misses a key.
         """
         rows = list(results)
@@ -166,7 +166,7 @@ class Detections:
 
     @classmethod
     def read(cls, path: StrPath) -> Detections:
-        """``from_json`` of a result file, without a Python object per detection.
+        """`from_json` of a result file, without a Python object per detection.
 
         Raises DataError naming the file and the place of what is wrong.
         """
@@ -191,11 +191,11 @@ class Detections:
         return cls(images, categories, scores, boxes, masks, mask_scores=best)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The COCO/LVIS result list, RLE counts as text; ``from_json`` reads it back unchanged."""
+        """The COCO/LVIS result list, RLE counts as text; `from_json` reads it back unchanged."""
         return list(self.records())
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The entries of ``to_json`` one by one, for lists that are too long to hold."""
+        """The entries of `to_json` one by one, for lists that are too long to hold."""
         for index in range(len(self)):
             row: dict[str, Any] = {
                 "image_id": int(self.image_ids[index]),
@@ -213,7 +213,7 @@ class Detections:
             yield row
 
     def extend(self, other: Detections) -> None:
-        """Append ``other`` in place."""
+        """Append `other` in place."""
         both = Detections.concatenate([self, other])
         self.image_ids, self.category_ids = both.image_ids, both.category_ids
         self.scores, self.boxes, self.rles = both.scores, both.boxes, both.rles
@@ -226,7 +226,7 @@ class Detections:
         return replace(self, scores=self.mask_scores if iou_type == "segm" else self.scores, mask_scores=None)
 
     def select(self, index: np.ndarray) -> Detections:
-        """The detections at ``index`` (bool mask (D,) or int64 positions), in that order."""
+        """The detections at `index` (bool mask (D,) or int64 positions), in that order."""
         positions = np.flatnonzero(index) if index.dtype == bool else index
         masks = None if self.rles is None else self.rles.select(positions)
         return Detections(
@@ -240,7 +240,7 @@ class Detections:
         )
 
     def mask_areas(self) -> np.ndarray:
-        """float64 (D,): pixels of each mask. Raises DataError naming the picture of a malformed one."""
+        """float64 (D,): pixels of each mask. Raises DataError naming the image of a malformed one."""
         if self.rles is None:
             raise DataError("detections: there are no masks; give every entry a segmentation")
         areas, _, problems = self.rles.measure()
@@ -253,7 +253,7 @@ class Detections:
         return areas.astype(np.float64)
 
     def top_per_image(self, limit: int) -> Detections:
-        """The ``limit`` best scores of every picture over all categories (ties: the earlier one), file
+        """The `limit` best scores of every image over all categories (ties: the earlier one), file
         order kept.
         """
         order = np.lexsort((-self.scores, self.image_ids))
@@ -261,7 +261,7 @@ class Detections:
         return self if (rank < limit).all() else self.select(np.sort(order[rank < limit]))
 
     def top_per_category(self, limit: int) -> Detections:
-        """The ``limit`` best scores of every category over all pictures (ties: the earlier one), file order
+        """The `limit` best scores of every category over all images (ties: the earlier one), file order
         kept. Where there are mask scores, their best too.
         """
         best = np.zeros(len(self), bool)
@@ -277,7 +277,7 @@ class Detections:
 
 
 def ranks(keys: np.ndarray) -> np.ndarray:
-    """int64: position of every element inside its run of equal ``keys`` (sorted)."""
+    """int64: position of every element inside its run of equal `keys` (sorted)."""
     if not len(keys):
         return np.zeros(0, np.int64)
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
@@ -289,7 +289,7 @@ def _some_masks(with_mask: int, total: int) -> DataError:
 
 
 def _all_or_none(mask_scores: Sequence[float] | np.ndarray, total: int) -> np.ndarray | None:
-    """The mask scores of ``total`` entries; None when none has one."""
+    """The mask scores of `total` entries; None when none has one."""
     if 0 < len(mask_scores) != total:
         raise DataError(
             f"detections: {len(mask_scores)} of {total} entries have a mask_score; give all or none"
@@ -313,7 +313,7 @@ def _read_keypoints(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
 def _fill_boxes(
     boxes: np.ndarray, absent: np.ndarray, masks: RleMasks | None, points: np.ndarray | None = None
 ) -> np.ndarray:
-    """``boxes`` (D, 4) with the tight box of the mask, else around the keypoints, where bool ``absent`` (D,)
+    """`boxes` (D, 4) with the tight box of the mask, else around the keypoints, where bool `absent` (D,)
     says so.
     """
     if masks is None and points is not None and absent.any():

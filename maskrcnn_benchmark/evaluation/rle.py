@@ -26,11 +26,11 @@ PROBLEMS = (
 
 @dataclass(eq=False)
 class RleMasks:
-    """N masks in COCO's compressed text. Reads like a list of dicts ``{"size": [h, w], "counts": bytes}``.
+    """N masks in COCO's compressed text. Reads like a list of dicts `{"size": [h, w], "counts": bytes}`.
 
     Attributes:
         text: uint8 (bytes,), the compressed counts; may hold more than the masks of this object.
-        table: int64 (N, 4), begin in ``text``, length, height, width of each mask.
+        table: int64 (N, 4), begin in `text`, length, height, width of each mask.
     """
 
     text: np.ndarray
@@ -38,7 +38,7 @@ class RleMasks:
 
     @classmethod
     def from_dicts(cls, rles: Iterable[Mapping[str, Any]]) -> RleMasks:
-        """Masks given as compressed RLE dicts (``counts`` bytes or str). Raises DataError naming the
+        """Masks given as compressed RLE dicts (`counts` bytes or str). Raises DataError naming the
         place.
         """
         parts: list[bytes] = []
@@ -61,7 +61,7 @@ class RleMasks:
 
     @classmethod
     def concatenate(cls, parts: Sequence[RleMasks]) -> RleMasks:
-        """All ``parts`` one after another."""
+        """All `parts` one after another."""
         shifts = np.cumsum([0, *(len(part.text) for part in parts)])
         tables = [part.table + [shift, 0, 0, 0] for part, shift in zip(parts, shifts, strict=False)]
         texts = [part.text for part in parts]
@@ -71,7 +71,7 @@ class RleMasks:
         )
 
     def select(self, positions: np.ndarray) -> RleMasks:
-        """The masks at int64 ``positions``, in that order; the text is shared."""
+        """The masks at int64 `positions`, in that order; the text is shared."""
         return RleMasks(self.text, self.table[positions])
 
     def packed(self) -> RleMasks:
@@ -90,7 +90,7 @@ class RleMasks:
         return self.table[:, 2:]
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """``text`` and ``table`` as the native operations take them."""
+        """`text` and `table` as the native operations take them."""
         return torch.from_numpy(self.text), torch.from_numpy(np.ascontiguousarray(self.table))
 
     def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ class RleMasks:
 def annotation_masks(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> RleMasks:
     """Masks of annotations (polygons, uncompressed or compressed RLE), equal to pycocotools' to the byte.
 
-    ``sizes`` int64 (N, 2): height and width of each annotation's picture. Raises DataError naming the
+    `sizes` int64 (N, 2): height and width of each annotation's image. Raises DataError naming the
     annotation whose segmentation is unreadable.
     """
     plain = np.array([_is_plain(a.get("segmentation")) for a in annotations], bool) & (sizes > 0).all(1)
@@ -149,7 +149,7 @@ def _draw(
     annotations: Sequence[Mapping[str, Any]],
     places: Sequence[int],
 ) -> RleMasks:
-    """Masks of lists of polygons; ``places`` in ``annotations`` serve the message of a DataError."""
+    """Masks of lists of polygons; `places` in `annotations` serve the message of a DataError."""
     lengths = [len(part) // 2 for shape in shapes for part in shape]
     try:
         numbers = np.fromiter(
@@ -170,7 +170,7 @@ def _draw(
     try:
         text, table = torch.ops.maskrcnn_benchmark.rle_from_polygons(*map(torch.from_numpy, columns))
     except ValueError as error:
-        raise DataError(f"annotations: pictures of an impossible size ({error})") from error
+        raise DataError(f"annotations: images of an impossible size ({error})") from error
     return RleMasks(text.numpy(), table.numpy())
 
 

@@ -25,13 +25,13 @@ METRICS = ("11point", "area")
 def evaluate_voc(dataset: Mapping[str, Any], detections: Detections, *, metric: str = "11point") -> ClassAP:
     """AP of every class at IoU .5 (the benchmark's) and at .55 ... .95.
 
-    ``dataset``: records as ``load_voc`` makes them; difficult objects carry ``ignore``. Boxes x, y, width,
+    `dataset`: records as `load_voc` makes them; difficult objects carry `ignore`. Boxes x, y, width,
     height count both ends, so overlaps are those of corners with 1 added to the far ones. A detection, in
     descending order of scores, goes to the object of its class that it overlaps most: right if that is free
     and the overlap reaches the threshold, wrong if it is taken or the overlap too small, neither if it is
-    difficult. ``metric``: "11point" means the highest precision at recall 0, .1 ... 1 and above (VOC2007),
+    difficult. `metric`: "11point" means the highest precision at recall 0, .1 ... 1 and above (VOC2007),
     "area" the area under the curve (VOC2010 on). Raises DataError for
-    detections of unknown pictures.
+    detections of unknown images.
     """
     if metric not in METRICS:
         raise DataError(f"VOC metric {metric!r} is unknown; expected {' or '.join(METRICS)}")
@@ -61,7 +61,7 @@ def evaluate_voc(dataset: Mapping[str, Any], detections: Detections, *, metric: 
 
 def best_overlaps(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     """float64 (D,) and int64 (D,): highest IoU of every detection and the first object (sorted as in
-    ``cells``) that has it; -1 and -1 where the cell has no object.
+    `cells`) that has it; -1 and -1 where the cell has no object.
     """
     per_cell, objects = np.diff(cells.det_start), np.diff(cells.gt_start)
     width = np.repeat(objects, per_cell)
@@ -77,7 +77,7 @@ def best_overlaps(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outcomes(near: np.ndarray, best_truth: np.ndarray, difficult: np.ndarray) -> np.ndarray:
-    """uint8 (D,): RIGHT, WRONG or IGNORED; of the detections ``near`` the same object the first is right."""
+    """uint8 (D,): RIGHT, WRONG or IGNORED; of the detections `near` the same object the first is right."""
     outcome = np.full(len(near), WRONG, np.uint8)
     rows = np.flatnonzero(near)
     _, first = np.unique(best_truth[rows], return_index=True)
@@ -87,7 +87,7 @@ def _outcomes(near: np.ndarray, best_truth: np.ndarray, difficult: np.ndarray) -
 
 
 def average_precision(scores: np.ndarray, outcome: np.ndarray, objects: int, metric: str) -> float:
-    """AP of one class with ``objects`` > 0 that count; scores float64 (D,), outcome uint8 (D,)."""
+    """AP of one class with `objects` > 0 that count; scores float64 (D,), outcome uint8 (D,)."""
     outcome = outcome[np.argsort(-scores, kind="stable")]
     right, wrong = np.cumsum(outcome == RIGHT), np.cumsum(outcome == WRONG)
     precision = right / np.maximum(right + wrong, 1)

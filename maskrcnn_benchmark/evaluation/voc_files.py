@@ -13,11 +13,11 @@ from maskrcnn_benchmark.utils.files import StrPath, write_text
 
 
 def write_voc_files(report: EvaluationReport, images: Iterable[Mapping[str, Any]], folder: StrPath) -> None:
-    """Write ``result.txt`` and ``Main/comp4_det_<split>_<class>.txt`` into ``folder``.
+    """Write `result.txt` and `Main/comp4_det_<split>_<class>.txt` into `folder`.
 
-    images: the picture records. The split is the last word of the folder's name (voc_2007_test: test).
-    ``result.txt`` has the mean and every class's AP at IoU .5 ("-": no object). Lines of the other files are
-    "picture score xmin ymin xmax ymax", corners counted from 1, both inside.
+    images: the image records. The split is the last word of the folder's name (voc_2007_test: test).
+    `result.txt` has the mean and every class's AP at IoU .5 ("-": no object). Lines of the other files are
+    "image score xmin ymin xmax ymax", corners counted from 1, both inside.
     """
     target = Path(folder)
     task = report.tasks["bbox"]

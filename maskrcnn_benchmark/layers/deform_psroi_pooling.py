@@ -24,7 +24,7 @@ def deform_psroi_pooling(
     """Average of bilinear samples per bin: (R, output_dim, pooled_size, pooled_size).
 
     features: (B, output_dim * group_size^2, H, W); a bin reads only the channels of its place in a grid of
-    group_size^2. rois: (R,5) rows (image index, x1, y1, x2, y2) in picture coordinates, rounded to whole
+    group_size^2. rois: (R,5) rows (image index, x1, y1, x2, y2) in image coordinates, rounded to whole
     pixels, then scaled; x2 and y2 are inclusive. trans: (R, 2 * classes, part_size, part_size), shifts of the
     bins, first horizontal, then vertical, in sides of the region times `trans_std`; the output channels are
     cut into as many classes. part_size defaults to pooled_size. A bin takes sample_per_part^2 samples; those

@@ -36,7 +36,7 @@ def fpn_roi_align(
     """`roi_align` of each region from the level that `assign_levels` gives it: (R, C, *output_size).
 
     features: levels (B,C,H_l,W_l), finest first, of one dtype, in planar or channels-last layout (read as
-    they are, with the same bits); rois: (R,5) rows (image index, x1, y1, x2, y2) in picture coordinates, best
+    they are, with the same bits); rois: (R,5) rows (image index, x1, y1, x2, y2) in image coordinates, best
     in float32; scales: 2^-l, 2^-(l+1), ... for levels l, l+1, ... Differentiable, even twice,
     in features; gradients of channels-last features are channels-last. What `roi_align` says about samples,
     NaN and sums holds here. Raises ValueError (shapes, devices, ranges, scales, on the CPU image indices) and

@@ -1,4 +1,4 @@
-"""Masks between boxes and pictures: pasting predictions, cutting training targets (core spec 4 and 10)."""
+"""Masks between boxes and images: pasting predictions, cutting training targets (core spec 4 and 10)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def paste_masks(
 ) -> Tensor:
     """Bool (N, height, width): each probability mask resized into its box and compared with `threshold`.
 
-    masks: (N,M,M) floating; boxes: (N,4) xyxy in pixels of the picture. A mask gets `padding` zero pixels on
+    masks: (N,M,M) floating; boxes: (N,4) xyxy in pixels of the image. A mask gets `padding` zero pixels on
     each side, its box grows in proportion and is cut to whole pixels toward zero, bilinear resizing, then
-    `> threshold`. Boxes outside the picture, and with a NaN, give an empty mask. Raises ValueError (shapes,
+    `> threshold`. Boxes outside the image, and with a NaN, give an empty mask. Raises ValueError (shapes,
     devices, ranges) and TypeError (dtypes).
     """
     load_ops()
     return torch.ops.maskrcnn_benchmark.paste_masks(masks, boxes, height, width, float(threshold), padding)
 
 
-def picture_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
-    """Bool (N, height, width): the masks of a prediction as the picture of that size shows them.
+def full_image_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
+    """Bool (N, height, width): the masks of a prediction as the image of that size shows them.
 
     masks: floating (N,1,M,M), probabilities inside the boxes (N,4) xyxy, which are pasted; or bool (N,1,h,w)
-    of the whole picture, which stay as they are or, at another size, are resized and kept where half or more
+    of the whole image, which stay as they are or, at another size, are resized and kept where half or more
     of a pixel is inside. Raises ValueError for another shape and TypeError for another dtype.
     """
     if masks.dim() != 4 or masks.shape[1] != 1:
@@ -62,7 +62,7 @@ def polygon_mask_targets(
 
     polygons: per instance a list of (2k,) tensors x1, y1, x2, y2, ...; those with fewer than three points
     draw nothing. instance_of_box: (R,) int64; boxes: (R,4) xyxy. image_size (width, height) clamps the corner
-    x1, y1, not the side that is scaled (parity: as published); leave it out for boxes inside the picture.
+    x1, y1, not the side that is scaled (parity: as published); leave it out for boxes inside the image.
     The pixels are those of the COCO mask library. Raises ValueError (shapes, indices), TypeError (dtypes).
     """
     load_ops()

@@ -13,7 +13,7 @@ def roi_align(
 ) -> Tensor:
     """Average of bilinear samples per bin: (R, C, *output_size) in the dtype of `features`.
 
-    features: (B,C,H,W); rois: (R,5) rows (image index, x1, y1, x2, y2) in picture coordinates, which
+    features: (B,C,H,W); rois: (R,5) rows (image index, x1, y1, x2, y2) in image coordinates, which
     `spatial_scale` maps to the features without a half-pixel shift; a side is at least one cell.
     sampling_ratio: samples per bin and axis, 0 for ceil(side / bins). Samples more than a cell outside count
     as zero. A roi with a NaN or an infinite number gives NaN. Half precision is summed in float32; pass

@@ -11,7 +11,7 @@ from maskrcnn_benchmark.layers._ops import load_ops
 def roi_pool(features: Tensor, rois: Tensor, output_size: tuple[int, int], spatial_scale: float) -> Tensor:
     """Maximum of the cells of every bin: (R, C, *output_size) in the dtype of `features`.
 
-    features: (B,C,H,W); rois: (R,5) rows (image index, x1, y1, x2, y2) in picture coordinates, best in
+    features: (B,C,H,W); rois: (R,5) rows (image index, x1, y1, x2, y2) in image coordinates, best in
     float32. Corners times `spatial_scale` are rounded half away from zero, both ends belong to the region (at
     least one cell per side). A bin without a cell on the map is 0. A roi with a NaN or an infinite number
     gives NaN. Differentiable, even twice, in features: the gradient goes to the first of equal maxima.

@@ -51,7 +51,7 @@ class BufferList(nn.Module):
 
 
 class AnchorGenerator(nn.Module):
-    """Anchors of every level, and which of them count for a picture.
+    """Anchors of every level, and which of them count for an image.
 
     `cell_anchors` is a list per level of float32 buffers (A,4); published files hold them.
     """
@@ -117,7 +117,7 @@ class AnchorGenerator(nn.Module):
         return anchors.reshape(-1, 4)
 
     def visibility(self, anchors: Tensor, image_size: tuple[int, int]) -> Tensor:
-        """Bool (N,): anchors (N,4) that leave the picture by at most the threshold.
+        """Bool (N,): anchors (N,4) that leave the image by at most the threshold.
 
         `image_size` is (height, width) before padding; a negative STRADDLE_THRESH makes all anchors visible.
         """

@@ -51,6 +51,6 @@ def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (...,4) xyxy clamped to a picture of `size` (width, height): x in 0..w-1, y in 0..h-1."""
+    """Boxes (...,4) xyxy clamped to an image of `size` (width, height): x in 0..w-1, y in 0..h-1."""
     limit = boxes.new_tensor((size[0] - 1, size[1] - 1, size[0] - 1, size[1] - 1))
     return torch.minimum(boxes.clamp(min=0), limit)

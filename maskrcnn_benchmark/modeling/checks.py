@@ -12,6 +12,6 @@ def require_finite(values: Tensor, what: str) -> None:
     """Raise UsageError when `values` (any shape) holds NaN or infinity; `what` names them in the message."""
     if not bool(torch.isfinite(values).all()):
         raise UsageError(
-            f"{what} are not finite: the weights have diverged or were not loaded, or a picture holds NaN; "
+            f"{what} are not finite: the weights have diverged or were not loaded, or an image holds NaN; "
             "try an earlier checkpoint, or a lower SOLVER.BASE_LR when training"
         )

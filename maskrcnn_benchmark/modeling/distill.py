@@ -11,7 +11,7 @@ from maskrcnn_benchmark.modeling.losses import LossTerm
 
 @dataclass
 class DistillBatch:
-    """Stored outputs of the teacher for some boxes of a batch; both lists have one entry per picture.
+    """Stored outputs of the teacher for some boxes of a batch; both lists have one entry per image.
 
     boxes: (n_i,4) float32 xyxy in coordinates of the network input (n_i may be 0).
     teacher_cosine: (n_i, C_old + 1) unscaled cosines, column 0 is background.

@@ -10,7 +10,7 @@ from maskrcnn_benchmark.structures.boxlist_ops import box_iou
 BELOW_LOW = -1
 BETWEEN = -2
 MAX_PAIRS = 4_000_000
-"""Overlaps held at once (16 MB of float32): crowded pictures are worked through in groups of ground truth."""
+"""Overlaps held at once (16 MB of float32): crowded images are worked through in groups of ground truth."""
 
 
 class Matcher:

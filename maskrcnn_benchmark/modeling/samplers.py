@@ -1,6 +1,6 @@
 """Random choice of the anchors or proposals that enter a loss, and the class rule of LST (LST spec 4).
 
-Every picture has a generator of its own, so that its sample depends neither on its place in a batch nor on
+Every image has a generator of its own, so that its sample depends neither on its place in a batch nor on
 the process that has it; without one, torch's default generator of the tensor's device is used.
 """
 
@@ -14,17 +14,17 @@ from torch import Tensor
 from maskrcnn_benchmark.utils.rng import derive_seed
 
 
-def picture_generators(
+def image_generators(
     seeds: Sequence[int] | None, use: str, count: int, device: torch.device
 ) -> list[torch.Generator | None]:
-    """A generator on `device` for each of `count` pictures, from its seed and the name of the `use`.
+    """A generator on `device` for each of `count` images, from its seed and the name of the `use`.
 
-    Without seeds: None for every picture. Raises ValueError when the seeds are not one per picture.
+    Without seeds: None for every image. Raises ValueError when the seeds are not one per image.
     """
     if seeds is None:
         return [None] * count
     if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds for {count} pictures")
+        raise ValueError(f"{len(seeds)} seeds for {count} images")
     return [torch.Generator(device).manual_seed(derive_seed(seed, use)) for seed in seeds]
 
 

@@ -12,7 +12,7 @@ class MetaWeightGenerator(nn.Module):
 
     row = average_scale * mean(z) + attended_scale * mean(read-out), where z are the normalised features and
     the read-out of z is the mean of the normalised known rows weighted by softmax(attention_scale * cosine of
-    ``query`` z with every known row). Both scales are vectors (D,), one factor per channel. An untrained
+    `query` z with every known row). Both scales are vectors (D,), one factor per channel. An untrained
     generator gives the mean of the normalised features.
     """
 

@@ -16,8 +16,8 @@ CLIP_TYPES = ("norm", "value")
 class GradientClipper:
     """Measures the 2-norm of all gradients and limits them.
 
-    ``kind`` "none": only measures; "norm": scales all gradients so that their joint 2-norm is at most
-    ``limit``; "value": clamps every element to [-limit, limit]. Raises ConfigError for another kind or a
+    `kind` "none": only measures; "norm": scales all gradients so that their joint 2-norm is at most
+    `limit`; "value": clamps every element to [-limit, limit]. Raises ConfigError for another kind or a
     limit <= 0.
     """
 
@@ -33,7 +33,7 @@ class GradientClipper:
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> GradientClipper:
-        """The clipper of ``cfg.SOLVER.CLIP_GRADIENTS``."""
+        """The clipper of `cfg.SOLVER.CLIP_GRADIENTS`."""
         node = cfg.SOLVER.CLIP_GRADIENTS
         return cls(node.TYPE, node.VALUE) if node.ENABLED else cls()
 

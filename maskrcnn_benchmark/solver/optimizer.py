@@ -26,13 +26,13 @@ def parameter_groups(
     weight_decay_bias: float,
     offset_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """One optimizer group per trainable parameter, in ``named_parameters`` order.
+    """One optimizer group per trainable parameter, in `named_parameters` order.
 
-    parity: "bias" anywhere in the name gives ``lr * bias_lr_factor`` and ``weight_decay_bias``, so group-norm
+    parity: "bias" anywhere in the name gives `lr * bias_lr_factor` and `weight_decay_bias`, so group-norm
     biases are not decayed while group-norm weights are (published maskrcnn-benchmark rule). The rate of
-    weights and biases that predict deformable offsets is multiplied by ``offset_lr_factor`` beside that.
+    weights and biases that predict deformable offsets is multiplied by `offset_lr_factor` beside that.
 
-    Returns dicts with ``params``, ``lr``, ``weight_decay`` and ``name``.
+    Returns dicts with `params`, `lr`, `weight_decay` and `name`.
     """
     groups: list[dict[str, Any]] = []
     for name, parameter in model.named_parameters():
@@ -90,9 +90,9 @@ def _laid_out_as(value: Tensor, like: Tensor) -> Tensor:
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over the trainable parameters of ``model``, from ``cfg.SOLVER``.
+    """SGD with momentum or AdamW over the trainable parameters of `model`, from `cfg.SOLVER`.
 
-    Raises ConfigError for an unknown ``SOLVER.OPTIMIZER`` or a model in which everything is frozen.
+    Raises ConfigError for an unknown `SOLVER.OPTIMIZER` or a model in which everything is frozen.
     """
     solver = cfg.SOLVER
     groups = parameter_groups(

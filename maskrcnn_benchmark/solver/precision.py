@@ -15,8 +15,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 class Precision:
     """Autocast context and gradient scaler for one device.
 
-    ``dtype``: float32 (no autocast), bfloat16 (autocast, no scaling) or float16 (autocast and dynamic loss
-    scaling). Parameters, optimizer state and gradients stay float32 in all three. ``scaler`` always exists
+    `dtype`: float32 (no autocast), bfloat16 (autocast, no scaling) or float16 (autocast and dynamic loss
+    scaling). Parameters, optimizer state and gradients stay float32 in all three. `scaler` always exists
     and passes values through when it is not needed, so that callers have one code path.
     """
 
@@ -27,7 +27,7 @@ class Precision:
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, device: torch.device) -> Precision:
-        """The precision that ``cfg.DTYPE`` names. Raises ConfigError for an unknown name."""
+        """The precision that `cfg.DTYPE` names. Raises ConfigError for an unknown name."""
         if cfg.DTYPE not in DTYPES:
             raise ConfigError(f"DTYPE is {cfg.DTYPE!r}, expected one of {', '.join(DTYPES)}")
         return cls(DTYPES[cfg.DTYPE], device)

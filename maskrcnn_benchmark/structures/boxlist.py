@@ -1,4 +1,4 @@
-"""Boxes of one picture with their fields (core spec section 4).
+"""Boxes of one image with their fields (core spec section 4).
 
 Coordinates are pixels in the inclusive convention of the published models: a box covers the pixels x1..x2,
 so its width is x2 - x1 + 1. Labels are 1..C, 0 is background.
@@ -20,7 +20,7 @@ Index = Tensor | slice | int | Sequence[int]
 
 
 class BoxList:
-    """(N,4) float boxes of a picture of `size` = (width, height), and named fields with N entries each.
+    """(N,4) float boxes of an image of `size` = (width, height), and named fields with N entries each.
 
     A field is a tensor whose first dimension is N, or an object with `__len__`, `__getitem__`, `resize`,
     `transpose`, `crop` and `cut` (masks, keypoints). No operation changes a BoxList in place except
@@ -94,7 +94,7 @@ class BoxList:
         return self._like(torch.stack((x1, y1, x2 - x1 + 1, y2 - y1 + 1), dim=1), mode=mode)
 
     def resize(self, size: tuple[int, int]) -> BoxList:
-        """Boxes and object fields scaled to a picture of `size` (width, height).
+        """Boxes and object fields scaled to an image of `size` (width, height).
 
         parity: equal ratios scale the four numbers of the current mode; otherwise x and y of the xyxy form.
         """
@@ -138,7 +138,7 @@ class BoxList:
     def cut(self, window: tuple[int, int, int, int]) -> BoxList:
         """Boxes, masks and points as `window` (left, top, right, bottom; whole pixels) shows them.
 
-        The window may reach out of the picture. All entries stay; boxes are clamped to the window, so that
+        The window may reach out of the image. All entries stay; boxes are clamped to the window, so that
         one outside it is left with an empty or thin rest (`clip_to_image` tells).
         """
         x0, y0, x1, y1 = window
@@ -204,5 +204,5 @@ class BoxList:
 
 
 def _whole(value: float) -> Any:
-    """An int when `value` is a whole number: picture sizes stay ints where they can."""
+    """An int when `value` is a whole number: image sizes stay ints where they can."""
     return int(value) if value == int(value) else value

@@ -25,9 +25,9 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def boxlist_iou(a: BoxList, b: BoxList) -> Tensor:
-    """(N,M) overlap of two BoxLists of one picture; ValueError when their sizes differ."""
+    """(N,M) overlap of two BoxLists of one image; ValueError when their sizes differ."""
     if a.size != b.size:
-        raise ValueError(f"boxes of pictures of different size: {a} and {b}")
+        raise ValueError(f"boxes of images of different size: {a} and {b}")
     return box_iou(a.xyxy(), b.xyxy())
 
 

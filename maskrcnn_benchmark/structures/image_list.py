@@ -1,4 +1,4 @@
-"""A padded batch of pictures that remembers the true sizes (core spec section 4)."""
+"""A padded batch of images that remembers the true sizes (core spec section 4)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 class ImageList:
     """`tensors` (B,C,H,W), zero-padded right and bottom.
 
-    `image_sizes`: (height, width) before padding. `original_sizes`: (height, width) of the picture files,
-    before any resizing; equal to `image_sizes` for pictures that come without a file.
+    `image_sizes`: (height, width) before padding. `original_sizes`: (height, width) of the image files,
+    before any resizing; equal to `image_sizes` for images that come without a file.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class ImageList:
         self.image_sizes = [(int(h), int(w)) for h, w in image_sizes]
         originals = image_sizes if original_sizes is None else original_sizes
         if len(originals) != len(image_sizes):
-            raise ValueError(f"{len(originals)} original sizes do not go with {len(image_sizes)} pictures")
+            raise ValueError(f"{len(originals)} original sizes do not go with {len(image_sizes)} images")
         self.original_sizes = [(int(h), int(w)) for h, w in originals]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageList:
@@ -40,7 +40,7 @@ class ImageList:
         return ImageList(tensors, self.image_sizes, self.original_sizes)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.image_sizes)
 
 
@@ -49,23 +49,23 @@ def to_image_list(
     size_divisible: int = 0,
     original_sizes: Sequence[tuple[int, int]] | None = None,
 ) -> ImageList:
-    """Pad (C,h,w) pictures to the largest height and width, rounded up to multiples of `size_divisible`.
+    """Pad (C,h,w) images to the largest height and width, rounded up to multiples of `size_divisible`.
 
-    A (B,C,H,W) or (C,H,W) tensor is one batch of pictures without padding; an ImageList is returned as it is.
-    `original_sizes`: (height, width) of the picture files, see ImageList.
+    A (B,C,H,W) or (C,H,W) tensor is one batch of images without padding; an ImageList is returned as it is.
+    `original_sizes`: (height, width) of the image files, see ImageList.
     Padding comes after mean subtraction, so zero stands for the mean colour. Raises ValueError for an empty
-    list or pictures whose channels or types differ.
+    list or images whose channels or types differ.
     """
     if isinstance(images, ImageList):
         return images
     if isinstance(images, Tensor):
         images = list(images.unbind(0)) if images.dim() == 4 else [images]
     if not images:
-        raise ValueError("a batch needs at least one picture")
+        raise ValueError("a batch needs at least one image")
     kinds = {(img.dim(), img.shape[0], img.dtype) for img in images}
     if len(kinds) != 1 or images[0].dim() != 3:
         shapes = [tuple(img.shape) for img in images]
-        raise ValueError(f"pictures of a batch must be (C,h,w) with equal C and type, got {shapes}")
+        raise ValueError(f"images of a batch must be (C,h,w) with equal C and type, got {shapes}")
     sizes = [(img.shape[1], img.shape[2]) for img in images]
     height, width = (_round_up(max(side), size_divisible) for side in zip(*sizes, strict=True))
     if len(images) == 1 and sizes[0] == (height, width):

@@ -15,12 +15,12 @@ PERSON_FLIP_ORDER = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 
 
 class Keypoints:
-    """(N,K,3) float x, y, visibility of N objects in a picture of `size` (width, height)."""
+    """(N,K,3) float x, y, visibility of N objects in an image of `size` (width, height)."""
 
     def __init__(
         self, points: Tensor, size: tuple[int, int], flip_order: Sequence[int] = PERSON_FLIP_ORDER
     ) -> None:
-        """Keep (N,K,3) `points`; `flip_order[k]` is the point that k becomes in a mirrored picture.
+        """Keep (N,K,3) `points`; `flip_order[k]` is the point that k becomes in a mirrored image.
 
         Raises ValueError for another shape.
         """
@@ -44,7 +44,7 @@ class Keypoints:
         return self._like(flipped)
 
     def resize(self, size: tuple[int, int]) -> Keypoints:
-        """Points scaled to a picture of `size` (width, height)."""
+        """Points scaled to an image of `size` (width, height)."""
         factors = self.points.new_tensor((size[0] / self.size[0], size[1] / self.size[1], 1.0))
         return self._like(self.points * factors, size)
 

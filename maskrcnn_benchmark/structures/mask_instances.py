@@ -16,7 +16,7 @@ from maskrcnn_benchmark.structures.polygon_clip import clip_polygon
 
 Size = tuple[float, float]
 Window = tuple[int, int, int, int]
-"""Left, top, right, bottom in whole pixels, the last two exclusive; it may reach out of the picture."""
+"""Left, top, right, bottom in whole pixels, the last two exclusive; it may reach out of the image."""
 
 MIN_POLYGON_NUMBERS = 6  # three points
 MAX_COORDINATE = 2**20
@@ -24,7 +24,7 @@ MAX_COORDINATE = 2**20
 
 
 class PolygonInstance:
-    """One object as flat float32 polygons in a picture of `size` (width, height)."""
+    """One object as flat float32 polygons in an image of `size` (width, height)."""
 
     def __init__(self, polygons: Sequence[Tensor], size: Size) -> None:
         """Keep ready tensors (each of at least three points)."""
@@ -44,8 +44,8 @@ class PolygonInstance:
     def crop(self, box: Sequence[float]) -> PolygonInstance:
         """Shifted to the window `box`; the polygons are not cut.
 
-        parity: only the window's origin is clamped into the picture, its sides (at least 1) are
-        those of `box`: the published mask targets of boxes that leave the picture were scaled so.
+        parity: only the window's origin is clamped into the image, its sides (at least 1) are
+        those of `box`: the published mask targets of boxes that leave the image were scaled so.
         """
         x0, y0, _, _ = clamp_window(box, self.size)
         sides = (max(float(box[2] - box[0]), 1.0), max(float(box[3] - box[1]), 1.0))
@@ -105,12 +105,12 @@ class BitmapInstance:
         return BitmapInstance(self.bitmap.flip(1 if method == FLIP_LEFT_RIGHT else 0))
 
     def crop(self, box: Sequence[float]) -> BitmapInstance:
-        """The window `box`, rounded half to even (parity) and clamped into the picture."""
+        """The window `box`, rounded half to even (parity) and clamped into the image."""
         x0, y0, x1, y1 = (int(v) for v in clamp_window([round(float(v)) for v in box], self.size))
         return BitmapInstance(self.bitmap[y0:y1, x0:x1])
 
     def cut(self, window: Window) -> BitmapInstance:
-        """The pixels of `window`; those outside the picture are empty."""
+        """The pixels of `window`; those outside the image are empty."""
         x0, y0, x1, y1 = window
         width, height = self.size
         out = self.bitmap.new_zeros((y1 - y0, x1 - x0))
@@ -196,7 +196,7 @@ def instance_from(entry: Any, size: Size) -> MaskInstance:
             f"a mask is a list of polygons, run lengths or a (h,w) array, found {type(entry).__name__}"
         )
     if instance.size != (int(size[0]), int(size[1])):
-        raise ValueError(f"mask of size (w,h)={instance.size} in a picture of size {size}")
+        raise ValueError(f"mask of size (w,h)={instance.size} in an image of size {size}")
     if isinstance(instance, RleInstance):
         _check_run_lengths(instance)
     return instance
@@ -226,7 +226,7 @@ def _check_run_lengths(instance: RleInstance) -> None:
 
 
 def clamp_window(box: Sequence[float], size: Size) -> tuple[float, float, float, float]:
-    """Clamp (x0, y0, x1, y1) into a picture of `size`: x0 in 0..W-1, x1 in 0..W, at least x0 + 1; y alike."""
+    """Clamp (x0, y0, x1, y1) into an image of `size`: x0 in 0..W-1, x1 in 0..W, at least x0 + 1; y alike."""
     x0, y0, x1, y1 = box
     x0, y0 = min(max(x0, 0), size[0] - 1), min(max(y0, 0), size[1] - 1)
     x1, y1 = min(max(x1, 0), size[0]), min(max(y1, 0), size[1])

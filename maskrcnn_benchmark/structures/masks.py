@@ -1,4 +1,4 @@
-"""Masks of the objects of one picture: polygons, run lengths or bitmaps under one interface (core spec 4)."""
+"""Masks of the objects of one image: polygons, run lengths or bitmaps under one interface (core spec 4)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Size = tuple[float, float]
 
 
 class SegmentationMask:
-    """Masks of N objects in a picture of `size` (width, height); polygons stay polygons under all geometry.
+    """Masks of N objects in an image of `size` (width, height); polygons stay polygons under all geometry.
 
-    Every object keeps its own form, so that one picture may mix polygons and run lengths. An object whose
+    Every object keeps its own form, so that one image may mix polygons and run lengths. An object whose
     polygons are all invalid (fewer than 3 points) stays as an empty mask: boxes and masks never lose their
     alignment. All data is on the CPU. Polygon coordinates are float32 pixels (parity).
     """
@@ -54,7 +54,7 @@ class SegmentationMask:
         """The window (x0, y0, x1, y1), at least one pixel wide and high.
 
         parity: polygons are shifted and not cut and keep the fractions of the window, whose origin alone is
-        clamped into the picture. Bitmaps, and polygons among bitmaps, use the window rounded and clamped.
+        clamped into the image. Bitmaps, and polygons among bitmaps, use the window rounded and clamped.
         """
         numbers = [float(v) for v in box]
         if self.mode == "poly":
@@ -65,7 +65,7 @@ class SegmentationMask:
         return self._like(items, (window[2] - window[0], window[3] - window[1]))
 
     def cut(self, window: Window) -> SegmentationMask:
-        """The masks in `window`, cut at its border; what it shows beyond the picture is outside all masks."""
+        """The masks in `window`, cut at its border; what it shows beyond the image is outside all masks."""
         size = (window[2] - window[0], window[3] - window[1])
         return self._like([item.cut(window) for item in self._items], size)
 
@@ -114,7 +114,7 @@ class SegmentationMask:
 
     @staticmethod
     def cat(parts: Sequence[SegmentationMask]) -> SegmentationMask:
-        """The objects of all `parts` (of one picture size) in order."""
+        """The objects of all `parts` (of one image size) in order."""
         return parts[0]._like([item for part in parts for item in part._items], parts[0].size)
 
     def __getitem__(self, index: Any) -> SegmentationMask:

@@ -1,4 +1,4 @@
-"""Polygons cut at the border of a picture."""
+"""Polygons cut at the border of an image."""
 
 from __future__ import annotations
 

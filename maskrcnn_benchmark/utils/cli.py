@@ -10,9 +10,9 @@ from maskrcnn_benchmark.utils.errors import UsageError
 
 
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
-    """Run ``main`` and leave the process with its exit code (``None`` counts as 0).
+    """Run `main` and leave the process with its exit code (`None` counts as 0).
 
-    A ``UsageError`` becomes the line ``error: ...`` on standard error and exit code 2; Ctrl-C becomes a
+    A `UsageError` becomes the line `error: ...` on standard error and exit code 2; Ctrl-C becomes a
     hint to run the same command again and exit code 130. Any other exception is a defect and keeps its
     traceback.
     """

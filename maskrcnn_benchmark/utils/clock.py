@@ -76,7 +76,7 @@ class Clock:
                 self._inner[-1] += spent
 
     def wrap(self, call: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        """The same callable, whose time counts for ``stage``."""
+        """The same callable, whose time counts for `stage`."""
 
         @wraps(call)  # takes over the attributes of callable objects as well
         def clocked(*args: Any, **kwargs: Any) -> Any:

@@ -79,7 +79,7 @@ def all_gather_objects(obj: Any) -> list[Any]:
 
 
 def broadcast_object(obj: Any, src: int = 0) -> Any:
-    """The object that process ``src`` passed, on every process; the others' argument is ignored."""
+    """The object that process `src` passed, on every process; the others' argument is ignored."""
     if get_world_size() == 1:
         return obj
     group = _object_group()
@@ -93,7 +93,7 @@ def broadcast_object(obj: Any, src: int = 0) -> Any:
 
 
 def on_main(action: Callable[[], Any]) -> Any:
-    """Result of ``action``, done by process 0, on every process; every process must call this.
+    """Result of `action`, done by process 0, on every process; every process must call this.
 
     A UsageError of the action is raised on every process, so that none waits for another. The result is sent
     through host memory: keep it small.

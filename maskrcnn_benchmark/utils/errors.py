@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one clear line each, shown without a traceback by ``utils.cli.run_cli``."""
+"""Errors that a user can act on: one clear line each, shown without a traceback by `utils.cli.run_cli`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ConfigError(UsageError):
 
 
 class DataError(UsageError):
-    """A data set, annotation or picture that cannot be used; names the file and the id."""
+    """A data set, annotation or image that cannot be used; names the file and the id."""
 
 
 class CheckpointError(UsageError):

@@ -44,12 +44,12 @@ def write_error(path: StrPath, error: OSError) -> WriteError:
 
 
 def _is_write_failure(error: OSError) -> bool:
-    """Whether an error inside ``atomic_path`` concerns the file: numpy and Pillow give no number."""
+    """Whether an error inside `atomic_path` concerns the file: numpy and Pillow give no number."""
     return error.errno in (*_FULL, *_FORBIDDEN, *_BROKEN) or (type(error) is OSError and error.errno is None)
 
 
 def _new_file_mode() -> int:
-    """Permission bits that an ordinary new file gets (``mkstemp`` makes private ones)."""
+    """Permission bits that an ordinary new file gets (`mkstemp` makes private ones)."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
@@ -76,11 +76,11 @@ def make_folder(path: StrPath) -> Path:
 
 @contextmanager
 def atomic_path(path: StrPath) -> Iterator[Path]:
-    """Give a temporary path in the folder of ``path``; rename it onto ``path`` when the block succeeds.
+    """Give a temporary path in the folder of `path`; rename it onto `path` when the block succeeds.
 
-    The folder is created. The temporary name keeps the suffix of ``path``. Data and name have reached the
-    disk when the block is left. If it raises, the temporary file is removed and an older ``path`` stays as
-    it was; a process that is killed inside leaves the temporary file for ``remove_leftovers``.
+    The folder is created. The temporary name keeps the suffix of `path`. Data and name have reached the
+    disk when the block is left. If it raises, the temporary file is removed and an older `path` stays as
+    it was; a process that is killed inside leaves the temporary file for `remove_leftovers`.
 
     Raises:
         WriteError: the disk is full, fails, or does not allow it.
@@ -111,7 +111,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk, so that renames survive a power cut in their order."""
+    """Bring the names in `folder` to the disk, so that renames survive a power cut in their order."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -122,7 +122,7 @@ def _sync_folder(folder: Path) -> None:
 def remove_leftovers(folder: StrPath, below: Sequence[str] = ()) -> list[Path]:
     """Remove what killed writers left under temporary names; the paths that were removed.
 
-    Looks into ``folder`` itself and, to any depth, into its subfolders that match the patterns ``below``.
+    Looks into `folder` itself and, to any depth, into its subfolders that match the patterns `below`.
     No writer may be at work there.
     """
     top = Path(folder)
@@ -141,13 +141,13 @@ def remove_leftovers(folder: StrPath, below: Sequence[str] = ()) -> list[Path]:
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Write ``text`` as UTF-8 in one step (see ``atomic_path``)."""
+    """Write `text` as UTF-8 in one step (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: StrPath, obj: Any, indent: int | None = None) -> None:
-    """Write ``obj`` as JSON in one step (see ``atomic_path``)."""
+    """Write `obj` as JSON in one step (see `atomic_path`)."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(obj, file, indent=indent)
         if indent is not None:
@@ -155,7 +155,7 @@ def write_json(path: StrPath, obj: Any, indent: int | None = None) -> None:
 
 
 def write_json_list(path: StrPath, items: Iterable[Any], at_once: int = 2000) -> None:
-    """Write a JSON list in one step (see ``atomic_path``), ``at_once`` items in memory at a time."""
+    """Write a JSON list in one step (see `atomic_path`), `at_once` items in memory at a time."""
     rest = iter(items)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         between = "["
@@ -169,10 +169,10 @@ def write_json_list(path: StrPath, items: Iterable[Any], at_once: int = 2000) ->
 def new_array(
     path: StrPath, shape: Sequence[int], dtype: DTypeLike
 ) -> Iterator[Callable[[int, np.ndarray], None]]:
-    """Write a .npy file of zeros in one step (see ``atomic_path``) and fill it piece by piece.
+    """Write a .npy file of zeros in one step (see `atomic_path`) and fill it piece by piece.
 
     The block gets a function that puts the elements of an array, in C order, from a flat position on. Not a
-    memory map, in which a full disk ends the process, nor ``np.save``, which does not notice one.
+    memory map, in which a full disk ends the process, nor `np.save`, which does not notice one.
     """
     element = np.dtype(dtype)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -189,13 +189,13 @@ def new_array(
 
 
 def write_array(path: StrPath, array: np.ndarray) -> None:
-    """Write ``array`` as .npy in one step (see ``new_array``)."""
+    """Write `array` as .npy in one step (see `new_array`)."""
     with new_array(path, array.shape, array.dtype) as put:
         put(0, array)
 
 
 def read_json(path: StrPath, what: str = "file") -> Any:
-    """Read a JSON file; ``what`` says in messages what the file is for ("annotation file").
+    """Read a JSON file; `what` says in messages what the file is for ("annotation file").
 
     Raises:
         DataError: the file is missing, unreadable or no JSON; names the path and, for bad JSON, the line.
@@ -217,7 +217,7 @@ def read_json(path: StrPath, what: str = "file") -> Any:
 
 
 def append_jsonl(path: StrPath, obj: Any) -> None:
-    """Append ``obj`` as one line of JSON; the line goes out in a single write. WriteError when it cannot."""
+    """Append `obj` as one line of JSON; the line goes out in a single write. WriteError when it cannot."""
     make_folder(Path(path).parent)
     line = json.dumps(obj) + "\n"
     try:
@@ -234,6 +234,6 @@ def sha256_file(path: StrPath) -> str:
 
 
 def sha256_json(obj: Any) -> str:
-    """Hexadecimal SHA-256 of ``obj`` as JSON with sorted keys, so that equal values give equal hashes."""
+    """Hexadecimal SHA-256 of `obj` as JSON with sorted keys, so that equal values give equal hashes."""
     text = json.dumps(obj, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,4 +1,4 @@
-"""The log of a run: standard output of the main process and ``log.txt`` in the output folder."""
+"""The log of a run: standard output of the main process and `log.txt` in the output folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMAT = "%(asctime)s %(levelname).1s %(message)s"
 
 
 class _StdoutHandler(logging.StreamHandler):
-    """Writes to whatever ``sys.stdout`` is at the time, so that redirected output is honoured."""
+    """Writes to whatever `sys.stdout` is at the time, so that redirected output is honoured."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -46,9 +46,9 @@ def _open_log(path: Path) -> _LogFile:
 
 
 def setup_logger(output_dir: str | None, rank: int) -> logging.Logger:
-    """Prepare and return the package's logger; package code logs through ``logging.getLogger(__name__)``.
+    """Prepare and return the package's logger; package code logs through `logging.getLogger(__name__)`.
 
-    Rank 0 logs from INFO on to standard output and, with ``output_dir``, appends to ``log.txt`` there;
+    Rank 0 logs from INFO on to standard output and, with `output_dir`, appends to `log.txt` there;
     other ranks log warnings only, to standard output, marked with their rank. A second call replaces the
     handlers of the first.
     """

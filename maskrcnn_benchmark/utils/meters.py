@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Meter:
-    """One scalar: median of the last ``window`` values and average of all."""
+    """One scalar: median of the last `window` values and average of all."""
 
     def __init__(self, window: int) -> None:
         self._recent: deque[float] = deque(maxlen=window)
@@ -40,11 +40,11 @@ class Meter:
         return self._recent[-1] if self._recent else math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers from which ``load_state_dict`` goes on exactly."""
+        """Plain numbers from which `load_state_dict` goes on exactly."""
         return {"recent": list(self._recent), "total": self._total, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from ``state_dict`` of an earlier run; a shorter window keeps the newest values."""
+        """Continue from `state_dict` of an earlier run; a shorter window keeps the newest values."""
         self._recent.clear()
         self._recent.extend(state["recent"])
         self._total = float(state["total"])
@@ -73,11 +73,11 @@ class MetricLogger:
         return {name: meter.average for name, meter in self.meters.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """State of every meter by name (see ``Meter.state_dict``)."""
+        """State of every meter by name (see `Meter.state_dict`)."""
         return {name: meter.state_dict() for name, meter in self.meters.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from ``state_dict`` of an earlier run; meters of this run are dropped."""
+        """Continue from `state_dict` of an earlier run; meters of this run are dropped."""
         self.meters = {}
         for name, meter_state in state.items():
             self.meters[name] = Meter(self._window)

@@ -19,23 +19,23 @@ class Processes:
     """Runs commands, from several threads at once if need be, and can ask all of them to stop."""
 
     def __init__(self, threads: int = 1) -> None:
-        """``threads``: numeric threads of every command."""
+        """`threads`: numeric threads of every command."""
         self._environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
     def run(self, command: Sequence[str], output: Path) -> None:
-        """Run a command to its end; what it prints goes to the file ``output``.
+        """Run a command to its end; what it prints goes to the file `output`.
 
         Raises:
-            UsageError: when it fails, naming its last line; or when ``stop`` was called before.
+            UsageError: when it fails, naming its last line; or when `stop` was called before.
         """
         make_folder(output.parent)
         with self._lock, open(output, "wb") as file:
             if self._stopped:
                 raise UsageError(f"not begun, because all are to stop: {output.parent}")
-            # a session of its own: Ctrl-C on the terminal reaches it once, through ``stop``
+            # a session of its own: Ctrl-C on the terminal reaches it once, through `stop`
             process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
             )

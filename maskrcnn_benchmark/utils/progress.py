@@ -14,7 +14,7 @@ def format_eta(seconds: float) -> str:
 
 
 class Progress:
-    """Logs "what: 123/500 (24.6 %), 0.12 s each, ETA 0:00:45" every ``period_seconds`` and at the end.
+    """Logs "what: 123/500 (24.6 %), 0.12 s each, ETA 0:00:45" every `period_seconds` and at the end.
 
     Args:
         total: number of steps of the loop; None when nobody knows: lines then have neither share nor ETA.
@@ -56,7 +56,7 @@ class Progress:
         return self.seconds_each * max(0, (self.total or 0) - self.done)
 
     def update(self, steps: int = 1, extra: str = "") -> None:
-        """Count ``steps`` and log a line, ending with ``extra``, when one is due."""
+        """Count `steps` and log a line, ending with `extra`, when one is due."""
         self.done += steps
         now = self._clock()
         if (self.total is None or self.done < self.total) and now - self._logged < self._period:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def close_matches(name: str, known: list[str], count: int = 3) -> list[str]:
-    """Up to ``count`` entries of ``known`` that resemble ``name`` (in any case), best first."""
+    """Up to `count` entries of `known` that resemble `name` (in any case), best first."""
     folded: dict[str, str] = {}
     for entry in known:
         folded.setdefault(entry.lower(), entry)
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that files the decorated object under ``name``; a name in use raises ``ValueError``."""
+        """Decorator that files the decorated object under `name`; a name in use raises `ValueError`."""
 
         def add(entry: T) -> T:
             if name in self._entries:
@@ -44,7 +44,7 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """Entry of ``name``; an unknown name raises ``ConfigError`` with the names that resemble it."""
+        """Entry of `name`; an unknown name raises `ConfigError` with the names that resemble it."""
         if name in self._entries:
             return self._entries[name]
         near = close_matches(name, self.names())

@@ -10,7 +10,7 @@ import torch
 
 
 def derive_seed(seed: int, *parts: int | str) -> int:
-    """A 63 bit seed for one use, e.g. ``derive_seed(cfg.SEED, "train", iteration, rank)``.
+    """A 63 bit seed for one use, e.g. `derive_seed(cfg.SEED, "train", iteration, rank)`.
 
     The same on every machine and Python version. Text and numbers are told apart: 1 and "1" differ.
     """
@@ -20,12 +20,12 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:
-    """A CPU generator started from ``derive_seed(seed, *parts)``."""
+    """A CPU generator started from `derive_seed(seed, *parts)`."""
     return torch.Generator().manual_seed(derive_seed(seed, *parts))
 
 
 def seed_all(seed: int, *parts: int | str) -> None:
-    """Start the default generators of ``random``, numpy and torch (CPU and GPUs) from the derived seed."""
+    """Start the default generators of `random`, numpy and torch (CPU and GPUs) from the derived seed."""
     value = derive_seed(seed, *parts)
     random.seed(value)
     np.random.seed(value % 2**32)

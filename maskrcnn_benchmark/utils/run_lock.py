@@ -23,9 +23,9 @@ _logger = logging.getLogger(__name__)
 
 @contextmanager
 def claimed(folder: StrPath, below: Sequence[str] = ()) -> Iterator[None]:
-    """Hold ``folder`` for the processes of this run; every one of them must enter and leave together.
+    """Hold `folder` for the processes of this run; every one of them must enter and leave together.
 
-    What a killed run left under temporary names is removed there and in the subfolders that match ``below``.
+    What a killed run left under temporary names is removed there and in the subfolders that match `below`.
 
     The lock of the main process ends with it, however it dies; loader workers do not inherit it. So a killed
     run can be started again at once, while two runs that would write over each other cannot be.
@@ -52,7 +52,7 @@ def claimed(folder: StrPath, below: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _take(path: Path, held: list[tuple[Path, TextIO]]) -> None:
-    """Lock ``path`` and add it to ``held``."""
+    """Lock `path` and add it to `held`."""
     make_folder(path.parent)
     while True:
         try:
@@ -85,7 +85,7 @@ def _take(path: Path, held: list[tuple[Path, TextIO]]) -> None:
 
 
 def _is_still(path: Path, file: TextIO) -> bool:
-    """Whether ``path`` still names the open ``file``."""
+    """Whether `path` still names the open `file`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:

@@ -32,7 +32,7 @@ class Merged:
     lengths: dict[str, np.ndarray]
 
     def rank_of_rows(self, name: str) -> np.ndarray:
-        """int64 (rows of column ``name``,): the rank that wrote each row."""
+        """int64 (rows of column `name`,): the rank that wrote each row."""
         return np.repeat(self.ranks, self.lengths[name])
 
 
@@ -51,7 +51,7 @@ class Part:
         self.rows = {name: shape[0] for name, (shape, _) in self._headers.items()}
 
     def empty(self, name: str, rows: int) -> np.ndarray:
-        """An array (rows, ...) for rows of array ``name``, not filled."""
+        """An array (rows, ...) for rows of array `name`, not filled."""
         shape, dtype = self._headers[name]
         return np.empty((rows, *shape[1:]), dtype)
 
@@ -72,7 +72,7 @@ class Part:
 
 
 class ShardExchange:
-    """One exchange: every process opens it, writes any number of parts, and calls ``merge`` or ``read``.
+    """One exchange: every process opens it, writes any number of parts, and calls `merge` or `read`.
 
     Parts go to a folder with a random name that process 0 gives out, so that files of an earlier run, or of
     a process of it that was killed, never mix in; leftovers are removed when an exchange opens and the
@@ -80,7 +80,7 @@ class ShardExchange:
     """
 
     def __init__(self, folder: StrPath) -> None:
-        """Open an exchange below ``folder``; every process must call this.
+        """Open an exchange below `folder`; every process must call this.
 
         Raises DataError on every process when process 0 cannot make the folder.
         """
@@ -106,9 +106,9 @@ class ShardExchange:
         self._parts += 1
 
     def read(self, work: Callable[[list[Part]], None]) -> None:
-        """Do ``work`` with all parts, in the order of ranks, on process 0; every process must call this once.
+        """Do `work` with all parts, in the order of ranks, on process 0; every process must call this once.
 
-        The files are gone afterwards. What ``work`` raises is raised on every process, and so is DataError
+        The files are gone afterwards. What `work` raises is raised on every process, and so is DataError
         when a part is not there or not readable.
         """
         counts = comm.all_gather_objects(self._parts)

@@ -76,7 +76,7 @@ class VideoWriter:
     """An mp4 file that takes RGB frames uint8 (h, w, 3) of one size; a context manager."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
-        """``size``: (width, height). Raises DataError when this OpenCV has no encoder for mp4."""
+        """`size`: (width, height). Raises DataError when this OpenCV has no encoder for mp4."""
         cv2 = require_cv2()
         self._cv2: Any = cv2
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_CODEC), fps, size)

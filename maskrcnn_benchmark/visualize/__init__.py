@@ -1,1 +1,1 @@
-"""Pictures for people: detections drawn on images and line charts, with Pillow only."""
+"""Images for people: detections drawn on images and line charts, with Pillow only."""

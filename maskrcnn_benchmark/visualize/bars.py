@@ -21,7 +21,7 @@ _ROW, _TOP, _BOTTOM = 40, 62, 64
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: its name and its measurements (none: the row stays empty); ``pale`` bars are references."""
+    """One row: its name and its measurements (none: the row stays empty); `pale` bars are references."""
 
     name: str
     values: Sequence[float]
@@ -43,10 +43,10 @@ class _Scale:
 def draw_bars(
     title: str, x_label: str, bars: Sequence[Bar], width: int = 820, *, compare: bool = True
 ) -> Image.Image:
-    """An RGB picture: one bar per row up to the mean, a whisker of one standard deviation, a dot per value
+    """An RGB image: one bar per row up to the mean, a whisker of one standard deviation, a dot per value
     where there are several.
 
-    The axis begins at 0 unless a value is negative. With ``compare`` the first bar stands out and a
+    The axis begins at 0 unless a value is negative. With `compare` the first bar stands out and a
     dotted line continues its mean.
     """
     height = _TOP + _BOTTOM + _ROW * max(1, len(bars))

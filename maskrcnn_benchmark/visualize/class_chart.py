@@ -28,7 +28,7 @@ class ClassChart:
     """What a chart shows.
 
     Attributes:
-        series: name -> a value per class in label order; None (and, with ``log``, what is not positive) is
+        series: name -> a value per class in label order; None (and, with `log`, what is not positive) is
             left out. A series may cover the first classes only.
         groups: name -> number of classes, in label order: shaded in turn, with the name on top.
         names: of the classes, written below the axis where there is room; labels (1, 2, ...) otherwise.
@@ -58,7 +58,7 @@ class _Frame:
     log: bool
 
     def x(self, position: float) -> float:
-        """Pixel column of the middle of class ``position`` (0, 1, ...)."""
+        """Pixel column of the middle of class `position` (0, 1, ...)."""
         return self.left + (position + 0.5) * (self.right - self.left) / max(1, self.classes)
 
     def y(self, value: float) -> float:
@@ -70,7 +70,7 @@ class _Frame:
 
 
 def draw_class_chart(chart: ClassChart, size: tuple[int, int] = (980, 520)) -> Image.Image:
-    """The chart as an RGB picture of ``size`` (w, h): a dot per class and series, legend above the plot."""
+    """The chart as an RGB image of `size` (w, h): a dot per class and series, legend above the plot."""
     image = Image.new("RGB", size, (255, 255, 255))
     pen = ImageDraw.Draw(image)
     classes = sum(chart.groups.values())
@@ -100,7 +100,7 @@ def draw_class_chart(chart: ClassChart, size: tuple[int, int] = (980, 520)) -> I
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Whole powers of ten that enclose the positive numbers ``low`` to ``high``; at least two."""
+    """Whole powers of ten that enclose the positive numbers `low` to `high`; at least two."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     return [10.0**power for power in range(first, max(last, first + 1) + 1)]
 

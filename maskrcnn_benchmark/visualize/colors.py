@@ -1,4 +1,4 @@
-"""Colours and fonts shared by every picture the package draws."""
+"""Colours and fonts shared by every image the package draws."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def label_color(index: int) -> Color:
 
 
 def text_color(background: Color) -> Color:
-    """Black or white, whichever reads better on ``background`` (ITU-R BT.601 luma)."""
+    """Black or white, whichever reads better on `background` (ITU-R BT.601 luma)."""
     luma = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
     return (0, 0, 0) if luma > 140 else (255, 255, 255)
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's built-in scalable font at ``size`` pixels: no font file has to be installed."""
+    """Pillow's built-in scalable font at `size` pixels: no font file has to be installed."""
     return ImageFont.load_default(size)

@@ -20,7 +20,7 @@ _MARGIN_LEFT, _MARGIN_TOP, _MARGIN_BOTTOM = 92, 56, 70
 class LineChart:
     """What one chart shows.
 
-    ``x_ticks`` are the names of the positions 0..n-1 on the x axis; every series has n values, None where it
+    `x_ticks` are the names of the positions 0..n-1 on the x axis; every series has n values, None where it
     is undefined (the line is interrupted there). The y axis starts at 0 unless a value is negative.
     """
 
@@ -44,18 +44,18 @@ class _Frame:
     positions: int
 
     def x(self, index: int) -> float:
-        """Pixel column of position ``index``."""
+        """Pixel column of position `index`."""
         if self.positions <= 1:
             return (self.left + self.right) / 2
         return self.left + 24 + index * (self.right - self.left - 48) / (self.positions - 1)
 
     def y(self, value: float) -> float:
-        """Pixel row of ``value``."""
+        """Pixel row of `value`."""
         return self.bottom - (value - self.low) / (self.high - self.low) * (self.bottom - self.top)
 
 
 def nice_ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """About ``count`` round ticks (steps of 1, 2 or 5 times a power of ten) that enclose [low, high]."""
+    """About `count` round ticks (steps of 1, 2 or 5 times a power of ten) that enclose [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         low, high = (low, low + 1.0) if math.isfinite(low) else (0.0, 1.0)
     rough = (high - low) / max(1, count - 1)
@@ -66,7 +66,7 @@ def nice_ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 def draw_chart(chart: LineChart, size: tuple[int, int] = (820, 520)) -> Image.Image:
-    """The chart as an RGB picture of ``size`` (w, h): axes, ticks, a line with markers per series, legend."""
+    """The chart as an RGB image of `size` (w, h): axes, ticks, a line with markers per series, legend."""
     image = Image.new("RGB", size, (255, 255, 255))
     pen = ImageDraw.Draw(image)
     font = load_font(15)
@@ -93,7 +93,7 @@ def draw_chart(chart: LineChart, size: tuple[int, int] = (820, 520)) -> Image.Im
 def draw_charts(
     charts: Sequence[LineChart], size: tuple[int, int] = (820, 520), columns: int | None = None
 ) -> Image.Image:
-    """Several charts in one picture, each of ``size``: side by side, or in rows of ``columns``."""
+    """Several charts in one image, each of `size`: side by side, or in rows of `columns`."""
     columns = columns or max(1, len(charts))
     rows = max(1, math.ceil(len(charts) / columns))
     sheet = Image.new("RGB", (size[0] * columns, size[1] * rows), (255, 255, 255))
@@ -148,7 +148,7 @@ def draw_marker(
 ) -> None:
     """Circle, square, triangle or diamond by series number, so that lines differ without colour too.
 
-    ``r``: half its width in pixels.
+    `r`: half its width in pixels.
     """
     x, y = point
     if number % 4 == 0:
@@ -177,7 +177,7 @@ def _draw_legend(pen: ImageDraw.ImageDraw, names: Sequence[str], frame: _Frame) 
 def rotated_text(
     image: Image.Image, text: str, center: tuple[float, float], size: int = 15, color: Color = _INK
 ) -> None:
-    """Write ``text`` upwards with its middle at ``center``, on white; ``size``: height of the font."""
+    """Write `text` upwards with its middle at `center`, on white; `size`: height of the font."""
     font = load_font(size)
     width, height = math.ceil(font.getlength(text)) + 4, math.ceil(size * 1.4)
     strip = Image.new("RGB", (width, height), (255, 255, 255))

@@ -1,4 +1,4 @@
-"""Draw detections or ground truth (boxes, masks, names, scores) on a picture."""
+"""Draw detections or ground truth (boxes, masks, names, scores) on an image."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def draw_detections(
     opacity: float = 0.45,
     scale: float = 1.0,
 ) -> Image.Image:
-    """A new RGB picture with the objects of ``prediction`` drawn on it.
+    """A new RGB image with the objects of `prediction` drawn on it.
 
     Args:
-        image: the original picture, (w, h) equal to ``prediction.size``.
-        prediction: boxes in picture pixels; field ``labels`` (n,) int in 1..C; optional ``scores`` (n,) and
-            ``masks`` (n, h, w) bool and ``keypoints`` (Keypoints). Without scores (ground truth) every object
+        image: the original image, (w, h) equal to `prediction.size`.
+        prediction: boxes in image pixels; field `labels` (n,) int in 1..C; optional `scores` (n,) and
+            `masks` (n, h, w) bool and `keypoints` (Keypoints). Without scores (ground truth) every object
             is drawn and no number printed.
         class_names: name of every label, index 0 is the background.
-        score_threshold: objects scored below are left out; at most the ``max_detections`` best are drawn.
+        score_threshold: objects scored below are left out; at most the `max_detections` best are drawn.
         opacity: of the mask colour, 0..1.
-        scale: enlargement of the result, so that names stay readable on small pictures.
+        scale: enlargement of the result, so that names stay readable on small images.
 
     Raises:
-        DataError: when the picture and the prediction differ in size, or a label has no name.
+        DataError: when the image and the prediction differ in size, or a label has no name.
     """
     order = _drawing_order(prediction, score_threshold, max_detections)
     labels = prediction.get_field("labels").tolist()
@@ -76,7 +76,7 @@ def _check_input(
     """Raise DataError when the sizes differ or a label has no name."""
     if image.size != tuple(prediction.size):
         raise DataError(
-            f"cannot draw: picture is {image.size} (w, h) but its boxes are for {tuple(prediction.size)}"
+            f"cannot draw: image is {image.size} (w, h) but its boxes are for {tuple(prediction.size)}"
         )
     too_large = [label for label in labels if label >= len(class_names)]
     if too_large:
@@ -141,7 +141,7 @@ def _draw_captions(
 
 
 def _inside(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Box:
-    """A label rectangle moved as little as needed to lie inside the picture."""
+    """A label rectangle moved as little as needed to lie inside the image."""
     x = min(max(x, 0.0), max(0.0, size[0] - width))
     y = min(max(y, 0.0), max(0.0, size[1] - height))
     return x, y, x + width, y + height

@@ -1,4 +1,4 @@
-"""Masks painted on a picture, each inside the window it covers alone."""
+"""Masks painted on an image, each inside the window it covers alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Window = tuple[slice, slice]
 
 
 def tint_mask(pixels: np.ndarray, mask: np.ndarray, color: Color, opacity: float) -> None:
-    """Tint and outline ``mask`` in place.
+    """Tint and outline `mask` in place.
 
     Args:
         pixels: uint8 (H, W, 3), changed.
@@ -38,7 +38,7 @@ def tint_mask(pixels: np.ndarray, mask: np.ndarray, color: Color, opacity: float
 
 
 def mask_window(mask: np.ndarray) -> Window | None:
-    """Rows and columns from the first to the last pixel of ``mask`` (h, w) bool; None when it is empty."""
+    """Rows and columns from the first to the last pixel of `mask` (h, w) bool; None when it is empty."""
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return None
@@ -48,7 +48,7 @@ def mask_window(mask: np.ndarray) -> Window | None:
 
 
 def _spread(source: slice, old: int, new: int) -> tuple[slice, np.ndarray]:
-    """Pixels of an axis of ``new`` pixels whose nearest of ``old`` lies in ``source``, and which it is there.
+    """Pixels of an axis of `new` pixels whose nearest of `old` lies in `source`, and which it is there.
 
     Empty when the axis shrinks so much that no pixel is nearest.
     """
@@ -58,7 +58,7 @@ def _spread(source: slice, old: int, new: int) -> tuple[slice, np.ndarray]:
 
 
 def _eroded(mask: np.ndarray, times: int) -> np.ndarray:
-    """``mask`` (h, w) bool without its ``times`` outermost pixels (4-neighbourhood; outside is empty)."""
+    """`mask` (h, w) bool without its `times` outermost pixels (4-neighbourhood; outside is empty)."""
     for _ in range(times):
         padded = np.pad(mask, 1)
         mask = (

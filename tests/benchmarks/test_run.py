@@ -94,7 +94,7 @@ def test_preparation_at_full_size(project_root: Path, sample_data: Path, tmp_pat
     done = run(project_root, "lst", "--json", str(tmp_path / "lst.json"))
     assert done.returncode == 0, done.stderr
     rows = {row["stage"]: row for row in read_json(tmp_path / "lst.json")["rows"]}
-    assert rows["first opening"]["result"] == "57263 pictures, 693958 annotations"
+    assert rows["first opening"]["result"] == "57263 images, 693958 annotations"
     assert rows["replay plans"]["result"] == "epochs 41502 20623 12467 7643 3741 1597"
     assert max(row["peak_mb"] for row in rows.values()) < 4096
     assert float(rows["distillation store"]["result"].split()[0]) < 60

@@ -49,7 +49,7 @@ WITH_WORKERS = "broken_with_workers"
 class Outcome:
     """What happened: stage of every kill (by place where there was no stage), and what went wrong.
 
-    ``full_disks``: the last line of every run that ended because the disk was full.
+    `full_disks`: the last line of every run that ended because the disk was full.
     """
 
     hits: list[str] = field(default_factory=list)
@@ -62,9 +62,9 @@ class Outcome:
 
 
 class Campaign:
-    """Runs into folders below ``out``: ``whole`` unbroken, ``broken_<n>`` killed again and again.
+    """Runs into folders below `out`: `whole` unbroken, `broken_<n>` killed again and again.
 
-    One more is killed that loads its pictures with ``workers`` processes, unlike the unbroken one.
+    One more is killed that loads its images with `workers` processes, unlike the unbroken one.
     """
 
     def __init__(self, out: Path, *, seed: int, fork: bool, workers: int) -> None:
@@ -76,11 +76,11 @@ class Campaign:
         self.durations: dict[str, float] = {}
         data = out / "data"
         generate_demo(data, DemoOptions(train=60, val=12, size=64), report=lambda _: None)
-        pictures = data / "images"
+        images = data / "images"
         self._arguments = [
             "--config-file", str(Path(__file__).with_name("lst.yaml")),
-            "LST.ANN_TRAIN", str(data / "train.json"), "LST.IMG_TRAIN", str(pictures / "train"),
-            "LST.ANN_VAL", str(data / "val.json"), "LST.IMG_VAL", str(pictures / "val"),
+            "LST.ANN_TRAIN", str(data / "train.json"), "LST.IMG_TRAIN", str(images / "train"),
+            "LST.ANN_VAL", str(data / "val.json"), "LST.IMG_VAL", str(images / "val"),
         ]  # fmt: skip
 
     def start(self, run: Path, target: str = "") -> Forked | Command:
@@ -111,7 +111,7 @@ class Campaign:
         return run
 
     def break_run(self, run: Path, targets: list[str]) -> None:
-        """Start ``run``, break it once per target, let it end, and note what is not as it should be."""
+        """Start `run`, break it once per target, let it end, and note what is not as it should be."""
         for target in [*targets, ""]:
             saved, read = saved_iterations(run), size(run / "log.txt")
             process = self.start(run, target)

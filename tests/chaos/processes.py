@@ -31,7 +31,7 @@ def preload() -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a run of its own accord: ``kind`` at call ``number`` (from 1).
+    """What happens to a run of its own accord: `kind` at call `number` (from 1).
 
     "before" and "after": it is killed before or after a rename, where a file appears or replaces another.
     "full": the disk is full from an fsync on.
@@ -144,7 +144,7 @@ def saved_iterations(run: Path) -> dict[str, int]:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that ``pid`` started and that still live."""
+    """Processes that `pid` started and that still live."""
     try:
         return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def children(pid: int) -> list[int]:
 
 
 def wait_for_end(pids: Sequence[int], seconds: float) -> list[int]:
-    """Those of ``pids`` that still run after ``seconds``."""
+    """Those of `pids` that still run after `seconds`."""
     end = time.monotonic() + seconds
     alive = list(pids)
     while alive and time.monotonic() < end:

@@ -32,7 +32,7 @@ Writer = Callable[[Path], object]
 
 @contextmanager
 def room(size: int) -> Iterator[None]:
-    """Inside, the system refuses to let a file grow beyond ``size`` bytes."""
+    """Inside, the system refuses to let a file grow beyond `size` bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -42,9 +42,9 @@ def room(size: int) -> Iterator[None]:
 
 
 def _noise(path: Path) -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8))
     with atomic_path(path) as temporary:
-        picture.save(temporary)
+        image.save(temporary)
 
 
 WRITERS: dict[str, Writer] = {

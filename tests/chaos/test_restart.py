@@ -35,7 +35,7 @@ def launch(
     """Starts the long-tail run with two processes into a folder below the test's."""
     data = tmp_path / "data"
     generate_demo(data, DemoOptions(train=60, val=12, size=64), report=lambda _: None)
-    pictures = data / "images"
+    images = data / "images"
 
     def start(name: str, restarts: int) -> subprocess.Popen:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -43,8 +43,8 @@ def launch(
             *(sys.executable, *torchrun, "--max-restarts", str(restarts)),
             *("--monitor-interval", "0.1", str(project_root / "tools" / "train_net.py")),
             *("--config-file", str(Path(__file__).with_name("lst.yaml")), "OUTPUT_DIR", str(tmp_path / name)),
-            *("LST.ANN_TRAIN", str(data / "train.json"), "LST.IMG_TRAIN", str(pictures / "train")),
-            *("LST.ANN_VAL", str(data / "val.json"), "LST.IMG_VAL", str(pictures / "val")),
+            *("LST.ANN_TRAIN", str(data / "train.json"), "LST.IMG_TRAIN", str(images / "train")),
+            *("LST.ANN_VAL", str(data / "val.json"), "LST.IMG_VAL", str(images / "val")),
         ]
         with open(tmp_path / f"{name}.txt", "wb") as console:
             return subprocess.Popen(command, env=environment, stdout=console, stderr=subprocess.STDOUT)

@@ -63,10 +63,10 @@ def test_a_file_of_torchvision_computes_the_same(
     report = load_weights(model, peer_file, conv_body="R-50-FPN")
     assert all("anchor_generator" in name for name in report.missing)
     assert not report.unexpected and not report.mismatched
-    picture = torch.randn(1, 3, 64, 96)
+    image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        expected = list(peer.backbone(picture).values())
-        found = model.backbone(picture)
+        expected = list(peer.backbone(image).values())
+        found = model.backbone(image)
         logits, deltas = peer.rpn.head(expected)
         assert len(found) == len(expected) == 5
         for ours, theirs in zip(found, expected, strict=True):
@@ -84,7 +84,7 @@ def test_a_file_of_torchvision_computes_the_same(
         torch.testing.assert_close(own[0], head[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(own[1], head[1], rtol=1e-4, atol=1e-5)
         mask = peer.roi_heads.mask_predictor(peer.roi_heads.mask_head(torch.randn(2, 256, 14, 14)))
-        assert mask.shape == (2, 81, 28, 28) and len(to_image_list([picture[0]])) == len(boxes)
+        assert mask.shape == (2, 81, 28, 28) and len(to_image_list([image[0]])) == len(boxes)
 
 
 def test_names_there_and_back(peer: nn.Module, project_root: Path) -> None:

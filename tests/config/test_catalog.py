@@ -15,7 +15,7 @@ class DatasetCatalog:
     @staticmethod
     def get(name):
         if name == "mine":
-            return dict(factory="LVISDataset", args=dict(root="pictures", ann_file="a.json"))
+            return dict(factory="LVISDataset", args=dict(root="images", ann_file="a.json"))
         if name == "odd":
             return dict(factory="MyDataset", args={})
         if name == "half":
@@ -61,7 +61,7 @@ def test_names_of_pascal_voc_and_cityscapes() -> None:
         spec = resolve_dataset(cfg, f"{kind}_instance_val")
         assert spec == DatasetSpec(f"{kind}_instance_val", kind, *places)
         mini = resolve_dataset(cfg, f"{kind}_instance_minival")
-        assert mini == DatasetSpec(f"{kind}_instance_minival", kind, *places, pictures=10)
+        assert mini == DatasetSpec(f"{kind}_instance_minival", kind, *places, images=10)
     assert resolve_dataset(cfg, "cityscapes_fine_instanceonly_seg_val_cocostyle").kind == "coco"
     assert resolve_dataset(cfg, "cityscapes_mask:a/gtFine/val/@b").name == "val"
 
@@ -93,9 +93,7 @@ def test_published_classes_of_a_user_catalog(tmp_path: Path) -> None:
     assert resolve_dataset(cfg, "voc") == DatasetSpec(
         "voc", "voc", "V/ImageSets/Main/val.txt", "V/JPEGImages"
     )
-    assert resolve_dataset(cfg, "poly") == DatasetSpec(
-        "poly", "cityscapes_poly", "G/val", "L/val", pictures=3
-    )
+    assert resolve_dataset(cfg, "poly") == DatasetSpec("poly", "cityscapes_poly", "G/val", "L/val", images=3)
     with pytest.raises(ConfigError, match="has mode 'boxes'; known: poly, mask"):
         resolve_dataset(cfg, "boxes")
 
@@ -107,7 +105,7 @@ def test_inline_form() -> None:
 
 @pytest.mark.parametrize("name", ["pascal:a.json@b", "lvis:@b", "lvis:a.json@", "a.json@b"])
 def test_bad_inline_form(name: str) -> None:
-    with pytest.raises(ConfigError, match="is not of the form kind:annotations.json@picture_folder"):
+    with pytest.raises(ConfigError, match="is not of the form kind:annotations.json@image_folder"):
         resolve_dataset(load_config(None), name)
 
 

@@ -1,4 +1,4 @@
-"""Sizes and changes of pictures that cannot be are refused before a run."""
+"""Sizes and changes of images that cannot be are refused before a run."""
 
 from __future__ import annotations
 

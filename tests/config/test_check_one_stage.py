@@ -61,11 +61,11 @@ STRIDED = ("MODEL.SIPMASK.NORM_REG_TARGETS", True)
         ),
         (
             (*SIPMASK, *REAL_TIME, "MODEL.SIPMASK.RESCORING", True, "INPUT.FIXED_SIZE_TEST", (544, 192)),
-            r"127 or more on both sides; pictures of 192 pixels \(INPUT, test\) give 96",
+            r"127 or more on both sides; images of 192 pixels \(INPUT, test\) give 96",
         ),
         (
             (*SIPMASK, "MODEL.SIPMASK.RESCORING", True, "INPUT.MIN_SIZE_RANGE_TRAIN", (200, 300)),
-            r"pictures of 200 pixels \(INPUT, train\) give 112",
+            r"images of 200 pixels \(INPUT, train\) give 112",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
 from maskrcnn_benchmark.config.load import load_config
 
-PICTURES = 117266  # of coco_2017_train with objects
+IMAGES = 117266  # of coco_2017_train with objects
 # Differences from the defaults.
 COMMON = {
     "MODEL.RPN_ONLY": True,
@@ -108,8 +108,8 @@ PLUSPLUS = {
 
 
 def _epochs(batch: int, epochs: tuple[int, int, int], repeat: int = 1) -> dict[str, Any]:
-    """Steps and end of a schedule in epochs of the pictures taken `repeat` times."""
-    each = math.ceil(PICTURES * repeat / batch)
+    """Steps and end of a schedule in epochs of the images taken `repeat` times."""
+    each = math.ceil(IMAGES * repeat / batch)
     return {"SOLVER.STEPS": (epochs[0] * each, epochs[1] * each), "SOLVER.MAX_ITER": epochs[2] * each}
 
 

@@ -1,4 +1,4 @@
-"""A small annotation file with pictures for the tests of the data package."""
+"""A small annotation file with images for the tests of the data package."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def make_annotation(
 
 @pytest.fixture
 def annotation() -> Callable[..., dict[str, Any]]:
-    """`annotation(id, picture, category, box, **more)`."""
+    """`annotation(id, image, category, box, **more)`."""
     return make_annotation
 
 
 @pytest.fixture
 def raw(tmp_path: Path) -> dict[str, Any]:
-    """Five 50x40 pictures: two objects; one and a crowd; only degenerate; none; one partly outside (grey)."""
+    """Five 50x40 images: two objects; one and a crowd; only degenerate; none; one partly outside (grey)."""
     rng = np.random.default_rng(0)
     images = []
     for number in (14, 11, 12, 13, 15):
         pixels = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
-        picture = Image.fromarray(pixels[..., 0] if number == 15 else pixels)
-        picture.save(tmp_path / f"{number}.jpg")
+        image = Image.fromarray(pixels[..., 0] if number == 15 else pixels)
+        image.save(tmp_path / f"{number}.jpg")
         images.append({"id": number, "width": 50, "height": 40, "file_name": f"{number}.jpg"})
     return {
         "images": images,

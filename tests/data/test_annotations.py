@@ -14,7 +14,7 @@ from maskrcnn_benchmark.utils.errors import DataError
 
 
 def test_index(raw: dict[str, Any]) -> None:
-    """Pictures by id, categories and annotations in file order, an entry for pictures without objects."""
+    """Images by id, categories and annotations in file order, an entry for images without objects."""
     annotations = AnnotationFile(raw)
     assert [image["id"] for image in annotations.images] == [11, 12, 13, 14, 15]
     assert annotations.category_ids == [7, 3, 5] and annotations.kind == "coco"
@@ -40,11 +40,11 @@ BROKEN = {
         lambda raw: raw["annotations"][1].update(category_id=99),
         "annotation 2 has the unknown category 99; add it",
     ),
-    "unknown picture": (
+    "unknown image": (
         lambda raw: raw["annotations"][2].update(image_id=99),
-        "annotation 3 belongs to picture 99, which has no record",
+        "annotation 3 belongs to image 99, which has no record",
     ),
-    "repeated picture": (lambda raw: raw["images"].append(raw["images"][0]), "picture id 14 occurs twice"),
+    "repeated image": (lambda raw: raw["images"].append(raw["images"][0]), "image id 14 occurs twice"),
     "repeated annotation": (
         lambda raw: raw["annotations"].append(raw["annotations"][0]),
         "annotation id 1 occurs",
@@ -55,10 +55,10 @@ BROKEN = {
         "annotation 1 has the box",
     ),
     "short box": (lambda raw: raw["annotations"][0].update(bbox=[0, 0, 1]), "four finite numbers"),
-    "no size": (lambda raw: raw["images"][0].pop("width"), 'picture 14 has no "width"'),
-    "zero size": (lambda raw: raw["images"][0].update(height=0), "picture 14 has the size 50 x 0; expected"),
-    "no name": (lambda raw: raw["images"][0].pop("file_name"), "picture 14 has neither"),
-    "text id": (lambda raw: raw["images"][1].update(id="11"), 'picture number 1 has no integer "id"'),
+    "no size": (lambda raw: raw["images"][0].pop("width"), 'image 14 has no "width"'),
+    "zero size": (lambda raw: raw["images"][0].update(height=0), "image 14 has the size 50 x 0; expected"),
+    "no name": (lambda raw: raw["images"][0].pop("file_name"), "image 14 has neither"),
+    "text id": (lambda raw: raw["images"][1].update(id="11"), 'image number 1 has no integer "id"'),
 }
 
 

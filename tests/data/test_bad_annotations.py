@@ -38,9 +38,9 @@ SEGMENTATIONS: dict[str, tuple[Any, str]] = {
     "size of text": ({"size": ["a", "b"], "counts": [2000]}, "expected [height, width]"),
     "other size": (
         {"size": [3, 4], "counts": [12]},
-        "mask of size (w,h)=(4, 3) in a picture of",
+        "mask of size (w,h)=(4, 3) in an image of",
     ),
-    "huge size": ({"size": [2**31, 2**31], "counts": "abc"}, "in a picture of size (50, 40)"),
+    "huge size": ({"size": [2**31, 2**31], "counts": "abc"}, "in an image of size (50, 40)"),
     "too few": ({"size": SIZE, "counts": [5, 6]}, "run lengths of 11 pixels"),
     "negative": ({"size": SIZE, "counts": [-5, 2005]}, "whole numbers from 0 on"),
     "fractions": ({"size": SIZE, "counts": [5.5, 1994.5]}, "whole numbers from 0 on"),
@@ -57,7 +57,7 @@ def test_segmentation(make: Make, raw: dict[str, Any], case: str) -> None:
     with pytest.raises(DataError) as error:
         dataset[dataset.image_ids.index(11)]
     text = str(error.value)
-    assert message in text and "annotation 1 (picture 11)" in text and "ann.json" in text and "\n" not in text
+    assert message in text and "annotation 1 (image 11)" in text and "ann.json" in text and "\n" not in text
 
 
 @pytest.mark.parametrize("segmentation", [[], [[]], [[1, 2, 3, 4]], [[-50, -30, -22, -3, -22, -18]]])
@@ -86,7 +86,7 @@ def test_masks_that_are_empty_or_outside_stay_with_their_box(
 def test_boxes_without_area_and_outside(
     make: Make, raw: dict[str, Any], box: tuple, kept: int | None
 ) -> None:
-    """Degenerate ones do not make a picture one to train on; others are clipped, those outside dropped."""
+    """Degenerate ones do not make an image one to train on; others are clipped, those outside dropped."""
     raw["annotations"] = [raw["annotations"][0] | {"bbox": list(box)}]
     dataset = make(raw)
     if kept is None:
@@ -106,19 +106,19 @@ RECORDS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda raw: raw["annotations"][0].update(bbox=["1", 2, 3, 4]),
         "annotation 1 has the box",
     ),
-    "picture id of text": (lambda raw: raw["annotations"][0].update(image_id="11"), "both must be integers"),
+    "image id of text": (lambda raw: raw["annotations"][0].update(image_id="11"), "both must be integers"),
     "category of a fraction": (lambda raw: raw["annotations"][0].update(category_id=1.5), "must be integers"),
     "huge id": (lambda raw: raw["annotations"][0].update(id=2**70), 'has no integer "id"'),
     "category twice": (
         lambda raw: raw["categories"].append(raw["categories"][0]),
         "category id 7 occurs twice",
     ),
-    "fraction as id": (lambda raw: raw["images"][0].update(id=14.0), 'picture number 0 has no integer "id"'),
+    "fraction as id": (lambda raw: raw["images"][0].update(id=14.0), 'image number 0 has no integer "id"'),
     "width of text": (lambda raw: raw["images"][0].update(width="50"), "has the size '50' x 40"),
     "width nan": (lambda raw: raw["images"][0].update(width=math.nan), "has the size nan x 40"),
-    "width beyond reason": (lambda raw: raw["images"][0].update(width=2**40), "picture 14 has the size"),
-    "name of a number": (lambda raw: raw["images"][0].update(file_name=7), "picture 14 has the name 7"),
-    "picture of a number": (lambda raw: raw["images"].append(3), "picture number 5 has no integer"),
+    "width beyond reason": (lambda raw: raw["images"][0].update(width=2**40), "image 14 has the size"),
+    "name of a number": (lambda raw: raw["images"][0].update(file_name=7), "image 14 has the name 7"),
+    "image of a number": (lambda raw: raw["images"].append(3), "image number 5 has no integer"),
     "annotation of a list": (lambda raw: raw["annotations"].append([]), "annotation number 7 has no integer"),
 }
 
@@ -134,9 +134,7 @@ def test_records(raw: dict[str, Any], case: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "LA", "RGBA", "I;16", "1", "F"])
-def test_every_kind_of_picture_becomes_rgb(
-    make: Make, raw: dict[str, Any], tmp_path: Path, mode: str
-) -> None:
+def test_every_kind_of_image_becomes_rgb(make: Make, raw: dict[str, Any], tmp_path: Path, mode: str) -> None:
     values = np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30
     image = Image.fromarray(values) if mode == "I;16" else Image.new("L", (50, 40), 128).convert(mode)
     name = f"kind.{'tiff' if mode in ('F', 'CMYK') else 'png'}"
@@ -154,20 +152,20 @@ def test_orientation_tags_are_not_followed(make: Make, raw: dict[str, Any], tmp_
     raw["images"][1]["file_name"] = "turned.jpg"
     assert make(raw)[0].target.size == (50, 40)
     raw["images"][1].update(width=40, height=50)
-    with pytest.raises(DataError, match=r"picture 11: .*turned.jpg is 50 x 40, its record says 40 x 50"):
+    with pytest.raises(DataError, match=r"image 11: .*turned.jpg is 50 x 40, its record says 40 x 50"):
         make(raw)[0]
 
 
-def test_many_objects_in_one_picture(make: Make, raw: dict[str, Any]) -> None:
+def test_many_objects_in_one_image(make: Make, raw: dict[str, Any]) -> None:
     first = raw["annotations"][0]
     raw["annotations"] = [first | {"id": i, "bbox": [i % 20, i % 15, 10, 10]} for i in range(1, 1501)]
     target = make(raw)[SampleKey(0)].target
     assert len(target) == len(target.get_field("masks")) == 1500
 
 
-def test_skipped_pictures_are_counted(make: Make, raw: dict[str, Any], tmp_path: Path, caplog: Any) -> None:
+def test_skipped_images_are_counted(make: Make, raw: dict[str, Any], tmp_path: Path, caplog: Any) -> None:
     (tmp_path / "11.jpg").write_bytes((tmp_path / "11.jpg").read_bytes()[:300])
     dataset = make(raw, bad_image="skip")
     sample = dataset[dataset.image_ids.index(11)]
     assert sample.image_id != 11 and sample.replaced and dataset.replaced_count == 1
-    assert "picture 11 cannot be read" in caplog.text and "1 replaced so far" in caplog.text
+    assert "image 11 cannot be read" in caplog.text and "1 replaced so far" in caplog.text

@@ -21,7 +21,7 @@ from maskrcnn_benchmark.utils.files import write_json
 
 @pytest.fixture
 def cfg(raw: dict[str, Any], tmp_path: Path) -> Any:
-    """Small pictures, random flips and sizes, the small set registered under two names."""
+    """Small images, random flips and sizes, the small set registered under two names."""
     for number in range(2):
         write_json(tmp_path / f"ann{number}.json", raw)
     cfg = get_cfg()
@@ -78,7 +78,7 @@ def test_given_batches(cfg: Any) -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_every_batch(cfg: Any, monkeypatch: pytest.MonkeyPatch, world: int) -> None:
-    """All processes together see each test picture once, and in training the batches of one process."""
+    """All processes together see each test image once, and in training the batches of one process."""
     cfg.SOLVER.IMS_PER_BATCH = 6
     data, tested = build.build_train_dataset(cfg), build.build_dataset(cfg, _spec(cfg), train=False)
     whole = list(build.build_train_loader(cfg, data))
@@ -101,8 +101,8 @@ def test_ranks_share_every_batch(cfg: Any, monkeypatch: pytest.MonkeyPatch, worl
         build.build_train_loader(cfg, data)
 
 
-def test_pictures_of_a_test_batch_have_one_size(cfg: Any, raw: dict[str, Any], tmp_path: Path) -> None:
-    """Padding would make what a picture gives depend on the others of its batch."""
+def test_images_of_a_test_batch_have_one_size(cfg: Any, raw: dict[str, Any], tmp_path: Path) -> None:
+    """Padding would make what an image gives depend on the others of its batch."""
     sizes = [(50, 40), (40, 50), (50, 41), (50, 40), (100, 30), (50, 40)]
     raw["images"] = [
         {"id": i, "width": w, "height": h, "file_name": f"{w}x{h}.png"} for i, (w, h) in enumerate(sizes)
@@ -125,9 +125,9 @@ def test_pictures_of_a_test_batch_have_one_size(cfg: Any, raw: dict[str, Any], t
 
 
 def test_bad_image_option_reaches_the_data_set(cfg: Any, tmp_path: Path) -> None:
-    """DATALOADER.BAD_IMAGE skip trains on, and the batch says which picture was replaced."""
+    """DATALOADER.BAD_IMAGE skip trains on, and the batch says which image was replaced."""
     (tmp_path / "12.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="picture 12 cannot be read"):
+    with pytest.raises(DataError, match="image 12 cannot be read"):
         list(build.build_train_loader(cfg, build.build_train_dataset(cfg)))
     cfg.DATALOADER.BAD_IMAGE = "skip"
     batches = list(build.build_train_loader(cfg, build.build_train_dataset(cfg)))
@@ -135,12 +135,12 @@ def test_bad_image_option_reaches_the_data_set(cfg: Any, tmp_path: Path) -> None
 
 
 def test_nothing_to_train_on(cfg: Any, make: Callable[..., DetectionDataset]) -> None:
-    """No names, or a set whose pictures all fall to the filter."""
+    """No names, or a set whose images all fall to the filter."""
     cfg.DATASETS.TRAIN = ()
     with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN is empty"):
         build.build_train_dataset(cfg)
     empty = make({"images": [], "annotations": [], "categories": []})
-    with pytest.raises(DataError, match="no usable picture"):
+    with pytest.raises(DataError, match="no usable image"):
         build.build_train_loader(cfg, empty)
 
 

@@ -1,4 +1,4 @@
-"""data.datasets.cityscapes: fine annotations as polygons and as id pictures, and their conversion."""
+"""data.datasets.cityscapes: fine annotations as polygons and as id images, and their conversion."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_label_table() -> None:
     assert {LABEL_IDS[n] for n in ("ego vehicle", "parking", "caravan", "trailer")} <= set(VOID_IDS)
 
 
-def test_masks_are_those_of_the_id_pictures(
+def test_masks_are_those_of_the_id_images(
     root: Path, own_formats: ModuleType, outlines: dict[str, list[Any]]
 ) -> None:
     file = _load(root, "mask")
@@ -100,10 +100,10 @@ def test_polygons(root: Path, outlines: dict[str, list[Any]]) -> None:
     assert records[0]["bbox"] == [10, 20, 30, 20]
     # the second car hides a part of the first: polygons do not know
     assert records[0]["area"] > masks.anns_by_image[1][1]["area"]
-    # clipped to the picture
+    # clipped to the image
     assert file.anns_by_image[2][0]["bbox"] == [0, 30, 15, 20]
     for image, other in zip(file.images, masks.images, strict=True):
-        assert image == other  # the painted void region is that of the id pictures
+        assert image == other  # the painted void region is that of the id images
 
 
 def test_objects_that_do_not_count(root: Path) -> None:
@@ -125,7 +125,7 @@ def test_objects_that_do_not_count(root: Path) -> None:
         _load(root, "poly")
 
 
-def test_training_skips_groups_and_pictures_without_objects(root: Path) -> None:
+def test_training_skips_groups_and_images_without_objects(root: Path) -> None:
     cfg = load_config(None, ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.HORIZONTAL_FLIP_PROB_TRAIN", "0"])
     for form in ("poly", "mask"):
         folders = str(root / "gtFine" / "val"), str(root / "leftImg8bit" / "val")
@@ -138,10 +138,10 @@ def test_training_skips_groups_and_pictures_without_objects(root: Path) -> None:
         assert len(build_dataset(cfg, spec, train=False)) == 3
 
 
-def test_a_part_of_the_pictures(tmp_path: Path, own_formats: ModuleType) -> None:
+def test_a_part_of_the_images(tmp_path: Path, own_formats: ModuleType) -> None:
     names = {f"city/city_{i:03d}": [] for i in range(45)}
     own_formats.make_cityscapes(tmp_path, "val", names, (4, 4))
-    spec = DatasetSpec("mini", "cityscapes_mask", str(tmp_path / "gtFine" / "val"), "x", pictures=10)
+    spec = DatasetSpec("mini", "cityscapes_mask", str(tmp_path / "gtFine" / "val"), "x", images=10)
     assert [image["file_name"][10:13] for image in load_annotations(spec).images] == [
         f"{i:03d}" for i in range(0, 45, 5)
     ]
@@ -155,7 +155,7 @@ def test_missing_and_broken_files(root: Path) -> None:
     with pytest.raises(DataError, match=r"bonn_001_gtFine_instanceIds.png cannot be read"):
         _load(root, "mask")
     Image.new("RGB", SIZE).save(path)
-    with pytest.raises(DataError, match="has 3 channels; expected an instance id picture"):
+    with pytest.raises(DataError, match="has 3 channels; expected an instance id image"):
         _load(root, "mask")
     polygons = path.with_name("bonn_001_gtFine_polygons.json")
     for text in (

@@ -1,4 +1,4 @@
-"""DetectionDataset: labels, filters, clipping, bad pictures."""
+"""DetectionDataset: labels, filters, clipping, bad images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
-from maskrcnn_benchmark.data.datasets.images import picture_paths, read_picture
+from maskrcnn_benchmark.data.datasets.images import image_paths, read_image
 from maskrcnn_benchmark.data.transforms import Compose, Resize, SizeRule, ToNormalizedTensor
 from maskrcnn_benchmark.data.types import SampleKey, collate
 from maskrcnn_benchmark.utils.errors import DataError
@@ -23,7 +23,7 @@ Make = Callable[..., DetectionDataset]
 
 
 def test_training_filter_labels_and_fields(make: Make) -> None:
-    """Empty and degenerate pictures go; labels follow file order; crowds are no targets."""
+    """Empty and degenerate images go; labels follow file order; crowds are no targets."""
     data = make()
     assert data.image_ids == [11, 12, 15] and len(data) == 3
     assert data.label_to_category == [0, 7, 3, 5]
@@ -38,8 +38,8 @@ def test_training_filter_labels_and_fields(make: Make) -> None:
     assert data.get_img_info(2)["id"] == 15
 
 
-def test_all_pictures_and_an_empty_one(make: Make) -> None:
-    """keep_images all: every picture, with empty targets as ordinary ones; batches of them collate."""
+def test_all_images_and_an_empty_one(make: Make) -> None:
+    """keep_images all: every image, with empty targets as ordinary ones; batches of them collate."""
     data = make(keep_images="all")
     assert data.image_ids == [11, 12, 13, 14, 15]
     empty = data[3]
@@ -59,7 +59,7 @@ def test_sizes_of_the_files_travel_with_a_batch(make: Make) -> None:
 
 
 def test_clipping_of_boxes_outside(make: Make) -> None:
-    """A box that leaves the picture is cut, one outside is dropped; greyscale becomes three channels."""
+    """A box that leaves the image is cut, one outside is dropped; greyscale becomes three channels."""
     sample = make()[2]
     assert sample.target.bbox.tolist() == [[40, 30, 49, 39]]
     assert sample.target.get_field("annotation_ids").tolist() == [6]
@@ -78,12 +78,12 @@ def test_category_order_and_sorting(make: Make) -> None:
         make(category_order=[7, 7])
 
 
-def test_unreadable_picture(
+def test_unreadable_image(
     make: Make, raw: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """error: the file is named; skip: the next picture with a warning; never when testing."""
-    (tmp_path / "12.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"picture 12 cannot be read: .*12\.jpg"):
+    """error: the file is named; skip: the next image with a warning; never when testing."""
+    (tmp_path / "12.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"image 12 cannot be read: .*12\.jpg"):
         make(raw)[1]
     skipping = make(raw, bad_image="skip")
     with caplog.at_level(logging.WARNING):
@@ -101,7 +101,7 @@ def test_truncated_missing_and_wrong_size(make: Make, raw: dict[str, Any], tmp_p
     with pytest.raises(DataError, match="cannot be read"):
         make(raw)[1]
     path.unlink()
-    with pytest.raises(DataError, match="picture 12 is missing"):
+    with pytest.raises(DataError, match="image 12 is missing"):
         make(raw)[1]
     Image.new("RGB", (20, 40)).save(path)
     with pytest.raises(DataError, match="is 20 x 40, its record says 50 x 40"):
@@ -109,17 +109,17 @@ def test_truncated_missing_and_wrong_size(make: Make, raw: dict[str, Any], tmp_p
 
 
 def test_nothing_usable(make: Make, raw: dict[str, Any], tmp_path: Path) -> None:
-    """When every picture is broken, skipping ends with an error."""
+    """When every image is broken, skipping ends with an error."""
     for number in (11, 12, 15):
         (tmp_path / f"{number}.jpg").write_bytes(b"x")
-    with pytest.raises(DataError, match="no picture of"):
+    with pytest.raises(DataError, match="no image of"):
         make(raw, bad_image="skip")[0]
 
 
 def test_query_class_survives_clipping(
     make: Make, raw: dict[str, Any], annotation: Callable[..., dict[str, Any]]
 ) -> None:
-    """A pair whose class is clipped away gives the next picture with that class."""
+    """A pair whose class is clipped away gives the next image with that class."""
     raw["annotations"].append(annotation(8, 12, 3, (70, 10, 20, 20)))
     data = make(raw)
     assert data.image_ids == [11, 12, 15]
@@ -134,7 +134,7 @@ def test_mixed_and_missing_segmentations(make: Make, raw: dict[str, Any]) -> Non
     masks = make(raw)[0].target.get_field("masks")
     assert masks.mode == "mask" and masks.to_bitmaps().sum((1, 2)).tolist() == [200, 40]
     raw["annotations"][1]["segmentation"]["size"] = [50, 40]
-    with pytest.raises(DataError, match="picture 11"):
+    with pytest.raises(DataError, match="image 11"):
         make(raw)[0]
     del raw["annotations"][1]["segmentation"]
     with pytest.raises(DataError, match="annotation 2 has no segmentation"):
@@ -144,7 +144,7 @@ def test_mixed_and_missing_segmentations(make: Make, raw: dict[str, Any]) -> Non
     assert make(raw)[0].target.fields() == ["labels", "annotation_ids"]
 
 
-def test_one_pixel_picture(make: Make, annotation: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_one_pixel_image(make: Make, annotation: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     """1x1 goes through; its only box is empty after clipping."""
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     raw = {
@@ -171,17 +171,17 @@ def test_concat(make: Make) -> None:
         ConcatDataset([first, make(category_order=[7])])
 
 
-def test_lvis_picture_names() -> None:
+def test_lvis_image_names() -> None:
     """v0.5 names of COCO 2014, v1 urls."""
-    old = picture_paths("d", {"id": 1, "file_name": "COCO_val2014_000000000009.jpg"})
+    old = image_paths("d", {"id": 1, "file_name": "COCO_val2014_000000000009.jpg"})
     assert old == ["d/COCO_val2014_000000000009.jpg", "d/000000000009.jpg"]
-    new = picture_paths("d", {"id": 1, "coco_url": "http://x.org/train2017/000000000009.jpg"})
+    new = image_paths("d", {"id": 1, "coco_url": "http://x.org/train2017/000000000009.jpg"})
     assert new == ["d/train2017/000000000009.jpg", "d/000000000009.jpg"]
 
 
 @pytest.mark.sample
-def test_real_pictures(sample_data: Path) -> None:
-    """COCO and LVIS forms of real pictures load, greyscale and empty ones too."""
+def test_real_images(sample_data: Path) -> None:
+    """COCO and LVIS forms of real images load, greyscale and empty ones too."""
     folder = sample_data / "coco_sample"
     for name in ("instances_val", "lvis_val"):
         annotations = AnnotationFile.load(folder / "annotations" / f"{name}.json")
@@ -196,4 +196,4 @@ def test_real_pictures(sample_data: Path) -> None:
         for index in range(0, len(data), 15):
             assert data[index].image.shape[0] == 3
     raw = AnnotationFile.load(sample_data / "lvis_val_100" / "lvis_val_with_images.json")
-    assert read_picture(str(sample_data / "lvis_val_100/images"), raw.images[0]).mode == "RGB"
+    assert read_image(str(sample_data / "lvis_val_100/images"), raw.images[0]).mode == "RGB"

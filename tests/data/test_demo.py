@@ -59,8 +59,8 @@ def test_foreign_folder_and_impossible_options(tmp_path: Path) -> None:
         generate_demo(tmp_path, SMALL, report=quiet)
     for options, message in (
         (DemoOptions(classes=33), "--classes must lie in"),
-        (DemoOptions(train=3), "--train 3 pictures are too few for 24"),
-        (DemoOptions(val=4), "--val 4 pictures are too few"),
+        (DemoOptions(train=3), "--train 3 images are too few for 24"),
+        (DemoOptions(val=4), "--val 4 images are too few"),
         (DemoOptions(size=20), "--size must be at least"),
     ):
         with pytest.raises(DataError, match=message):
@@ -70,7 +70,7 @@ def test_foreign_folder_and_impossible_options(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_lvis_fields_are_consistent(demo: Path, split: str) -> None:
-    """Counts, negatives, boxes and areas agree with the annotations; one picture is empty."""
+    """Counts, negatives, boxes and areas agree with the annotations; one image is empty."""
     annotations = AnnotationFile.load(demo / f"{split}.json")
     assert annotations.kind == "lvis" and len(annotations.categories) == 24
     assert sorted(c["name"] for c in annotations.categories) == [c["name"] for c in annotations.categories]
@@ -111,7 +111,7 @@ def test_masks_do_not_overlap_and_lie_on_objects(demo: Path) -> None:
 
 
 def test_long_tail_and_names() -> None:
-    """300 down to 12 objects in 600 pictures; all pairs of shape and texture differ; ids are alphabetical."""
+    """300 down to 12 objects in 600 images; all pairs of shape and texture differ; ids are alphabetical."""
     counts = tail_counts(24, 600)
     assert counts[0] == 300 and counts[-1] == 12 and counts == sorted(counts, reverse=True)
     for number in (2, 24, 32):

@@ -38,7 +38,7 @@ def _annotation(number: int, image: int, visible: list[int], **more: Any) -> dic
 
 @pytest.fixture
 def raw() -> dict[str, Any]:
-    """Three pictures with 4, 1 and 0 labelled keypoints."""
+    """Three images with 4, 1 and 0 labelled keypoints."""
     return {
         "images": [{"id": i, "file_name": f"{i}.png", "width": 20, "height": 16} for i in (1, 2, 3)],
         "categories": [{"id": 1, "name": "stick", "keypoints": NAMES}],
@@ -53,7 +53,7 @@ def raw() -> dict[str, Any]:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., DetectionDataset]:
-    """Function (raw, cfg overrides, options) -> data set over grey pictures."""
+    """Function (raw, cfg overrides, options) -> data set over grey images."""
     for i in (1, 2, 3):
         Image.fromarray(np.full((16, 20, 3), 90, np.uint8)).save(tmp_path / f"{i}.png")
 
@@ -78,7 +78,7 @@ def test_targets_follow_the_transforms(raw: dict[str, Any], make: Callable[..., 
 
 
 @pytest.mark.parametrize(("least", "kept"), [(0, [1, 2, 3]), (1, [1, 2]), (4, [1]), (5, [])])
-def test_pictures_with_few_keypoints_are_left_out(
+def test_images_with_few_keypoints_are_left_out(
     raw: dict[str, Any], make: Callable[..., DetectionDataset], least: int, kept: list[int]
 ) -> None:
     assert make(raw, min_keypoints=least).image_ids == kept
@@ -145,10 +145,10 @@ def _augmented() -> Any:
 
 def test_views_in_their_order() -> None:
     """Plain, mirrored, then every scale plain and mirrored, each below its cap."""
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8))
     transform = build_test_transforms(_augmented())
     assert isinstance(transform, TestViews)
-    views, target, flipped = transform(picture, None, random.Random(0))
+    views, target, flipped = transform(image, None, random.Random(0))
     shapes = [tuple(view.image.shape[1:]) for view in views]
     assert shapes == [(16, 20), (16, 20), (8, 10), (8, 10), (29, 36), (29, 36)]
     assert [view.flipped for view in views] == [False, True] * 3 and target is None and not flipped
@@ -156,11 +156,11 @@ def test_views_in_their_order() -> None:
         assert torch.equal(plain.image, mirrored.image.flip(2))
     plain_cfg = _augmented()
     plain_cfg.TEST.BBOX_AUG.ENABLED = False
-    assert torch.equal(build_test_transforms(plain_cfg)(picture, None, random.Random(0))[0], views[0].image)
+    assert torch.equal(build_test_transforms(plain_cfg)(image, None, random.Random(0))[0], views[0].image)
 
 
 def test_loader_gives_batches_of_views(raw: dict[str, Any], tmp_path: Path) -> None:
-    """Pictures meet in a batch when every view has the same padded size."""
+    """Images meet in a batch when every view has the same padded size."""
     raw["images"][2] |= {"width": 18}
     for image in raw["images"]:
         pixels = np.zeros((16, image["width"], 3), np.uint8)
@@ -169,7 +169,7 @@ def test_loader_gives_batches_of_views(raw: dict[str, Any], tmp_path: Path) -> N
     spec = build.DatasetSpec("x", "coco", "", str(tmp_path))
     dataset = build.build_dataset(cfg, spec, train=False, annotations=AnnotationFile(raw))
     batches = list(build.build_test_loader(cfg, dataset))
-    # 20 and 18 pixels are both padded to 24, but at short side 8 the pictures are 10 and 9 wide: 16, 16
+    # 20 and 18 pixels are both padded to 24, but at short side 8 the images are 10 and 9 wide: 16, 16
     assert sorted(i for batch in batches for i in batch.image_ids) == [1, 2, 3]
     for batch in batches:
         assert isinstance(batch.images, ViewList) and len(batch.images.views()) == 6

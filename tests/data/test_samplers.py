@@ -86,8 +86,8 @@ def test_stream_is_a_function_of_position(
 
 
 def test_stream_that_ranks_cannot_share() -> None:
-    """Five pictures for two processes, a rank that is not there."""
-    with pytest.raises(ValueError, match="rank 0 of 2 processes with 5 pictures"):
+    """Five images for two processes, a rank that is not there."""
+    with pytest.raises(ValueError, match="rank 0 of 2 processes with 5 images"):
         StreamBatches(ShuffledStream(9, 1, 5), start_iter=0, num_iters=1, world=2)
     with pytest.raises(ValueError, match="rank 2 of 2"):
         StreamBatches(ShuffledStream(9, 1, 4), start_iter=0, num_iters=1, world=2, rank=2)
@@ -107,20 +107,20 @@ def test_stream_uses_every_item_equally(batch_size: int) -> None:
 
 
 def test_stream_of_nothing() -> None:
-    """An empty training set is a clear error; one picture repeats."""
-    with pytest.raises(DataError, match="no usable picture"):
+    """An empty training set is a clear error; one image repeats."""
+    with pytest.raises(DataError, match="no usable image"):
         ShuffledStream(0, 1, 2)
     assert [key.index for key in ShuffledStream(1, 1, 4).batch(100)] == [0, 0, 0, 0]
 
 
 def replay(**changes: object) -> ReplayPairSampler:
-    """Two old classes (3 and 1 pairs per epoch), new class 3 with two pictures."""
+    """Two old classes (3 and 1 pairs per epoch), new class 3 with two images."""
     settings: dict = {"seed": 5, "images_per_rank": 2, "num_iters": 30, **changes}
     return ReplayPairSampler([3, 1], [[10, 11, 12, 13], [20, 21]], [(30, 3), (31, 3)], **settings)
 
 
 def test_replay_epochs_hold_the_plan() -> None:
-    """Every epoch: all new pairs once, counts[k] pairs of old class k, no repeat before all pictures came."""
+    """Every epoch: all new pairs once, counts[k] pairs of old class k, no repeat before all images came."""
     sampler = replay()
     assert sampler.epoch_length == 6
     pairs = [sampler.pair(p) for p in range(24)]
@@ -135,7 +135,7 @@ def test_replay_epochs_hold_the_plan() -> None:
 
 
 def test_replay_layout_over_processes_and_resume() -> None:
-    """Two processes of two pictures see the pairs of one process of four; a late start continues."""
+    """Two processes of two images see the pairs of one process of four; a late start continues."""
     single = [key for batch in replay(images_per_rank=4, num_iters=8) for key in batch]
     ranks = [list(replay(world=2, rank=r, num_iters=8)) for r in range(2)]
     assert single == [key for t in range(8) for r in range(2) for key in ranks[r][t]]
@@ -168,7 +168,7 @@ def test_replay_published_order() -> None:
 
 
 def test_replay_errors() -> None:
-    """A class without pictures, an empty plan, a rank that is not there."""
+    """A class without images, an empty plan, a rank that is not there."""
     with pytest.raises(ValueError, match="class 1 is to be replayed 2 times"):
         ReplayPairSampler([2], [[]], [(1, 2)], seed=0, images_per_rank=1, num_iters=1)
     with pytest.raises(ValueError, match="no pairs"):
@@ -195,9 +195,9 @@ def test_pairs_from_files(tmp_path: Path) -> None:
         for r in range(4)
     ]
     assert [sum((part[t] for part in four), []) for t in range(7)] == together
-    with pytest.raises(DataError, match=r"2 lists .* batch of 3 pictures.*IMS_PER_BATCH a multiple of 2"):
+    with pytest.raises(DataError, match=r"2 lists .* batch of 3 images.*IMS_PER_BATCH a multiple of 2"):
         FilePairSampler(images, classes, world=3, num_iters=1, **{**common, "images_per_rank": 1})
-    with pytest.raises(DataError, match=r"entry 2 is 5, expected a picture index in 0\.\.4"):
+    with pytest.raises(DataError, match=r"entry 2 is 5, expected an image index in 0\.\.4"):
         FilePairSampler(images, classes, world=2, num_iters=1, **{**common, "num_images": 5})
     classes.write_text(json.dumps([[1, 2], [2, 2, 1]]))
     with pytest.raises(DataError, match="different lengths"):

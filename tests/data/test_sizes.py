@@ -1,4 +1,4 @@
-"""Sizes of pictures by every rule, and how their pixels are interpolated."""
+"""Sizes of images by every rule, and how their pixels are interpolated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maskrcnn_benchmark.data.transforms import (
     build_transforms,
     scaled_size,
 )
-from maskrcnn_benchmark.data.transforms.images import resize_picture
+from maskrcnn_benchmark.data.transforms.images import resize_image
 from maskrcnn_benchmark.structures import BoxList, SegmentationMask
 
 REFERENCE = Path(__file__).parents[1] / "parity/golden/opencv/resize.npz"  # cv2 4.11, INTER_LINEAR
@@ -40,23 +40,23 @@ def test_pixels_are_those_of_opencv() -> None:
     for number in range(count):
         wanted = arrays[f"out{number}"]
         size = (wanted.shape[1], wanted.shape[0])
-        found = resize_picture(Image.fromarray(arrays[f"in{number}"]), size, "opencv")
+        found = resize_image(Image.fromarray(arrays[f"in{number}"]), size, "opencv")
         assert isinstance(found, Image.Image) and found.size == size
         difference = np.asarray(found).astype(int) - wanted
         assert np.abs(difference).max() <= 1 and abs(difference.mean()) < 0.35
-    pixels = resize_picture(arrays["in2"].astype(np.float32), (17, 33), "opencv")
+    pixels = resize_image(arrays["in2"].astype(np.float32), (17, 33), "opencv")
     assert isinstance(pixels, np.ndarray) and np.abs(pixels - arrays["float2"]).max() < 0.05
 
 
 @pytest.mark.parametrize("interpolation", ["pillow", "opencv"])
-def test_float_pictures_resize_like_bytes(interpolation: str) -> None:
-    """Up to the rounding of bytes; values beyond the bytes stay; the same size is the same picture."""
+def test_float_images_resize_like_bytes(interpolation: str) -> None:
+    """Up to the rounding of bytes; values beyond the bytes stay; the same size is the same image."""
     image = noise()
     for size in ((100, 70), (30, 20), (64, 20)):
-        found = resize_picture(np.asarray(image, np.float32) + 500, size, interpolation)
-        wanted = np.asarray(resize_picture(image, size, interpolation), np.float32)
+        found = resize_image(np.asarray(image, np.float32) + 500, size, interpolation)
+        wanted = np.asarray(resize_image(image, size, interpolation), np.float32)
         assert found.dtype == np.float32 and np.abs(found - 500 - wanted).max() <= 1.01
-    assert resize_picture(image, image.size, interpolation) is image
+    assert resize_image(image, image.size, interpolation) is image
 
 
 def test_opencv_does_not_average_when_shrinking() -> None:
@@ -64,7 +64,7 @@ def test_opencv_does_not_average_when_shrinking() -> None:
     grid = np.zeros((40, 40, 3), np.uint8)
     grid[:, ::4] = 255
     sharp, smooth = (
-        np.asarray(resize_picture(Image.fromarray(grid), (8, 8), how)) for how in ("opencv", "pillow")
+        np.asarray(resize_image(Image.fromarray(grid), (8, 8), how)) for how in ("opencv", "pillow")
     )
     assert np.ptp(sharp) > 200 > 100 > np.ptp(smooth)
 
@@ -128,8 +128,8 @@ def test_transforms_with_a_fixed_size() -> None:
     assert [tuple(view.image.shape) for view in views] == [(3, 40, 24), (3, 96, 128)]
 
 
-def test_float_pictures_flip_and_become_tensors() -> None:
-    """As the same picture in bytes does."""
+def test_float_images_flip_and_become_tensors() -> None:
+    """As the same image in bytes does."""
     image, rng = noise(), random.Random(0)
     to_tensor = ToNormalizedTensor((1, 2, 3), (4, 5, 6), True)
     for flip in (RandomHorizontalFlip(1.0), RandomVerticalFlip(1.0)):

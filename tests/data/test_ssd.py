@@ -35,7 +35,7 @@ def noise(width: int = 60, height: int = 40) -> Image.Image:
 
 
 def scene() -> BoxList:
-    """Three rectangles in a picture of 60 x 40 with their masks and ids."""
+    """Three rectangles in an image of 60 x 40 with their masks and ids."""
     boxes = [[5, 5, 24, 19], [30, 8, 54, 35], [0, 30, 9, 39]]
     target = BoxList(boxes, (60, 40))
     target.add_field("labels", torch.tensor([1, 2, 3]))
@@ -60,7 +60,7 @@ def test_chroma_is_that_of_hsv() -> None:
 
 
 def test_each_colour_change_comes_every_second_time() -> None:
-    """One strength at a time: half the pictures stay, the others lie in the range; the target stays."""
+    """One strength at a time: half the images stay, the others lie in the range; the target stays."""
     image, target = noise(), scene()
     plain = np.asarray(image, np.float32)
     cases: list[tuple[tuple, Callable[[np.ndarray], np.ndarray], float, float]] = [
@@ -105,7 +105,7 @@ def test_overlaps_and_sight() -> None:
 
 
 def test_expansion_alone() -> None:
-    """Every second time; the picture lies whole in the colour given, boxes and masks with it."""
+    """Every second time; the image lies whole in the colour given, boxes and masks with it."""
     step, image, grown = ExpandAndCrop(GREY, (1.5, 4.0), (), 1.0), noise(), 0
     for seed in range(80):
         found, target, mirrored = step(image, scene(), random.Random(seed))
@@ -176,7 +176,7 @@ def test_overlaps_with_all_boxes() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 200), (60, 40)])
-def test_pictures_without_objects_and_tiny_ones(size: tuple[int, int]) -> None:
+def test_images_without_objects_and_tiny_ones(size: tuple[int, int]) -> None:
     """They end, and keep their one object if they have one."""
     step = ExpandAndCrop(GREY, (1.0, 4.0), (0.1, 0.9), 0.3)
     for seed in range(20):

@@ -85,7 +85,7 @@ def test_normalisation() -> None:
 
 
 def test_jitter_changes_only_colours_and_repeats() -> None:
-    """The same generator gives the same picture; strength 0 changes nothing."""
+    """The same generator gives the same image; strength 0 changes nothing."""
     jitter = ColorJitter(0.4, 0.4, 0.4, 0.1)
     first, second = (jitter(picture(), None, random.Random(5))[0] for _ in range(2))
     assert first.tobytes() == second.tobytes() != picture().tobytes() and first.size == (30, 20)

@@ -17,7 +17,7 @@ from maskrcnn_benchmark.data.datasets.load import load_annotations
 from maskrcnn_benchmark.data.datasets.voc import VOC_CLASSES, load_voc, read_xml
 from maskrcnn_benchmark.utils.errors import DataError
 
-PICTURES = {
+IMAGES = {
     "2008_000012": [("dog", (5, 6, 24, 30), 0), ("cat", (30, 3, 60, 40), 0), ("dog", (1, 1, 9, 9), 1)],
     "2008_000003": [("person", (10, 10, 20, 20), 1)],
     "2008_000007": [],
@@ -34,7 +34,7 @@ LAUGHS = (
 @pytest.fixture
 def root(tmp_path: Path, own_formats: ModuleType) -> Path:
     """A tree with the split "train"."""
-    own_formats.make_voc(tmp_path / "VOC", "train", PICTURES)
+    own_formats.make_voc(tmp_path / "VOC", "train", IMAGES)
     return tmp_path / "VOC"
 
 
@@ -62,7 +62,7 @@ def test_records(root: Path) -> None:
     assert pickle.loads(pickle.dumps(file)).kind == "voc"
 
 
-def test_training_drops_difficult_objects_and_testing_keeps_all_pictures(root: Path) -> None:
+def test_training_drops_difficult_objects_and_testing_keeps_all_images(root: Path) -> None:
     cfg = load_config(None, ["INPUT.MIN_SIZE_TRAIN", "(40,)", "INPUT.MIN_SIZE_TEST", "40"])
     train = build_dataset(cfg, _spec(root), train=True)
     assert train.image_ids == [2008000012]
@@ -118,7 +118,7 @@ def _object(**sides: object) -> str:
         ("<annotation>&b;</annotation>", "is not valid XML: undefined entity"),
         (LAUGHS, "declares a document type, which annotations do not need"),
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "declares a document type"),
-        ("<annotation/>", r"the picture has no number in <size><width>, found None"),
+        ("<annotation/>", r"the image has no number in <size><width>, found None"),
         ("<annotation><size><width>0</width><height>4</height></size></annotation>", "has the size 0 x 4"),
         (_object(xmin="left"), r"object 'dog' has no number in <bndbox><xmin>, found 'left'"),
         (_object(ymax="nan"), r"no number in <bndbox><ymax>, found 'nan'"),
@@ -155,7 +155,7 @@ def test_any_bytes_are_xml_or_refused(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_missing_files(root: Path) -> None:
-    with pytest.raises(DataError, match=r"list of pictures .*val\.txt does not exist"):
+    with pytest.raises(DataError, match=r"list of images .*val\.txt does not exist"):
         load_voc(str(root / "ImageSets" / "Main" / "val.txt"))
     (root / "Annotations" / "2008_000007.xml").unlink()
     with pytest.raises(DataError, match=r"2008_000007\.xml does not exist; add it or remove 2008_000007"):

@@ -23,7 +23,7 @@ from maskrcnn_benchmark.data.samplers import (
 from maskrcnn_benchmark.data.transforms import build_transforms
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
-# Pictures of three classes; class 2 has none.
+# Images of three classes; class 2 has none.
 LISTS = [[0, 1, 2, 3, 4], [], [4, 5], [6]]
 FACTORS = [1.0, 1.0, 1.5, 2.0, 3.25]
 
@@ -34,11 +34,11 @@ def streams() -> dict[str, PositionStream]:
 
 
 def test_class_aware_frequencies() -> None:
-    """Classes equally often in every round; all pictures of a class before one repeats; rounds differ."""
+    """Classes equally often in every round; all images of a class before one repeats; rounds differ."""
     stream = ClassAwareStream(LISTS, 3)
     keys = [stream.key(p) for p in range(30)]
     assert all(key.query_class == 0 and key.draw == p for p, key in enumerate(keys))
-    # ten rounds: 5 pictures twice, 2 pictures five times, 1 picture ten times; picture 4 in two classes
+    # ten rounds: 5 images twice, 2 images five times, 1 image ten times; image 4 in two classes
     expected = dict.fromkeys((0, 1, 2, 3), 2) | {4: 2 + 5, 5: 5, 6: 10}
     assert Counter(key.index for key in keys) == expected
     rounds = [tuple(key.index for key in keys[i : i + 3]) for i in range(0, 30, 3)]
@@ -46,8 +46,8 @@ def test_class_aware_frequencies() -> None:
     assert [ClassAwareStream(LISTS, 4).key(p).index for p in range(30)] != [key.index for key in keys]
 
 
-def test_repeat_factors_of_pictures() -> None:
-    """sqrt(t / f), the largest over the classes of a picture, never below 1; repeated objects count once."""
+def test_repeat_factors_of_images() -> None:
+    """sqrt(t / f), the largest over the classes of an image, never below 1; repeated objects count once."""
     labels = [[1, 1, 2], [1], [1, 3], []]
     found = repeat_factors(labels, 0.5)
     rare = math.sqrt(0.5 / 0.25)
@@ -57,7 +57,7 @@ def test_repeat_factors_of_pictures() -> None:
 
 
 def test_repeat_factor_frequencies() -> None:
-    """Over many epochs every picture comes as often as its factor; whole factors exactly so."""
+    """Over many epochs every image comes as often as its factor; whole factors exactly so."""
     stream = RepeatFactorStream(FACTORS, 7)
     epochs, position, seen = 400, 0, Counter[int]()
     lengths = [int(stream._counts(e).sum()) for e in range(epochs)]
@@ -93,9 +93,9 @@ def test_every_position_stands_for_itself(name: str) -> None:
 
 def test_nothing_to_draw() -> None:
     """Empty sets and impossible factors are refused."""
-    with pytest.raises(DataError, match="a class with a picture"):
+    with pytest.raises(DataError, match="a class with an image"):
         ClassAwareStream([[], []], 0)
-    with pytest.raises(DataError, match="no usable picture"):
+    with pytest.raises(DataError, match="no usable image"):
         RepeatFactorStream([], 0)
     for bad in (0.5, math.nan, math.inf):
         with pytest.raises(ValueError, match="at least 1"):
@@ -103,7 +103,7 @@ def test_nothing_to_draw() -> None:
 
 
 def dataset() -> DetectionDataset:
-    """Four pictures: three with class 1, one of them and another with class 2."""
+    """Four images: three with class 1, one of them and another with class 2."""
     boxes = [(1, 1), (2, 1), (3, 1), (3, 2), (4, 2)]
     content = {
         "images": [{"id": i, "width": 8, "height": 8, "file_name": f"{i}.png"} for i in range(1, 5)],
@@ -113,7 +113,7 @@ def dataset() -> DetectionDataset:
             for n, (image, category) in enumerate(boxes, 1)
         ],
     }
-    content["annotations"][4]["bbox"] = [1, 1, 1, 5]  # degenerate: no class of its picture
+    content["annotations"][4]["bbox"] = [1, 1, 1, 5]  # degenerate: no class of its image
     cfg = get_cfg()
     return DetectionDataset(
         AnnotationFile(content), "", transforms=build_transforms(cfg, True), train=True, keep_images="all"
@@ -131,7 +131,7 @@ def drawn(*overrides: Any, start: int = 0) -> list[int]:
     return [key.index for batch in batches for key in batch]
 
 
-def test_labels_of_pictures() -> None:
+def test_labels_of_images() -> None:
     assert [dataset().get_labels(i) for i in range(4)] == [[1], [1], [1, 2], []]
 
 

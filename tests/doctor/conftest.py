@@ -28,7 +28,7 @@ SOLVER: {MAX_ITER: 40, STEPS: [30], WARMUP_ITERS: 4, CHECKPOINT_PERIOD: 20}
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training and 8 test pictures of 64 pixels with 6 categories."""
+    """24 training and 8 test images of 64 pixels with 6 categories."""
     folder = tmp_path_factory.mktemp("doctor") / "pictures"
     generate_demo(folder, DemoOptions(train=24, val=8, size=64, classes=6), report=lambda _: None)
     return folder

@@ -1,4 +1,4 @@
-"""Data sets: files, pictures, categories, further files."""
+"""Data sets: files, images, categories, further files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_missing_files_name_the_path_and_the_remedy(lst, the, tmp_path: Path) ->
     checkup = lst("LST.ANN_TRAIN", tmp_path / "no.json", "LST.IMG_VAL", tmp_path / "none")
     finding = the(check_data, checkup, "error", f"annotation file {tmp_path}/no.json does not exist")
     assert finding.keys == ("LST.ANN_TRAIN",) and "change LST.ANN_TRAIN" in finding.advice
-    assert the(check_data, checkup, "error", "picture folder").keys == ("LST.IMG_VAL",)
+    assert the(check_data, checkup, "error", "image folder").keys == ("LST.IMG_VAL",)
     assert "cannot be read (see data)" in the(check_classes, checkup, "note", "not checked").found
 
 
@@ -34,19 +34,19 @@ def test_missing_demo_data_is_made_by_a_command(lst, the) -> None:
 
 
 def test_data_in_other_layouts(plain, the, own_formats, tmp_path: Path) -> None:
-    pictures = {f"00{n}": [("dog", (5, 5, 20, 20), n % 2)] for n in range(2)}
-    listed = own_formats.make_voc(tmp_path, "train", pictures)
+    images = {f"00{n}": [("dog", (5, 5, 20, 20), n % 2)] for n in range(2)}
+    listed = own_formats.make_voc(tmp_path, "train", images)
     checkup = plain("DATASETS.TRAIN", f"('voc:{listed}@{tmp_path}/JPEGImages',)")
-    assert "2 pictures, 2 objects, 20 categories" in the(check_data, checkup, "ok", "train.txt (VOC").found
+    assert "2 images, 2 objects, 20 categories" in the(check_data, checkup, "ok", "train.txt (VOC").found
     assert the(check_data, checkup, "note", "1 crowd regions (or difficult objects)")
     missing = plain("DATASETS.TRAIN", f"('voc:{tmp_path}/no.txt@{tmp_path}/JPEGImages',)")
-    assert the(check_data, missing, "error", f"list of pictures {tmp_path}/no.txt does not exist")
+    assert the(check_data, missing, "error", f"list of images {tmp_path}/no.txt does not exist")
     street = {"ulm/ulm_0": [("car", own_formats.rectangle(5, 5, 20, 20))]}
     own_formats.make_cityscapes(tmp_path, "train", street)
     folders = f"{tmp_path}/gtFine/train@{tmp_path}/leftImg8bit/train"
     checkup = plain("DATASETS.TRAIN", f"('cityscapes_mask:{folders}',)")
-    assert the(check_data, checkup, "ok", "gtFine/train (CITYSCAPES, a folder): 1 pictures, 1 objects")
-    assert the(check_data, checkup, "ok", "1 of 1 pictures open and have the recorded sizes")
+    assert the(check_data, checkup, "ok", "gtFine/train (CITYSCAPES, a folder): 1 images, 1 objects")
+    assert the(check_data, checkup, "ok", "1 of 1 images open and have the recorded sizes")
 
 
 def test_unknown_name_and_no_data(plain, the) -> None:
@@ -69,7 +69,7 @@ def test_a_file_without_objects(plain, the, edited: Edit, data: Path) -> None:
     assert the(check_data, plain("DATASETS.TRAIN", _inline(path, data)), "error", "holds no object")
 
 
-def test_boxes_out_of_the_picture_and_useless_ones(plain, the, edited: Edit, data: Path) -> None:
+def test_boxes_out_of_the_image_and_useless_ones(plain, the, edited: Edit, data: Path) -> None:
     def spoil(content: dict) -> None:
         content["annotations"][0]["bbox"] = [60, 10, 40, 20]
         content["annotations"][1]["bbox"][2] = 0.5
@@ -79,7 +79,7 @@ def test_boxes_out_of_the_picture_and_useless_ones(plain, the, edited: Edit, dat
     assert the(check_data, checkup, "note", "1 boxes with a side of at most one pixel and 0 crowd regions")
 
 
-def test_missing_pictures_and_pictures_of_another_size(plain, the, data: Path, tmp_path: Path) -> None:
+def test_missing_images_and_images_of_another_size(plain, the, data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     shutil.copytree(data / "images" / "train", folder)
     first, second = sorted(folder.iterdir())[:2]
@@ -87,8 +87,8 @@ def test_missing_pictures_and_pictures_of_another_size(plain, the, data: Path, t
     Image.new("RGB", (20, 30)).save(second)
     name = f"('lvis:{data}/train.json@{folder}',)"
     checkup = plain("DATASETS.TRAIN", name)
-    assert str(first) in the(check_data, checkup, "error", "1 of 24 pictures that were looked for").found
-    assert "20 x 30" in the(check_data, checkup, "error", "1 of 23 pictures that were opened").found
+    assert str(first) in the(check_data, checkup, "error", "1 of 24 images that were looked for").found
+    assert "20 x 30" in the(check_data, checkup, "error", "1 of 23 images that were opened").found
     checkup = plain("DATASETS.TRAIN", name, "DATALOADER.BAD_IMAGE", "skip")
     assert the(check_data, checkup, "warning", "were opened cannot be used")
 

@@ -34,13 +34,13 @@ def test_model_size_counts_what_a_real_model_holds(plain) -> None:
 
 def test_step_peak_grows_as_a_step_does(plain) -> None:
     cfg = plain().cfg
-    one = step_peak(cfg, pictures=1, height=256, width=256)
-    assert 1.8 * one < step_peak(cfg, pictures=2, height=256, width=256) < 2.1 * one
+    one = step_peak(cfg, images=1, height=256, width=256)
+    assert 1.8 * one < step_peak(cfg, images=2, height=256, width=256) < 2.1 * one
     assert one > 256 * 256 * 3 * 4
     frozen = clone_with(cfg, ["MODEL.BACKBONE.FREEZE_CONV_BODY_AT", 5])
-    assert step_peak(frozen, pictures=1, height=256, width=256) < one
+    assert step_peak(frozen, images=1, height=256, width=256) < one
     half = clone_with(cfg, ["DTYPE", "bfloat16"])
-    assert step_peak(half, pictures=1, height=256, width=256) < 0.85 * one
+    assert step_peak(half, images=1, height=256, width=256) < 0.85 * one
 
 
 def test_step_peak_is_that_of_a_real_forward_pass(plain) -> None:
@@ -59,15 +59,15 @@ def test_step_peak_is_that_of_a_real_forward_pass(plain) -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         outputs = model.rpn.head(model.backbone(torch.zeros(1, 3, 192, 192)))
     assert outputs
-    peak = step_peak(cfg, pictures=1, height=192, width=192)
+    peak = step_peak(cfg, images=1, height=192, width=192)
     assert sum(saved.values()) <= peak <= 1.6 * sum(saved.values())
 
 
 @pytest.mark.parametrize("name", ["fcos", "sipmask", "sipmask_plusplus"])
 def test_steps_of_heads_without_anchors(project_root: Path, name: str) -> None:
     cfg = load_config(project_root / f"configs/tiny/{name}.yaml")
-    one = step_peak(cfg, pictures=1, height=256, width=256)
-    assert 1.6 * one < step_peak(cfg, pictures=2, height=256, width=256) < 2.2 * one
+    one = step_peak(cfg, images=1, height=256, width=256)
+    assert 1.6 * one < step_peak(cfg, images=2, height=256, width=256) < 2.2 * one
     few, many = (matching_bytes(cfg, objects, 800, 1344) for objects in (1, 5))
     points = sum(-(-800 // stride) * -(-1344 // stride) for stride in (8, 16, 32, 64, 128))
     assert many == 5 * few and few >= 4 * points
@@ -79,7 +79,7 @@ def test_matching_is_bounded(plain) -> None:
     assert few < many < most < 100 << 20
 
 
-def test_batch_shape_comes_from_the_pictures(plain, lst, edited, data: Path) -> None:
+def test_batch_shape_comes_from_the_images(plain, lst, edited, data: Path) -> None:
     def widen(content: dict) -> None:
         content["images"][0].update(width=120, height=60)
         content["images"][1].update(width=60, height=120)
@@ -89,7 +89,7 @@ def test_batch_shape_comes_from_the_pictures(plain, lst, edited, data: Path) -> 
     name = f"('lvis:{path}@{data}/images/train',)"
     checkup = plain("DATASETS.TRAIN", name, *sizes, processes=4)
     shape = batch_shape(checkup, checkup.jobs[0])  # landscape and portrait stay apart
-    assert shape.measured and shape.pictures == 2 and shape.height * shape.width == 64 * 128
+    assert shape.measured and shape.images == 2 and shape.height * shape.width == 64 * 128
     checkup = lst("LST.ANN_TRAIN", path, *sizes, "DATALOADER.SIZE_DIVISIBILITY", 100)
     assert batch_shape(checkup, checkup.jobs[1]) == BatchShape(6, 200, 200, True)
     checkup = plain(*sizes, quick=True)
@@ -101,7 +101,7 @@ def test_memory_against_what_is_free(plain, the, monkeypatch: pytest.MonkeyPatch
     needed = None
     for free, level in ((100 << 20, "error"), (1 << 40, "ok")):
         monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
-        finding = the(check_memory, plain(), level, "pictures of 64 x 64")
+        finding = the(check_memory, plain(), level, "images of 64 x 64")
         needed = finding.found
     assert needed is not None and "activations" in needed
     monkeypatch.setattr(memory, "free_memory", lambda: 560 << 20)
@@ -124,12 +124,12 @@ def test_a_gpu_that_is_not_there(plain, the) -> None:
 
 
 def test_batches_that_cannot_be_shared(plain, lst, the, worst) -> None:
-    finding = the(check_loading, plain(processes=3), "error", "4 pictures per batch cannot be shared by 3")
+    finding = the(check_loading, plain(processes=3), "error", "4 images per batch cannot be shared by 3")
     assert finding.advice.startswith("set SOLVER.IMS_PER_BATCH 3")
-    assert the(check_loading, plain(processes=2), "ok", "2 pictures per batch and process")
+    assert the(check_loading, plain(processes=2), "ok", "2 images per batch and process")
     finding = the(check_loading, lst("LST.SOLVER_STEP.IMS_PER_BATCH", 5, processes=2), "error", "phase 1")
     assert finding.keys == ("LST.SOLVER_STEP.IMS_PER_BATCH",)
-    assert the(check_loading, plain("TEST.IMS_PER_BATCH", 1, processes=2), "note", "one picture at a time")
+    assert the(check_loading, plain("TEST.IMS_PER_BATCH", 1, processes=2), "note", "one image at a time")
 
 
 def test_workers(plain, the, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +151,8 @@ def test_tiny_data(plain, the, edited, data: Path) -> None:
 
     name = f"('lvis:{edited(few)}@{data}/images/train',)"
     checkup = plain("DATASETS.TRAIN", name, "SOLVER.IMS_PER_BATCH", 8)
-    assert the(check_loading, checkup, "warning", "a batch of 8 holds pictures twice")
-    finding = the(check_loading, checkup, "warning", "there are 1 landscape pictures")
+    assert the(check_loading, checkup, "warning", "a batch of 8 holds images twice")
+    finding = the(check_loading, checkup, "warning", "there are 1 landscape images")
     assert finding.advice == "set DATALOADER.ASPECT_RATIO_GROUPING False"
 
 

@@ -51,7 +51,7 @@ def test_detections_of_lvis_size(plain, the, worst, edited, data: Path) -> None:
         content["categories"] += [{"id": i, "name": f"c{i}", "frequency": "r"} for i in range(100, 500)]
 
     test = ("DATASETS.TEST", f"('lvis:{edited(many, 'val')}@{data}/images/val',)")
-    finding = the(check_traps, plain(*test), "warning", "20 detections per picture for 406 LVIS categories")
+    finding = the(check_traps, plain(*test), "warning", "20 detections per image for 406 LVIS categories")
     assert finding.advice == f"set {HEADS}.DETECTIONS_PER_IMG 300"
     enough = (*test, f"{HEADS}.DETECTIONS_PER_IMG", 300)
     assert worst(check_traps, plain(*enough)) == []
@@ -70,7 +70,7 @@ def test_detections_of_lvis_size(plain, the, worst, edited, data: Path) -> None:
             "warning",
             "LST.REPLAY and LST.DISTILL",
         ),
-        (("LST.VAL_IMAGES", "positive"), "note", "different pictures"),
+        (("LST.VAL_IMAGES", "positive"), "note", "different images"),
         (("LST.PHASES", "(1,)"), "note", "only the phases [1]"),
     ],
 )

@@ -79,7 +79,7 @@ def test_paper_file_without_data_is_measured(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     report = examine(ROOT / "configs" / "lst" / "lvis_v0.5_270_6x160.yaml")
     (text,) = [f.found for f in report.sections["memory"] if "activations" in f.found]
-    assert "8 pictures of 1344 x 800, a guess without annotations" in text
+    assert "8 images of 1344 x 800, a guess without annotations" in text
 
 
 def test_a_file_that_does_not_load(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_tool(plain_config: Path, tmp_path: Path, project_root: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "1 error, 0 warnings: fix SOLVER.IMS_PER_BATCH"
     row = next(line for line in lines if line.startswith("SOLVER.IMS_PER_BATCH"))
-    assert row.split()[1:3] == ["5", "16"] and "command line" in row and "pictures per iteration" in row
+    assert row.split()[1:3] == ["5", "16"] and "command line" in row and "images per iteration" in row
     assert "           -> set SOLVER.IMS_PER_BATCH 4, or start another number of processes" in lines
     data = json.loads((tmp_path / "report.json").read_text())
     _check_form(data)

@@ -23,7 +23,7 @@ RATE = "SOLVER.BASE_LR"
 )
 def test_linear_scaling(plain, the, rate: float, batch: int, accumulation: int, level: str) -> None:
     pairs = (RATE, rate, "SOLVER.IMS_PER_BATCH", batch, "SOLVER.ACCUMULATION_STEPS", accumulation)
-    finding = the(check_schedule, plain(*pairs), level, "pictures per update")
+    finding = the(check_schedule, plain(*pairs), level, "images per update")
     assert finding.keys == (RATE, "SOLVER.IMS_PER_BATCH")
     assert level == "ok" or finding.advice == "set SOLVER.BASE_LR 0.005"
 

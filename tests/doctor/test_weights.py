@@ -1,4 +1,4 @@
-"""Weight files: there, fitting, of the right classes, for pictures prepared in this way."""
+"""Weight files: there, fitting, of the right classes, for images prepared in this way."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_model_that_fails_in_its_own_way(plain, the) -> None:
 
 def test_phases_that_cannot_be_derived(lst, the) -> None:
     checkup = lst("INPUT.MIN_SIZE_TRAIN", "(64, 96)")
-    assert "stored for one picture size" in the(check_model, checkup, "error", "INPUT.MIN_SIZE_TRAIN").found
+    assert "stored for one image size" in the(check_model, checkup, "error", "INPUT.MIN_SIZE_TRAIN").found
     assert the(check_weights, checkup, "note", "cannot be derived (see model)")
 
 

@@ -1,4 +1,4 @@
-"""A model of a few numbers and a stream of batches that exercise the training loop without pictures."""
+"""A model of a few numbers and a stream of batches that exercise the training loop without images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FakeBatch:
     indices: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device) -> FakeBatch:
-        """The same batch on ``device``."""
+        """The same batch on `device`."""
         return FakeBatch(
             self.images.to(device), self.image_ids, self.targets, self.query_classes, self.draws, self.indices
         )
@@ -57,7 +57,7 @@ class FakeModel(nn.Module):
 
 
 def fake_stream(start: int, rank: int = 0, world: int = 1, *, bad: int = -1) -> Iterator[FakeBatch]:
-    """Endless batches of two pictures made from their slot number alone; slot ``bad`` holds a NaN."""
+    """Endless batches of two images made from their slot number alone; slot `bad` holds a NaN."""
     number = start
     while True:
         slot = number * world + rank

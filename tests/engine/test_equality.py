@@ -24,7 +24,7 @@ MACHINE = ("time", "data", "eta_seconds")
 
 @pytest.fixture(scope="module")
 def cfg(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> CfgNode:
-    """The tiny Mask R-CNN, five updates of two batches of six pictures, evaluated once on the way."""
+    """The tiny Mask R-CNN, five updates of two batches of six images, evaluated once on the way."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     generate_demo(folder, DemoOptions(train=20, val=7, size=64, seed=0, classes=6), report=lambda text: None)
     return load_config(
@@ -97,10 +97,10 @@ def _detections(cfg: CfgNode) -> list[dict[str, Any]]:
     return json.loads((Path(cfg.OUTPUT_DIR) / "inference" / "val" / "segm.json").read_text())
 
 
-def test_more_processes_than_pictures(
+def test_more_processes_than_images(
     cfg: CfgNode, tmp_path: Path, train_ranks: Callable[..., list[Any]]
 ) -> None:
-    """Testing where a process has no picture."""
+    """Testing where a process has no image."""
     spec = cfg.DATASETS.TEST[0]
     annotations = Path(spec.removeprefix("lvis:").split("@")[0])
     data = json.loads(annotations.read_text())

@@ -25,7 +25,7 @@ RECALLS = {f"box_proposal/AR{size}@{limit}" for size in ("", "s", "m", "l") for 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """12 training and 4 test pictures with objects of 6 classes, {} standing for the part."""
+    """12 training and 4 test images with objects of 6 classes, {} standing for the part."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     generate_demo(folder, DemoOptions(train=12, val=4, size=64, seed=0, classes=6), report=lambda text: None)
     return f"lvis:{folder}/{{0}}.json@{folder}/images/{{0}}"
@@ -33,7 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def triangles(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Pictures of one or two triangles, upright, with their corners as keypoints; COCO format."""
+    """Images of one or two triangles, upright, with their corners as keypoints; COCO format."""
     folder, rng = tmp_path_factory.mktemp("data") / "triangles", np.random.default_rng(0)
     for part, count in (("train", 12), ("val", 4)):
         (folder / part).mkdir(parents=True)
@@ -76,7 +76,7 @@ def triangles(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def _config(name: str, data: str, folder: Path) -> CfgNode:
-    """The file with the data, a short schedule and pictures of 64 pixels."""
+    """The file with the data, a short schedule and images of 64 pixels."""
     file = CONFIGS / f"{name}.yaml"
     classes = 2 if load_config(file).MODEL.KEYPOINT_ON else 7
     return load_config(

@@ -22,7 +22,7 @@ END = ["rest of the network", "full size", "draw"]
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture of noise."""
+    """An image of noise."""
     path = tmp_path_factory.mktemp("picture") / "noise.png"
     pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -80,7 +80,7 @@ def test_what_cannot_be_measured(project_root: Path, picture: Path, tmp_path: Pa
     predictor = tiny(project_root, "mask_rcnn_R_10_FPN_gn")
     with pytest.raises(UsageError, match="--repeat must be at least 1"):
         measure_fps(predictor, find_sources([picture])[0], None, repeat=0)
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bad\.png cannot be read"):
         measure_fps(predictor, find_sources([tmp_path])[0], None)
     assert "prepare" not in vars(predictor)

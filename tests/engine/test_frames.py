@@ -13,8 +13,8 @@ from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.video import VideoWriter
 
 
-def picture(path: Path) -> Path:
-    """A small picture file."""
+def image(path: Path) -> Path:
+    """A small image file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(path)
     return path
@@ -25,11 +25,11 @@ def names(source: Source) -> list[str]:
     return [Path(frame.name).name for frame in source.open().frames]
 
 
-def test_folders_are_sorted_and_only_their_pictures_count(tmp_path: Path) -> None:
+def test_folders_are_sorted_and_only_their_images_count(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.bmp"):
-        picture(tmp_path / name)
-    picture(tmp_path / "below" / "d.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+        image(tmp_path / name)
+    image(tmp_path / "below" / "d.png")
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "dir.png").mkdir()
     (single,) = find_sources([tmp_path])
     assert names(single) == ["a.JPG", "b.png", "c.bmp"] and single.open().count == 3
@@ -39,8 +39,8 @@ def test_folders_are_sorted_and_only_their_pictures_count(tmp_path: Path) -> Non
     assert names(find_sources([tmp_path], limit=2)[0]) == ["a.JPG", "b.png"]
 
 
-def test_a_broken_picture_does_not_stop_the_others(tmp_path: Path) -> None:
-    good = picture(tmp_path / "good.png")
+def test_a_broken_image_does_not_stop_the_others(tmp_path: Path) -> None:
+    good = image(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(good.read_bytes()[:40])
     bad, fine = find_sources([tmp_path])[0].open().frames
     assert bad.image is None and bad.error is not None and "bad.png cannot be read" in bad.error
@@ -48,17 +48,17 @@ def test_a_broken_picture_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         find_sources([tmp_path])
     with pytest.raises(DataError, match=r"none\.png does not exist"):
-        find_sources([picture(tmp_path / "a.png"), tmp_path / "none.png"])
+        find_sources([image(tmp_path / "a.png"), tmp_path / "none.png"])
     with pytest.raises(DataError, match="nothing to predict"):
         find_sources([])
 
 
-def test_videos_and_cameras_follow_the_pictures(tmp_path: Path) -> None:
+def test_videos_and_cameras_follow_the_images(tmp_path: Path) -> None:
     (tmp_path / "v.MP4").touch()
-    sources = find_sources([tmp_path / "v.MP4", picture(tmp_path / "a.png")], camera=3)
+    sources = find_sources([tmp_path / "v.MP4", image(tmp_path / "a.png")], camera=3)
     assert [(Path(s.name).name, s.moving) for s in sources] == [
         ("a.png", False),
         ("v.MP4", True),

@@ -26,7 +26,7 @@ def _run(cfg: CfgNode, model: nn.Module, stream: Callable, folder: Path, **more:
 
 
 def _poisoned(fake: Fakes, bad: int) -> Callable[[int], Iterator]:
-    """The stream with a NaN in batch ``bad``, whose pictures have the positions 100 + 2 * batch + 0 or 1."""
+    """The stream with a NaN in batch `bad`, whose images have the positions 100 + 2 * batch + 0 or 1."""
 
     def batches(start: int) -> Iterator:
         for number, batch in enumerate(fake["stream"](start, bad=bad), start):
@@ -40,7 +40,7 @@ def test_message_file_and_checkpoint(fake: Fakes, tmp_path: Path) -> None:
     model, good = fake["model"](), fake["model"]()
     cfg = fake["cfg"](CHECKPOINT_PERIOD=4)
     with pytest.raises(NonFiniteError) as raised:
-        _run(cfg, model, _poisoned(fake, 5), tmp_path, picture_name=lambda i: f"{i}.jpg")
+        _run(cfg, model, _poisoned(fake, 5), tmp_path, image_name=lambda i: f"{i}.jpg")
     message = str(raised.value)
     for words in (
         "training stopped at iteration 6: loss_a is nan (image ids 10, 11); loss_b is nan (image ids 10, 11)",

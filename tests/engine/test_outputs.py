@@ -1,4 +1,4 @@
-"""Files of drawn pictures and of results: names, refusals, and that they read back."""
+"""Files of drawn images and of results: names, refusals, and that they read back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.engine import outputs
 from maskrcnn_benchmark.engine.frames import Frame, find_sources
-from maskrcnn_benchmark.engine.outputs import PictureFiles, ResultFile, VideoFile, open_sink
+from maskrcnn_benchmark.engine.outputs import ImageFiles, ResultFile, VideoFile, open_sink
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
@@ -21,7 +21,7 @@ from maskrcnn_benchmark.utils.errors import DataError, UsageError
 
 
 def frame(name: str = "a.jpg", number: int | None = None) -> Frame:
-    """A black picture of 30 x 20."""
+    """A black image of 30 x 20."""
     time_s = None if number is None else number / 10
     return Frame(name, Image.new("RGB", (30, 20)), 1.5, number=number, time_s=time_s)
 
@@ -40,12 +40,10 @@ def found(masks: bool = True, keypoints: bool = False) -> BoxList:
     return boxes
 
 
-def test_no_two_pictures_share_a_file(tmp_path: Path) -> None:
-    pictures = [Path("x/a.jpg"), Path("x/a.png"), Path("y/a.jpg"), Path("y/a_2.jpg")]
-    files = PictureFiles(tmp_path, pictures)
-    targets = [
-        files.write(frame(str(p)), Image.new("RGB", (3, 2), (i, 0, 0))) for i, p in enumerate(pictures)
-    ]
+def test_no_two_images_share_a_file(tmp_path: Path) -> None:
+    images = [Path("x/a.jpg"), Path("x/a.png"), Path("y/a.jpg"), Path("y/a_2.jpg")]
+    files = ImageFiles(tmp_path, images)
+    targets = [files.write(frame(str(p)), Image.new("RGB", (3, 2), (i, 0, 0))) for i, p in enumerate(images)]
     assert [t.name for t in targets] == ["a.png", "a_2.png", "a_3.png", "a_2_2.png"]
     assert [Image.open(t).getpixel((0, 0))[0] for t in targets] == [0, 1, 2, 3]
 
@@ -54,12 +52,12 @@ def test_inputs_are_never_replaced(tmp_path: Path) -> None:
     Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
     (tmp_path / "v.mp4").touch()
     for source in find_sources([tmp_path / "a.png", tmp_path / "v.mp4"]):
-        with pytest.raises(UsageError, match="would replace the (picture|video)"):
+        with pytest.raises(UsageError, match="would replace the (image|video)"):
             open_sink(source, tmp_path, None)
         open_sink(source, tmp_path / "out", None)
 
 
-def test_a_video_without_encoder_becomes_numbered_pictures(
+def test_a_video_without_encoder_becomes_numbered_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_encoder(*arguments: object) -> None:
@@ -71,7 +69,7 @@ def test_a_video_without_encoder_becomes_numbered_pictures(
         targets = [video.write(frame(number=n), Image.new("RGB", (30, 20))) for n in range(2)]
     video.close()
     assert [t.relative_to(tmp_path).as_posix() for t in targets] == ["clip/000000.png", "clip/000001.png"]
-    assert "numbered pictures" in caplog.text
+    assert "numbered images" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip"]
 
 
@@ -88,7 +86,7 @@ def test_a_video_is_whole_or_absent(tmp_path: Path) -> None:
 def test_results_read_back(tmp_path: Path) -> None:
     results = ResultFile(["__background__", "cup", "spoon"], [0, 17, 4])
     results.add(frame("a.jpg"), found(), {"read": 1.5, "detect": 20.12345})
-    results.add(Frame("bad.jpg", None, 0.1, error="picture bad.jpg cannot be read"), None, {})
+    results.add(Frame("bad.jpg", None, 0.1, error="image bad.jpg cannot be read"), None, {})
     results.add(frame("v.mp4", 3), found()[:0], {"detect": 1.0})
     results.write(tmp_path / "r.json")
     content = json.loads((tmp_path / "r.json").read_text())
@@ -101,7 +99,7 @@ def test_results_read_back(tmp_path: Path) -> None:
         "height": 20,
         "milliseconds": {"read": 1.5, "detect": 20.123},
     }
-    assert bad == {"id": 2, "file_name": "bad.jpg", "error": "picture bad.jpg cannot be read"}
+    assert bad == {"id": 2, "file_name": "bad.jpg", "error": "image bad.jpg cannot be read"}
     assert (third["frame"], third["time_s"]) == (3, 0.3)
     assert [(a["image_id"], a["category_id"], a["category_name"]) for a in content["annotations"]] == [
         (1, 4, "spoon"),

@@ -26,14 +26,14 @@ def _config(project_root: Path, folder: Path, name: str, classes: int, *override
 
 def test_pascal_voc(project_root: Path, tmp_path: Path, own_formats: ModuleType) -> None:
     rng = np.random.default_rng(0)
-    pictures = {}
+    images = {}
     for number in range(4):
         x, y = (int(v) for v in rng.integers(1, 20, 2))
-        pictures[f"00000{number}"] = [
+        images[f"00000{number}"] = [
             ("dog", (x, y, x + 20, y + 15), 0),
             ("cat", (40, 10, 55, 30), number % 2),
         ]
-    listed = own_formats.make_voc(tmp_path / "VOC", "val", pictures)
+    listed = own_formats.make_voc(tmp_path / "VOC", "val", images)
     name = f"voc:{listed}@{tmp_path}/VOC/JPEGImages"
     cfg = _config(project_root, tmp_path, name, 21, "MODEL.MASK_ON", "False", "TEST.VOC_METRIC", "area")
     model, _ = train_plain(cfg)
@@ -51,7 +51,7 @@ def test_pascal_voc(project_root: Path, tmp_path: Path, own_formats: ModuleType)
 
 @pytest.mark.parametrize("form", ["poly", "mask"])
 def test_cityscapes(project_root: Path, tmp_path: Path, own_formats: ModuleType, form: str) -> None:
-    pictures = {
+    images = {
         f"ulm/ulm_{number}": [
             ("road", own_formats.rectangle(0, 0, 64, 64)),
             ("car", own_formats.rectangle(5 + number, 5, 30, 24)),
@@ -60,7 +60,7 @@ def test_cityscapes(project_root: Path, tmp_path: Path, own_formats: ModuleType,
         ]
         for number in range(3)
     }
-    own_formats.make_cityscapes(tmp_path, "val", pictures, (64, 64))
+    own_formats.make_cityscapes(tmp_path, "val", images, (64, 64))
     name = f"cityscapes_{form}:{tmp_path}/gtFine/val@{tmp_path}/leftImg8bit/val"
     cfg = _config(project_root, tmp_path, name, 9)
     model, _ = train_plain(cfg)

@@ -23,7 +23,7 @@ from maskrcnn_benchmark.structures.image_list import ImageList
 
 
 class Brightness(nn.Module):
-    """Finds one object per picture, whose score is the picture's brightness."""
+    """Finds one object per image, whose score is the image's brightness."""
 
     def forward(self, images: ImageList) -> list[BoxList]:
         """One box."""
@@ -36,15 +36,15 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def predictor() -> Predictor:
-    """Sees pictures as they are: 0..255."""
+    """Sees images as they are: 0..255."""
     cfg = get_cfg()
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 32, 64
     cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = [0.0] * 3, [1.0] * 3
     return Predictor(Brightness(), transform=build_transforms(cfg, train=False), device=torch.device("cpu"))
 
 
-def pictures(folder: Path, count: int) -> Path:
-    """Pictures that get brighter."""
+def images(folder: Path, count: int) -> Path:
+    """Images that get brighter."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         pixels = np.full((40, 60, 3), 25 * number, np.uint8)
@@ -77,7 +77,7 @@ def no_thread_left() -> bool:
 
 
 def test_detections_equal_those_of_single_calls(predictor: Predictor, tmp_path: Path) -> None:
-    source = find_sources([pictures(tmp_path, 6)])[0]
+    source = find_sources([images(tmp_path, 6)])[0]
     with detect_frames(predictor, source.open().frames) as seen:
         answers = list(seen)
     assert len(answers) == 6
@@ -93,15 +93,15 @@ def test_detections_equal_those_of_single_calls(predictor: Predictor, tmp_path: 
 
 def test_low_scores_are_dropped(predictor: Predictor, tmp_path: Path) -> None:
     predictor.min_score = 0.3
-    tally = PredictionRun(predictor).run(find_sources([pictures(tmp_path, 6)]))
+    tally = PredictionRun(predictor).run(find_sources([images(tmp_path, 6)]))
     assert (tally.done, tally.objects, tally.exit_code()) == (6, 2, 0)
 
 
-def test_broken_pictures_are_reported_and_the_others_drawn(
+def test_broken_images_are_reported_and_the_others_drawn(
     predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = pictures(tmp_path / "in", 3)
-    (folder / "1.png").write_bytes(b"no picture")
+    folder = images(tmp_path / "in", 3)
+    (folder / "1.png").write_bytes(b"no image")
     results = ResultFile(["0", "1"], [0, 1])
     with caplog.at_level("INFO", logger="maskrcnn_benchmark"):
         run = PredictionRun(predictor, draw=stamp, out=tmp_path / "out", results=results)

@@ -1,4 +1,4 @@
-"""Inference over a loader and on single pictures, with models that answer from a script."""
+"""Inference over a loader and on single images, with models that answer from a script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.engine.inference import inference
-from maskrcnn_benchmark.engine.predictor import Predictor, read_picture
+from maskrcnn_benchmark.engine.predictor import Predictor, read_image
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 class Scripted(nn.Module):
-    """Finds the middle half of every picture twice, with the scores given."""
+    """Finds the middle half of every image twice, with the scores given."""
 
     def __init__(
         self, scores: Sequence[float] = (0.2, 0.9), masks: bool = True, keypoints: bool = False
@@ -39,7 +39,7 @@ class Scripted(nn.Module):
         self.originals: list[tuple[int, int]] = []
 
     def forward(self, images: ImageList) -> list[BoxList]:
-        """One BoxList per picture."""
+        """One BoxList per image."""
         assert not self.training and not torch.is_grad_enabled()
         self.seen.append(tuple(images.tensors.shape))
         self.originals += images.original_sizes
@@ -73,7 +73,7 @@ def test_keypoints_come_back_to_the_original_size() -> None:
     assert torch.allclose(points.points[:, 0, :2], found.bbox[:, :2])
 
 
-def test_views_of_a_picture_reach_the_model() -> None:
+def test_views_of_a_image_reach_the_model() -> None:
     cfg = get_cfg()
     cfg.merge_from_list(["TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.H_FLIP", True])
     cfg.merge_from_list(["INPUT.MIN_SIZE_TEST", 32, "INPUT.MAX_SIZE_TEST", 64])
@@ -116,7 +116,7 @@ def test_no_detections_and_no_masks() -> None:
     assert not _predictor(Scripted(masks=False))(Image.new("RGB", (80, 40))).has_field("masks")
 
 
-def test_masks_of_the_pictures_size_are_taken_as_they_are() -> None:
+def test_masks_of_the_images_size_are_taken_as_they_are() -> None:
     pixels = torch.zeros(2, 1, 40, 80, dtype=torch.bool)
     pixels[0, 0, 5, 7] = pixels[1, 0, 30, 70] = True
 
@@ -139,18 +139,18 @@ def test_weak_objects_are_dropped_before_their_masks_are_made() -> None:
     assert found.get_field("labels").tolist() == [2] and found.get_field("masks").shape == (1, 40, 80)
 
 
-def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+def test_images_that_cannot_be_read(tmp_path: Path) -> None:
     good = tmp_path / "good.png"
     Image.fromarray(np.zeros((4, 6), np.uint8)).save(good)
-    assert read_picture(good).mode == "RGB"
+    assert read_image(good).mode == "RGB"
     broken = tmp_path / "broken.png"
     broken.write_bytes(good.read_bytes()[:40])
     for path in (broken, tmp_path / "missing.png"):
         with pytest.raises(DataError, match=path.name):
-            read_picture(path)
+            read_image(path)
 
 
-def test_inference_feeds_every_picture_and_restores_the_mode() -> None:
+def test_inference_feeds_every_image_and_restores_the_mode() -> None:
     calls: list[tuple] = []
     evaluator = SimpleNamespace(
         reset=lambda: calls.append(("reset",)),
@@ -168,10 +168,10 @@ def test_inference_feeds_every_picture_and_restores_the_mode() -> None:
 
 
 class FullMasks(Scripted):
-    """Answers with masks of the whole picture file and scores of their own for them."""
+    """Answers with masks of the whole image file and scores of their own for them."""
 
     def forward(self, images: ImageList) -> list[BoxList]:
-        """The left half of every picture file for the first, nothing for the second detection."""
+        """The left half of every image file for the first, nothing for the second detection."""
         found = super().forward(images)
         for boxes, (height, width) in zip(found, images.original_sizes, strict=True):
             masks = torch.zeros(len(boxes), 1, height, width, dtype=torch.bool)
@@ -182,7 +182,7 @@ class FullMasks(Scripted):
 
 
 @pytest.mark.parametrize("size", [(80, 40), (41, 33)])
-def test_masks_of_the_whole_picture_stay_as_they_are(size: tuple[int, int]) -> None:
+def test_masks_of_the_whole_image_stay_as_they_are(size: tuple[int, int]) -> None:
     found = _predictor(FullMasks(masks=False))(Image.new("RGB", size))
     masks = found.get_field("masks")
     assert masks.shape == (2, size[1], size[0]) and masks.dtype == torch.bool

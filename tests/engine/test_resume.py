@@ -40,7 +40,7 @@ def _run(
 
 
 def _dying(fake: Fakes, after: int) -> Callable[[int], Iterator]:
-    """The stream, broken off after ``after`` batches of the whole run."""
+    """The stream, broken off after `after` batches of the whole run."""
 
     def batches(start: int) -> Iterator:
         yield from islice(fake["stream"](start), after - start)

@@ -23,7 +23,7 @@ from maskrcnn_benchmark.utils.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def cfg(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> CfgNode:
-    """Twenty iterations of four pictures of 64 pixels."""
+    """Twenty iterations of four images of 64 pixels."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     generate_demo(folder, DemoOptions(train=16, val=6, size=64, seed=0, classes=6), report=lambda text: None)
     return load_config(

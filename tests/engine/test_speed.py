@@ -41,7 +41,7 @@ class FakeGraphs(GraphedForward):
         return speed._Recording(SimpleNamespace(replay=replay), inputs, output)  # type: ignore[arg-type]
 
 
-def test_parts_that_depend_on_the_picture_size_alone(project_root: Path) -> None:
+def test_parts_that_depend_on_the_image_size_alone(project_root: Path) -> None:
     two, one = (tiny(project_root, n).model for n in ("mask_rcnn_R_10_FPN_gn", "retinanet_R_18_FPN_gn"))
     assert dense_parts(two) == [two.backbone, two.rpn.head]
     assert dense_parts(one) == [one.backbone, one.rpn]

@@ -13,7 +13,7 @@ from maskrcnn_benchmark.engine.step import few_proposals
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ((), "2000 is shared by the 16 pictures of a process: 125 proposals each.* 512"),
+        ((), "2000 is shared by the 16 images of a process: 125 proposals each.* 512"),
         (("MODEL.RPN.FPN_POST_NMS_PER_BATCH", False), ""),
         (("MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN", 16000), ""),
         (("SOLVER.IMS_PER_BATCH", 2), ""),

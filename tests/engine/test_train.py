@@ -41,7 +41,7 @@ def _records(folder: Path) -> list[dict]:
 
 
 def _interrupting(stream: Callable, after: int) -> Callable[[int], Iterator]:
-    """``stream`` during whose batch number ``after`` the user presses Ctrl-C."""
+    """`stream` during whose batch number `after` the user presses Ctrl-C."""
 
     def batches(start: int) -> Iterator:
         for number, batch in enumerate(stream(start), start):

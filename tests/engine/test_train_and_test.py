@@ -22,7 +22,7 @@ from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
 
 @pytest.fixture(scope="module")
 def cfg(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> CfgNode:
-    """The tiny Mask R-CNN on 12 + 6 demo pictures."""
+    """The tiny Mask R-CNN on 12 + 6 demo images."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     generate_demo(folder, DemoOptions(train=12, val=6, size=64, seed=0, classes=6), report=lambda text: None)
     return load_config(

@@ -97,7 +97,7 @@ def test_interrupt_of_one_rank_stops_all_and_resumes_to_the_bit(
     _assert_same(whole, launch("plain", tmp_path / "broken"))
 
 
-def test_nan_of_one_rank_stops_all_saves_and_names_its_pictures(
+def test_nan_of_one_rank_stops_all_saves_and_names_its_images(
     launch: Callable[..., Ranks], tmp_path: Path
 ) -> None:
     first = launch("nan", tmp_path)

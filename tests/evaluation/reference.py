@@ -19,7 +19,7 @@ from pycocotools import mask as mask_utils
 def random_dataset(
     seed: int, *, images: int = 12, categories: int = 6, crowd: bool = False
 ) -> dict[str, Any]:
-    """A small annotation file: boxes as polygons or RLE, gaps in the ids, some pictures without any
+    """A small annotation file: boxes as polygons or RLE, gaps in the ids, some images without any
     object.
     """
     rng = np.random.default_rng(seed)
@@ -136,7 +136,7 @@ def run_lvis(
     max_dets: int = 300,
 ) -> Any:
     """LVISEval of lvis-api 0.5.3 after run(); it needs numpy's removed np.float and a cv2 that is never
-    used. ``max_dets`` per picture, -1 for no limit.
+    used. `max_dets` per image, -1 for no limit.
     """
     path = folder / "truth.json"
     path.write_text(json.dumps(dataset))

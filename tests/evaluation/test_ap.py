@@ -164,7 +164,7 @@ def test_perfect_detections_reach_one() -> None:
     assert result.metrics()["AP"] == pytest.approx(1.0)
 
 
-def test_order_of_pictures_and_categories_in_the_file_is_irrelevant() -> None:
+def test_order_of_images_and_categories_in_the_file_is_irrelevant() -> None:
     dataset = ref.random_dataset(4)
     detections = Detections.from_json(ref.random_results(dataset, 4))
     before = evaluate_lvis(dataset, detections, "segm")

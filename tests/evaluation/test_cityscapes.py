@@ -84,7 +84,7 @@ class _Shapes:
 def _plain_ap(
     dataset: dict[str, Any], rows: list[dict[str, Any]], label: int, threshold: float, by_mask: bool
 ) -> float:
-    """AP of one class: every picture by itself, then one curve; NaN without objects."""
+    """AP of one class: every image by itself, then one curve; NaN without objects."""
     shapes = _Shapes(by_mask)
     truths, flags, missed, objects, predictions = [], [], 0, 0, 0
     for image in dataset["images"]:
@@ -149,7 +149,7 @@ def test_equals_plain_loops(seed: int, exclusive: bool, iou_type: str) -> None:
 
 
 def _scene(**more: Any) -> dict[str, Any]:
-    """One picture with a car of 20 x 20 pixels, a group of persons and a small person."""
+    """One image with a car of 20 x 20 pixels, a group of persons and a small person."""
 
     def record(number: int, label: int, box: list[int], **flags: Any) -> dict[str, Any]:
         shape = {

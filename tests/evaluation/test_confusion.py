@@ -23,7 +23,7 @@ def box_iou(a: Any, b: Any) -> float:
 
 
 def make(seed: int, images: int = 9) -> tuple[dict[str, Any], Detections]:
-    """Pictures with objects and detections near them or anywhere; category 8 belongs to no group."""
+    """Images with objects and detections near them or anywhere; category 8 belongs to no group."""
     rng = np.random.default_rng(seed)
     ids = [1, 2, 5, 7, 8, 9]
     data: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": i} for i in ids]}
@@ -83,7 +83,7 @@ def test_counts(seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.counts[:, 1:4].sum() and result.counts[:, 0].sum() and result.counts[:, 4].sum()
 
 
-def test_only_the_best_of_a_picture_count() -> None:
+def test_only_the_best_of_a_image_count() -> None:
     data, found = make(1)
     limited = confusion_of_groups(data, found, GROUPS, max_dets=2)
     np.testing.assert_array_equal(limited.counts, expected(data, found.top_per_image(2)))

@@ -1,4 +1,4 @@
-"""Processes that share the pictures report what one process reports; detections travel through files."""
+"""Processes that share the images report what one process reports; detections travel through files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = [11, 4, 9, 2, 30]
 
 
 def _dataset() -> dict[str, Any]:
-    """Five pictures with an object each, two categories."""
+    """Five images with an object each, two categories."""
     image = {"width": 64, "height": 48, "neg_category_ids": [], "not_exhaustive_category_ids": []}
     return {
         "images": [image | {"id": i} for i in IDS],
@@ -45,7 +45,7 @@ def _dataset() -> dict[str, Any]:
 
 
 def _prediction(image_id: int) -> BoxList:
-    """Two boxes with masks; picture 9 has none, some are wrong, so that AP is neither 0 nor 1."""
+    """Two boxes with masks; image 9 has none, some are wrong, so that AP is neither 0 nor 1."""
     boxes = torch.tensor([[5.0, 5, 24, 24], [5.0, 5, 22, 26]])[: 0 if image_id == 9 else 2]
     found = BoxList(boxes + (4 if image_id == 30 else 0), (64, 48))
     found.add_field("scores", torch.tensor([0.5 + image_id / 100, 0.4])[: len(boxes)])
@@ -57,7 +57,7 @@ def _prediction(image_id: int) -> BoxList:
 def _evaluate(folder: Path, ids: list[int], *, iou_types: tuple[str, ...] = ("bbox", "segm")) -> Any:
     """Numbers on this process, its detections, and whether it has the arrays; two evaluations in a row.
 
-    The last rank repeats the first picture, as padding samplers do.
+    The last rank repeats the first image, as padding samplers do.
     """
     evaluator.SHARD_DETECTIONS = 3  # several shards for each process
     judge = DetectionEvaluator(_dataset(), "lvis", [0, 1, 2], iou_types, shard_folder=folder)

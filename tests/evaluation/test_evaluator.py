@@ -19,7 +19,7 @@ from maskrcnn_benchmark.evaluation.report import format_report, write_report
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 
-# boxes of two objects in a picture of 40 x 20 pixels, inclusive corners
+# boxes of two objects in an image of 40 x 20 pixels, inclusive corners
 OBJECTS = [[2.0, 3.0, 11.0, 12.0], [20.0, 5.0, 35.0, 16.0]]
 
 
@@ -57,7 +57,7 @@ def _dataset() -> dict[str, Any]:
 
 
 def _prediction(scale: float = 1.0, masks: bool = True, labels: tuple[int, ...] = (2, 1)) -> BoxList:
-    """Perfect boxes at ``scale`` times the original size; the masks fill them."""
+    """Perfect boxes at `scale` times the original size; the masks fill them."""
     boxes = BoxList(torch.tensor(OBJECTS), (40, 20)).resize((int(40 * scale), int(20 * scale)))
     boxes.add_field("scores", torch.tensor([0.9, 0.8]))
     boxes.add_field("labels", torch.tensor(labels))

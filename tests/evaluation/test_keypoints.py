@@ -32,7 +32,7 @@ ref = _load_reference()
 
 
 def _dataset(seed: int, images: int = 15) -> dict[str, Any]:
-    """Persons of all sizes; crowds, objects without labelled points, pictures without any object."""
+    """Persons of all sizes; crowds, objects without labelled points, images without any object."""
     rng = np.random.default_rng(seed)
     data: dict[str, Any] = {
         "images": [{"id": 3 * i + 1, "width": 300, "height": 250} for i in range(images)],
@@ -61,7 +61,7 @@ def _dataset(seed: int, images: int = 15) -> dict[str, Any]:
 
 
 def _results(data: dict[str, Any], seed: int, per_image: int = 30) -> list[dict[str, Any]]:
-    """Points near the objects and far from them, with tied scores; more than counts in one picture."""
+    """Points near the objects and far from them, with tied scores; more than counts in one image."""
     rng = np.random.default_rng(seed)
     rows = []
     for image in data["images"]:
@@ -145,7 +145,7 @@ def test_results_keep_keypoints() -> None:
 
 
 def _prediction(factor: float) -> BoxList:
-    """The keypoints of one object at `factor` times the picture's size."""
+    """The keypoints of one object at `factor` times the image's size."""
     found = BoxList([[10.0, 10.0, 60.0, 60.0]], (300, 250)).resize((int(300 * factor), int(250 * factor)))
     found.add_field("scores", torch.tensor([0.9]))
     found.add_field("labels", torch.tensor([1]))

@@ -1,4 +1,4 @@
-"""Scores that count for masks alone, and masks of whole pictures."""
+"""Scores that count for masks alone, and masks of whole images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIDE = 40
 
 
 def _dataset(pictures: int = 6) -> dict[str, Any]:
-    """Two squares of two classes in every picture."""
+    """Two squares of two classes in every image."""
     annotations = []
     for image in range(1, pictures + 1):
         for category, x in ((1, 4), (2, 22)):
@@ -144,7 +144,7 @@ def test_some_or_wrong_ones_are_refused(tmp_path: Path) -> None:
 
 
 def _prediction(masks: torch.Tensor) -> BoxList:
-    """Two boxes at half the size of a picture of 40 x 40; the second has the better mask."""
+    """Two boxes at half the size of an image of 40 x 40; the second has the better mask."""
     boxes = BoxList([[2.0, 4, 7.5, 9.5], [11.0, 4, 16.5, 9.5]], (20, 20))
     boxes.add_field("scores", torch.tensor([0.9, 0.5]))
     boxes.add_field("mask_scores", torch.tensor([0.0, 0.4]))
@@ -153,7 +153,7 @@ def _prediction(masks: torch.Tensor) -> BoxList:
     return boxes
 
 
-def test_masks_of_the_whole_picture() -> None:
+def test_masks_of_the_whole_image() -> None:
     """At the original size they are taken as they are, at another they are resized; uint8 is refused."""
     full = torch.zeros((2, 1, SIDE, SIDE), dtype=torch.bool)
     full[0, 0, 8:20, 4:16] = full[1, 0, 30:31, 0:40:2] = True

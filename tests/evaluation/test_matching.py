@@ -19,12 +19,12 @@ RANGES = np.array([[0.0, 1e10], [0.0, 4.0], [4.0, 9.0]])
 RECALL_POINTS = np.linspace(0, 1, 11)
 
 
-def random_cells(seed: int, categories: int = 3, pictures: int = 4, most: int = 5) -> Cells:
+def random_cells(seed: int, categories: int = 3, images: int = 4, most: int = 5) -> Cells:
     """Cells with few distinct overlaps, areas and scores, so that ties are everywhere."""
     rng = np.random.default_rng(seed)
-    dets, gts = rng.integers(0, most + 1, (2, categories * pictures))
+    dets, gts = rng.integers(0, most + 1, (2, categories * images))
     filled = (dets > 0) | (gts > 0)
-    places, dets, gts = np.repeat(np.arange(categories), pictures)[filled], dets[filled], gts[filled]
+    places, dets, gts = np.repeat(np.arange(categories), images)[filled], dets[filled], gts[filled]
     total, truths = int(dets.sum()), int(gts.sum())
     scores = [np.sort(rng.integers(0, 4, n) / 4.0)[::-1] for n in dets]
     return Cells(
@@ -73,7 +73,7 @@ def plain_outcome(cells: Cells, area: int, threshold: float) -> tuple[list[int],
 
 
 def plain_curve(rows: list[int], outcome: list[int], positives: int) -> tuple[list[float], float]:
-    """Precision at RECALL_POINTS and the final recall of detections ``rows``, by descending score."""
+    """Precision at RECALL_POINTS and the final recall of detections `rows`, by descending score."""
     right = wrong = 0
     curve = []
     for row in rows:
@@ -125,7 +125,7 @@ def test_accumulation_follows_the_rules(seed: int) -> None:
 
 
 def test_number_of_threads_does_not_matter() -> None:
-    cells = random_cells(1, categories=40, pictures=30)
+    cells = random_cells(1, categories=40, images=30)
     before = torch.get_num_threads()
     found: list[Any] = []
     try:

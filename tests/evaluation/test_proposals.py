@@ -1,4 +1,4 @@
-"""Average recall of proposals against a plain loop over pictures."""
+"""Average recall of proposals against a plain loop over images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _corners(boxes: list[list[float]]) -> torch.Tensor:
 
 
 def _plain(data: dict[str, Any], rows: list[dict[str, Any]], limit: int, area: tuple[float, float]) -> float:
-    """The definition, picture by picture, on float64 boxes."""
+    """The definition, image by image, on float64 boxes."""
     best: list[float] = []
     for image in data["images"]:
         objects = [a for a in data["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"]]

@@ -1,4 +1,4 @@
-"""The container of detections: dtypes, JSON round trip, limit per picture."""
+"""The container of detections: dtypes, JSON round trip, limit per image."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_polygons_equal_pycocotools(shape: list[list[float]], height: int, width
 def test_areas_and_boxes_equal_pycocotools(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)
     bitmaps = rng.random((6, height, width)) < rng.choice([0.0, 0.1, 0.5, 1.0], (6, 1, 1))
-    # pycocotools cannot encode pictures without pixels
+    # pycocotools cannot encode images without pixels
     rles = encoded(bitmaps) if height and width else [{"size": [height, width], "counts": b"0"}] * 6
     areas, boxes, problems = RleMasks.from_dicts(rles).measure()
     assert areas.tolist() == bitmaps.sum((1, 2)).tolist()
@@ -137,7 +137,7 @@ def test_text_in_a_polygon_names_the_annotation() -> None:
         )
 
 
-def test_impossible_picture_sizes_are_an_error() -> None:
+def test_impossible_image_sizes_are_an_error() -> None:
     shape = {"segmentation": [[0, 0, 1e9, 0, 1e9, 1]]}
     with pytest.raises(DataError, match="impossible size .*got 1 x 2000000000"):
         annotation_masks([shape], np.array([[1, 2_000_000_000]]))

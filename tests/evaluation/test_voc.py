@@ -16,7 +16,7 @@ from maskrcnn_benchmark.utils.errors import DataError
 
 
 def _data(seed: int) -> tuple[dict[str, Any], Detections]:
-    """Pictures with objects of three classes, the last without any that counts; coarse scores and boxes."""
+    """Images with objects of three classes, the last without any that counts; coarse scores and boxes."""
     rng = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     rows: list[tuple[int, int, float, list[float]]] = []
@@ -101,7 +101,7 @@ def test_equals_a_plain_loop(seed: int, metric: str) -> None:
 
 
 def _one(boxes: list[list[float]], scores: list[float], hard: int = 0) -> float:
-    """AP50 on one picture with one object of 10 x 10 pixels, which may be difficult, and one far away."""
+    """AP50 on one image with one object of 10 x 10 pixels, which may be difficult, and one far away."""
     truth = [([0.0, 0, 10, 10], hard), ([50.0, 50, 10, 10], 0)]
     dataset = {
         "images": [{"id": 1, "width": 80, "height": 80}],

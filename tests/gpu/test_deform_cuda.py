@@ -121,7 +121,7 @@ def test_deterministic_mode_is_honoured() -> None:
 
 
 def ps_tensors(dtype: torch.dtype) -> list[Tensor]:
-    """Features of 2 pictures with 6 * 4 channels, 40 regions, shifts for 3 classes."""
+    """Features of 2 images with 6 * 4 channels, 40 regions, shifts for 3 classes."""
     g = torch.Generator().manual_seed(2)
     place = torch.float64 if dtype == torch.float64 else torch.float32
     corner = torch.rand(40, 2, generator=g) * 80 - 20

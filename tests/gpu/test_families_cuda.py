@@ -24,7 +24,7 @@ NAMES = sorted(path.stem for path in TINY.glob("*.yaml") if not path.stem.endswi
 
 
 def side_of(name: str) -> int:
-    """Pixels of the pictures: mask scores need 256."""
+    """Pixels of the images: mask scores need 256."""
     return 256 if name == "sipmask_plusplus" else 64
 
 
@@ -59,8 +59,8 @@ def make_target(device: torch.device, keypoints: int, side: int) -> BoxList:
     return target.to(device)
 
 
-def pictures(device: torch.device, side: int) -> ImageList:
-    """Two pictures of noise."""
+def images(device: torch.device, side: int) -> ImageList:
+    """Two images of noise."""
     noise = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     return ImageList(noise.to(device), [(side, side)] * 2)
 
@@ -72,7 +72,7 @@ def training_step(name: str, device: torch.device, dtype: torch.dtype) -> dict[s
     targets = [make_target(device, keypoints, side) for _ in range(2)]
     optimizer = build_optimizer(cfg, model.train())
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        losses = model(pictures(device, side), targets, seeds=[1, 2])
+        losses = model(images(device, side), targets, seeds=[1, 2])
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     optimizer.step()
@@ -81,10 +81,10 @@ def training_step(name: str, device: torch.device, dtype: torch.dtype) -> dict[s
 
 
 def detect(name: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Boxes and scores per picture."""
+    """Boxes and scores per image."""
     _, model = make_model(name, device)
     with torch.no_grad():
-        found = model.eval()(pictures(device, side_of(name)))
+        found = model.eval()(images(device, side_of(name)))
     field = "scores" if found[0].has_field("scores") else "objectness"
     return [(boxlist.bbox.cpu(), boxlist.get_field(field).float().cpu()) for boxlist in found]
 

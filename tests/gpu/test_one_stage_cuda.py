@@ -34,7 +34,7 @@ def _needs_cuda() -> None:
 
 
 def random_rois(count: int) -> Tensor:
-    """Regions of two pictures of 240 x 200, some across the border, some inverted."""
+    """Regions of two images of 240 x 200, some across the border, some inverted."""
     g = torch.Generator().manual_seed(count)
     corner = torch.rand(count, 2, generator=g) * 240 - 20
     sides = torch.rand(count, 2, generator=g) * 120 - 5

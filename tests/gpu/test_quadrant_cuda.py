@@ -51,7 +51,7 @@ def random_case(count: int, maps: int, cells: int, dtype: torch.dtype) -> tuple[
 
 
 def random_targets(count: int) -> tuple[Tensor, Tensor]:
-    """Five pictures on the CPU and the one of each instance."""
+    """Five images on the CPU and the one of each instance."""
     g = torch.Generator().manual_seed(count)
     targets = torch.rand(5, HEIGHT, WIDTH, generator=g) > 0.5
     return targets, torch.randint(0, 5, (count,), generator=g)

@@ -105,7 +105,7 @@ def tiny_overrides(data: Path, output: Path) -> list[Any]:
 
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Demo pictures of 64 pixels with 24 categories."""
+    """Demo images of 64 pixels with 24 categories."""
     folder = tmp_path_factory.mktemp("demo") / "data"
     generate_demo(folder, DemoOptions(train=60, val=12, size=64), report=lambda _: None)
     return folder

@@ -148,13 +148,13 @@ def test_table(plan: list[Run], started: list[Any], tmp_path: Path) -> None:
             assert value == phases[-1]["tasks"]["segm"]["metrics"]["AP"]
     assert rows["joint"]["reference"] and rows["joint"]["forgetting"]["mean"] is None
     assert rows["full"]["minus_full"]["values"] == [0.0, 0.0]
-    pictures = ablation_table.write_table(table, tmp_path)
+    images = ablation_table.write_table(table, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} >= {
         "ablation.json",
         "ablation.md",
-        *(p.name for p in pictures),
+        *(p.name for p in images),
     }
-    assert all(Image.open(path).width >= 800 for path in pictures)
+    assert all(Image.open(path).width >= 800 for path in images)
     half = ablation_table.build_table(ablation, plan[:1])
     assert half["tasks"]["segm"]["no replay"]["AP"] == {"mean": None, "std": None, "values": []}
 

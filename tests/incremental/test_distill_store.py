@@ -52,7 +52,7 @@ def rows(num_old: int = 3) -> list[DistillRows]:
 def batch(
     labels: list[list[int]], annotation_ids: list[list[int]], image_ids: list[int], flips: list[bool]
 ) -> Batch:
-    """Pictures of 20 x 20 with boxes that carry their annotation id as x2."""
+    """Images of 20 x 20 with boxes that carry their annotation id as x2."""
     targets = []
     for label, ids in zip(labels, annotation_ids, strict=True):
         box = BoxList(torch.tensor([[0.0, 0.0, float(i), 9.0] for i in ids]).reshape(-1, 4), (20, 20))
@@ -106,7 +106,7 @@ def test_writing_and_looking_up_hold_little_memory(tmp_path: Path) -> None:
 
     tracemalloc.start()
     store = write_blocks(tmp_path, header, [Drawn(number) for number in range(blocks)])
-    rows = [store.rows(picture, 0) for picture in (0, 159, 77)]
+    rows = [store.rows(image, 0) for image in (0, 159, 77)]
     assert [float(r.cosines.mean()) for r in rows] == [0.0, 7.0, 3.0]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -77,7 +77,7 @@ def _compare_stores(one: DistillStore, other: DistillStore) -> None:
 
 
 def _merge(folder: Path) -> None:
-    """Rank 0 has no rows, rank 1 two pictures of one and two boxes, rank 2 one."""
+    """Rank 0 has no rows, rank 1 two images of one and two boxes, rank 2 one."""
     header = DistillHeader(1, 2, "", "", (8, 8), (0, 1), "float32")
     images = {0: [], 1: [5, 3], 2: [4]}[comm.get_rank()]
     rows = [

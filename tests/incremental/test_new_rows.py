@@ -37,7 +37,7 @@ OPTIONS = MetaOptions(episodes=150, classes=4, shots=3, lr=0.01)
 def toy(num_classes: int, per_class: int, loudness: float = 8.0) -> tuple[dict[int, Tensor], Tensor]:
     """Features by label 1.. around one direction per class, and these directions (background first).
 
-    Six channels, louder by ``loudness``, hold nothing but noise: a mean of few features is misled by them, a
+    Six channels, louder by `loudness`, hold nothing but noise: a mean of few features is misled by them, a
     learned diagonal is not.
     """
     source = torch.Generator().manual_seed(0)
@@ -110,17 +110,17 @@ def test_a_class_without_a_box_keeps_its_drawn_row(
 
 
 def test_choice_of_boxes(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
-    """At most the limit per class, no degenerate ones, the same for the same seed, all pictures named."""
+    """At most the limit per class, no degenerate ones, the same for the same seed, all images named."""
     annotations = golden["lvis_mini_train"]["annotations"]
     by_id = {a["id"]: a for a in annotations}
     labels = mini_plan.new_labels(1)
-    boxes, pictures = box_features.choose_boxes(annotations, mini_plan, labels, 2, seed=5)
+    boxes, images = box_features.choose_boxes(annotations, mini_plan, labels, 2, seed=5)
     assert set(boxes.values()) <= set(labels) and max(Counter(boxes.values()).values()) == 2
     for annotation, label in boxes.items():
         assert by_id[annotation]["category_id"] == mini_plan.classes[label - 1].category_id
         assert min(by_id[annotation]["bbox"][2:]) > 1
-    assert pictures == sorted({by_id[a]["image_id"] for a in boxes})
-    assert box_features.choose_boxes(annotations, mini_plan, labels, 2, seed=5) == (boxes, pictures)
+    assert images == sorted({by_id[a]["image_id"] for a in boxes})
+    assert box_features.choose_boxes(annotations, mini_plan, labels, 2, seed=5) == (boxes, images)
     every, _ = box_features.choose_boxes(annotations, mini_plan, labels, 10**6, seed=5)
     assert set(boxes) < set(every)
 

@@ -42,7 +42,7 @@ def split(run_tool: Tool, demo_data: Path, tmp_path_factory: pytest.TempPathFact
     sizes = ("--base", BASE, "--steps", STEP, "--val-images", "all", "--prefix", "demo")
     run_tool("lvis_split", *sources, "--out", folder, *sizes)
     for phase, ranks in ((1, 1), (2, 2)):
-        # one list with two pictures per batch, or two lists with one each
+        # one list with two images per batch, or two lists with one each
         shape = ("--ranks", ranks, "--samples", 6 // ranks, "--images-per-rank", 2 // ranks)
         files = ("--plan", folder, "--train", folder / f"demo_train_step{phase}.json", "--out", folder)
         run_tool("replay_indices", *files, "--phase", phase, *shape, "--order", "scheduler")
@@ -177,7 +177,7 @@ def test_choice_of_the_path(scheduled: CfgNode, released: list[CfgNode]) -> None
 
 
 def fails(cfg: CfgNode, changes: dict[str, Any], error: type[Exception], words: str, folder: Path) -> None:
-    """A run with changed keys, in a new folder, stops with one line that holds ``words``."""
+    """A run with changed keys, in a new folder, stops with one line that holds `words`."""
     changed = {"OUTPUT_DIR": str(folder / "out"), **changes}
     with pytest.raises(error, match=words) as caught:
         run_released(clone_with(cfg, [item for pair in changed.items() for item in pair]), test=False)

@@ -91,7 +91,7 @@ def test_count_rounds_half_to_even_and_has_a_minimum() -> None:
     assert sample_counts([4, 3, 4], [4, 2, 2], 1)[1:] == ([4.0], [4])
     assert sample_counts([100, 1], [1, 1], 1)[1:] == ([0.0], [1])
     assert sample_counts([100, 1], [1, 1], 1, minimum=0)[2] == [0]
-    assert sample_counts([0, 1], [0, 1], 1)[2] == [0]  # a class without pictures cannot be replayed
+    assert sample_counts([0, 1], [0, 1], 1)[2] == [0]  # a class without images cannot be replayed
 
 
 @given(

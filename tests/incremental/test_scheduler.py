@@ -106,7 +106,7 @@ def test_a_finished_run_does_nothing(finished: CfgNode, caplog: pytest.LogCaptur
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> None:
-    """Let the ``call``-th call of a function raise KeyboardInterrupt instead."""
+    """Let the `call`-th call of a function raise KeyboardInterrupt instead."""
     original: Callable[..., Any] = getattr(owner, name)
     calls: list[int] = []
 

@@ -26,7 +26,7 @@ def ann(i: int, image: int, category: int, w: float = 9.0, h: float = 9.0, **mor
 
 
 def assert_same_annotations(built: dict[str, Any], source: dict[str, Any], expected: list[int]) -> None:
-    """Equal sets per class, same order of classes, same order inside every picture (lst spec 2.3)."""
+    """Equal sets per class, same order of classes, same order inside every image (lst spec 2.3)."""
     records = {a["id"]: a for a in source["annotations"]}
     for key in ("category_id", "image_id"):
         found, wanted = defaultdict(list), defaultdict(list)
@@ -72,7 +72,7 @@ def test_val_files_equal_the_reference(golden: dict[str, Any], mini_plan: PhaseP
     assert all(c["step_state"] == right[str(c["id"])] for c in built["categories"])
 
 
-def test_rule_all_keeps_every_picture(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
+def test_rule_all_keeps_every_image(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
     val = golden["lvis_mini_val"]
     for phase in range(3):
         built = val_file(val, mini_plan, phase, "all")

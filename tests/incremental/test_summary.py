@@ -153,7 +153,7 @@ def test_missing_reports_are_left_out(
     empty = build_summary(mini_plan, finished / "nothing")
     assert format_summary(empty, mini_plan) == "no phase has been reported yet"
     text = format_phase_report(evaluate(golden, golden_lst, mini_plan, 1, "all"), mini_plan, 1)
-    assert "Phase 1 (model after step 1): 11 classes, 32 pictures" in text and "[10,100)" in text
+    assert "Phase 1 (model after step 1): 11 classes, 32 images" in text and "[10,100)" in text
 
 
 def test_class_table_follows_every_class(finished: Path, mini_plan: PhasePlan) -> None:

@@ -19,7 +19,7 @@ SCALES = (0.25, 0.125, 0.0625, 0.03125)
 
 
 def pyramid(channels: int = 3, dtype: torch.dtype = torch.float32, images: int = 2) -> list[Tensor]:
-    """Four levels of pictures of 320 x 256."""
+    """Four levels of images of 320 x 256."""
     g = torch.Generator().manual_seed(channels)
     shapes = [(images, channels, 256 // s, 320 // s) for s in (4, 8, 16, 32)]
     return [torch.randn(shape, generator=g, dtype=torch.float64).to(dtype) for shape in shapes]

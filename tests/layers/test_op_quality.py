@@ -53,7 +53,7 @@ def _quadrants(n: int) -> Arguments:
     return _noise(n, 12), _noise(3, 16, 18), _boxes(n) / 3
 
 
-def _pictures(n: int) -> Arguments:
+def _images(n: int) -> Arguments:
     return _noise(2, 16, 18) > 0, torch.arange(n) % 2
 
 
@@ -99,8 +99,8 @@ CASES: dict[str, Callable[[int], Arguments]] = {
     "crop_split_backward": lambda n: (_noise(16, 18, n), _boxes(n) / 3, 2),
     "quadrant_masks": lambda n: (*_quadrants(n), 2),
     "quadrant_masks_backward": lambda n: (_noise(n, 16, 18), _noise(n, 16, 18), *_quadrants(n), 2),
-    "quadrant_mask_loss": lambda n: (*_quadrants(n), *_pictures(n), 2),
-    "quadrant_mask_loss_backward": lambda n: (_noise(n), *_quadrants(n), *_pictures(n), 2),
+    "quadrant_mask_loss": lambda n: (*_quadrants(n), *_images(n), 2),
+    "quadrant_mask_loss_backward": lambda n: (_noise(n), *_quadrants(n), *_images(n), 2),
     "assemble_masks": lambda n: (*_quadrants(n), 2, 40, 30, 36, 34, 0.4),
 }
 DIFFERENTIABLE = [

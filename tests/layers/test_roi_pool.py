@@ -36,7 +36,7 @@ def reference(features: Tensor, rois: Tensor, pooled: tuple[int, int], scale: fl
 
 
 def random_rois(count: int, seed: int, images: int = 2, side: float = 120.0) -> Tensor:
-    """Regions inside, across and outside a picture of 100 x 100, some inverted."""
+    """Regions inside, across and outside an image of 100 x 100, some inverted."""
     g = torch.Generator().manual_seed(seed)
     image = torch.randint(0, images, (count, 1), generator=g).double()
     corner = torch.rand(count, 2, generator=g).double() * 160 - 40

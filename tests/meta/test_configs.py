@@ -96,7 +96,7 @@ def _build(cfg: CfgNode) -> nn.Module:
 
 
 def _plan(cfg: CfgNode, num_classes: int) -> PhasePlan:
-    """A plan for as many classes as the real data have; 30 objects in 20 pictures each."""
+    """A plan for as many classes as the real data have; 30 objects in 20 images each."""
     classes = tuple(ClassInfo(i, f"class {i}", "c", 30, 20, 30, 20) for i in range(1, num_classes + 1))
     plan = PhasePlan(classes, phase_sizes(cfg.LST.BASE_SIZE, cfg.LST.STEP_SIZE, num_classes))
     return plan.with_report_sizes(cfg.LST.REPORT_SIZES)

@@ -34,10 +34,10 @@ def test_no_machine_paths() -> None:
     assert not hits
 
 
-def test_no_large_files_and_no_foreign_pictures() -> None:
+def test_no_large_files_and_no_foreign_images() -> None:
     for path in _tracked():
         assert path.stat().st_size <= 2_000_000, f"{path.relative_to(ROOT)} is larger than 2 MB"
-        assert not re.fullmatch(r"0{4,}\d+\.jpg", path.name), f"{path.name} looks like a COCO picture"
+        assert not re.fullmatch(r"0{4,}\d+\.jpg", path.name), f"{path.name} looks like a COCO image"
 
 
 @pytest.mark.parametrize("page", sorted(p.name for p in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))

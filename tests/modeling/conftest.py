@@ -1,4 +1,4 @@
-"""Small configs, pictures and targets shared by the model tests."""
+"""Small configs, images and targets shared by the model tests."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def make_target() -> Callable[..., BoxList]:
 
 @pytest.fixture
 def batch(make_target: Callable[..., BoxList]) -> tuple[list[Tensor], list[BoxList]]:
-    """Two pictures of different size (64x96 and 80x56) and their objects."""
+    """Two images of different size (64x96 and 80x56) and their objects."""
     generator = torch.Generator().manual_seed(5)
     images = [torch.randn(3, 64, 96, generator=generator), torch.randn(3, 80, 56, generator=generator)]
     first = make_target([[4, 6, 40, 50], [50, 10, 90, 60]], [1, 4])

@@ -1,4 +1,4 @@
-"""Losses and gradients of one batch are the same however its pictures are spread over processes."""
+"""Losses and gradients of one batch are the same however its images are spread over processes."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from maskrcnn_benchmark.structures import BoxList, to_image_list
 from maskrcnn_benchmark.utils import comm
 
 pytestmark = pytest.mark.dist
-PICTURES = 6
+IMAGES = 6
 SIDE = 64
 Case = tuple[Tensor, list[BoxList], list[int], DistillBatch]
 
 
 def _case(make_target: Callable[..., BoxList], which: str) -> Case:
-    """Six pictures with objects, query classes and stored teacher outputs; `which` empties some of them.
+    """Six images with objects, query classes and stored teacher outputs; `which` empties some of them.
 
-    "empty first": pictures 0, 1 and 2, all that rank 0 of 2 has, without objects, and no box to distil
-    anywhere else but in the last picture. "no objects": none anywhere.
+    "empty first": images 0, 1 and 2, all that rank 0 of 2 has, without objects, and no box to distil
+    anywhere else but in the last image. "no objects": none anywhere.
     """
     random = torch.Generator().manual_seed(3)
-    images = torch.randn(PICTURES, 3, SIDE, SIDE, generator=random)
+    images = torch.randn(IMAGES, 3, SIDE, SIDE, generator=random)
     targets, boxes, cosines = [], [], []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         empty = which == "no objects" or (which == "empty first" and number < 3)
         count = 0 if empty else number % 3 + 1
         corner = torch.rand(count, 2, generator=random) * 30
         found = torch.cat([corner, corner + 10 + torch.rand(count, 2, generator=random) * 20], 1)
         labels = [1 + (number + i) % 5 for i in range(count)]
         targets.append(make_target(found.tolist(), labels, (SIDE, SIDE)))
-        stored = count if which == "ordinary" or number == PICTURES - 1 else 0
+        stored = count if which == "ordinary" or number == IMAGES - 1 else 0
         boxes.append(found[:stored])
         cosines.append(torch.rand(stored, 4, generator=random))
-    queries = [0, 0, 3, 4, 0, 1] if which != "no objects" else [0] * PICTURES
+    queries = [0, 0, 3, 4, 0, 1] if which != "no objects" else [0] * IMAGES
     return images, targets, queries, DistillBatch(boxes, cosines)
 
 
 def _step(cfg: Any, case: Case) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Logged losses and gradients of this process, which has its part of the pictures."""
+    """Logged losses and gradients of this process, which has its part of the images."""
     torch.manual_seed(0)
     model = build_detection_model(cfg)
     rank, world = comm.get_rank(), comm.get_world_size()
-    mine = slice(rank * PICTURES // world, (rank + 1) * PICTURES // world)
+    mine = slice(rank * IMAGES // world, (rank + 1) * IMAGES // world)
     images, targets, queries, stored = case
     network = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
     torch.manual_seed(rank)  # must not matter
@@ -59,7 +59,7 @@ def _step(cfg: Any, case: Case) -> tuple[dict[str, float], dict[str, Tensor]]:
         targets[mine],
         query_classes=queries[mine],
         distill=DistillBatch(stored.boxes[mine], stored.teacher_cosine[mine]),
-        seeds=list(range(100, 100 + PICTURES))[mine],
+        seeds=list(range(100, 100 + IMAGES))[mine],
     )
     torch.stack(list(losses.values())).sum().backward()
     values = {name: float(value) for name, value in comm.reduce_mean(losses).items()}
@@ -88,27 +88,27 @@ def test_losses_and_gradients(
                 assert float((found[name] - gradient).abs().max()) <= limit, name
 
 
-def test_pictures_do_not_depend_on_their_neighbours(
+def test_images_do_not_depend_on_their_neighbours(
     small_cfg: Callable[..., Any], make_target: Callable[..., BoxList]
 ) -> None:
     images, targets, *_ = _case(make_target, "ordinary")
     torch.manual_seed(0)
     model = build_detection_model(small_cfg("MODEL.RPN.FPN_POST_NMS_PER_BATCH", False))
     features = model.backbone(images)
-    proposals, _ = model.rpn(to_image_list(images), features, targets, range(PICTURES))
-    sampled = model.roi_heads.box.targets.sample(proposals, targets, None, range(PICTURES))
+    proposals, _ = model.rpn(to_image_list(images), features, targets, range(IMAGES))
+    sampled = model.roi_heads.box.targets.sample(proposals, targets, None, range(IMAGES))
     order = [4, 2, 0, 5, 1, 3]
     again = model.roi_heads.box.targets.sample(
         [proposals[i] for i in order], [targets[i] for i in order], None, order
     )
     for place, number in enumerate(order):
         assert torch.equal(again[place].bbox, sampled[number].bbox)
-    other = model.roi_heads.box.targets.sample(proposals, targets, None, range(50, 50 + PICTURES))
+    other = model.roi_heads.box.targets.sample(proposals, targets, None, range(50, 50 + IMAGES))
     assert any(
         a.bbox.shape != b.bbox.shape or not torch.equal(a.bbox, b.bbox)
         for a, b in zip(other, sampled, strict=True)
     )
-    with pytest.raises(ValueError, match="2 seeds for 6 pictures"):
+    with pytest.raises(ValueError, match="2 seeds for 6 images"):
         model.roi_heads.box.targets.sample(proposals, targets, None, [1, 2])
 
 

@@ -1,4 +1,4 @@
-"""Noise, pictures and weights that depend on names alone."""
+"""Noise, images and weights that depend on names alone."""
 
 from __future__ import annotations
 

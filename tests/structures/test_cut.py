@@ -1,4 +1,4 @@
-"""Boxes, masks and keypoints in a window that may reach out of the picture."""
+"""Boxes, masks and keypoints in a window that may reach out of the image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def star(points: int, centre: float, radius: float) -> torch.Tensor:
 
 
 def test_corners_and_crossings() -> None:
-    """A square that leaves at one corner, one around the picture, one inside, one outside."""
+    """A square that leaves at one corner, one around the image, one inside, one outside."""
     square = torch.tensor([-2.0, -3, 4, -3, 4, 5, -2, 5])
     assert sorted(clip_polygon(square, 10, 10).reshape(-1, 2).tolist()) == [[0, 0], [0, 5], [4, 0], [4, 5]]
     assert abs(area(clip_polygon(square * 100, 10, 7))) == 70
@@ -67,7 +67,7 @@ def test_clipped_polygons_enclose_what_the_window_shows(
 @settings(max_examples=60, deadline=None)
 @given(WINDOW, st.integers(0, 2**31))
 def test_bitmaps_and_run_lengths_are_cut_exactly(window: tuple[int, int, int, int], seed: int) -> None:
-    """Against a picture padded on all sides."""
+    """Against an image padded on all sides."""
     bits = torch.rand((2, 30, 24), generator=torch.Generator().manual_seed(seed)) > 0.5
     padded = torch.nn.functional.pad(bits, (60, 60, 60, 60))
     x0, y0, x1, y1 = window

@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from maskrcnn_benchmark.structures import FLIP_TOP_BOTTOM, ImageList, Keypoints, to_image_list
-from maskrcnn_benchmark.structures.views import View, ViewList, batch_pictures
+from maskrcnn_benchmark.structures.views import View, ViewList, batch_images
 
 
 def test_padding_to_multiple() -> None:
     """Right and bottom are zero, sizes are (height, width), pixels stay."""
-    pictures = [torch.ones((3, 30, 41)), torch.ones((3, 33, 20))]
-    batch = to_image_list(pictures, 32)
+    images = [torch.ones((3, 30, 41)), torch.ones((3, 33, 20))]
+    batch = to_image_list(images, 32)
     assert batch.tensors.shape == (2, 3, 64, 64) and batch.image_sizes == [(30, 41), (33, 20)]
-    assert batch.tensors[0].sum() == pictures[0].sum() and batch.tensors[0, :, :30, :41].all()
-    assert to_image_list(pictures).tensors.shape == (2, 3, 33, 41)
+    assert batch.tensors[0].sum() == images[0].sum() and batch.tensors[0, :, :30, :41].all()
+    assert to_image_list(images).tensors.shape == (2, 3, 33, 41)
     assert to_image_list(batch, 64) is batch
 
 
-def test_one_picture_and_stacked_batch() -> None:
-    """A (C,H,W) and a (B,C,H,W) tensor are taken; a 1x1 picture pads to the multiple."""
+def test_one_image_and_stacked_batch() -> None:
+    """A (C,H,W) and a (B,C,H,W) tensor are taken; a 1x1 image pads to the multiple."""
     assert to_image_list(torch.ones((3, 1, 1)), 32).tensors.shape == (1, 3, 32, 32)
     assert to_image_list(torch.ones((2, 3, 5, 7))).image_sizes == [(5, 7), (5, 7)]
 
@@ -38,15 +38,15 @@ def test_bad_batches() -> None:
 
 
 def test_original_sizes_stay_with_the_batch() -> None:
-    """Given or those of the pictures; on another device, padded, in views and alone."""
-    pictures, files = [torch.ones((3, 8, 9)), torch.ones((3, 7, 9))], [(80, 90), (71, 93)]
-    assert to_image_list(pictures).original_sizes == [(8, 9), (7, 9)]
+    """Given or those of the images; on another device, padded, in views and alone."""
+    images, files = [torch.ones((3, 8, 9)), torch.ones((3, 7, 9))], [(80, 90), (71, 93)]
+    assert to_image_list(images).original_sizes == [(8, 9), (7, 9)]
     assert ImageList(torch.ones((1, 3, 8, 8)), [(5, 6)]).original_sizes == [(5, 6)]
-    assert to_image_list(pictures, 32, files).to("cpu").original_sizes == files
-    assert to_image_list(pictures[:1], 0, files[:1]).original_sizes == files[:1]
-    plain = batch_pictures(pictures, 32, files)
+    assert to_image_list(images, 32, files).to("cpu").original_sizes == files
+    assert to_image_list(images[:1], 0, files[:1]).original_sizes == files[:1]
+    plain = batch_images(images, 32, files)
     assert plain.original_sizes == files and plain.image_sizes == [(8, 9), (7, 9)]
-    views = batch_pictures([[View(p, False), View(p.flip(2), True)] for p in pictures], 32, files)
+    views = batch_images([[View(p, False), View(p.flip(2), True)] for p in images], 32, files)
     assert isinstance(views, ViewList)
     for batch in (views, views.to("cpu"), *(view for view, _ in views.to("cpu").views())):
         assert batch.original_sizes == files

@@ -13,7 +13,7 @@ SIDE = st.integers(1, 40)
 
 @st.composite
 def masks(draw: st.DrawFn) -> SegmentationMask:
-    """Up to four objects: polygons of up to nine points anywhere about the picture, or random bitmaps."""
+    """Up to four objects: polygons of up to nine points anywhere about the image, or random bitmaps."""
     width, height = draw(SIDE), draw(SIDE)
     entries: list[object] = []
     for _ in range(draw(st.integers(0, 4))):

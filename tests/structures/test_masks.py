@@ -88,7 +88,7 @@ def test_invalid_polygons_keep_alignment() -> None:
 
 
 def test_box_targets_of_a_box_inside_and_outside() -> None:
-    """A box equal to the square is full; one that leaves the picture keeps its own scale (published rule)."""
+    """A box equal to the square is full; one that leaves the image keeps its own scale (published rule)."""
     masks = forms()["poly"]
     targets = masks.box_targets([0, 0], torch.tensor([[10.0, 5, 26, 21], [-6, -11, 26, 21]]), 8)
     assert targets[0].all()
@@ -100,7 +100,7 @@ def test_box_targets_of_a_box_inside_and_outside() -> None:
 
 def test_errors() -> None:
     """Sizes that differ, unknown modes and polygons of bitmaps."""
-    with pytest.raises(ValueError, match="picture of size"):
+    with pytest.raises(ValueError, match="image of size"):
         SegmentationMask(torch.zeros((1, 5, 5)), SIZE, mode="mask")
     with pytest.raises(ValueError, match="run lengths of 7 pixels"):
         SegmentationMask([{"size": [30, 40], "counts": [3, 4]}], SIZE)

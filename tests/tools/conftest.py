@@ -17,7 +17,7 @@ Tool = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training and 8 test pictures of 64 pixels with 6 categories."""
+    """24 training and 8 test images of 64 pixels with 6 categories."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     options = DemoOptions(train=24, val=8, size=64, seed=0, classes=6)
     generate_demo(folder, options, report=lambda text: None)
@@ -39,7 +39,7 @@ def tiny_config(project_root: Path, demo_data: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def tool(project_root: Path) -> Tool:
-    """Runs ``tools/<name>.py`` as a user does; ``world`` > 1 starts it under torchrun or another launcher."""
+    """Runs `tools/<name>.py` as a user does; `world` > 1 starts it under torchrun or another launcher."""
 
     def run(
         name: str,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def test_runs_and_table(tool, tiny_config: Path, demo_data: Path, tmp_path: Path) -> None:
-    pictures = demo_data / "images"
+    images = demo_data / "images"
     variants = tmp_path / "variants.yaml"
     variants.write_text(
         f"""
@@ -15,7 +15,7 @@ CONFIG: {tiny_config}
 OPTS:
   [LST.ENABLED, True, LST.BASE_SIZE, 4, LST.STEP_SIZE, 2, MODEL.DEVICE, cpu, LST.FREEZE_BASE, 0,
    LST.ANN_TRAIN, {demo_data}/train.json, LST.ANN_VAL, {demo_data}/val.json,
-   LST.IMG_TRAIN, {pictures}/train, LST.IMG_VAL, {pictures}/val, LST.DISTILL.ENABLED, False]
+   LST.IMG_TRAIN, {images}/train, LST.IMG_VAL, {images}/val, LST.DISTILL.ENABLED, False]
 VARIANTS: {{full: []}}
 REFERENCES: {{joint: [LST.BASE_SIZE, 6, LST.STEP_SIZE, [], LST.REPORT_SIZES, [4, 2]]}}
 """

@@ -44,7 +44,7 @@ def golden(project_root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def split(golden: Path, run_tool: RunTool, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``lvis_split`` writes for the reference data set."""
+    """What `lvis_split` writes for the reference data set."""
     folder = tmp_path_factory.mktemp("split")
     sources = ("--train", golden / "lvis_mini_train.json", "--val", golden / "lvis_mini_val.json")
     run_tool("lvis_split", *sources, "--out", folder, "--base", 6, "--steps", 5)
@@ -124,8 +124,8 @@ def test_index_files_equal_the_reference(
     indices, classes = (tmp_path / name for name in names)
     assert load(indices) == arrays[f"step{step}_{mode}_images"].tolist()
     assert load(classes) == arrays[f"step{step}_{mode}_classes"].tolist()
-    pictures = len(info["steps"][str(step)]["dataset_image_ids"])
-    back = import_published(indices, classes, num_images=pictures, num_classes=6 + 5 * step)
+    images = len(info["steps"][str(step)]["dataset_image_ids"])
+    back = import_published(indices, classes, num_images=images, num_classes=6 + 5 * step)
     assert back[0].shape == (info["n_gpu"], info["n_iter"])
 
 

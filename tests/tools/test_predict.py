@@ -34,17 +34,17 @@ def model(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures, one of them broken."""
+    """Three images, one of them broken."""
     source = np.random.default_rng(0)
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "pictures"
+    images.mkdir()
     for name in ("b.png", "a.png", "broken.png"):
-        Image.fromarray(source.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(pictures / name)
-    (pictures / "broken.png").write_bytes((pictures / "a.png").read_bytes()[:300])
-    return pictures
+        Image.fromarray(source.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(images / name)
+    (images / "broken.png").write_bytes((images / "a.png").read_bytes()[:300])
+    return images
 
 
-def test_a_folder_with_a_broken_picture(model: tuple, folder: Path, tmp_path: Path, tool: Callable) -> None:
+def test_a_folder_with_a_broken_image(model: tuple, folder: Path, tmp_path: Path, tool: Callable) -> None:
     out, results = tmp_path / "out", tmp_path / "r.json"
     arguments = (*model, "--threshold", 0, "--out", out, "--json", results, folder)
     done = tool("predict", *arguments, "--opts", "MODEL.DEVICE", "cpu", check=False)
@@ -126,7 +126,7 @@ def test_combinations_that_make_no_sense(
 
 
 def test_an_empty_folder_and_missing_weights(model: tuple, tmp_path: Path, run_tool: Run) -> None:
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         run_tool("predict", *model, "--out", tmp_path / "out", tmp_path)
     with pytest.raises(UsageError, match="--weights FILE is missing"):
         run_tool("predict", *model[:2], "--out", tmp_path / "out", tmp_path)

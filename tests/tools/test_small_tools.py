@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maskrcnn_benchmark.data.datasets.subset import first_pictures
+from maskrcnn_benchmark.data.datasets.subset import first_images
 from maskrcnn_benchmark.engine.run_chart import draw_run
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -26,8 +26,8 @@ def _run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_first_pictures_with_objects() -> None:
-    kept = first_pictures(ANNOTATIONS, 2)
+def test_first_images_with_objects() -> None:
+    kept = first_images(ANNOTATIONS, 2)
     assert [image["id"] for image in kept["images"]] == [3, 5]  # 1 has no object
     assert [entry["id"] for entry in kept["annotations"]] == [1, 2, 3]
     assert kept["categories"] == ANNOTATIONS["categories"] and len(ANNOTATIONS["images"]) == 4
@@ -36,19 +36,19 @@ def test_first_pictures_with_objects() -> None:
 @pytest.mark.parametrize("count", [0, 4, -1])
 def test_impossible_counts(count: int) -> None:
     with pytest.raises(DataError, match="3 hold objects"):
-        first_pictures(ANNOTATIONS, count)
+        first_images(ANNOTATIONS, count)
 
 
-def test_file_without_pictures() -> None:
+def test_file_without_images() -> None:
     with pytest.raises(DataError, match="no 'images'"):
-        first_pictures({"annotations": []}, 1)
+        first_images({"annotations": []}, 1)
 
 
 def test_subset_tool(tmp_path: Path) -> None:
     source, target = tmp_path / "all.json", tmp_path / "some.json"
     source.write_text(json.dumps(ANNOTATIONS))
     done = _run("tools/subset_annotations.py", str(source), "--pictures", "1", "--out", str(target))
-    assert done.returncode == 0 and "1 pictures, 2 objects" in done.stdout
+    assert done.returncode == 0 and "1 images, 2 objects" in done.stdout
     assert [image["id"] for image in json.loads(target.read_text())["images"]] == [3]
     failed = _run("tools/subset_annotations.py", str(source), "--pictures", "9", "--out", str(target))
     assert failed.returncode == 2 and "3 hold objects" in failed.stderr

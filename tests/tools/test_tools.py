@@ -1,4 +1,4 @@
-"""The command lines, run as a user runs them, on a few demo pictures."""
+"""The command lines, run as a user runs them, on a few demo images."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_testing_gives_the_numbers_of_training(
 def test_drawing_what_is_found(
     trained: Path, tiny_config: Path, demo_data: Path, tmp_path: Path, tool
 ) -> None:
-    pictures = sorted((demo_data / "images" / "val").iterdir())[:2]
+    images = sorted((demo_data / "images" / "val").iterdir())[:2]
     weights = ("--weights", trained / "model_final.pth")
     options = ("--config-file", tiny_config, *weights, "--out", tmp_path, "--threshold", "0", "--scale", "2")
-    tool("predict", *options, *pictures)
-    for picture in pictures:
-        drawn = Image.open(tmp_path / f"{picture.stem}.png")
+    tool("predict", *options, *images)
+    for image in images:
+        drawn = Image.open(tmp_path / f"{image.stem}.png")
         assert drawn.size == (128, 128)
-        plain = Image.open(picture).convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
+        plain = Image.open(image).convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
         assert drawn.convert("RGB").tobytes() != plain.tobytes()
 
 

@@ -15,7 +15,7 @@ from maskrcnn_benchmark.utils.run_lock import NAME, claimed
 
 
 def _hold(folder: Path) -> int:
-    """A process that holds ``folder`` until it is killed."""
+    """A process that holds `folder` until it is killed."""
     pid = os.fork()
     if pid == 0:
         with claimed(folder):

@@ -9,7 +9,7 @@ from maskrcnn_benchmark.visualize.bars import Bar, draw_bars
 
 
 def colored(bars: list[Bar], color: tuple[int, int, int]) -> int:
-    """Pixels of a colour in the picture of these bars."""
+    """Pixels of a colour in the image of these bars."""
     pixels = np.asarray(draw_bars("title", "AP", bars))
     return int((pixels == np.array(color)).all(axis=2).sum())
 

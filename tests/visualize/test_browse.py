@@ -1,4 +1,4 @@
-"""Finding and drawing annotated pictures."""
+"""Finding and drawing annotated images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from maskrcnn_benchmark.visualize.browse import (
     draw_samples,
     draw_sheet,
     draw_truth,
+    images_of,
     label_named,
-    pictures_of,
-    sample_pictures,
+    sample_images,
     truth_dataset,
 )
 from maskrcnn_benchmark.visualize.colors import label_color
@@ -43,7 +43,7 @@ def annotation(number: int, image: int, category: int, crowd: int = 0) -> dict[s
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DetectionDataset:
-    """Pictures 1..5, 3 without file; category 7 in 1, 2, 3, category 5 in 2, 4 and as a crowd in 5."""
+    """Images 1..5, 3 without file; category 7 in 1, 2, 3, category 5 in 2, 4 and as a crowd in 5."""
     images = [{"id": i, "file_name": f"{i}.png", "width": SIZE[0], "height": SIZE[1]} for i in range(1, 6)]
     for i in (1, 2, 4, 5):
         Image.new("RGB", SIZE, (255, 255, 255)).save(tmp_path / f"{i}.png")
@@ -55,8 +55,8 @@ def dataset(tmp_path: Path) -> DetectionDataset:
     return truth_dataset(AnnotationFile(raw), str(tmp_path), [7, 5, 8])
 
 
-def test_pictures_of_a_class(dataset: DetectionDataset) -> None:
-    assert [pictures_of(dataset, label) for label in (1, 2, 3)] == [[0, 1, 2], [1, 3], []]
+def test_images_of_a_class(dataset: DetectionDataset) -> None:
+    assert [images_of(dataset, label) for label in (1, 2, 3)] == [[0, 1, 2], [1, 3], []]
 
 
 def test_classes_by_name(dataset: DetectionDataset) -> None:
@@ -65,11 +65,11 @@ def test_classes_by_name(dataset: DetectionDataset) -> None:
         label_named(dataset, "fiv")
 
 
-def test_samples_spread_over_classes_and_pictures(dataset: DetectionDataset) -> None:
-    assert sample_pictures(dataset, [1, 2, 3], 2) == [(1, 0), (2, 1)]
-    assert sample_pictures(dataset, [1, 2, 3], 6) == [(1, 0), (2, 1), (2, 3)]
-    assert sample_pictures(dataset, [1], 6) == [(1, 0), (1, 1)]
-    assert sample_pictures(dataset, [3], 6) == sample_pictures(dataset, [], 6) == []
+def test_samples_spread_over_classes_and_images(dataset: DetectionDataset) -> None:
+    assert sample_images(dataset, [1, 2, 3], 2) == [(1, 0), (2, 1)]
+    assert sample_images(dataset, [1, 2, 3], 6) == [(1, 0), (2, 1), (2, 3)]
+    assert sample_images(dataset, [1], 6) == [(1, 0), (1, 1)]
+    assert sample_images(dataset, [3], 6) == sample_images(dataset, [], 6) == []
 
 
 def test_only_the_asked_classes_are_drawn(dataset: DetectionDataset) -> None:
@@ -88,5 +88,5 @@ def test_sheets(dataset: DetectionDataset) -> None:
     two = draw_samples(dataset, [(1, 0), (2, 1)], columns=2, width=100)
     assert three.width == two.width == 2 * 100 + 3 * 10 and three.height > two.height
     assert draw_sheet([("a", Image.new("RGB", (50, 20)))]).width == 70
-    with pytest.raises(DataError, match="no picture of these classes"):
+    with pytest.raises(DataError, match="no image of these classes"):
         draw_samples(dataset, [])

@@ -1,4 +1,4 @@
-"""Detections drawn on pictures: what is visible, what is left out, what is refused."""
+"""Detections drawn on images: what is visible, what is left out, what is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ["__background__", "cup", "spoon"]
 
 
 def detections(scores: list[float] | None = None, masks: bool = True) -> BoxList:
-    """Two objects on a picture of 80 x 60."""
+    """Two objects on an image of 80 x 60."""
     boxes = BoxList([[10.0, 10.0, 40.0, 40.0], [50.0, 20.0, 70.0, 50.0]], (80, 60))
     boxes.add_field("labels", torch.tensor([1, 2]))
     if scores is not None:
@@ -76,7 +76,7 @@ def test_empty_prediction_and_odd_boxes() -> None:
 
 
 def test_clear_refusals() -> None:
-    with pytest.raises(DataError, match=r"picture is \(60, 80\)"):
+    with pytest.raises(DataError, match=r"image is \(60, 80\)"):
         draw_detections(Image.new("RGB", (60, 80)), detections(), NAMES)
     with pytest.raises(DataError, match="label 2 has no name"):
         draw_detections(Image.new("RGB", (80, 60)), detections(), NAMES[:2])

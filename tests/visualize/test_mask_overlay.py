@@ -1,4 +1,4 @@
-"""Masks painted inside their window: the pixels of painting the whole picture, and nothing else."""
+"""Masks painted inside their window: the pixels of painting the whole image, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from maskrcnn_benchmark.visualize.mask_overlay import mask_window, tint_mask
 COLOR = (250, 10, 120)
 
 
-def whole_picture(pixels: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
-    """The slow way: every pixel of the picture looks up its nearest mask pixel and its neighbours."""
+def whole_image(pixels: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
+    """The slow way: every pixel of the image looks up its nearest mask pixel and its neighbours."""
     height, width = pixels.shape[:2]
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
@@ -28,7 +28,7 @@ def whole_picture(pixels: np.ndarray, mask: np.ndarray, opacity: float) -> np.nd
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 1.37, 0.5])
 @pytest.mark.parametrize("place", ["inside", "corner", "everything", "scattered", "one pixel"])
-def test_equals_painting_the_whole_picture(place: str, scale: float) -> None:
+def test_equals_painting_the_whole_image(place: str, scale: float) -> None:
     source = np.random.default_rng(0)
     mask = np.zeros((70, 90), bool)
     if place == "inside":
@@ -43,7 +43,7 @@ def test_equals_painting_the_whole_picture(place: str, scale: float) -> None:
         mask[33, 44] = True
     size = (round(70 * scale), round(90 * scale))
     pixels = source.integers(0, 256, (*size, 3), dtype=np.uint8)
-    expected = whole_picture(pixels, mask, 0.45)
+    expected = whole_image(pixels, mask, 0.45)
     tint_mask(pixels, mask, COLOR, 0.45)
     assert (pixels == expected).all()
 
@@ -52,7 +52,7 @@ def test_empty_masks_and_masks_that_vanish() -> None:
     pixels = np.full((60, 80, 3), 7, np.uint8)
     tint_mask(pixels, np.zeros((60, 80), bool), COLOR, 0.5)
     lost = np.zeros((600, 800), bool)
-    lost[0, 0] = True  # no pixel of the small picture is nearest to it
+    lost[0, 0] = True  # no pixel of the small image is nearest to it
     tint_mask(pixels, lost, COLOR, 0.5)
     assert (pixels == 7).all()
 

@@ -95,7 +95,7 @@ class ColumnBuilder:
             self._categories.append(record["category_id"])
         except (TypeError, OverflowError):
             raise DataError(
-                f"{self._where}: annotation {number} belongs to picture {record['image_id']!r} and category "
+                f"{self._where}: annotation {number} belongs to image {record['image_id']!r} and category "
                 f"{record['category_id']!r}; both must be integers"
             ) from None
         self._ids.append(number)
@@ -105,7 +105,7 @@ class ColumnBuilder:
         self._visible.append(self._count_visible(number, record.get("keypoints")))
 
     def finish(self, image_ids: set[int], category_ids: set[int]) -> AnnotationColumns:
-        """The columns; DataError for the first annotation of a picture or category that is not known."""
+        """The columns; DataError for the first annotation of an image or category that is not known."""
         columns = AnnotationColumns(
             ids=np.frombuffer(self._ids, np.int64),
             image_ids=np.frombuffer(self._images, np.int64),
@@ -118,7 +118,7 @@ class ColumnBuilder:
         stray = _first_unknown(columns.image_ids, image_ids)
         if stray is not None:
             raise DataError(
-                f"{self._where}: annotation {columns.ids[stray]} belongs to picture "
+                f"{self._where}: annotation {columns.ids[stray]} belongs to image "
                 f'{columns.image_ids[stray]}, which has no record in "images"; add the record or remove the '
                 "annotation"
             )

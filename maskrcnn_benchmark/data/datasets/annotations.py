@@ -31,10 +31,10 @@ INDEX_FROM_BYTES = 2**24
 
 
 class AnnotationFile:
-    """The content of one annotation file, indexed by picture.
+    """The content of one annotation file, indexed by image.
 
     Attributes: `images` sorted by id; `categories` in file order; `columns`: arrays over all annotations in
-    file order; `anns_by_image`: picture id to its annotations in file order (every picture has an entry,
+    file order; `anns_by_image`: image id to its annotations in file order (every image has an entry,
     often an empty one); `raw`: the JSON object; `outline`: the same, but annotations may lack their
     segmentation, which makes it cheap for large files; `kind`: how results are judged, "coco", "lvis", "voc"
     or "cityscapes". Boxes are as in the file: x, y, width, height. The annotations of a large file are
@@ -45,7 +45,7 @@ class AnnotationFile:
         """Check and index `raw`; `path` is named in messages. `kind` "": "coco" or "lvis", by the content.
 
         Raises DataError naming the file and the record for missing keys, ids that occur twice, annotations of
-        unknown pictures or categories, boxes that are not four finite numbers, pictures without a size.
+        unknown images or categories, boxes that are not four finite numbers, images without a size.
         """
         where = _where(fspath(path))
         _check_top(raw, where)
@@ -124,17 +124,17 @@ class AnnotationFile:
 
 
 class AnnotationsByImage(Mapping[int, list[Record]]):
-    """Picture id -> its annotation records in file order; every picture has an entry."""
+    """Image id -> its annotation records in file order; every image has an entry."""
 
     def __init__(self, ids: Sequence[int], image_ids: np.ndarray, records: Sequence[Record]) -> None:
-        """`ids` of all pictures, ascending; `image_ids` int64 (N,) of the `records`."""
+        """`ids` of all images, ascending; `image_ids` int64 (N,) of the `records`."""
         self._order = np.argsort(image_ids, kind="stable")
         ends = np.searchsorted(image_ids[self._order], np.asarray(ids, np.int64), side="right").tolist()
         self._spans = dict(zip(ids, zip([0, *ends], ends, strict=False), strict=True))
         self._records = records
 
     def rows(self, image_id: int) -> np.ndarray:
-        """Places of the picture's annotations in the file, int64 ascending."""
+        """Places of the image's annotations in the file, int64 ascending."""
         return self._order[slice(*self._spans[image_id])]
 
     def __getitem__(self, image_id: int) -> list[Record]:
@@ -170,7 +170,7 @@ def _sections(file: MappedFile, sections: dict[str, tuple[int, int]]) -> dict[st
 
 
 def _finish(builder: ColumnBuilder, raw: dict[str, Any], where: str) -> AnnotationColumns:
-    """Check pictures and categories, then the references of the annotations to them."""
+    """Check images and categories, then the references of the annotations to them."""
     _checked_images(raw["images"], where)
     categories = _unique_ids(raw["categories"], "category", ("name",), where)
     return builder.finish({image["id"] for image in raw["images"]}, categories)
@@ -207,17 +207,17 @@ def _unique_ids(records: Iterable[Record], what: str, keys: tuple[str, ...], whe
 
 def _checked_images(images: list[Record], where: str) -> list[Record]:
     """`images` when all have a size and a name, else DataError."""
-    _unique_ids(images, "picture", ("width", "height"), where)
+    _unique_ids(images, "image", ("width", "height"), where)
     for image in images:
         if not (image.get("file_name") or image.get("coco_url")):
-            raise DataError(f'{where}: picture {image["id"]} has neither "file_name" nor "coco_url"')
+            raise DataError(f'{where}: image {image["id"]} has neither "file_name" nor "coco_url"')
         name, url = image.get("file_name", ""), image.get("coco_url", "")
         if not (isinstance(name, str | None) and isinstance(url, str | None)):
-            raise DataError(f"{where}: picture {image['id']} has the name {name!r}; expected text")
+            raise DataError(f"{where}: image {image['id']} has the name {name!r}; expected text")
         sides = image["width"], image["height"]
         if not all(isinstance(side, int | float) and 0 < side < MAX_SIDE for side in sides):
             raise DataError(
-                f"{where}: picture {image['id']} has the size {sides[0]!r} x {sides[1]!r}; expected two "
+                f"{where}: image {image['id']} has the size {sides[0]!r} x {sides[1]!r}; expected two "
                 "positive numbers"
             )
     return images

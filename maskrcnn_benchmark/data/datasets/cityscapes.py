@@ -30,15 +30,15 @@ SUFFIXES = {"poly": "_gtFine_polygons.json", "mask": "_gtFine_instanceIds.png"}
 Size = tuple[int, int]
 
 
-def load_cityscapes(folder: str, form: str, pictures: int = 0, prefix: str = "") -> AnnotationFile:
-    """The objects of the eight classes in ``<folder>/<city>/<picture>_gtFine_...``, for example gtFine/val.
+def load_cityscapes(folder: str, form: str, limit: int = 0, prefix: str = "") -> AnnotationFile:
+    """The objects of the eight classes in `<folder>/<city>/<image>_gtFine_...`, for example gtFine/val.
 
-    form: "mask" reads the instance id pictures (masks without overlap, as the benchmark evaluates them),
-    "poly" the polygons. pictures: about so many, evenly spread over the split; 0 = all. prefix: what
-    ``file_name`` begins with; "" makes it relative to the split's folder of leftImg8bit.
+    form: "mask" reads the instance id images (masks without overlap, as the benchmark evaluates them),
+    "poly" the polygons. limit: about so many images, evenly spread over the split; 0 = all. prefix: what
+    `file_name` begins with; "" makes it relative to the split's folder of leftImg8bit.
 
     The records: category ids are those of the label table (person 24 ... bicycle 33). Group regions are
-    ``iscrowd``. A picture has the run-length mask ``void`` of what does not count in evaluation.
+    `iscrowd`. An image has the run-length mask `void` of what does not count in evaluation.
     Raises DataError naming the folder or the file that is missing or wrong.
     """
     files = sorted(Path(folder).glob(f"*/*{SUFFIXES[form]}"))
@@ -47,8 +47,8 @@ def load_cityscapes(folder: str, form: str, pictures: int = 0, prefix: str = "")
             f"folder {folder} holds no <city>/*{SUFFIXES[form]}; name the folder of a split, like "
             "gtFine/train of the fine annotations"
         )
-    if pictures:
-        files = files[:: len(files) // pictures + 1]
+    if limit:
+        files = files[:: len(files) // limit + 1]
     images: list[Record] = []
     annotations: list[Record] = []
     progress = Progress(len(files), f"reading {folder}", logger)
@@ -67,21 +67,21 @@ def load_cityscapes(folder: str, form: str, pictures: int = 0, prefix: str = "")
 
 
 def _record(category: int, group: bool, segmentation: Any, rle: dict[str, Any], box: list[float]) -> Record:
-    """Annotation without ids; the area is counted in pixels of ``rle``."""
+    """Annotation without ids; the area is counted in pixels of `rle`."""
     area = int(mask_utils.area(rle))
     shape = {"bbox": box, "area": area, "segmentation": segmentation}
     return {"category_id": category, "iscrowd": int(group)} | shape
 
 
 def _read_ids(path: Path) -> tuple[Size, dict[str, Any] | None, list[Record]]:
-    """Size, void region and objects of an instance id picture."""
+    """Size, void region and objects of an instance id image."""
     try:
         with Image.open(path) as file:
             ids = np.asarray(file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read: {error}; unpack the fine annotations again") from None
     if ids.ndim != 2:
-        raise DataError(f"{path} has {ids.shape[2]} channels; expected an instance id picture with one")
+        raise DataError(f"{path} has {ids.shape[2]} channels; expected an instance id image with one")
     found = []
     for number, rle in region_rles(ids).items():
         category, group = (number, True) if number < INSTANCES else (number // INSTANCES, False)

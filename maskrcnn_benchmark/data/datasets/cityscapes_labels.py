@@ -19,7 +19,7 @@ THING_IDS = tuple(LABEL_IDS[name] for name in THING_NAMES)
 VOID_IDS = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 # parity: single objects of these have instance numbers, which the official evaluation takes for no void.
 PARTED_VOID_IDS = (29, 30)
-# In instance id pictures an object has the number INSTANCES * label id + its number; what is smaller is a
+# In instance id images an object has the number INSTANCES * label id + its number; what is smaller is a
 # whole region: of a class without objects, or a group of objects that were not told apart.
 INSTANCES = 1000
 

@@ -1,4 +1,4 @@
-"""Pictures with boxes and masks from an annotation file in COCO or LVIS format (core 15, LST 2.4)."""
+"""Images with boxes and masks from an annotation file in COCO or LVIS format (core 15, LST 2.4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
-from maskrcnn_benchmark.data.datasets.images import read_picture
+from maskrcnn_benchmark.data.datasets.images import read_image
 from maskrcnn_benchmark.data.datasets.keypoints import keypoint_names, mirrored_order, read_keypoints
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.data.types import Sample, SampleKey
@@ -26,7 +26,7 @@ class DetectionDataset:
     """Map from a SampleKey (or an index) to a Sample.
 
     Labels are 1 + position of the category in `category_order`; annotations of other categories are ignored.
-    Attributes: `annotations`, `img_dir`, `image_ids` (ascending, index -> picture id), `label_to_category`
+    Attributes: `annotations`, `img_dir`, `image_ids` (ascending, index -> image id), `label_to_category`
     and `class_names` (both with an entry for background at 0), `has_masks`, `keypoint_names` (empty unless
     keypoints are read).
     """
@@ -46,14 +46,14 @@ class DetectionDataset:
         bad_image: str = "error",
         min_keypoints: int | None = None,
     ) -> None:
-        """Index the pictures.
+        """Index the images.
 
         keep_images: "all", or "valid" for those with an annotation (of `category_order`, no crowd) whose box
-        has both sides above one pixel. sort_by_label: objects of a picture by (label, file order) instead of
-        file order. bad_image: "error", or "skip" to put the next usable picture in the place of one that
-        cannot be read (only when `train`: a test set never replaces a picture). category_order: default all
+        has both sides above one pixel. sort_by_label: objects of an image by (label, file order) instead of
+        file order. bad_image: "error", or "skip" to put the next usable image in the place of one that
+        cannot be read (only when `train`: a test set never replaces an image). category_order: default all
         categories in file order. min_keypoints: not None reads keypoints, and "valid" then asks for so many
-        labelled ones in the picture's used annotations. Raises DataError for unknown categories in
+        labelled ones in the image's used annotations. Raises DataError for unknown categories in
         `category_order` and keypoints that cannot be used, and ValueError for unknown options.
         """
         if keep_images not in ("valid", "all") or bad_image not in ("error", "skip"):
@@ -78,17 +78,17 @@ class DetectionDataset:
         self.keypoint_names: list[str] = []
         if min_keypoints is not None:
             self.keypoint_names = keypoint_names(annotations, order)
-            kept &= _pictures_with_keypoints(columns, self._is_used, min_keypoints)
+            kept &= _images_with_keypoints(columns, self._is_used, min_keypoints)
         self._images = [im for im in annotations.images if keep_images == "all" or im["id"] in kept]
         self.image_ids = [image["id"] for image in self._images]
         self.has_masks = self._check_masks()
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self._images)
 
     def get_img_info(self, index: int) -> Record:
-        """The picture record (id, width, height, ...) of `index`."""
+        """The image record (id, width, height, ...) of `index`."""
         return self._images[index]
 
     def get_labels(self, index: int) -> list[int]:
@@ -98,15 +98,15 @@ class DetectionDataset:
         return [self._label_of[category] for category in categories.tolist()]
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
-        """Read, transform and annotate one picture.
+        """Read, transform and annotate one image.
 
         With a `query_class` the target is sure to hold that class: should clipping have removed it, the next
-        picture with the class stands in. Raises IndexError for an index out of range, DataError for a bad
-        picture.
+        image with the class stands in. Raises IndexError for an index out of range, DataError for a bad
+        image.
         """
         key = key if isinstance(key, SampleKey) else SampleKey(int(key))
         if not 0 <= key.index < len(self):
-            raise IndexError(f"picture {key.index} of a data set of {len(self)}")
+            raise IndexError(f"image {key.index} of a data set of {len(self)}")
         index = key.index
         for _ in range(len(self)):
             sample, reason = self._try(key._replace(index=index))
@@ -114,17 +114,15 @@ class DetectionDataset:
                 sample.replaced = index != key.index
                 return sample
             self.replaced_count += 1
-            logger.warning("%s; taking the next picture (%d replaced so far)", reason, self.replaced_count)
+            logger.warning("%s; taking the next image (%d replaced so far)", reason, self.replaced_count)
             index = self._next_index(index, key.query_class)
-        raise DataError(
-            f"no picture of {self.annotations.path or self.img_dir} can be used in place of {key}"
-        )
+        raise DataError(f"no image of {self.annotations.path or self.img_dir} can be used in place of {key}")
 
     def _try(self, key: SampleKey) -> tuple[Sample | None, str]:
-        """The sample of `key`, or None and the reason why another picture has to stand in."""
+        """The sample of `key`, or None and the reason why another image has to stand in."""
         record = self._images[key.index]
         try:
-            image = read_picture(self.img_dir, record)
+            image = read_image(self.img_dir, record)
         except DataError as error:
             if not self._replace_bad:
                 raise
@@ -132,7 +130,7 @@ class DetectionDataset:
         target = self.target(key.index)
         if key.query_class and not bool((target.get_field("labels") == key.query_class).any()):
             name = self.class_names[key.query_class]
-            return None, f"picture {record['id']} has no usable object of class {key.query_class} ({name})"
+            return None, f"image {record['id']} has no usable object of class {key.query_class} ({name})"
         rng = random.Random(derive_seed(self.seed, "transform", key.draw))
         tensor, changed, flipped = self.transforms(image, target, rng)
         sample = Sample(
@@ -148,7 +146,7 @@ class DetectionDataset:
         return sample, ""
 
     def target(self, index: int) -> BoxList:
-        """Clipped boxes of picture `index` with labels, annotation_ids and masks, before any transform."""
+        """Clipped boxes of image `index` with labels, annotation_ids and masks, before any transform."""
         record = self._images[index]
         size = (record["width"], record["height"])
         anns = self._used(record["id"])
@@ -167,7 +165,7 @@ class DetectionDataset:
         return target.clip_to_image(remove_empty=True)
 
     def _masks(self, anns: list[Record], size: tuple[int, int]) -> SegmentationMask:
-        """Masks of `anns`; DataError naming the annotation when one does not fit the picture."""
+        """Masks of `anns`; DataError naming the annotation when one does not fit the image."""
         masks = SegmentationMask([], size)
         for ann in anns:
             try:
@@ -175,17 +173,17 @@ class DetectionDataset:
             except ValueError as error:
                 raise DataError(
                     f"annotation file {self.annotations.path}: the segmentation of annotation {ann['id']} "
-                    f"(picture {ann['image_id']}) cannot be used: {error}; correct or remove it"
+                    f"(image {ann['image_id']}) cannot be used: {error}; correct or remove it"
                 ) from None
         return masks
 
     def _used(self, image_id: int) -> list[Record]:
-        """Annotations of a picture that become targets, in file order."""
+        """Annotations of an image that become targets, in file order."""
         rows = self.annotations.anns_by_image.rows(image_id)
         return self.annotations.anns_by_image.take(rows[self._is_used[rows]])
 
     def _next_index(self, index: int, query_class: int) -> int:
-        """The next picture, cyclic; with a class the next that has a sound annotation of it."""
+        """The next image, cyclic; with a class the next that has a sound annotation of it."""
         for step in range(1, len(self)):
             candidate = (index + step) % len(self)
             if not query_class or query_class in self.get_labels(candidate):
@@ -206,12 +204,12 @@ class DetectionDataset:
         return found
 
 
-def _pictures_with_keypoints(columns: AnnotationColumns, used: np.ndarray, least: int) -> set[int]:
-    """Pictures whose used annotations hold at least `least` labelled keypoints together (core spec 15)."""
+def _images_with_keypoints(columns: AnnotationColumns, used: np.ndarray, least: int) -> set[int]:
+    """Images whose used annotations hold at least `least` labelled keypoints together (core spec 15)."""
     rows = used & (columns.visible > 0)
-    pictures, index = np.unique(columns.image_ids[rows], return_inverse=True)
-    found = np.bincount(index, weights=columns.visible[rows], minlength=len(pictures))
-    return set(columns.image_ids[used].tolist()) if least <= 0 else set(pictures[found >= least].tolist())
+    images, index = np.unique(columns.image_ids[rows], return_inverse=True)
+    found = np.bincount(index, weights=columns.visible[rows], minlength=len(images))
+    return set(columns.image_ids[used].tolist()) if least <= 0 else set(images[found >= least].tolist())
 
 
 def _category_names(annotations: AnnotationFile, order: list[int]) -> list[str]:

@@ -13,10 +13,10 @@ from maskrcnn_benchmark.utils.errors import DataError
 
 
 class ConcatDataset:
-    """Data sets with one class list, their pictures counted through in the order given.
+    """Data sets with one class list, their images counted through in the order given.
 
     `image_ids`, `class_names`, `label_to_category`, `keypoint_names`, `get_img_info`, `get_labels` are as in
-    DetectionDataset; picture ids of different parts may coincide.
+    DetectionDataset; image ids of different parts may coincide.
     """
 
     def __init__(self, parts: Sequence[DetectionDataset]) -> None:
@@ -38,11 +38,11 @@ class ConcatDataset:
         self._ends = list(accumulate(len(part) for part in self.parts))
 
     def __len__(self) -> int:
-        """Number of pictures of all parts."""
+        """Number of images of all parts."""
         return self._ends[-1]
 
     def get_img_info(self, index: int) -> dict[str, Any]:
-        """The picture record of `index`."""
+        """The image record of `index`."""
         part, offset = self._locate(index)
         return part.get_img_info(index - offset)
 
@@ -60,8 +60,8 @@ class ConcatDataset:
         return sample
 
     def _locate(self, index: int) -> tuple[DetectionDataset, int]:
-        """The part that holds `index`, and the index of its first picture."""
+        """The part that holds `index`, and the index of its first image."""
         if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of a data set of {len(self)}")
+            raise IndexError(f"image {index} of a data set of {len(self)}")
         number = bisect_right(self._ends, index)
         return self.parts[number], self._ends[number] - len(self.parts[number])

@@ -1,4 +1,4 @@
-"""Finding and reading the picture file of an annotation record."""
+"""Finding and reading the image file of an annotation record."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from PIL import Image
 from maskrcnn_benchmark.utils.errors import DataError
 
 
-def picture_paths(img_dir: str, record: dict[str, Any]) -> list[str]:
-    """Places where the picture of `record` may lie, likeliest first.
+def image_paths(img_dir: str, record: dict[str, Any]) -> list[str]:
+    """Places where the image of `record` may lie, likeliest first.
 
     COCO and most sets: `img_dir`/file_name. LVIS v0.5 keeps COCO 2014 names (COCO_val2014_<12 digits>.jpg)
-    for pictures of the 2017 folders. LVIS v1 has only `coco_url`, whose last two parts are folder and name.
+    for images of the 2017 folders. LVIS v1 has only `coco_url`, whose last two parts are folder and name.
     """
     names: list[str] = []
     if name := record.get("file_name"):
@@ -28,36 +28,36 @@ def picture_paths(img_dir: str, record: dict[str, Any]) -> list[str]:
     return [os.path.join(img_dir, name) for name in dict.fromkeys(names)]
 
 
-def picture_name(record: dict[str, Any]) -> str:
-    """Name of the picture of `record` for messages: its file name, or the address where it has none."""
+def image_name(record: dict[str, Any]) -> str:
+    """Name of the image of `record` for messages: its file name, or the address where it has none."""
     return str(record.get("file_name") or record.get("coco_url") or record["id"])
 
 
-def read_picture(img_dir: str, record: dict[str, Any]) -> Image.Image:
-    """The picture of `record` as a PIL RGB image (greyscale and palette pictures are converted).
+def read_image(img_dir: str, record: dict[str, Any]) -> Image.Image:
+    """The image of `record` as a PIL RGB image (greyscale and palette images are converted).
 
-    Raises DataError naming file and picture id when there is no such file, it cannot be decoded to its end,
+    Raises DataError naming file and image id when there is no such file, it cannot be decoded to its end,
     or its size is not the one in the record.
     """
-    paths = picture_paths(img_dir, record)
+    paths = image_paths(img_dir, record)
     path = next((p for p in paths if os.path.isfile(p)), None)
     if path is None:
         raise DataError(
-            f"picture {record['id']} is missing: no file {' or '.join(paths)}; "
-            "check the picture folder of the data set"
+            f"image {record['id']} is missing: no file {' or '.join(paths)}; "
+            "check the image folder of the data set"
         )
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"picture {record['id']} cannot be read: {path}: {error}; replace the file, or set "
+            f"image {record['id']} cannot be read: {path}: {error}; replace the file, or set "
             "DATALOADER.BAD_IMAGE skip to train without it"
         ) from None
     expected = (record["width"], record["height"])
     if image.size != expected:
         raise DataError(
-            f"picture {record['id']}: {path} is {image.width} x {image.height}, its record says "
-            f"{expected[0]} x {expected[1]}; correct the annotation file or the picture"
+            f"image {record['id']}: {path} is {image.width} x {image.height}, its record says "
+            f"{expected[0]} x {expected[1]}; correct the annotation file or the image"
         )
     return image

@@ -1,4 +1,4 @@
-"""Keypoints of a COCO-format annotation file: names, order in mirrored pictures, values."""
+"""Keypoints of a COCO-format annotation file: names, order in mirrored images, values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def keypoint_names(annotations: AnnotationFile, category_order: Sequence[int]) -
     if not lists:
         raise DataError(
             f'{where}: no category has a list "keypoints" of names; a keypoint data set needs it (left and '
-            "right change places in mirrored pictures), or set MODEL.KEYPOINT_ON False"
+            "right change places in mirrored images), or set MODEL.KEYPOINT_ON False"
         )
     if any(names != lists[0] for names in lists):
         raise DataError(f"{where}: categories have different keypoints; train on one of them at a time")
@@ -33,7 +33,7 @@ def keypoint_names(annotations: AnnotationFile, category_order: Sequence[int]) -
 
 
 def mirrored_order(names: Sequence[str]) -> tuple[int, ...]:
-    """For every keypoint the one that takes its place in a mirrored picture: left_eye for right_eye, ..."""
+    """For every keypoint the one that takes its place in a mirrored image: left_eye for right_eye, ..."""
     places = {name: place for place, name in enumerate(names)}
     order = []
     for place, name in enumerate(names):

@@ -16,5 +16,5 @@ def load_annotations(spec: DatasetSpec) -> AnnotationFile:
     if spec.kind == "voc":
         return load_voc(spec.ann_file, spec.classes)
     if spec.kind in ("cityscapes_poly", "cityscapes_mask"):
-        return load_cityscapes(spec.ann_file, spec.kind.removeprefix("cityscapes_"), spec.pictures)
+        return load_cityscapes(spec.ann_file, spec.kind.removeprefix("cityscapes_"), spec.images)
     return AnnotationFile.load(spec.ann_file, kind="cityscapes" if spec.kind == "cityscapes" else "")

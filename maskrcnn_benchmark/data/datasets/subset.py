@@ -7,11 +7,11 @@ from typing import Any
 from maskrcnn_benchmark.utils.errors import DataError
 
 
-def first_pictures(annotations: dict[str, Any], count: int) -> dict[str, Any]:
-    """The `count` pictures of lowest id that hold objects, with their objects; everything else stays.
+def first_images(annotations: dict[str, Any], count: int) -> dict[str, Any]:
+    """The `count` images of lowest id that hold objects, with their objects; everything else stays.
 
     annotations: content of a COCO or LVIS file, which is not changed. Raises DataError when it lacks
-    `images` or `annotations`, or holds fewer such pictures.
+    `images` or `annotations`, or holds fewer such images.
     """
     for key in ("images", "annotations"):
         if key not in annotations:
@@ -19,9 +19,7 @@ def first_pictures(annotations: dict[str, Any], count: int) -> dict[str, Any]:
     filled = {entry["image_id"] for entry in annotations["annotations"]}
     images = sorted((i for i in annotations["images"] if i["id"] in filled), key=lambda i: i["id"])
     if not 0 < count <= len(images):
-        raise DataError(
-            f"cannot keep {count} pictures: {len(images)} hold objects; ask for 1 to {len(images)}"
-        )
+        raise DataError(f"cannot keep {count} images: {len(images)} hold objects; ask for 1 to {len(images)}")
     ids = {image["id"] for image in images[:count]}
     objects = [entry for entry in annotations["annotations"] if entry["image_id"] in ids]
     return annotations | {"images": images[:count], "annotations": objects}

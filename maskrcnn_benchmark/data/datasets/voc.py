@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file per picture, read into the form of COCO records (core spec, section 15)."""
+"""Pascal VOC: one XML file per image, read into the form of COCO records (core spec, section 15)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ VOC_CLASSES = (
 )
 # fmt: on
 MAX_BYTES = 2**24
-"""An XML file of more than this describes no picture."""
+"""An XML file of more than this describes no image."""
 
 
 def load_voc(list_file: str, classes: Sequence[str] = ()) -> AnnotationFile:
-    """The pictures that a text file lists, with the objects of their XML files.
+    """The images that a text file lists, with the objects of their XML files.
 
-    list_file: ``<root>/ImageSets/Main/<split>.txt``, a picture name per line; the XML files lie in
-    ``<root>/Annotations``. classes: names in the order of their labels, () for the 20 of Pascal VOC.
+    list_file: `<root>/ImageSets/Main/<split>.txt`, an image name per line; the XML files lie in
+    `<root>/Annotations`. classes: names in the order of their labels, () for the 20 of Pascal VOC.
 
     The records: category ids 1, 2, ...; boxes x, y, width, height counted from 0 with both ends included
-    (width = xmax - xmin + 1); difficult objects are ``iscrowd`` and ``ignore``, so that training drops them
-    and they count neither way in evaluation. Picture ids are the digits of the names where these are unique
+    (width = xmax - xmin + 1); difficult objects are `iscrowd` and `ignore`, so that training drops them
+    and they count neither way in evaluation. Image ids are the digits of the names where these are unique
     (2008_000001: 2008000001), else 1, 2, ... in the order of the list.
 
     Raises DataError naming the file when one is missing, is no sound XML, has a class that is not in
-    ``classes``, or a box or size that makes no sense.
+    `classes`, or a box or size that makes no sense.
     """
     names = _read_list(list_file)
     folder = Path(os.path.normpath(os.path.join(list_file, "../../../Annotations")))
@@ -48,10 +48,10 @@ def load_voc(list_file: str, classes: Sequence[str] = ()) -> AnnotationFile:
     labels = {name: label for label, name in enumerate(classes, start=1)}
     images: list[Record] = []
     annotations: list[Record] = []
-    for image_id, name in zip(_picture_ids(names), names, strict=True):
+    for image_id, name in zip(_image_ids(names), names, strict=True):
         path = folder / f"{name}.xml"
         root = read_xml(path)
-        images.append(_picture(root, path, image_id))
+        images.append(_image(root, path, image_id))
         for node in root.findall("object"):
             annotations.append(_object(node, path, labels, image_id, len(annotations) + 1))
     categories = [{"id": label, "name": name} for name, label in labels.items()]
@@ -67,7 +67,7 @@ def read_xml(path: Path) -> ElementTree.Element:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MiB; expected the XML of one picture")
+            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MiB; expected the XML of one image")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(
@@ -86,40 +86,40 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def _read_list(path: str) -> list[str]:
-    """Picture names of a split, DataError when there is no such file or it is no list of names."""
+    """Image names of a split, DataError when there is no such file or it is no list of names."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise DataError(
-            f"list of pictures {path} does not exist; datasets/README.md shows the layout of Pascal VOC"
+            f"list of images {path} does not exist; datasets/README.md shows the layout of Pascal VOC"
         ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"list of pictures {path} is not UTF-8 text: byte {error.start}") from None
+        raise DataError(f"list of images {path} is not UTF-8 text: byte {error.start}") from None
     except OSError as error:
-        raise DataError(f"list of pictures {path} cannot be read: {error.strerror}") from None
+        raise DataError(f"list of images {path} cannot be read: {error.strerror}") from None
     names = [line.strip() for line in lines if line.strip()]
     seen: set[str] = set()
     for name in names:
         if len(name.split()) > 1 or name in seen:
             what = "occurs twice" if name in seen else "is more than a name; take the list of all classes"
-            raise DataError(f"list of pictures {path}: {name!r} {what}")
+            raise DataError(f"list of images {path}: {name!r} {what}")
         seen.add(name)
     return names
 
 
-def _picture_ids(names: Sequence[str]) -> list[int]:
+def _image_ids(names: Sequence[str]) -> list[int]:
     """The digits of the names, or the places in the list where digits do not tell the names apart."""
     digits = [re.sub(r"\D", "", name) for name in names]
     ids = [int(number) if 0 < len(number) < 19 else -1 for number in digits]
     return ids if -1 not in ids and len(set(ids)) == len(ids) else list(range(1, len(names) + 1))
 
 
-def _picture(root: ElementTree.Element, path: Path, image_id: int) -> Record:
-    """Record of the picture: the stem of the XML file, with the suffix of its ``filename`` or .jpg."""
+def _image(root: ElementTree.Element, path: Path, image_id: int) -> Record:
+    """Record of the image: the stem of the XML file, with the suffix of its `filename` or .jpg."""
     suffix = os.path.splitext((root.findtext("filename") or "").strip())[1] or ".jpg"
-    sides = [_number(root, f"size/{side}", path, "the picture") for side in ("width", "height")]
+    sides = [_number(root, f"size/{side}", path, "the image") for side in ("width", "height")]
     if min(sides) < 1 or any(side != int(side) for side in sides):
-        raise DataError(f"{path}: the picture has the size {sides[0]:g} x {sides[1]:g}; correct <size>")
+        raise DataError(f"{path}: the image has the size {sides[0]:g} x {sides[1]:g}; correct <size>")
     size: dict[str, Any] = {"width": int(sides[0]), "height": int(sides[1])}
     return {"id": image_id, "file_name": f"{path.stem}{suffix}", **size}
 
@@ -156,7 +156,7 @@ def _object(
 
 
 def _number(node: ElementTree.Element, key: str, path: Path, what: str) -> float:
-    """A finite number below ``node``; DataError when it is missing or none."""
+    """A finite number below `node`; DataError when it is missing or none."""
     text = node.findtext(key)
     try:
         value = float(text or "")

@@ -1,4 +1,4 @@
-"""Which pictures come when: functions of the position in the training stream, and the published samplers."""
+"""Which images come when: functions of the position in the training stream, and the published samplers."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from maskrcnn_benchmark.utils.files import read_json
 
 
 class FilePairSampler(PairBatches):
-    """Pairs of files that hold one list per process: picture indices in one, class labels in the other.
+    """Pairs of files that hold one list per process: image indices in one, class labels in the other.
 
-    With R lists, the batch of an iteration has R equal parts of n pictures: part r of iteration t takes
+    With R lists, the batch of an iteration has R equal parts of n images: part r of iteration t takes
     entries t * n + slot of list r and starts over, in both files together, when they end. The processes of
     the run share the batch, however many they are; with R processes each reads a list of its own, as the
     published program does.
@@ -45,7 +45,7 @@ class FilePairSampler(PairBatches):
             start_iter=start_iter,
             num_iters=num_iters,
         )
-        images = _rows(images_file, num_images, "picture index")
+        images = _rows(images_file, num_images, "image index")
         classes = _rows(classes_file, num_classes, "class label")
         if [len(row) for row in images] != [len(row) for row in classes]:
             raise DataError(
@@ -55,7 +55,7 @@ class FilePairSampler(PairBatches):
         if rest:
             raise DataError(
                 f"{fspath(images_file)} holds {len(images)} lists (one per process of the run it was made "
-                f"for), which cannot share a batch of {world * images_per_rank} pictures; make "
+                f"for), which cannot share a batch of {world * images_per_rank} images; make "
                 f"SOLVER.IMS_PER_BATCH a multiple of {len(images)}, or write files with another number of "
                 "lists (tools/replay_indices.py)"
             )

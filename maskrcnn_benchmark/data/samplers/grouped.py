@@ -1,4 +1,4 @@
-"""Batches of pictures of like shape, as the published code makes them (core spec section 15)."""
+"""Batches of images of like shape, as the published code makes them (core spec section 15)."""
 
 from __future__ import annotations
 

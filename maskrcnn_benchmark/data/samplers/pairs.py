@@ -1,4 +1,4 @@
-"""What samplers of (picture, class) pairs share: which positions an iteration of a process takes."""
+"""What samplers of (image, class) pairs share: which positions an iteration of a process takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PairBatches(ABC):
     ) -> None:
         """Keep the layout; ValueError for a rank that is not among the processes or an empty batch."""
         if not 0 <= rank < world or images_per_rank < 1:
-            raise ValueError(f"rank {rank} of {world} processes with {images_per_rank} pictures each")
+            raise ValueError(f"rank {rank} of {world} processes with {images_per_rank} images each")
         self.world = world
         self.rank = rank
         self.images_per_rank = images_per_rank

@@ -1,4 +1,4 @@
-"""Balanced replay: (picture, class) pairs worked out on the fly from their position (LST spec 3 and 12.4)."""
+"""Balanced replay: (image, class) pairs worked out on the fly from their position (LST spec 3 and 12.4)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Pair = tuple[int, int]
 
 class ReplayPairSampler(PairBatches):
     """An endless stream of epochs: all new-class pairs, and for old class k the next counts[k] of its
-    pictures.
+    images.
 
-    The pictures of an old class are shuffled once and read cyclically: at epoch e class k starts at e *
+    The images of an old class are shuffled once and read cyclically: at epoch e class k starts at e *
     counts[k]. Every epoch is permuted. Position p of the stream belongs to epoch p // epoch_length;
     iteration t of rank g takes positions (t * world + g) * images_per_rank + slot, so that nothing has to be
     remembered for a resume.
@@ -40,10 +40,10 @@ class ReplayPairSampler(PairBatches):
     ) -> None:
         """Stream of the given plan.
 
-        counts[k], image_lists[k]: pairs per epoch and picture indices of old class k + 1; new_pairs:
-        (picture index, label) of all new classes. published_order: lists in the order given and permutations
+        counts[k], image_lists[k]: pairs per epoch and image indices of old class k + 1; new_pairs:
+        (image index, label) of all new classes. published_order: lists in the order given and permutations
         seeded by the epoch number alone, as the published files. Raises ValueError when the plan is empty or
-        a class to replay has no pictures.
+        a class to replay has no images.
         """
         super().__init__(
             world=world,
@@ -54,9 +54,7 @@ class ReplayPairSampler(PairBatches):
         )
         for label, (count, images) in enumerate(zip(counts, image_lists, strict=True), start=1):
             if count > 0 and not images:
-                raise ValueError(
-                    f"class {label} is to be replayed {count} times an epoch but has no pictures"
-                )
+                raise ValueError(f"class {label} is to be replayed {count} times an epoch but has no images")
         self.epoch_length = len(new_pairs) + sum(counts)
         if self.epoch_length == 0:
             raise ValueError("the replay plan has no pairs")
@@ -76,7 +74,7 @@ class ReplayPairSampler(PairBatches):
         return pairs
 
     def pair(self, position: int) -> Pair:
-        """(picture index, label) at `position` of the common stream."""
+        """(image index, label) at `position` of the common stream."""
         return self._epoch(position // self.epoch_length)[position % self.epoch_length]
 
     def key(self, iteration: int, slot: int) -> SampleKey:
@@ -95,7 +93,7 @@ class ReplayPairSampler(PairBatches):
         return [pairs[i] for i in torch.randperm(len(pairs), generator=source).tolist()]
 
     def _shuffled(self, label: int, images: list[int]) -> list[int]:
-        """The pictures of an old class in the order of their replay."""
+        """The images of an old class in the order of their replay."""
         if self.published_order:
             return images
         order = torch.randperm(len(images), generator=generator(self.seed, "replay-list", label)).tolist()

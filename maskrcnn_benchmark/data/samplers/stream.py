@@ -29,9 +29,7 @@ class ShuffledStream:
         Raises DataError when there are no items.
         """
         if num_items == 0:
-            raise DataError(
-                "the training set has no usable picture; check its annotation file and class list"
-            )
+            raise DataError("the training set has no usable image; check its annotation file and class list")
         self.seed = seed
         self.batch_size = batch_size
         members: dict[int, list[int]] = {}
@@ -100,7 +98,7 @@ class StreamBatches:
     ) -> None:
         """`num_iters` iterations from `start_iter`; ValueError when the ranks cannot share a batch."""
         if not 0 <= rank < world or stream.batch_size % world:
-            raise ValueError(f"rank {rank} of {world} processes with {stream.batch_size} pictures together")
+            raise ValueError(f"rank {rank} of {world} processes with {stream.batch_size} images together")
         self.stream = stream
         self.start_iter = start_iter
         self.num_iters = num_iters

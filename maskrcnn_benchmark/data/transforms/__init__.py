@@ -1,4 +1,4 @@
-"""Changes of a picture together with its boxes and masks (core spec section 5)."""
+"""Changes of an image together with its boxes and masks (core spec section 5)."""
 
 from __future__ import annotations
 

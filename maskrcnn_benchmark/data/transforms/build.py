@@ -15,7 +15,7 @@ from maskrcnn_benchmark.data.transforms.views import TestViews, view_specs
 def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> Compose:
     """Training or test transforms of `cfg.INPUT`.
 
-    `flip_prob` overrides the probability of the left-right flip (1.0: every picture is mirrored), and then
+    `flip_prob` overrides the probability of the left-right flip (1.0: every image is mirrored), and then
     switches off the other random changes of training, as the dump of teacher outputs needs it.
     """
     inputs = cfg.INPUT
@@ -36,7 +36,7 @@ def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> C
 
 
 def build_test_transforms(cfg: Any) -> Compose:
-    """Test transforms; with TEST.BBOX_AUG.ENABLED pictures become lists of views."""
+    """Test transforms; with TEST.BBOX_AUG.ENABLED images become lists of views."""
     if cfg.TEST.BBOX_AUG.ENABLED:
         return TestViews(view_specs(cfg), _to_tensor(cfg))
     return build_transforms(cfg, train=False)

@@ -12,7 +12,7 @@ from maskrcnn_benchmark.structures import BoxList
 class Transform(Protocol):
     """`t(image, target, rng)` -> (image, target, whether it mirrored left and right).
 
-    `image` is a Picture (the last transform makes a (3,h,w) tensor of it); `target` a BoxList or None. All
+    `image` is an Image (the last transform makes a (3,h,w) tensor of it); `target` a BoxList or None. All
     randomness comes from `rng`.
     """
 

@@ -1,29 +1,29 @@
-"""Resizing and mirroring of pictures with their targets."""
+"""Resizing and mirroring of images with their targets."""
 
 from __future__ import annotations
 
 import random
 
-from maskrcnn_benchmark.data.transforms.images import Picture, mirror_picture, picture_size, resize_picture
+from maskrcnn_benchmark.data.transforms.images import PILOrArray, image_size, mirror_image, resize_image
 from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.structures import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
 
-Result = tuple[Picture, BoxList | None, bool]
+Result = tuple[PILOrArray, BoxList | None, bool]
 
 
 class Resize:
-    """Bring a picture and its target to the size that a rule draws for it."""
+    """Bring an image and its target to the size that a rule draws for it."""
 
     def __init__(self, rule: SizeRule) -> None:
         """Keep the rule."""
         self.rule = rule
 
-    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
-        """Resize picture and target."""
-        size = self.rule.draw(*picture_size(image), rng)
+    def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
+        """Resize image and target."""
+        size = self.rule.draw(*image_size(image), rng)
         if target is not None and tuple(target.size) != size:
             target = target.resize(size)
-        return resize_picture(image, size, self.rule.interpolation), target, False
+        return resize_image(image, size, self.rule.interpolation), target, False
 
 
 class RandomHorizontalFlip:
@@ -33,12 +33,12 @@ class RandomHorizontalFlip:
         """Keep the probability."""
         self.prob = prob
 
-    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
-        """Mirror picture and target, or leave both."""
+    def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
+        """Mirror image and target, or leave both."""
         if rng.random() >= self.prob:
             return image, target, False
         flipped = None if target is None else target.transpose(FLIP_LEFT_RIGHT)
-        return mirror_picture(image, FLIP_LEFT_RIGHT), flipped, True
+        return mirror_image(image, FLIP_LEFT_RIGHT), flipped, True
 
 
 class RandomVerticalFlip:
@@ -48,9 +48,9 @@ class RandomVerticalFlip:
         """Keep the probability."""
         self.prob = prob
 
-    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
-        """Mirror picture and target, or leave both."""
+    def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
+        """Mirror image and target, or leave both."""
         if rng.random() >= self.prob:
             return image, target, False
         flipped = None if target is None else target.transpose(FLIP_TOP_BOTTOM)
-        return mirror_picture(image, FLIP_TOP_BOTTOM), flipped, False
+        return mirror_image(image, FLIP_TOP_BOTTOM), flipped, False

@@ -1,4 +1,4 @@
-"""Pictures on their way through the transforms: how their pixels are resized and mirrored."""
+"""Images on their way through the transforms: how their pixels are resized and mirrored."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from maskrcnn_benchmark.data.transforms.sizes import OPENCV
 from maskrcnn_benchmark.structures import FLIP_LEFT_RIGHT
 from maskrcnn_benchmark.structures.mask_instances import Window
 
-Picture = Image.Image | np.ndarray
+PILOrArray = Image.Image | np.ndarray
 """A PIL RGB image or, once colours may leave the bytes, a float32 (h,w,3) RGB array around 0 to 255."""
 
 
-def picture_size(image: Picture) -> tuple[int, int]:
+def image_size(image: PILOrArray) -> tuple[int, int]:
     """(width, height)."""
     return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
 
 
-def resize_picture(image: Picture, size: tuple[int, int], interpolation: str) -> Picture:
-    """The picture at `size` (width, height), in the form that it came in.
+def resize_image(image: PILOrArray, size: tuple[int, int], interpolation: str) -> PILOrArray:
+    """The image at `size` (width, height), in the form that it came in.
 
     PILLOW: bilinear, averaging over the area of a pixel when sides shrink. OPENCV: between the four nearest
     pixels whatever the scale (pixel centres at halves, the outermost pixel continued), bytes rounded; equal
     to cv2.resize up to one level.
     """
-    if picture_size(image) == size:
+    if image_size(image) == size:
         return image
     if interpolation == OPENCV:
         pixels = _nearest_four(np.asarray(image), size)
@@ -38,8 +38,8 @@ def resize_picture(image: Picture, size: tuple[int, int], interpolation: str) ->
     return np.stack([np.asarray(c.resize(size, Image.Resampling.BILINEAR)) for c in channels], axis=2)
 
 
-def cut_picture(pixels: np.ndarray, window: Window, fill: tuple[float, float, float]) -> np.ndarray:
-    """The part of float32 (h,w,3) `pixels` in `window`, `fill` beyond the picture; a view where it can be.
+def cut_image(pixels: np.ndarray, window: Window, fill: tuple[float, float, float]) -> np.ndarray:
+    """The part of float32 (h,w,3) `pixels` in `window`, `fill` beyond the image; a view where it can be.
 
     What is no view lies plane by plane in memory.
     """
@@ -54,8 +54,8 @@ def cut_picture(pixels: np.ndarray, window: Window, fill: tuple[float, float, fl
     return out
 
 
-def mirror_picture(image: Picture, method: int) -> Picture:
-    """The picture mirrored by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM."""
+def mirror_image(image: PILOrArray, method: int) -> PILOrArray:
+    """The image mirrored by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM."""
     if isinstance(image, np.ndarray):
         return (image[:, ::-1] if method == FLIP_LEFT_RIGHT else image[::-1]).copy("K")
     flips = Image.Transpose

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from maskrcnn_benchmark.data.transforms.images import Picture
+from maskrcnn_benchmark.data.transforms.images import PILOrArray
 from maskrcnn_benchmark.structures import BoxList
 
 
@@ -51,9 +51,9 @@ class ToNormalizedTensor:
         self.to_bgr255 = to_bgr255
 
     def __call__(
-        self, image: Picture, target: BoxList | None, rng: random.Random
+        self, image: PILOrArray, target: BoxList | None, rng: random.Random
     ) -> tuple[Tensor, BoxList | None, bool]:
-        """Convert the picture; the target stays."""
+        """Convert the image; the target stays."""
         pixels = np.asarray(image)
         order = (2, 1, 0) if self.to_bgr255 else (0, 1, 2)
         values = torch.empty((3, *pixels.shape[:2]))

@@ -1,4 +1,4 @@
-"""Which size a picture gets in the network's input."""
+"""Which size an image gets in the network's input."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def scaled_size(width: int, height: int, min_size: int, max_size: int) -> tuple[
 
 @dataclass(frozen=True)
 class SizeRule:
-    """Size of pictures in the network's input.
+    """Size of images in the network's input.
 
     Args:
-        short_sides: lengths of the short side in pixels, one of which is drawn for every picture.
+        short_sides: lengths of the short side in pixels, one of which is drawn for every image.
         max_size: cap of the long side in pixels.
-        fixed: (width, height) that every picture gets instead, whatever its aspect ratio.
+        fixed: (width, height) that every image gets instead, whatever its aspect ratio.
         interpolation: PILLOW or OPENCV.
     """
 
@@ -65,7 +65,7 @@ class SizeRule:
         return cls(sides, longest, fixed if all(fixed) else None, node.INTERPOLATION)
 
     def draw(self, width: int, height: int, rng: random.Random) -> tuple[int, int]:
-        """(width, height) for a picture of `width` and `height`."""
+        """(width, height) for an image of `width` and `height`."""
         if self.fixed is not None:
             return self.fixed
         return self.size(width, height, rng.choice(self.short_sides))

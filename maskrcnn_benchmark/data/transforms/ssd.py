@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskrcnn_benchmark.data.transforms.geometry import Result
-from maskrcnn_benchmark.data.transforms.images import Picture, cut_picture, picture_size
+from maskrcnn_benchmark.data.transforms.images import PILOrArray, cut_image, image_size
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.mask_instances import Window
 
@@ -34,7 +34,7 @@ class PhotometricDistortion:
         self.saturation = saturation
         self.hue = hue
 
-    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
+    def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
         """Change the colours; the target stays."""
         # plane by plane: three times as fast as pixel by pixel
         pixels = np.array(np.asarray(image).transpose(2, 0, 1), dtype=np.float32, order="C")
@@ -86,18 +86,18 @@ def _sextants(pixels: np.ndarray, value: np.ndarray, chroma: np.ndarray) -> np.n
 
 
 class ExpandAndCrop:
-    """Every second picture comes on a larger canvas of the mean colour; then a random part of it is cut out.
+    """Every second image comes on a larger canvas of the mean colour; then a random part of it is cut out.
 
     Crop: first an overlap is drawn, or that nothing is cut. A window fits when its IoU with every box is at
     least that overlap and the centre of one lies in it; objects whose centre does not are dropped. After
-    TRIES windows that do not fit another overlap is drawn. So no picture loses all its objects.
+    TRIES windows that do not fit another overlap is drawn. So no image loses all its objects.
     """
 
     def __init__(
         self, fill: Sequence[float], expand: Range, min_ious: Sequence[float], min_side: float
     ) -> None:
-        """Keep the RGB colour (0..255) beyond the picture, the range of the canvas' sides against the
-        picture's, the overlaps, and the least side of a crop against the canvas'.
+        """Keep the RGB colour (0..255) beyond the image, the range of the canvas' sides against the
+        image's, the overlaps, and the least side of a crop against the canvas'.
         """
         red, green, blue = fill
         self.fill = (float(red), float(green), float(blue))
@@ -105,17 +105,17 @@ class ExpandAndCrop:
         self.min_ious = tuple(min_ious)
         self.min_side = min_side
 
-    def __call__(self, image: Picture, target: BoxList | None, rng: random.Random) -> Result:
-        """Cut picture and target; both steps are done at once, so that no large canvas is filled in vain."""
+    def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
+        """Cut image and target; both steps are done at once, so that no large canvas is filled in vain."""
         boxes = np.zeros((0, 4)) if target is None else target.xyxy().double().numpy()
-        canvas = self._draw_canvas(picture_size(image), rng)
+        canvas = self._draw_canvas(image_size(image), rng)
         window, kept = self._draw_crop(canvas, boxes, rng)
         if target is not None:
             target = target[np.flatnonzero(kept).tolist()].cut(window)
-        return cut_picture(np.asarray(image, dtype=np.float32), window, self.fill), target, False
+        return cut_image(np.asarray(image, dtype=np.float32), window, self.fill), target, False
 
     def _draw_canvas(self, size: tuple[int, int], rng: random.Random) -> Window:
-        """The picture of `size` (width, height), or a canvas around it, in coordinates of the picture."""
+        """The image of `size` (width, height), or a canvas around it, in coordinates of the image."""
         width, height = size
         if rng.random() >= CHANCE:
             return 0, 0, width, height

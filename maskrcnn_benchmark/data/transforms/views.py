@@ -1,4 +1,4 @@
-"""The views of a picture that test-time augmentation looks at (core spec 14)."""
+"""The views of an image that test-time augmentation looks at (core spec 14)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def view_specs(cfg: Any) -> list[ViewSpec]:
 
 
 class TestViews(Compose):
-    """A picture in several sizes, plain and mirrored: its place is taken by a list of views."""
+    """An image in several sizes, plain and mirrored: its place is taken by a list of views."""
 
     __test__ = False  # no test case in spite of its name
 

@@ -1,4 +1,4 @@
-"""Storing the teacher's outputs for a step: pictures with new objects, in every view (lst spec 6.1)."""
+"""Storing the teacher's outputs for a step: images with new objects, in every view (lst spec 6.1)."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def dump_store(
     shard_folder: str | Path,
     what: str,
 ) -> None:
-    """Write the store ``folder`` with the teacher's cosines on all boxes with a label above header.num_old.
+    """Write the store `folder` with the teacher's cosines on all boxes with a label above header.num_old.
 
     Args:
-        cfg: picture sizes, workers, device.
+        cfg: image sizes, workers, device.
         view: the training data of the step in the view 0 (plain) or 1 (mirrored), objects by (label, file).
         shard_folder: where several processes hand over their shares. what: for the progress lines.
 
-    Every process must call this; each takes its share of the pictures.
+    Every process must call this; each takes its share of the images.
     """
     device = process_device(cfg.MODEL.DEVICE)
     teacher = teacher.to(device)
@@ -48,7 +48,7 @@ def dump_store(
         new = [i for i in range(len(dataset)) if max(dataset.get_labels(i), default=0) > header.num_old]
         share = new[get_rank() :: get_world_size()]
         batches = build_train_loader(cfg, dataset, batches=[[SampleKey(index)] for index in share])
-        name = f"{what} for {'mirrored' if flip else 'plain'} pictures"
+        name = f"{what} for {'mirrored' if flip else 'plain'} images"
         progress = Progress(len(share), name, logger)
         rows = dump_rows(teacher, batches, flip, num_old=header.num_old, device=device, progress=progress)
         sharing.add(rows)

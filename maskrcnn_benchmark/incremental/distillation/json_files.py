@@ -1,6 +1,6 @@
 """The published distillation file, converted to and from the store, lossless at float32 (lst spec 6.1).
 
-Layout: a list of two objects, first unflipped then flipped; each maps the picture id (as text) to one row of
+Layout: a list of two objects, first unflipped then flipped; each maps the image id (as text) to one row of
 num_old + 1 numbers per new-class box, in (label, file) order of the boxes.
 """
 
@@ -32,10 +32,10 @@ def new_annotation_order(data: Annotations, plan: PhasePlan, phase: int) -> dict
 
 
 def box_order(data: Annotations, category_order: Sequence[int], num_old: int) -> dict[int, list[int]]:
-    """Image id -> annotation ids of its boxes with a label above ``num_old``, in (label, file) order.
+    """Image id -> annotation ids of its boxes with a label above `num_old`, in (label, file) order.
 
-    Label = 1 + position in ``category_order``. As in training, crowds count for nothing, boxes are clipped to
-    the picture, and those without area are left out; so are pictures without a box.
+    Label = 1 + position in `category_order`. As in training, crowds count for nothing, boxes are clipped to
+    the image, and those without area are left out; so are images without a box.
     """
     labels = {category: i for i, category in enumerate(category_order, start=1)}
     found: dict[int, list[dict[str, Any]]] = {}
@@ -56,7 +56,7 @@ def box_order(data: Annotations, category_order: Sequence[int], num_old: int) ->
 
 
 def check_complete(store: DistillStore, boxes: Mapping[int, Sequence[int]]) -> None:
-    """Raise DataError unless the store has a row for every annotation of ``boxes`` (see ``box_order``)."""
+    """Raise DataError unless the store has a row for every annotation of `boxes` (see `box_order`)."""
     lacking = []
     for image, ids in boxes.items():
         stored = store.rows(image, store.header.flips[0]).annotation_ids.tolist() if image in store else []
@@ -77,7 +77,7 @@ def import_published(
 
     Args:
         header: what the file belongs to; its flips must be (0, 1).
-        annotation_ids: image id -> annotation id of each of its rows, see ``new_annotation_order``.
+        annotation_ids: image id -> annotation id of each of its rows, see `new_annotation_order`.
 
     Raises:
         DataError: naming the image whose rows do not fit the annotations or have the wrong length.

@@ -52,7 +52,7 @@ class DistillLookup:
         self._num_old = num_old
 
     def __call__(self, batch: Batch) -> DistillBatch:
-        """Boxes and teacher rows of every picture, on its target's device; both empty without new boxes.
+        """Boxes and teacher rows of every image, on its target's device; both empty without new boxes.
 
         Raises:
             DataError: when a new-class annotation has no stored row.
@@ -90,9 +90,9 @@ def dump_rows(
     device: torch.device,
     progress: Progress,
 ) -> Iterator[DistillRows]:
-    """Teacher cosines on the new-class boxes of this rank's pictures, all columns, before the scale.
+    """Teacher cosines on the new-class boxes of this rank's images, all columns, before the scale.
 
-    ``batches`` must show every picture mirrored (flip 1) or none (flip 0). The model stays in eval mode.
+    `batches` must show every image mirrored (flip 1) or none (flip 0). The model stays in eval mode.
     """
     model.eval()
     for batch in batches:
@@ -106,15 +106,15 @@ def dump_rows(
 
 
 class RowSharing:
-    """Brings the rows of all ranks together through files; no rank holds more than ``held_bytes`` of them.
+    """Brings the rows of all ranks together through files; no rank holds more than `held_bytes` of them.
 
-    Every rank must open it and call ``merge``; one may have no rows.
+    Every rank must open it and call `merge`; one may have no rows.
     """
 
     def __init__(
         self, shard_folder: str | Path, header: DistillHeader, held_bytes: int = SHARE_BYTES
     ) -> None:
-        """``shard_folder``: seen by all ranks."""
+        """`shard_folder`: seen by all ranks."""
         self._exchange = ShardExchange(shard_folder)
         self._header = header
         self._limit = held_bytes
@@ -134,7 +134,7 @@ class RowSharing:
         self._rows, self._held = [], 0
 
     def merge(self, folder: str | Path) -> None:
-        """Rank 0 writes the store ``folder``."""
+        """Rank 0 writes the store `folder`."""
         if self._rows:
             self._hand_over()
 

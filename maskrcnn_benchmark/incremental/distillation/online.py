@@ -15,8 +15,8 @@ from maskrcnn_benchmark.structures.image_list import to_image_list
 class OnlineTeacher:
     """Gives the previous phase's cosines on the new-class boxes of a batch, in any size and view.
 
-    Every picture with such a box passes through the teacher alone and padded as when outputs are stored, so
-    that both ways give the same numbers; other pictures cost nothing. float32 whatever the student uses.
+    Every image with such a box passes through the teacher alone and padded as when outputs are stored, so
+    that both ways give the same numbers; other images cost nothing. float32 whatever the student uses.
 
     Args:
         teacher: model of the previous phase; frozen and put in eval mode.
@@ -30,7 +30,7 @@ class OnlineTeacher:
         self._size_divisible = size_divisible
 
     def __call__(self, batch: Batch) -> DistillBatch:
-        """Boxes and teacher rows of every picture, on its target's device; both empty without new boxes."""
+        """Boxes and teacher rows of every image, on its target's device; both empty without new boxes."""
         boxes: list[Tensor] = []
         cosines: list[Tensor] = []
         for index, target in enumerate(batch.targets):
@@ -40,10 +40,10 @@ class OnlineTeacher:
         return DistillBatch(boxes=boxes, teacher_cosine=cosines)
 
     def _rows(self, batch: Batch, index: int, boxes: Tensor) -> Tensor:
-        """(n, num_old + 1) float32 cosines of boxes (n, 4) of one picture."""
+        """(n, num_old + 1) float32 cosines of boxes (n, 4) of one image."""
         if not len(boxes):
             return torch.zeros((0, self._num_old + 1), device=boxes.device)
         height, width = batch.images.image_sizes[index]
-        picture = batch.images.tensors[index, :, :height, :width]
-        images = to_image_list([picture], self._size_divisible, [batch.images.original_sizes[index]])
+        image = batch.images.tensors[index, :, :height, :width]
+        images = to_image_list([image], self._size_divisible, [batch.images.original_sizes[index]])
         return self._teacher.box_cosine(images, [boxes])[0].float().to(boxes.device)

@@ -1,4 +1,4 @@
-"""Teacher outputs of one step: memory-mapped, found by (picture, flip) and annotation id (lst spec 6)."""
+"""Teacher outputs of one step: memory-mapped, found by (image, flip) and annotation id (lst spec 6)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class DistillHeader:
 
     Attributes:
         phase: the step whose new boxes are stored. num_old: its old classes (rows have num_old + 1 columns).
-        classes_hash: ``PhasePlan.classes_hash`` of the teacher's classes. checkpoint: SHA-256 of the teacher
+        classes_hash: `PhasePlan.classes_hash` of the teacher's classes. checkpoint: SHA-256 of the teacher
         file.
-        input_size: short side of the pictures and cap of the long one, or their fixed width and height.
+        input_size: short side of the images and cap of the long one, or their fixed width and height.
         flips: order of the stored flips, 0 = as is, 1 = mirrored left to right. dtype: of the stored rows.
     """
 
@@ -40,7 +40,7 @@ class DistillHeader:
 
 @dataclass(frozen=True)
 class DistillRows:
-    """Rows of one picture and flip: cosines (n, num_old + 1) before the scale, background first."""
+    """Rows of one image and flip: cosines (n, num_old + 1) before the scale, background first."""
 
     image_id: int
     flip: int
@@ -51,12 +51,12 @@ class DistillRows:
 class DistillStore:
     """Random access to the teacher rows of a step without reading the file whole.
 
-    A folder holds the array (flips, boxes, num_old + 1), the index (sorted picture ids, offsets, annotation
+    A folder holds the array (flips, boxes, num_old + 1), the index (sorted image ids, offsets, annotation
     ids) and a JSON header; the header is written last, so a folder with a header is complete.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Open a folder written by ``write_store``; DataError when a part is missing or sizes disagree."""
+        """Open a folder written by `write_store`; DataError when a part is missing or sizes disagree."""
         self.folder = Path(folder)
         record = read_json(self.folder / _HEADER, what="distillation header")
         self.header = _read_header(record, self.folder / _HEADER)
@@ -82,18 +82,18 @@ class DistillStore:
         self._flip_row = {flip: i for i, flip in enumerate(self.header.flips)}
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.image_ids)
 
     def __contains__(self, image_id: int) -> bool:
-        """Whether a picture has stored rows."""
+        """Whether an image has stored rows."""
         return image_id in self._position
 
     def rows(self, image_id: int, flip: int) -> DistillRows:
-        """The rows of a picture; the cosines are a view into the file in its stored dtype.
+        """The rows of an image; the cosines are a view into the file in its stored dtype.
 
         Raises:
-            DataError: when the picture or the flip is not stored.
+            DataError: when the image or the flip is not stored.
         """
         if image_id not in self._position:
             raise DataError(f"{self.folder}: no distillation entry for image {image_id}; dump the step again")
@@ -109,9 +109,9 @@ class DistillStore:
 
 
 class Block(Protocol):
-    """Rows of some pictures and flips, its arrays read one at a time.
+    """Rows of some images and flips, its arrays read one at a time.
 
-    "pictures": int64 (P, 3), picture id, flip and number of boxes of each; "annotation_ids": int64 (n,);
+    "pictures": int64 (P, 3), image id, flip and number of boxes of each; "annotation_ids": int64 (n,);
     "cosines": (n, num_old + 1).
     """
 
@@ -121,16 +121,16 @@ class Block(Protocol):
 
 
 class RowBlock:
-    """A block in memory; ``columns`` are its arrays."""
+    """A block in memory; `columns` are its arrays."""
 
     def __init__(self, rows: Sequence[DistillRows], num_old: int) -> None:
         """Raises DataError when a row has not num_old + 1 columns."""
-        pictures = [(r.image_id, r.flip, len(r.annotation_ids)) for r in rows]
+        images = [(r.image_id, r.flip, len(r.annotation_ids)) for r in rows]
         for r in rows:
             if r.cosines.shape != (len(r.annotation_ids), num_old + 1):
                 raise DataError(f"distillation rows of image {r.image_id} must have {num_old + 1} columns")
         self.columns = {
-            "pictures": np.array(pictures, np.int64).reshape(-1, 3),
+            "pictures": np.array(images, np.int64).reshape(-1, 3),
             "annotation_ids": np.concatenate([np.zeros(0, np.int64), *(r.annotation_ids for r in rows)]),
             "cosines": np.concatenate(
                 [np.zeros((0, num_old + 1), np.float32), *(r.cosines for r in rows)], dtype=np.float32
@@ -143,19 +143,19 @@ class RowBlock:
 
 
 def write_store(folder: str | Path, header: DistillHeader, rows: Sequence[DistillRows]) -> DistillStore:
-    """Write the rows of all pictures and flips (any order, a repeated one is dropped) and open the result.
+    """Write the rows of all images and flips (any order, a repeated one is dropped) and open the result.
 
     Raises:
-        DataError: when the flips of a picture disagree about its annotations, or a row has the wrong length.
+        DataError: when the flips of an image disagree about its annotations, or a row has the wrong length.
     """
     return write_blocks(folder, header, [RowBlock(rows, header.num_old)])
 
 
 def write_blocks(folder: str | Path, header: DistillHeader, blocks: Sequence[Block]) -> DistillStore:
-    """Write the rows of all blocks (as ``write_store``), holding one block and the annotation ids at a time.
+    """Write the rows of all blocks (as `write_store`), holding one block and the annotation ids at a time.
 
     Raises:
-        DataError: when the flips of a picture disagree about its annotations.
+        DataError: when the flips of an image disagree about its annotations.
     """
     folder = Path(folder)
     places = _places(blocks)
@@ -183,7 +183,7 @@ _Place = tuple[int, int, np.ndarray]
 
 
 def _places(blocks: Sequence[Block]) -> dict[tuple[int, int], _Place]:
-    """(picture id, flip) -> its block, first row there, annotation ids; of a repeated one the last."""
+    """(image id, flip) -> its block, first row there, annotation ids; of a repeated one the last."""
     places: dict[tuple[int, int], _Place] = {}
     for number, block in enumerate(blocks):
         annotation_ids, first = block.read("annotation_ids"), 0
@@ -194,7 +194,7 @@ def _places(blocks: Sequence[Block]) -> dict[tuple[int, int], _Place]:
 
 
 def _agreed(image: int, flips: Sequence[int], places: Mapping[tuple[int, int], _Place]) -> np.ndarray:
-    """Annotation ids of a picture; DataError when a flip lacks it or has others."""
+    """Annotation ids of an image; DataError when a flip lacks it or has others."""
     found = [places[image, flip][2] if (image, flip) in places else None for flip in flips]
     first = found[0]
     if first is None or any(ids is None or not np.array_equal(ids, first) for ids in found):

@@ -26,10 +26,10 @@ Boxes = dict[int, int]
 def choose_boxes(
     annotations: Iterable[dict[str, Any]], plan: PhasePlan, labels: Iterable[int], limit: int, seed: int
 ) -> tuple[Boxes, list[int]]:
-    """At most ``limit`` sound boxes of every class, drawn by ``seed``.
+    """At most `limit` sound boxes of every class, drawn by `seed`.
 
     Returns:
-        annotation id -> label, and the ids of the pictures that hold these boxes, ascending.
+        annotation id -> label, and the ids of the images that hold these boxes, ascending.
     """
     label_of = {plan.classes[label - 1].category_id: label for label in labels}
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -41,8 +41,8 @@ def choose_boxes(
     for label in sorted(found):
         order = torch.randperm(len(found[label]), generator=generator(seed, "boxes", label))[:limit]
         chosen += [(found[label][i], label) for i in order.tolist()]
-    pictures = sorted({int(ann["image_id"]) for ann, _ in chosen})
-    return {int(ann["id"]): label for ann, label in chosen}, pictures
+    images = sorted({int(ann["image_id"]) for ann, _ in chosen})
+    return {int(ann["id"]): label for ann, label in chosen}, images
 
 
 def collect_features(
@@ -53,9 +53,9 @@ def collect_features(
     device: torch.device,
     progress: Progress,
 ) -> dict[int, Tensor]:
-    """Region features of ``boxes`` by label: (n, D) float32 on the CPU, in the order of annotation ids.
+    """Region features of `boxes` by label: (n, D) float32 on the CPU, in the order of annotation ids.
 
-    ``batches`` are this rank's share of the pictures; the result holds the boxes of all ranks and does not
+    `batches` are this rank's share of the images; the result holds the boxes of all ranks and does not
     depend on their number. A class whose boxes all fell to the clipping is missing. Collective over ranks.
     """
     model.eval()

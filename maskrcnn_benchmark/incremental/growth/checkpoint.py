@@ -30,7 +30,7 @@ def grow_state(
     agnostic_boxes: bool = False,
     new_rows: Mapping[int, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """A state dict with rows for ``new`` - ``old`` more classes; every old row is copied bit for bit.
+    """A state dict with rows for `new` - `old` more classes; every old row is copied bit for bit.
 
     Classifier rows are drawn from N(0, cls_std), class-specific box regression (4 rows per class) from
     N(0, reg_std), biases are 0. A per-class mask predictor, where the model has one, grows with its own
@@ -44,7 +44,7 @@ def grow_state(
         new_rows: classifier rows (D,) by label that take the place of drawn ones.
 
     Raises:
-        CheckpointError: when the classifier is missing or has not ``old`` rows.
+        CheckpointError: when the classifier is missing or has not `old` rows.
     """
     grown = dict(state)
     names = {name.removeprefix(_PREFIX): name for name in state}
@@ -87,12 +87,12 @@ def grow_checkpoint(
 ) -> None:
     """Read the final checkpoint of a phase and write the start checkpoint of the next one.
 
-    Optimizer, schedule and iteration are dropped. ``old_names`` and ``new_names`` are class names by label
+    Optimizer, schedule and iteration are dropped. `old_names` and `new_names` are class names by label
     with the background first; the new list must begin with the old one.
 
     Raises:
-        CheckpointError: when the class list stored in ``source`` is another than ``old_names``, or see
-        ``grow_state``.
+        CheckpointError: when the class list stored in `source` is another than `old_names`, or see
+        `grow_state`.
     """
     checkpoint = read_checkpoint(source)
     check_classes(checkpoint, old_names, source)
@@ -117,7 +117,7 @@ def grow_checkpoint(
 
 
 def classifier_outputs(state: Mapping[str, Tensor], path: str | Path) -> int:
-    """Classes of a model with box head, the background counted; CheckpointError naming ``path`` without."""
+    """Classes of a model with box head, the background counted; CheckpointError naming `path` without."""
     for name, tensor in state.items():
         if name.removeprefix(_PREFIX) == f"{_CLASSIFIER}.weight":
             return len(tensor)
@@ -125,9 +125,9 @@ def classifier_outputs(state: Mapping[str, Tensor], path: str | Path) -> int:
 
 
 def add_classes(source: str | Path, target: str | Path, count: int, **options: Any) -> int:
-    """Grow a checkpoint by ``count`` classes whose names are not known; no class list is stored.
+    """Grow a checkpoint by `count` classes whose names are not known; no class list is stored.
 
-    ``options``: see ``grow_state``. Returns the outputs before, the background counted.
+    `options`: see `grow_state`. Returns the outputs before, the background counted.
     """
     state = read_checkpoint(source)["model"]
     old = classifier_outputs(state, source)
@@ -140,7 +140,7 @@ def add_classes(source: str | Path, target: str | Path, count: int, **options: A
 
 
 def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str], path: str | Path) -> None:
-    """Raise CheckpointError when a checkpoint stores a class list other than ``names``; none is fine."""
+    """Raise CheckpointError when a checkpoint stores a class list other than `names`; none is fine."""
     stored = checkpoint.get("classes")
     if stored is None or list(stored) == list(names):
         return
@@ -158,7 +158,7 @@ def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str], path: str
 
 
 def _append_rows(tensor: Tensor, count: int, std: float, generator: torch.Generator) -> Tensor:
-    """``tensor`` with ``count`` rows from N(0, std) (zeros for std 0) behind its own, in its dtype."""
+    """`tensor` with `count` rows from N(0, std) (zeros for std 0) behind its own, in its dtype."""
     shape = (count, *tensor.shape[1:])
     fresh = torch.randn(shape, generator=generator) * std if std else torch.zeros(shape)
     return torch.cat([tensor, fresh.to(tensor.dtype)])

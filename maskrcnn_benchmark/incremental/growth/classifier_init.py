@@ -37,7 +37,7 @@ def new_rows(
     cfg: CfgNode,
     source: torch.Generator,
 ) -> dict[int, Tensor]:
-    """Rows of ``new_labels`` by LST.GROW.INIT ("feature_mean" or "meta") for the grown classifier.
+    """Rows of `new_labels` by LST.GROW.INIT ("feature_mean" or "meta") for the grown classifier.
 
     Args:
         predictor: that of the previous phase's model, whose features (by label) are given.
@@ -87,7 +87,7 @@ def train_weight_generator(
 
     An episode treats some old classes as new: it removes their rows, makes them anew from a few boxes, and
     classifies other boxes, of these classes and of as many remaining ones, among all old classes and the
-    background (cross entropy of ``scale`` x cosine).
+    background (cross entropy of `scale` x cosine).
 
     Args:
         features: (n, D) by old label. old_rows: (C, D) raw rows, background first.
@@ -126,7 +126,7 @@ def _episode_loss(
     options: MetaOptions,
     source: torch.Generator,
 ) -> Tensor:
-    """Loss of one episode; see ``train_weight_generator``."""
+    """Loss of one episode; see `train_weight_generator`."""
     labels = list(pool)
     count = min(options.classes, len(labels) // 2)
     order = [labels[i] for i in torch.randperm(len(labels), generator=source)[: 2 * count].tolist()]
@@ -151,5 +151,5 @@ def _episode_loss(
 
 
 def _with_norm(row: Tensor, old_rows: Tensor) -> Tensor:
-    """``row`` with the mean norm of the old foreground rows: the mask transfer reads rows with their norm."""
+    """`row` with the mean norm of the old foreground rows: the mask transfer reads rows with their norm."""
     return F.normalize(row, dim=0) * old_rows[1:].norm(dim=1).mean()

@@ -1,4 +1,4 @@
-"""What each stage of a run does (lst spec 12.2); when it does it is decided in ``scheduler``."""
+"""What each stage of a run does (lst spec 12.2); when it does it is decided in `scheduler`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_test_loader, build_train_loader
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.images import picture_name
+from maskrcnn_benchmark.data.datasets.images import image_name
 from maskrcnn_benchmark.data.types import Batch, SampleKey
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
@@ -105,12 +105,12 @@ class Work:
 
 
 def load_plan(run_dir: Path, report_sizes: Sequence[int] = ()) -> PhasePlan:
-    """The plan that ``prepare`` wrote; reports group its classes by ``report_sizes`` (none: by phase)."""
+    """The plan that `prepare` wrote; reports group its classes by `report_sizes` (none: by phase)."""
     return read_plan(run_dir / PLAN_FILE).with_report_sizes(report_sizes)
 
 
 def make_plan(cfg: CfgNode, data: dict[str, Any]) -> PhasePlan:
-    """The plan that node LST asks for with the training annotations ``data``.
+    """The plan that node LST asks for with the training annotations `data`.
 
     Raises:
         UsageError: the sizes of the phases, or the class order of LST.SORTED_IDS, do not fit the categories.
@@ -136,7 +136,7 @@ def prepare(work: Work) -> None:
 
 
 def dump(work: Work, plan: PhasePlan, phase: int) -> None:
-    """Store the previous phase's cosines on the new boxes of ``phase``; collective over ranks."""
+    """Store the previous phase's cosines on the new boxes of `phase`; collective over ranks."""
     cfg, folder = work.phase_cfg(plan, phase), work.folder(phase) / DISTILL_FOLDER
     teacher_file = work.folder(phase - 1) / FINAL_WEIGHTS
     header = DistillHeader(
@@ -170,7 +170,7 @@ def _import(work: Work, plan: PhasePlan, file: str, folder: Path, header: Distil
 
 
 def grow(work: Work, plan: PhasePlan, phase: int) -> None:
-    """Write the start checkpoint of ``phase`` from the final one of the phase before.
+    """Write the start checkpoint of `phase` from the final one of the phase before.
 
     Collective over ranks where the new rows are made from training boxes (LST.GROW.INIT).
     """
@@ -198,7 +198,7 @@ def grow(work: Work, plan: PhasePlan, phase: int) -> None:
 
 
 def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor]:
-    """Classifier rows of the new classes of ``phase`` by label, from boxes seen by the previous model."""
+    """Classifier rows of the new classes of `phase` by label, from boxes seen by the previous model."""
     cfg = work.phase_cfg(plan, phase)
     options, device = cfg.LST.GROW, process_device(cfg.MODEL.DEVICE)
     model = _model_with_weights(work.phase_cfg(plan, phase - 1), work.folder(phase - 1) / FINAL_WEIGHTS).to(
@@ -206,10 +206,10 @@ def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor
     )
     labels = plan.new_labels(phase) if options.INIT == "feature_mean" else range(1, 1 + plan.num_seen(phase))
     annotations = work.data.train.outline["annotations"]
-    boxes, pictures = choose_boxes(annotations, plan, labels, options.BOXES_PER_CLASS, cfg.LST.SEED)
+    boxes, images = choose_boxes(annotations, plan, labels, options.BOXES_PER_CLASS, cfg.LST.SEED)
     dataset = work.data.train_dataset(cfg, plan, flip=0)
     index = {image: i for i, image in enumerate(dataset.image_ids)}
-    mine = [[SampleKey(index[image])] for image in pictures[get_rank() :: get_world_size()]]
+    mine = [[SampleKey(index[image])] for image in images[get_rank() :: get_world_size()]]
     progress = Progress(len(mine), f"phase {phase}: reading boxes for new rows", logger)
     batches = build_train_loader(cfg, dataset, batches=mine)
     features = collect_features(model, batches, boxes, device=device, progress=progress)
@@ -219,7 +219,7 @@ def _rows_from_data(work: Work, plan: PhasePlan, phase: int) -> dict[int, Tensor
 
 
 def replay(work: Work, plan: PhasePlan, phase: int) -> None:
-    """Write the replay plan of ``phase``."""
+    """Write the replay plan of `phase`."""
     result = _replay_plan(work, plan, phase)
     write_json(work.folder(phase) / REPLAY_FILE, result.to_json())
     logger.info(
@@ -259,7 +259,7 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
         distill=teacher,
         classes=plan.names(phase),
         extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
-        picture_name=lambda index: picture_name(dataset.get_img_info(index)),
+        image_name=lambda index: image_name(dataset.get_img_info(index)),
     )
 
 
@@ -276,7 +276,7 @@ def _teacher_outputs(work: Work, plan: PhasePlan, phase: int) -> Callable[[Batch
 
 
 def set_aside(work: Work, phase: int) -> None:
-    """Move the training files of a phase into its folder ``previous``, replacing an older set there.
+    """Move the training files of a phase into its folder `previous`, replacing an older set there.
 
     They are collected in a folder beside it first, so that a process killed here loses none of them: the next
     call completes the set.
@@ -302,7 +302,7 @@ def evaluate(
     what: str,
     dataset: DetectionDataset | None = None,
 ) -> EvaluationReport:
-    """Evaluate a phase's model on its validation data (or ``dataset``); collective over ranks."""
+    """Evaluate a phase's model on its validation data (or `dataset`); collective over ranks."""
     dataset = dataset or work.data.val_dataset(cfg, plan)
     device = process_device(cfg.MODEL.DEVICE)
     evaluator = DetectionEvaluator(
@@ -348,7 +348,7 @@ def report_phase(work: Work, plan: PhasePlan, phase: int) -> EvaluationReport:
 
 
 def _model_with_weights(cfg: CfgNode, path: Path) -> GeneralizedRCNN:
-    """The model of ``cfg`` with the weights of a checkpoint."""
+    """The model of `cfg` with the weights of a checkpoint."""
     model = build_detection_model(cfg)
     load_weights(model, str(path), conv_body=cfg.MODEL.BACKBONE.CONV_BODY)
     return model

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
-from maskrcnn_benchmark.incremental import work as tasks
 from maskrcnn_benchmark.incremental.distillation.store import STORE_FILES
+from maskrcnn_benchmark.incremental.pipeline import actions as tasks
 from maskrcnn_benchmark.incremental.pipeline.actions import Work
 from maskrcnn_benchmark.incremental.pipeline.phase_config import FINAL_WEIGHTS, GROWN_WEIGHTS, stage_settings
 from maskrcnn_benchmark.incremental.pipeline.stage import Stage

@@ -61,12 +61,12 @@ def phase_folder(run_dir: Path, phase: int) -> Path:
 
 
 def step_iterations(epoch: int, epochs: float, images_per_update: int) -> int:
-    """Iterations of a step: ``epochs`` balanced epochs of ``epoch`` samples (rule of lst spec section 7)."""
+    """Iterations of a step: `epochs` balanced epochs of `epoch` samples (rule of lst spec section 7)."""
     return max(1, math.ceil(epochs * epoch / images_per_update))
 
 
 def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -> CfgNode:
-    """The frozen configuration of ``phase``: class counts, frozen layers, start weights, folder, schedule.
+    """The frozen configuration of `phase`: class counts, frozen layers, start weights, folder, schedule.
 
     Precedence: LST.PHASE_OVERRIDES of the phase, LST.SOLVER_BASE or SOLVER_STEP, then derived values.
 
@@ -107,7 +107,7 @@ def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -
 
 
 def stage_settings(cfg: CfgNode, stage: str) -> dict[str, Any]:
-    """KEY -> value of the settings whose change makes ``stage`` outdated."""
+    """KEY -> value of the settings whose change makes `stage` outdated."""
     from_data = stage == "grow" and cfg.LST.GROW.INIT != "normal"
     counted, left_out = _STAGE_KEYS["grow from data" if from_data else stage]
     values = {k: v for k, v in leaves(cfg) if _under(k, counted) and not _under(k, (*left_out, *_NEUTRAL))}
@@ -118,7 +118,7 @@ def stage_settings(cfg: CfgNode, stage: str) -> dict[str, Any]:
 
 
 def _under(key: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether ``key`` is one of ``prefixes`` or lies below one."""
+    """Whether `key` is one of `prefixes` or lies below one."""
     return any(key == p or key.startswith(f"{p}.") for p in prefixes)
 
 
@@ -158,13 +158,13 @@ def _check_modes(cfg: CfgNode, phase: int) -> None:
 
 
 def stored_size(cfg: CfgNode) -> tuple[int, int]:
-    """Size of the pictures of a store, see `DistillHeader.input_size`."""
+    """Size of the images of a store, see `DistillHeader.input_size`."""
     rule = SizeRule.from_cfg(cfg, train=True)
     return rule.fixed or (rule.short_sides[0], rule.max_size)
 
 
 def check_stored_views(cfg: CfgNode, flips: Sequence[int], where: str, switch: str) -> None:
-    """Raise ConfigError when training shows pictures in a view that no stored outputs exist for.
+    """Raise ConfigError when training shows images in a view that no stored outputs exist for.
 
     Args:
         flips: views that are stored, 0 plain and 1 mirrored. where: what they are written in.
@@ -175,7 +175,7 @@ def check_stored_views(cfg: CfgNode, flips: Sequence[int], where: str, switch: s
         ranged = max(cfg.INPUT.MIN_SIZE_RANGE_TRAIN) > 0
         key = "MIN_SIZE_RANGE_TRAIN" if ranged else "MIN_SIZE_TRAIN"
         raise ConfigError(
-            f"the teacher's outputs are stored for one picture size, but INPUT.{key} is "
+            f"the teacher's outputs are stored for one image size, but INPUT.{key} is "
             f"{tuple(cfg.INPUT[key])}; give one size, set {switch} False, or (with LST.ENABLED) "
             'LST.DISTILL.MODE "online"'
         )

@@ -47,7 +47,7 @@ class PhaseData:
         return AnnotationFile.load(self.val_path)
 
     def train_dataset(self, cfg: CfgNode, plan: PhasePlan, flip: int | None = None) -> DetectionDataset:
-        """Training pictures with a usable object of the classes seen so far, objects in (label, file) order.
+        """Training images with a usable object of the classes seen so far, objects in (label, file) order.
 
         Args:
             cfg: derived configuration of the phase.
@@ -67,7 +67,7 @@ class PhaseData:
         )
 
     def val_dataset(self, cfg: CfgNode, plan: PhasePlan) -> DetectionDataset:
-        """Validation pictures by rule LST.VAL_IMAGES with the objects and categories seen so far.
+        """Validation images by rule LST.VAL_IMAGES with the objects and categories seen so far.
 
         Raises:
             DataError: when the validation file lacks a category of the training file.
@@ -97,16 +97,16 @@ def base_batches(cfg: CfgNode, dataset: DetectionDataset) -> MakeBatches:
 
 
 def replay_batches(cfg: CfgNode, dataset: DetectionDataset, plan: ReplayPlan) -> MakeBatches:
-    """Batches of a step: every picture comes with the class it was drawn for.
+    """Batches of a step: every image comes with the class it was drawn for.
 
     Raises:
-        DataError: when the plan was made for other pictures than the data set holds; in mode "file", when the
+        DataError: when the plan was made for other images than the data set holds; in mode "file", when the
             published files are for another data set, or their lists cannot share a batch.
         ConfigError: when the ranks cannot share a batch.
     """
     if list(dataset.image_ids) != plan.image_ids:
         raise DataError(
-            f"the replay plan of phase {plan.phase} lists {len(plan.image_ids)} pictures, the data set has "
+            f"the replay plan of phase {plan.phase} lists {len(plan.image_ids)} images, the data set has "
             f"{len(dataset.image_ids)} other ones; delete the phase's folder to plan again"
         )
     if cfg.LST.REPLAY.MODE == "file":
@@ -141,7 +141,7 @@ def file_batches(cfg: CfgNode, dataset: DetectionDataset, images_file: str, clas
 
 
 def check_pairs(sampler: FilePairSampler, dataset: DetectionDataset, where: str) -> None:
-    """Raise DataError naming file ``where`` unless every pair's picture has a sound object of its class."""
+    """Raise DataError naming file `where` unless every pair's image has a sound object of its class."""
     labels = len(dataset.class_names)
     known = [i * labels + label for i in range(len(dataset)) for label in dataset.get_labels(i)]
     for row, (images, classes) in enumerate(zip(sampler.images, sampler.classes, strict=True)):
@@ -150,7 +150,7 @@ def check_pairs(sampler: FilePairSampler, dataset: DetectionDataset, where: str)
             label, index = classes[wrong[0]], images[wrong[0]]
             raise DataError(
                 f"{where}: entry {wrong[0]} of list {row} draws class {label} ({dataset.class_names[label]}) "
-                f"from picture index {index} (id {dataset.image_ids[index]}), which has none; {len(wrong)} "
+                f"from image index {index} (id {dataset.image_ids[index]}), which has none; {len(wrong)} "
                 f"of {len(images)} entries are wrong: index files, annotation file and class order must be "
                 "of one split (tools/replay_indices.py writes the index files)"
             )

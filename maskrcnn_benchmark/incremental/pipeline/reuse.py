@@ -19,13 +19,13 @@ _TRAIN = "phase_0/train"
 
 
 def adopt_base(stages: Sequence[Stage], state: RunState, run_dir: Path, base_run: str) -> bool:
-    """Copy the results of the base phase's ``stages`` from run folder ``base_run`` and record them as done.
+    """Copy the results of the base phase's `stages` from run folder `base_run` and record them as done.
 
     A base phase that was begun here stays as it is. The report is taken over only when it fits too; else it
     is made here. To be called by rank 0. Returns whether anything was taken over.
 
     Raises:
-        ConfigError: when ``base_run`` has no finished base phase of the same data and settings.
+        ConfigError: when `base_run` has no finished base phase of the same data and settings.
     """
     if state.record(_TRAIN) is not None:
         return False

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_lst(cfg: CfgNode) -> Summary:
-    """Run every stage that is not done yet and return the summary (see ``summary.build_summary``).
+    """Run every stage that is not done yet and return the summary (see `summary.build_summary`).
 
     Order: prepare; phase 0: train, report; each step: dump, grow, replay, train, report. LST.PHASES restricts
     the run to some phases. The run folder is LST.RUN_DIR or OUTPUT_DIR; its state.json says what is done.
@@ -134,7 +134,7 @@ class _Runner:
         self._state = RunState(path)
 
     def execute(self, stage: Stage, place: str) -> bool:
-        """Do the stage unless it is done; whether anything was done. ``place`` is its number, for the log."""
+        """Do the stage unless it is done; whether anything was done. `place` is its number, for the log."""
         decision = on_main(lambda: self._decide(stage))
         if decision == SKIP:
             return False

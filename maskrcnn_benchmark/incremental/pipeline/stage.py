@@ -23,7 +23,7 @@ class Stage:
     """One unit of work that is done once.
 
     Attributes:
-        phase: -1 for ``prepare``. name: "dump", "grow", "replay", "train" or "report".
+        phase: -1 for `prepare`. name: "dump", "grow", "replay", "train" or "report".
         inputs: files it reads, by a name for messages. settings: KEY -> value it depends on.
         outputs: files that exist when it is done. run: the work.
         collective: every rank takes part; otherwise rank 0 works and the others wait.
@@ -60,7 +60,7 @@ class Stage:
 def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
     """SKIP when the stage is done with the same inputs and settings, RESUME when begun with them, else RUN.
 
-    Unless the stage is skipped: makes room for RUN, then notes in ``state`` that it begins. A process killed
+    Unless the stage is skipped: makes room for RUN, then notes in `state` that it begins. A process killed
     in between decides the same again.
 
     Raises:
@@ -89,9 +89,9 @@ def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
 
 
 def difference(stage: Stage, record: dict[str, Any], state: RunState, config_file: Path) -> str:
-    """What inputs or settings of ``stage`` differ from those in the record of another run; "" when none do.
+    """What inputs or settings of `stage` differ from those in the record of another run; "" when none do.
 
-    ``config_file``: the settings of that run, for the message.
+    `config_file`: the settings of that run, for the message.
     """
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
     if record["inputs"] == inputs and record["config"] == stage.fingerprint:
@@ -100,7 +100,7 @@ def difference(stage: Stage, record: dict[str, Any], state: RunState, config_fil
 
 
 def begin(stage: Stage, state: RunState, *, finished: bool = False) -> None:
-    """Note in ``state`` that a stage begins, or is finished, with its present inputs and settings."""
+    """Note in `state` that a stage begins, or is finished, with its present inputs and settings."""
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
     state.begin(stage.key, inputs, stage.fingerprint, finished=finished)
 

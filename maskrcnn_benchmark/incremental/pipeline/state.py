@@ -24,7 +24,7 @@ class RunState:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Read ``path`` if it exists; DataError when it is not a state file of this version."""
+        """Read `path` if it exists; DataError when it is not a state file of this version."""
         self.path = Path(path)
         self._stages: dict[str, dict[str, Any]] = {}
         self._files: dict[str, dict[str, Any]] = {}

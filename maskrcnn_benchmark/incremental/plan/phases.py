@@ -19,9 +19,9 @@ PLAN_FILE = "classes.json"
 class ClassInfo:
     """One category. Counts are of the training file.
 
-    ``instance_count`` and ``image_count`` order and bin the classes; ``train_instances`` and ``train_images``
+    `instance_count` and `image_count` order and bin the classes; `train_instances` and `train_images`
     count only valid (image, class) pairs and drive the replay (they differ by degenerate annotations).
-    ``frequency`` is "r", "c", "f", or "" where the file has none.
+    `frequency` is "r", "c", "f", or "" where the file has none.
     """
 
     category_id: int
@@ -38,7 +38,7 @@ class PhasePlan:
     """All classes in training order and the number of classes each phase adds.
 
     Label of a class = 1 + its position, in every phase; 0 is the background. Phase 0 is the base. Reports
-    group the classes by phase, or by ``report_sizes`` where it is given (see ``with_report_sizes``).
+    group the classes by phase, or by `report_sizes` where it is given (see `with_report_sizes`).
     """
 
     classes: tuple[ClassInfo, ...]
@@ -56,31 +56,31 @@ class PhasePlan:
         return len(self.sizes)
 
     def num_seen(self, phase: int) -> int:
-        """Classes known after ``phase`` (0 for phase -1), the background not counted."""
+        """Classes known after `phase` (0 for phase -1), the background not counted."""
         return sum(self.sizes[: phase + 1])
 
     def num_old(self, phase: int) -> int:
-        """Classes known before ``phase``."""
+        """Classes known before `phase`."""
         return self.num_seen(phase - 1) if phase > 0 else 0
 
     def new_labels(self, phase: int) -> range:
-        """Labels that ``phase`` adds."""
+        """Labels that `phase` adds."""
         return range(self.num_old(phase) + 1, self.num_seen(phase) + 1)
 
     def seen_ids(self, phase: int) -> list[int]:
-        """Category ids known after ``phase``, in label order."""
+        """Category ids known after `phase`, in label order."""
         return [c.category_id for c in self.classes[: self.num_seen(phase)]]
 
     def new_ids(self, phase: int) -> list[int]:
-        """Category ids that ``phase`` adds, in label order."""
+        """Category ids that `phase` adds, in label order."""
         return self.seen_ids(phase)[self.num_old(phase) :]
 
     def names(self, phase: int) -> list[str]:
-        """Class names by label after ``phase``; index 0 is the background."""
+        """Class names by label after `phase`; index 0 is the background."""
         return ["__background__", *(c.name for c in self.classes[: self.num_seen(phase)])]
 
     def with_report_sizes(self, sizes: Sequence[int]) -> PhasePlan:
-        """The same plan whose reports group the classes by ``sizes`` (LST.REPORT_SIZES; none: by phase).
+        """The same plan whose reports group the classes by `sizes` (LST.REPORT_SIZES; none: by phase).
 
         Raises:
             ConfigError: when they do not add up to the number of classes.
@@ -97,7 +97,7 @@ class PhasePlan:
         return replace(self, report_sizes=())
 
     def groups(self, phase: int) -> dict[str, list[int]]:
-        """Category ids of every class group whose classes are all known after ``phase``: b0, t0, t1, ..."""
+        """Category ids of every class group whose classes are all known after `phase`: b0, t0, t1, ..."""
         known = self.seen_ids(phase)
         sizes = self.report_sizes or self.sizes
         spans = zip(accumulate(sizes, initial=0), accumulate(sizes), strict=False)
@@ -109,7 +109,7 @@ class PhasePlan:
         return {name: phases[name] for name in self.groups(self.num_phases - 1)}
 
     def group_of_category(self) -> dict[int, str]:
-        """Group name of every category id; by phase it is the published ``step_state``, its bug corrected."""
+        """Group name of every category id; by phase it is the published `step_state`, its bug corrected."""
         groups = self.groups(self.num_phases - 1)
         return {category: name for name, ids in groups.items() for category in ids}
 
@@ -121,13 +121,13 @@ class PhasePlan:
             )
 
     def check_step(self, phase: int) -> None:
-        """Raise ConfigError unless ``phase`` is a step: a phase behind the base."""
+        """Raise ConfigError unless `phase` is a step: a phase behind the base."""
         self.check_phase(phase)
         if phase == 0:
             raise ConfigError(f"phase 0 is the base; give a step from 1 to {self.num_phases - 1}")
 
     def classes_hash(self, phase: int) -> str:
-        """SHA-256 of the ids and names known after ``phase``: two models fit together when it agrees."""
+        """SHA-256 of the ids and names known after `phase`: two models fit together when it agrees."""
         return classes_hash(self.seen_ids(phase), self.names(phase)[1:])
 
     def to_json(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class PhasePlan:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> PhasePlan:
-        """Inverse of ``to_json``."""
+        """Inverse of `to_json`."""
         names = ClassInfo.__dataclass_fields__
         classes = tuple(ClassInfo(**{k: record[k] for k in names}) for record in data["classes"])
         return PhasePlan(classes, tuple(data["sizes"]))
@@ -152,7 +152,7 @@ def classes_hash(ids: Sequence[int], names: Sequence[str]) -> str:
 
 
 def read_plan(path: str | Path) -> PhasePlan:
-    """The plan in a file ``classes.json`` (of a run, or of ``tools/lvis_split.py``), or in a folder with one.
+    """The plan in a file `classes.json` (of a run, or of `tools/lvis_split.py`), or in a folder with one.
 
     Raises:
         DataError: when the file is missing or is no plan.
@@ -168,10 +168,10 @@ def read_plan(path: str | Path) -> PhasePlan:
 
 
 def phase_sizes(base_size: int, step_size: int | Sequence[int], num_classes: int) -> tuple[int, ...]:
-    """Classes per phase: the base, then steps of ``step_size`` classes (one number, or a list of all steps).
+    """Classes per phase: the base, then steps of `step_size` classes (one number, or a list of all steps).
 
     Raises:
-        ConfigError: when they do not add up to ``num_classes``; the message proposes a list that does.
+        ConfigError: when they do not add up to `num_classes`; the message proposes a list that does.
     """
     rest = num_classes - base_size
     if base_size < 1 or rest < 0:

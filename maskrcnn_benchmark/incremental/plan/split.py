@@ -1,7 +1,7 @@
 """Class order, valid pairs and the derived annotation files of each phase (lst spec section 2).
 
 Works on annotation dictionaries of COCO or LVIS layout. The scheduler trains from the two original files with
-a filter in memory; the derived files are written only on request (``split_files``) and equal the published
+a filter in memory; the derived files are written only on request (`split_files`) and equal the published
 ones in content.
 """
 
@@ -60,7 +60,7 @@ def category_counts(data: Annotations) -> dict[int, tuple[int, int]]:
 def sorted_category_ids(data: Annotations, sort_by: str = "instance_count") -> list[int]:
     """Category ids from the most to the least frequent: a stable sort of the file order (lst spec 2.1).
 
-    ``sort_by``: "instance_count" (published), "image_count", or "file" for the order of the file itself.
+    `sort_by`: "instance_count" (published), "image_count", or "file" for the order of the file itself.
     """
     if sort_by not in SORT_KEYS:
         raise ConfigError(f'LST.SORT_BY is "{sort_by}", expected one of {", ".join(SORT_KEYS)}')
@@ -88,7 +88,7 @@ def check_sorted_ids(ids: Any, data: Annotations, where: str) -> list[int]:
 
 
 def check_prefix(ids: Any, count: int, where: str) -> list[int]:
-    """The first ``count`` ids of an external class order; DataError unless they are different ints."""
+    """The first `count` ids of an external class order; DataError unless they are different ints."""
     if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
         raise DataError(f"{where}: expected a JSON list of category ids")
     chosen = ids[:count]
@@ -103,7 +103,7 @@ def check_prefix(ids: Any, count: int, where: str) -> list[int]:
 def build_plan(
     data: Annotations, ids: Sequence[int], base_size: int, step_size: int | Sequence[int]
 ) -> PhasePlan:
-    """The plan for classes in the order ``ids`` with counts from the training annotations ``data``."""
+    """The plan for classes in the order `ids` with counts from the training annotations `data`."""
     counts, pairs = category_counts(data), valid_pairs(data["annotations"])
     records = {c["id"]: c for c in data["categories"]}
     classes = tuple(
@@ -123,7 +123,7 @@ def build_plan(
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """Annotations of every category in file order, and its valid pairs (see ``valid_pairs``)."""
+    """Annotations of every category in file order, and its valid pairs (see `valid_pairs`)."""
 
     annotations: dict[int, list[dict[str, Any]]]
     pairs: dict[int, dict[int, int]]
@@ -138,7 +138,7 @@ def group_by_class(data: Annotations) -> ClassGroups:
 
 
 def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[dict[str, Any]]:
-    """Copies of category records with the class group of each under ``step_state``."""
+    """Copies of category records with the class group of each under `step_state`."""
     state = plan.by_phase().group_of_category()
     return [c | {"step_state": state[c["id"]]} for c in categories]
 
@@ -150,7 +150,7 @@ def train_file(
 
     Base: all images, annotations of the base classes, class by class. Step: the images with a valid pair of
     any class seen so far, with the annotations of these pairs. Per image the annotations are in (label, file)
-    order. ``groups``: ``group_by_class(data)`` where it is known.
+    order. `groups`: `group_by_class(data)` where it is known.
     """
     groups = groups or group_by_class(data)
     grouped, seen = groups.annotations, plan.seen_ids(phase)
@@ -166,11 +166,11 @@ def train_file(
 
 
 def val_file(data: Annotations, plan: PhasePlan, phase: int, rule: str = "positive") -> Annotations:
-    """The derived validation file of a phase, categories marked with ``step_state``.
+    """The derived validation file of a phase, categories marked with `step_state`.
 
     Rule "positive" is the released one: the base keeps all images and categories, a step only the categories
     seen so far and the images with an annotation of one. Rule "all" keeps every image in every phase, so that
-    phases are compared on the same pictures, and only the categories seen so far.
+    phases are compared on the same images, and only the categories seen so far.
     """
     if rule not in VAL_RULES:
         raise ConfigError(f'LST.VAL_IMAGES is "{rule}", expected one of {", ".join(VAL_RULES)}')

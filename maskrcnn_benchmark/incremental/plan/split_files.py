@@ -23,12 +23,12 @@ _TOGETHER = 4096  # records that are written at once
 
 
 def phase_file_name(prefix: str, part: str, phase: int) -> str:
-    """Published name, for example ``lvis_v0.5_train_step1.json``; ``part`` is "train" or "val"."""
+    """Published name, for example `lvis_v0.5_train_step1.json`; `part` is "train" or "val"."""
     return f"{prefix}_{part}_{'base' if phase == 0 else f'step{phase}'}.json"
 
 
 def phase_folder_name(plan: PhasePlan, phase: int) -> str:
-    """Folder of a phase as the release lays it out: ``lvis_base_270``, ``lvis_step1_160``."""
+    """Folder of a phase as the release lays it out: `lvis_base_270`, `lvis_step1_160`."""
     return f"lvis_{'base' if phase == 0 else f'step{phase}'}_{plan.sizes[phase]}"
 
 
@@ -42,12 +42,12 @@ def export_files(
     val_rule: str = "positive",
     phase_folders: bool = False,
 ) -> list[Path]:
-    """Write sorted ids, the plan (``classes.json``) and the annotations of every phase.
+    """Write sorted ids, the plan (`classes.json`) and the annotations of every phase.
 
     Args:
         prefix: beginning of the annotation files' names, "lvis_v0.5" in the release.
-        val_rule: pictures of the validation files, see ``val_file``.
-        phase_folders: annotations of a phase go to a folder of its own, see ``phase_folder_name``.
+        val_rule: images of the validation files, see `val_file`.
+        phase_folders: annotations of a phase go to a folder of its own, see `phase_folder_name`.
 
     Returns:
         The paths in writing order.
@@ -90,7 +90,7 @@ class _Copier:
         self._row = {number: row for row, number in enumerate(source.columns.ids.tolist())}
 
     def write(self, path: Path, content: Annotations) -> None:
-        """Write ``content`` as JSON in one step; its annotations are outlines or records of the source."""
+        """Write `content` as JSON in one step; its annotations are outlines or records of the source."""
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             for number, (key, value) in enumerate(content.items()):
                 file.write(f"{', ' if number else '{'}{json.dumps(key)}: ".encode())

@@ -25,7 +25,7 @@ def format_phases(plan: PhasePlan) -> str:
 
 
 def format_frequencies(plan: PhasePlan) -> str:
-    """One row per frequency group that has classes: their number, instances of a class, pictures of a class.
+    """One row per frequency group that has classes: their number, instances of a class, images of a class.
 
     Classes of files without frequencies are in one row "all".
     """
@@ -33,9 +33,9 @@ def format_frequencies(plan: PhasePlan) -> str:
     for key, name in {**FREQUENCIES, "": "all"}.items():
         classes = [c for c in plan.classes if c.frequency == key]
         if classes:
-            pictures = [c.image_count for c in classes]
-            rows.append([name, len(classes), *_counts(classes), max(pictures), min(pictures)])
-    return format_table(["group", "classes", *_COUNTS, "most pictures", "fewest"], rows)
+            images = [c.image_count for c in classes]
+            rows.append([name, len(classes), *_counts(classes), max(images), min(images)])
+    return format_table(["group", "classes", *_COUNTS, "most images", "fewest"], rows)
 
 
 def labels_by_frequency(plan: PhasePlan) -> dict[str, list[int]]:
@@ -49,9 +49,9 @@ def labels_by_frequency(plan: PhasePlan) -> dict[str, list[int]]:
 
 
 def phase_bands(plan: PhasePlan, seen: int | None = None) -> dict[str, int]:
-    """ "base", "step 1", ... -> number of classes, for charts over the classes (the first ``seen`` of them).
+    """ "base", "step 1", ... -> number of classes, for charts over the classes (the first `seen` of them).
 
-    Follows ``report_sizes`` where the plan has them, as the class groups of reports do.
+    Follows `report_sizes` where the plan has them, as the class groups of reports do.
     """
     left = len(plan.classes) if seen is None else seen
     bands: dict[str, int] = {}

@@ -28,7 +28,7 @@ STORE_FOLDER = "distill"
 
 
 def sorted_ids(cfg: CfgNode, count: int) -> list[int]:
-    """The first ``count`` category ids of DATASETS.SORTED_IDS: those of the labels 1..count.
+    """The first `count` category ids of DATASETS.SORTED_IDS: those of the labels 1..count.
 
     Raises:
         ConfigError: when the key is empty. DataError: when the file is no list of as many different ids.
@@ -62,10 +62,10 @@ def train_dataset(
     annotations: AnnotationFile | None = None,
     flip: int | None = None,
 ) -> DetectionDataset:
-    """The training pictures of the phase, objects in (label, file) order; ``flip``: a view to be stored.
+    """The training images of the phase, objects in (label, file) order; `flip`: a view to be stored.
 
     Raises:
-        DataError: when the file has objects of categories that are not in ``order``, or lacks one of these.
+        DataError: when the file has objects of categories that are not in `order`, or lacks one of these.
     """
     annotations = annotations or train_annotations(cfg)
     foreign = sorted(set(annotations.columns.category_ids.tolist()) - set(order))
@@ -105,11 +105,9 @@ def train_batches(cfg: CfgNode, dataset: DetectionDataset) -> MakeBatches:
     if not images:
         name = Path(classes).name
         if "classes" not in name:
-            raise ConfigError(
-                f"MODEL.QRY_INDICE_CLS is {classes}: name its picture indices in QRY_INDICE_IMG"
-            )
+            raise ConfigError(f"MODEL.QRY_INDICE_CLS is {classes}: name its image indices in QRY_INDICE_IMG")
         images = str(Path(classes).with_name(name.replace("classes", "indices", 1)))
-        logger.info("MODEL.QRY_INDICE_IMG is empty: picture indices are read from %s", images)
+        logger.info("MODEL.QRY_INDICE_IMG is empty: image indices are read from %s", images)
     return file_batches(cfg, dataset, images, classes)
 
 

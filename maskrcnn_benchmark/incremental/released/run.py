@@ -59,7 +59,7 @@ def is_released(cfg: CfgNode) -> bool:
 
 
 def run_released(cfg: CfgNode, *, test: bool = True) -> None:
-    """Store logits (MODEL.GENERATE_DISTILL), or train a phase and ``test`` it; collective over ranks."""
+    """Store logits (MODEL.GENERATE_DISTILL), or train a phase and `test` it; collective over ranks."""
     if cfg.MODEL.GENERATE_DISTILL:
         store, logits = (Path(cfg.OUTPUT_DIR) / name for name in (STORE_FOLDER, LOGITS_FILE))
         dump_released(cfg, store, logits)
@@ -86,9 +86,9 @@ def train_released(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
 
 
 def test_released(cfg: CfgNode, ckpt: str | None = None) -> dict[str, EvaluationReport]:
-    """Test a phase's model on DATASETS.TEST, AP per class group from ``step_state``; collective over ranks.
+    """Test a phase's model on DATASETS.TEST, AP per class group from `step_state`; collective over ranks.
 
-    ``ckpt``: see ``load_test_weights``.
+    `ckpt`: see `load_test_weights`.
     """
     model = build_detection_model(cfg)
     path = load_test_weights(cfg, model, ckpt)

@@ -49,10 +49,10 @@ def layout(
 def stream_layout(
     plan: ReplayPlan, world: int, samples_per_rank: int, images_per_rank: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays as of ``layout`` with the pairs that the scheduler draws online, in its order.
+    """Arrays as of `layout` with the pairs that the scheduler draws online, in its order.
 
     Args:
-        images_per_rank: pictures of a batch that come from each row; the run reads the same number per row.
+        images_per_rank: images of a batch that come from each row; the run reads the same number per row.
         seed: LST.SEED of the run.
 
     Raises:
@@ -81,7 +81,7 @@ def replay_sampler(
     rank: int = 0,
     start_iter: int = 0,
 ) -> ReplayPairSampler:
-    """The pairs of a step as the scheduler draws them online; ``seed`` is LST.SEED."""
+    """The pairs of a step as the scheduler draws them online; `seed` is LST.SEED."""
     return ReplayPairSampler(
         plan.counts,
         plan.image_lists,
@@ -127,7 +127,7 @@ def published_names(phase: int) -> tuple[str, str]:
 def write_published(
     folder: str | Path, phase: int, images: np.ndarray, classes: np.ndarray
 ) -> tuple[Path, Path]:
-    """Write picture indices and class labels (world, samples) under the published names; the paths."""
+    """Write image indices and class labels (world, samples) under the published names; the paths."""
     paths = tuple(Path(folder) / name for name in published_names(phase))
     for path, array in zip(paths, (images, classes), strict=True):
         write_json(path, array.tolist())
@@ -137,7 +137,7 @@ def write_published(
 def export_published(
     plan: ReplayPlan, folder: str | Path, *, world: int, samples_per_rank: int, shuffle_seed: int | None
 ) -> tuple[Path, Path]:
-    """Write the two JSON files, each ``world`` lists of ``samples_per_rank`` numbers; returns the paths."""
+    """Write the two JSON files, each `world` lists of `samples_per_rank` numbers; returns the paths."""
     return write_published(folder, plan.phase, *layout(plan, world, samples_per_rank, shuffle_seed))
 
 
@@ -147,8 +147,8 @@ def import_published(
     """Both files as int64 arrays (world, samples), checked against the data set of the step.
 
     Raises:
-        DataError: naming the file when the two differ in shape, an index is not below ``num_images``, or a
-            label is not in 1..``num_classes``.
+        DataError: naming the file when the two differ in shape, an index is not below `num_images`, or a
+            label is not in 1..`num_classes`.
     """
     arrays = []
     for path, low, high in ((indices_path, 0, num_images - 1), (classes_path, 1, num_classes)):

@@ -22,7 +22,7 @@ def sample_counts(
 
     Args:
         instances, images: annotations and images of the valid pairs of every class, in label order; the first
-            ``num_old`` classes are old.
+            `num_old` classes are old.
         minimum: lower bound of a count. A class without any image gets 0.
 
     Returns:
@@ -42,7 +42,7 @@ def sample_counts(
 
 
 def epoch_length(plan: PhasePlan, phase: int, minimum: int = 1, replay: bool = True) -> int:
-    """Samples of one epoch of a step: its new pairs and, with ``replay``, the replayed ones."""
+    """Samples of one epoch of a step: its new pairs and, with `replay`, the replayed ones."""
     seen, old = plan.classes[: plan.num_seen(phase)], plan.num_old(phase)
     new_pairs = sum(c.train_images for c in seen[old:])
     if not replay:
@@ -55,14 +55,14 @@ def epoch_length(plan: PhasePlan, phase: int, minimum: int = 1, replay: bool = T
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """Everything a sampler needs for one step. Images are indices into ``image_ids`` (ascending).
+    """Everything a sampler needs for one step. Images are indices into `image_ids` (ascending).
 
     Attributes:
         image_ids: the data set of the step: images with a valid annotation of any class seen so far.
         instances, images: per class seen so far, in label order, over valid pairs.
-        mean_new: mean instances of the new classes. ``raw_counts``/``counts``: images per epoch of each old
+        mean_new: mean instances of the new classes. `raw_counts`/`counts`: images per epoch of each old
         class.
-        image_lists: images of each old class, ascending. ``new_pairs``: (image, label) of every new pair.
+        image_lists: images of each old class, ascending. `new_pairs`: (image, label) of every new pair.
     """
 
     phase: int
@@ -91,7 +91,7 @@ class ReplayPlan:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> ReplayPlan:
-        """Inverse of ``to_json``."""
+        """Inverse of `to_json`."""
         fields = {name: data[name] for name in ReplayPlan.__dataclass_fields__}
         return ReplayPlan(**fields | {"new_pairs": [(image, label) for image, label in data["new_pairs"]]})
 
@@ -104,9 +104,9 @@ def build_replay_plan(
     minimum: int = 1,
     replay: bool = True,
 ) -> ReplayPlan:
-    """The replay plan of step ``phase`` from the training annotations (any superset of its classes).
+    """The replay plan of step `phase` from the training annotations (any superset of its classes).
 
-    Without ``replay`` the old classes get no samples: the step trains on its new pairs alone.
+    Without `replay` the old classes get no samples: the step trains on its new pairs alone.
 
     Raises:
         DataError: when the step has no usable training annotation at all.

@@ -15,8 +15,8 @@ _HEADERS = ("label", "class", "group", "images", "instances", "draws per epoch",
 def class_statistics(replay: ReplayPlan, plan: PhasePlan) -> list[dict[str, Any]]:
     """One record per class seen after the step, in label order.
 
-    Keys: label, category_id, name, group; ``images`` and ``instances`` of the training file (valid pairs);
-    ``draws`` in an epoch; ``instances_after``: expected instances of the class in the pictures drawn for it.
+    Keys: label, category_id, name, group; `images` and `instances` of the training file (valid pairs);
+    `draws` in an epoch; `instances_after`: expected instances of the class in the images drawn for it.
     """
     group = plan.group_of_category()
     records = []
@@ -39,7 +39,7 @@ def class_statistics(replay: ReplayPlan, plan: PhasePlan) -> list[dict[str, Any]
 
 
 def replay_statistics(replay: ReplayPlan, plan: PhasePlan) -> dict[str, Any]:
-    """Numbers of a step as plain data: epoch, mean of the new classes, and ``class_statistics``."""
+    """Numbers of a step as plain data: epoch, mean of the new classes, and `class_statistics`."""
     return {
         "phase": replay.phase,
         "pictures": len(replay.image_ids),
@@ -55,7 +55,7 @@ def replay_statistics(replay: ReplayPlan, plan: PhasePlan) -> dict[str, Any]:
 
 
 def format_statistics(statistics: dict[str, Any], rows: int | None = None) -> str:
-    """Text: the epoch, a table per class group, and one of the classes (the first and last ``rows``)."""
+    """Text: the epoch, a table per class group, and one of the classes (the first and last `rows`)."""
     classes = statistics["classes"]
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in classes:
@@ -78,7 +78,7 @@ def format_statistics(statistics: dict[str, Any], rows: int | None = None) -> st
     shown = classes if rows is None or 2 * rows >= len(classes) else [*classes[:rows], *classes[-rows:]]
     return "\n\n".join(
         [
-            f"Step {statistics['phase']}: {statistics['pictures']} pictures; an epoch has "
+            f"Step {statistics['phase']}: {statistics['pictures']} images; an epoch has "
             f"{statistics['epoch_length']} draws, {statistics['new_pairs']} of new classes and "
             f"{statistics['replayed']} of old ones; a new class has {statistics['mean_new_instances']:.2f} "
             "instances on average",

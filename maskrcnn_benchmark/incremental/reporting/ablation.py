@@ -31,8 +31,8 @@ Start = Callable[[Path], None]
 class Ablation:
     """What is compared: a configuration, KEY VALUE pairs of all runs, those of every variant, seeds.
 
-    ``last`` are KEY VALUE pairs of all runs that win over those of the variants. ``variants`` begins with the
-    full method; then come variants that lack something, then ``references``, which are no ablations.
+    `last` are KEY VALUE pairs of all runs that win over those of the variants. `variants` begins with the
+    full method; then come variants that lack something, then `references`, which are no ablations.
     """
 
     config: Path
@@ -137,9 +137,9 @@ def _folder_name(variant: str) -> str:
 def run_ablation(
     runs: Sequence[Run], start: Start, jobs: int = 1, stop: Callable[[], None] = lambda: None
 ) -> None:
-    """Do the runs that are not done yet, ``jobs`` at a time; bases that others wait for come first.
+    """Do the runs that are not done yet, `jobs` at a time; bases that others wait for come first.
 
-    ``stop`` is called to end the running ones when one fails or the user interrupts; they can be continued.
+    `stop` is called to end the running ones when one fails or the user interrupts; they can be continued.
 
     Raises:
         UsageError: what the first failing run raised.
@@ -178,7 +178,7 @@ def _train_base(run: Run, start: Start) -> None:
 
 
 def _train_all(run: Run, start: Start, before: Future[None] | None) -> None:
-    """Train all phases of a run when ``before`` is done, and mark it."""
+    """Train all phases of a run when `before` is done, and mark it."""
     if before is not None:
         before.result()
     logger.info("%s begins", run.name)

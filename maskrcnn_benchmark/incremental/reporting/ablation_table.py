@@ -111,7 +111,7 @@ def to_markdown(table: Table) -> str:
 
 
 def _cell(value: Table | None) -> str:
-    """``0.610 ± 0.012``; "-" where nothing is defined."""
+    """`0.610 ± 0.012`; "-" where nothing is defined."""
     if value is None or value["mean"] is None:
         return "-"
     text = f"{value['mean']:.3f}"
@@ -119,7 +119,7 @@ def _cell(value: Table | None) -> str:
 
 
 def write_table(table: Table, out: Path) -> list[Path]:
-    """Write ablation.json, ablation.md, ablation.png (bars) and ablation_course.png into ``out``."""
+    """Write ablation.json, ablation.md, ablation.png (bars) and ablation_course.png into `out`."""
     write_json(out / "ablation.json", table, indent=1)
     write_text(out / "ablation.md", to_markdown(table) + "\n")
     task = "segm" if "segm" in table["tasks"] else next(iter(table["tasks"]), None)
@@ -128,16 +128,16 @@ def write_table(table: Table, out: Path) -> list[Path]:
     rows = table["tasks"][task]
     bars = [Bar(name, row["AP"]["values"], row["reference"]) for name, row in rows.items()]
     title = f"{task} AP of all classes after the last phase"
-    pictures = {
+    images = {
         "ablation.png": draw_bars(title, f"{task} AP, dots: seeds", bars),
         "ablation_course.png": draw_charts(
             [_course_chart(rows, task, name) for name in ("b0", "seen")], size=(760, 460)
         ),
     }
-    for name, picture in pictures.items():
+    for name, image in images.items():
         with atomic_path(out / name) as path:
-            picture.save(path)
-    return [out / name for name in pictures]
+            image.save(path)
+    return [out / name for name in images]
 
 
 def _course_chart(rows: Table, task: str, name: str) -> LineChart:
@@ -150,7 +150,7 @@ def _course_chart(rows: Table, task: str, name: str) -> LineChart:
 
 
 def insert_into_page(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a markdown page by ``text``.
+    """Replace what stands between the two marks of a markdown page by `text`.
 
     Raises:
         DataError: when the page does not exist or lacks the marks.

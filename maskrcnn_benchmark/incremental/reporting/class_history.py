@@ -15,7 +15,7 @@ from maskrcnn_benchmark.utils.table import format_table
 
 @dataclass(frozen=True)
 class ClassHistory:
-    """One class: ``phase`` that brought it, its instances, its AP by reported phase (None: undefined)."""
+    """One class: `phase` that brought it, its instances, its AP by reported phase (None: undefined)."""
 
     label: int
     name: str
@@ -36,7 +36,7 @@ class ClassHistory:
 
     @property
     def lost(self) -> float | None:
-        """``first`` - ``last``; None when either is undefined or nothing came after the class's own phase."""
+        """`first` - `last`; None when either is undefined or nothing came after the class's own phase."""
         if self.first is None or self.last is None or max(self.ap) == self.phase:
             return None
         return self.first - self.last
@@ -51,7 +51,7 @@ def read_class_history(
         until: last phase that counts (default: all).
 
     Raises:
-        DataError: when a report has no AP of ``task`` ("bbox" or "segm").
+        DataError: when a report has no AP of `task` ("bbox" or "segm").
     """
     ap: dict[int, dict[int, float | None]] = {}
     for phase in range(plan.num_phases if until is None else until + 1):
@@ -74,7 +74,7 @@ def read_class_history(
 
 
 def format_losses(history: list[ClassHistory], rows: int = 8) -> str:
-    """The ``rows`` classes that lost most AP since their own phase; few only where few have lost any."""
+    """The `rows` classes that lost most AP since their own phase; few only where few have lost any."""
     hurt = sorted((h for h in history if h.lost is not None and h.lost > 0), key=lambda h: -(h.lost or 0.0))
     headers = ["label", "class", "group", "instances", "AP in its phase", "AP now", "lost"]
     table = [[h.label, h.name, h.group, h.instances, h.first, h.last, h.lost] for h in hurt[:rows]]

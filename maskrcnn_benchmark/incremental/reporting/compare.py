@@ -31,7 +31,7 @@ class RunResult:
 
 
 def read_run(folder: str | Path, name: str | None = None, reference: str = "") -> RunResult:
-    """Read a finished or running run; ``name`` defaults to that of the folder.
+    """Read a finished or running run; `name` defaults to that of the folder.
 
     Args:
         reference: run folder that intransigence is measured against; "" takes the run's LST.REFERENCE_RUN.
@@ -127,7 +127,7 @@ def comparison_charts(runs: Sequence[RunResult]) -> list[LineChart]:
 
 
 def comparison_json(runs: Sequence[RunResult]) -> dict[str, Any]:
-    """Plain data: every run's summary (see ``build_summary``), the folder and the stage in progress."""
+    """Plain data: every run's summary (see `build_summary`), the folder and the stage in progress."""
     return {run.name: {"folder": str(run.folder), "running": run.running, **run.summary} for run in runs}
 
 

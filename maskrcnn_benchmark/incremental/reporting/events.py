@@ -10,7 +10,7 @@ from maskrcnn_benchmark.incremental.reporting.summary import Summary, summary_ro
 
 
 def write_events(summary: Summary, before: Summary | None, run_dir: Path) -> None:
-    """Add the phases of ``summary`` that differ from those written before to ``run_dir``/tensorboard.
+    """Add the phases of `summary` that differ from those written before to `run_dir`/tensorboard.
 
     Tags are the columns of summary.csv, the step is the phase. A phase that is written again, and what came
     after it, replaces its older values.

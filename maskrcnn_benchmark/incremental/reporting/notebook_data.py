@@ -2,11 +2,11 @@
 
 Notebooks are steered by environment variables, so that no cell has to be edited:
 
-* ``MRB_CONFIG``: yaml of an LST run, whose node LST names annotations, pictures and phase sizes; the default
-  is ``configs/lst/demo.yaml`` on the demo data.
-* ``MRB_OPTS``: KEY VALUE pairs that change it, as on the command line of the tools.
-* ``MRB_DEMO_DATA``: folder of the demo data (default ``datasets/demo``), made when it is missing.
-* ``MRB_OUTPUT``: folder of the files that notebooks write (default ``runs/notebooks``).
+* `MRB_CONFIG`: yaml of an LST run, whose node LST names annotations, images and phase sizes; the default
+  is `configs/lst/demo.yaml` on the demo data.
+* `MRB_OPTS`: KEY VALUE pairs that change it, as on the command line of the tools.
+* `MRB_DEMO_DATA`: folder of the demo data (default `datasets/demo`), made when it is missing.
+* `MRB_OUTPUT`: folder of the files that notebooks write (default `runs/notebooks`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATHS = ("ANN_TRAIN", "ANN_VAL", "IMG_TRAIN", "IMG_VAL", "SORTED_IDS")
 
 
 def notebook_config(environment: Mapping[str, str]) -> CfgNode:
-    """The configuration to look at; relative paths of node LST are completed (see ``find``).
+    """The configuration to look at; relative paths of node LST are completed (see `find`).
 
     Raises:
         ConfigError: for an unknown key or file, and for a configuration without LST.ANN_TRAIN.
@@ -54,12 +54,12 @@ def notebook_config(environment: Mapping[str, str]) -> CfgNode:
 
 
 def output_folder(environment: Mapping[str, str], name: str) -> Path:
-    """Folder ``name`` for the files of a notebook, below MRB_OUTPUT; it is made."""
+    """Folder `name` for the files of a notebook, below MRB_OUTPUT; it is made."""
     folder = Path(environment.get("MRB_OUTPUT", ROOT / "runs" / "notebooks")) / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def find(path: str | Path) -> Path:
-    """``path`` as it is when it is absolute or exists from here, else from the folder of the checkout."""
+    """`path` as it is when it is absolute or exists from here, else from the folder of the checkout."""
     return Path(path) if Path(path).exists() else ROOT / path

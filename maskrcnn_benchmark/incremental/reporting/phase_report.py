@@ -27,12 +27,12 @@ SUMMARY_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf
 
 
 def defined(value: float | None) -> float | None:
-    """``value``, or None for the -1 that evaluation gives where nothing is defined."""
+    """`value`, or None for the -1 that evaluation gives where nothing is defined."""
     return None if value is None or value < 0 else value
 
 
 def report_groups(plan: PhasePlan, phase: int) -> dict[str, list[int]]:
-    """Category ids of every group reported after ``phase``: class groups b0, t0, ..., instance-count bins.
+    """Category ids of every group reported after `phase`: class groups b0, t0, ..., instance-count bins.
 
     Bins (lst spec section 1) count training instances of the classes seen so far; empty bins are left out.
     """
@@ -55,10 +55,10 @@ def write_phase_report(
     The reports of earlier phases are read from their folders beside that of this one, where they exist.
 
     Args:
-        report: evaluation restricted to the classes seen after ``phase``, with the groups of
-        ``report_groups``.
-        confusion: what objects of the class groups are taken for (``phase_confusion``).
-        details: further entries of metrics.json (checkpoint hash, rule for validation pictures, ...).
+        report: evaluation restricted to the classes seen after `phase`, with the groups of
+        `report_groups`.
+        confusion: what objects of the class groups are taken for (`phase_confusion`).
+        details: further entries of metrics.json (checkpoint hash, rule for validation images, ...).
     """
     folder = Path(folder)
     groups = plan.groups(phase)
@@ -76,7 +76,7 @@ def write_phase_report(
 def phase_confusion(
     annotations: Mapping[str, Any], report: EvaluationReport, plan: PhasePlan, phase: int
 ) -> Confusion:
-    """What objects of every class group complete after ``phase`` are taken for in the tested data."""
+    """What objects of every class group complete after `phase` are taken for in the tested data."""
     return confusion_of_groups(annotations, report.detections, plan.groups(phase))
 
 
@@ -84,7 +84,7 @@ EarlierAP = dict[int, dict[str, dict[int, float | None]]]
 
 
 def earlier_ap(folder: Path, phase: int) -> EarlierAP:
-    """Phase -> task -> category id -> AP of the phases before ``phase`` with a report beside ``folder``."""
+    """Phase -> task -> category id -> AP of the phases before `phase` with a report beside `folder`."""
     found: EarlierAP = {}
     for before in range(phase):
         path = phase_folder(folder.parent.parent, before) / folder.name / METRICS_FILE
@@ -102,7 +102,7 @@ def class_table(
 ) -> list[list[Any]]:
     """Header and one row per seen class in label order; an undefined AP is an empty cell.
 
-    Columns: facts; AP of each task now; per task the AP after each phase of ``earlier`` and the change since
+    Columns: facts; AP of each task now; per task the AP after each phase of `earlier` and the change since
     the phase that brought the class.
     """
     earlier = earlier or {}
@@ -129,7 +129,7 @@ def class_table(
 def format_phase_report(report: EvaluationReport, plan: PhasePlan, phase: int) -> str:
     """Text tables of one phase: the usual metrics, then AP per class group and per instance-count bin."""
     what = "base model" if phase == 0 else f"model after step {phase}"
-    title = f"Phase {phase} ({what}): {plan.num_seen(phase)} classes, {report.num_images} pictures"
+    title = f"Phase {phase} ({what}): {plan.num_seen(phase)} classes, {report.num_images} images"
     names = [n for n in SUMMARY_METRICS if any(n in task.metrics for task in report.tasks.values())]
     groups = list(report_groups(plan, phase))
     classes = [n for n in groups if not n.startswith("instances ")]
@@ -146,6 +146,6 @@ def format_phase_report(report: EvaluationReport, plan: PhasePlan, phase: int) -
 
 
 def _task_table(report: EvaluationReport, part: str, names: Sequence[str]) -> str:
-    """One row per task, one column per name, taken from the task's ``metrics`` or ``groups``."""
+    """One row per task, one column per name, taken from the task's `metrics` or `groups`."""
     rows = [[task, *(defined(getattr(v, part).get(n)) for n in names)] for task, v in report.tasks.items()]
     return format_table(["", *(n.removeprefix("instances ") for n in names)], rows)

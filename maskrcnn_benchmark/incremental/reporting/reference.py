@@ -34,7 +34,7 @@ def read_reference(folder: str | Path, plan: PhasePlan, key: str = "LST.REFERENC
         plan: classes of the run that is compared with it; phases and order may differ. key: for messages.
 
     Raises:
-        ConfigError: the folder has no report on all classes of ``plan``, or other classes.
+        ConfigError: the folder has no report on all classes of `plan`, or other classes.
     """
     if not folder:
         return None

@@ -68,7 +68,7 @@ def build_summary(plan: PhasePlan, run_dir: Path, reference: Reference | None = 
 
 
 def _difference(before: float | None, now: float | None) -> float | None:
-    """``before`` - ``now``, None when one of them is."""
+    """`before` - `now`, None when one of them is."""
     return None if before is None or now is None else before - now
 
 

@@ -25,13 +25,13 @@ class TorchvisionBody(nn.Module):
     """The convolutions of a torchvision classifier; gives the last map of each stride 4, 8, 16 and 32.
 
     Args:
-        name: of ``torchvision.models``: ResNet, ResNeXt and Wide ResNet, MobileNetV2 and V3, EfficientNet,
+        name: of `torchvision.models`: ResNet, ResNeXt and Wide ResNet, MobileNetV2 and V3, EfficientNet,
             ConvNeXt.
         freeze_at: first stages without gradient: 1 what comes before stride 4, 2 also stride 4, ... 5 all.
         train_norm: whether batch norm layers behind the frozen stages learn and follow the statistics of the
             batches; otherwise all of them stay as they are in the weight file.
 
-    Attributes: ``out_channels`` and ``strides`` per returned map, finest first.
+    Attributes: `out_channels` and `strides` per returned map, finest first.
 
     Raises ConfigError for a name that torchvision or this class does not know.
     """

@@ -1,4 +1,4 @@
-"""Test-time augmentation: one set of detections from several views of a picture (core spec 14)."""
+"""Test-time augmentation: one set of detections from several views of an image (core spec 14)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one view gives for one picture: class logits (N,C), deltas (N,4C) and proposals of its size."""
+    """What one view gives for one image: class logits (N,C), deltas (N,4C) and proposals of its size."""
 
     logits: Tensor
     deltas: Tensor
@@ -52,7 +52,7 @@ class AugmentedDetector(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: ImageList) -> list[BoxList]:
-        """Detections per picture in coordinates of its plain view, fields as of the wrapped detector.
+        """Detections per image in coordinates of its plain view, fields as of the wrapped detector.
 
         Raises ValueError for an ImageList without views, UsageError for non-finite outputs.
         """
@@ -74,7 +74,7 @@ class AugmentedDetector(nn.Module):
         return self.heads.attach(plain, [self._merge(own) for own in seen])
 
     def _merge(self, seen: Sequence[_Seen]) -> BoxList:
-        """Detections of one picture from its views."""
+        """Detections of one image from its views."""
         select, size = self.heads.box.post_processor, seen[0].proposals.size
         starts = torch.tensor([len(view.proposals) for view in seen]).cumsum(0)
 

@@ -48,7 +48,7 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
 def build_detection_model(cfg: CfgNode) -> Any:
     """Model of MODEL.META_ARCHITECTURE on the default device (also "meta"); ConfigError for other names.
 
-    Weights of convolutions lie channels-last in memory, as the pictures will; names and shapes do not change.
+    Weights of convolutions lie channels-last in memory, as the images will; names and shapes do not change.
     """
     model = META_ARCHITECTURES.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     for parameter in model.parameters():

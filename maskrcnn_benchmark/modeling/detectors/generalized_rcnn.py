@@ -40,9 +40,9 @@ class GeneralizedRCNN(nn.Module):
 
         With several processes every one must take part in a training call: the losses are divided by counts
         of the whole batch, so that their mean over the processes is the loss of one process with all
-        pictures.
+        images.
 
-        images: normalised float32 pictures (3,h,w), or an ImageList of them.
+        images: normalised float32 images (3,h,w), or an ImageList of them.
         targets: boxes in coordinates of the network input with fields `labels`
         (1..C), `masks` (mask models) and `keypoints` (keypoint models); may be empty lists of boxes.
         query_classes: one label per image, 0 for ordinary sampling (LST spec 4). distill: stored
@@ -72,7 +72,7 @@ class GeneralizedRCNN(nn.Module):
         seeds: Sequence[int] | None,
     ) -> dict[str, Tensor]:
         if len(targets) != len(images):
-            raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
+            raise ValueError(f"{len(images)} images but {len(targets)} targets")
         features = self.features(images)
         proposals, losses = self.rpn(images, features, targets, seeds)
         if self.roi_heads is None:
@@ -105,12 +105,12 @@ class GeneralizedRCNN(nn.Module):
         return self._at_boxes("feature_extractor", images, boxes)
 
     def _at_boxes(self, what: str, images: Images, boxes: Sequence[Tensor]) -> list[Tensor]:
-        """What the box head's attribute ``what`` gives for xyxy boxes of every image."""
+        """What the box head's attribute `what` gives for xyxy boxes of every image."""
         if self.roi_heads is None:
             raise UsageError("MODEL.RPN_ONLY: a model without region heads sees no boxes of classes")
         batch = to_image_list(images)
         if len(boxes) != len(batch):
-            raise ValueError(f"boxes of {len(boxes)} pictures for {len(batch)} pictures")
+            raise ValueError(f"boxes of {len(boxes)} images for {len(batch)} images")
         features = self.features(batch)
         device = batch.tensors.device
         placed = [b.to(device, torch.float32).reshape(-1, 4) for b in boxes]

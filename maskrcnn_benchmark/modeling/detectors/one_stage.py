@@ -35,7 +35,7 @@ class OneStageDetector(nn.Module):
     ) -> dict[str, Tensor] | list[BoxList]:
         """Training: dict of scalar losses, same keys in every step. Evaluation: detections per image.
 
-        The call is that of `GeneralizedRCNN`, with what it says on processes, pictures and targets; nothing
+        The call is that of `GeneralizedRCNN`, with what it says on processes, images and targets; nothing
         is drawn, so `seeds` does not matter. Raises ValueError without targets in training, UsageError for
         non-finite outputs in evaluation and for the arguments of long-tail training, which needs region
         heads.
@@ -51,7 +51,7 @@ class OneStageDetector(nn.Module):
         if targets is None:
             raise ValueError("targets are needed in training mode; call model.eval() for detection")
         if len(targets) != len(batch):
-            raise ValueError(f"{len(batch)} pictures but {len(targets)} targets")
+            raise ValueError(f"{len(batch)} images but {len(targets)} targets")
         return mean_losses(self.rpn.losses(self._outputs(batch), targets, batch.image_sizes))
 
     def _outputs(self, images: ImageList) -> Any:

@@ -40,7 +40,7 @@ class OneStageHead(nn.Module, Generic[Outputs]):
     def predict(self, outputs: Outputs, image_sizes: ImageSizes, original_sizes: ImageSizes) -> list[BoxList]:
         """Detections per image, best first, with fields `scores` and `labels`.
 
-        Where the head makes masks: `mask` (n,1,h,w) bool of the picture's original size (height, width), and
+        Where the head makes masks: `mask` (n,1,h,w) bool of the image's original size (height, width), and
         `mask_scores` (n,) where masks have scores of their own. Raises UsageError for non-finite outputs.
         """
         raise NotImplementedError

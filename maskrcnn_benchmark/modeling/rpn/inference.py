@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SelectionSettings:
     """Numbers of the selection in one mode. The first three counts are per level and image.
 
-    `total_top_n` limits all levels together, over the pictures of the process with `per_batch` (parity),
+    `total_top_n` limits all levels together, over the images of the process with `per_batch` (parity),
     else per image; it is not used when there is a single level.
     """
 

@@ -13,7 +13,7 @@ from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
-from maskrcnn_benchmark.modeling.samplers import picture_generators, sample_labels
+from maskrcnn_benchmark.modeling.samplers import image_generators, sample_labels
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ class RPNLoss:
         """`loss_objectness` and `loss_rpn_box_reg`, not yet divided.
 
         anchors (N,4), visible: per image (N,) bool; predict is called once, with the sampled anchors;
-        seeds: one per image, see picture_generators. Objectness: binary cross entropy over the sampled
+        seeds: one per image, see image_generators. Objectness: binary cross entropy over the sampled
         anchors; regression: smooth L1 over the positives; the count of both is that of all sampled anchors.
         Without any sampled anchor both are zeros connected to the graph.
         """
         count = len(anchors)
-        generators = picture_generators(seeds, "rpn", len(targets), anchors.device)
+        generators = image_generators(seeds, "rpn", len(targets), anchors.device)
         sampled_pos, sampled_neg, box_targets = [], [], []
         for i, target in enumerate(targets):
             labels, matches = self.assign(anchors, visible[i], target)

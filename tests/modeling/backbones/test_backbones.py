@@ -208,7 +208,7 @@ def test_folded_statistics_change_nothing(
     for name, buffer in model.named_buffers():
         low, high = (0.5, 1.5) if name.endswith(("weight", "running_var")) else (-0.5, 0.5)
         buffer.uniform_(low, high)
-    picture = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
 
     def run(x: torch.Tensor) -> list[torch.Tensor]:
         model.zero_grad(set_to_none=True)
@@ -216,10 +216,10 @@ def test_folded_statistics_change_nothing(
         sum((m * m.detach().roll(1, -1)).sum() for m in maps).backward()
         return [*maps, *(p.grad for p in model.parameters())]
 
-    found = run(picture.contiguous(memory_format=layout))
+    found = run(image.contiguous(memory_format=layout))
     monkeypatch.setattr(blocks, "conv_norm", lambda conv, norm, x: norm(conv(x)))
     monkeypatch.setattr(blocks, "_add_relu", lambda x, shortcut: F.relu(x + shortcut))
-    for ours, plain in zip(found, run(picture), strict=True):
+    for ours, plain in zip(found, run(image), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 
 

@@ -63,14 +63,14 @@ def test_a_file_of_torchvision_gives_its_features(
     report = load_weights(backbone, tmp_path / "w.pth", conv_body=body)
     assert all(".num_batches_tracked" in n or n.startswith("fpn") for n in report.missing), report.missing
     assert all(n.startswith(("fc", "classifier")) or "tracked" in n for n in report.unexpected)
-    pictures = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        found = backbone.eval().body(pictures)[-1]
+        found = backbone.eval().body(images)[-1]
         if name == "resnet18":
             kept = nn.Sequential(*(m for key, m in network.named_children() if key not in ("avgpool", "fc")))
         else:
             kept = network.get_submodule("features")
-        torch.testing.assert_close(found, kept(pictures), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, kept(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("freeze_at", "stages"), [(0, 0), (1, 1), (2, 2), (3, 3), (5, 5)])

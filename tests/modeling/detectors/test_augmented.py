@@ -12,7 +12,7 @@ from torch import Tensor
 from maskrcnn_benchmark.modeling.detectors.augmented import AugmentedDetector, model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.structures import FLIP_LEFT_RIGHT, BoxList, to_image_list
-from maskrcnn_benchmark.structures.views import View, ViewList, batch_pictures
+from maskrcnn_benchmark.structures.views import View, ViewList, batch_images
 from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
 
 Cfg = Callable[..., Any]
@@ -23,7 +23,7 @@ def _detector(cfg: Any) -> AugmentedDetector:
     return AugmentedDetector(build_detection_model(cfg).eval())
 
 
-def _picture(seed: int = 0) -> Tensor:
+def _image(seed: int = 0) -> Tensor:
     return torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(seed))
 
 
@@ -40,35 +40,35 @@ def _same(found: BoxList, other: BoxList) -> None:
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_one_view_is_ordinary_detection(small_cfg: Cfg, agnostic: bool) -> None:
     detector = _detector(small_cfg("MODEL.CLS_AGNOSTIC_BBOX_REG", agnostic))
-    pictures = [_picture(0), _picture(1)]
-    views = batch_pictures([[View(p, False)] for p in pictures], 32)
-    for found, plain in zip(detector(views), detector.detector(to_image_list(pictures, 32)), strict=True):
+    images = [_image(0), _image(1)]
+    views = batch_images([[View(p, False)] for p in images], 32)
+    for found, plain in zip(detector(views), detector.detector(to_image_list(images, 32)), strict=True):
         assert torch.equal(found.bbox, plain.bbox)
         assert torch.equal(found.get_field("scores"), plain.get_field("scores"))
         assert torch.equal(found.get_field("mask"), plain.get_field("mask"))
 
 
-def test_a_mirrored_picture_gives_mirrored_detections(small_cfg: Cfg) -> None:
-    """Seen plain and mirrored, both pictures show the same two views. No limit: ties are not cut."""
+def test_a_mirrored_image_gives_mirrored_detections(small_cfg: Cfg) -> None:
+    """Seen plain and mirrored, both images show the same two views. No limit: ties are not cut."""
     detector = _detector(small_cfg("MODEL.MASK_ON", False, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG", 0))
-    picture = _picture()
-    both = [[View(p, False), View(p.flip(2), True)] for p in (picture, picture.flip(2))]
-    found, mirrored = (detector(batch_pictures([views], 32))[0] for views in both)
+    image = _image()
+    both = [[View(p, False), View(p.flip(2), True)] for p in (image, image.flip(2))]
+    found, mirrored = (detector(batch_images([views], 32))[0] for views in both)
     _same(found, mirrored.transpose(FLIP_LEFT_RIGHT))
 
 
 def test_views_of_other_sizes_come_back_to_the_plain_one(small_cfg: Cfg) -> None:
-    """A view of twice the size joins; all boxes lie in the plain picture, and masks belong to them."""
+    """A view of twice the size joins; all boxes lie in the plain image, and masks belong to them."""
     detector = _detector(small_cfg("MODEL.ROI_HEADS.SCORE_THRESH", 0.1))
-    picture = _picture()
-    large = torch.nn.functional.interpolate(picture[None], scale_factor=2.0)[0]
-    views = batch_pictures([[View(picture, False), View(large, False), View(large.flip(2), True)]], 32)
+    image = _image()
+    large = torch.nn.functional.interpolate(image[None], scale_factor=2.0)[0]
+    views = batch_images([[View(image, False), View(large, False), View(large.flip(2), True)]], 32)
     (found,) = detector(views)
-    alone = detector(batch_pictures([[View(picture, False)]], 32))[0]
+    alone = detector(batch_images([[View(image, False)]], 32))[0]
     assert found.size == (96, 64) and bool((found.bbox >= 0).all())
     assert bool((found.bbox[:, 2] <= 95.5).all()) and bool((found.bbox[:, 3] <= 63.5).all())
     assert not torch.equal(found.bbox, alone.bbox)
-    features = detector.detector.features(to_image_list([picture], 32))
+    features = detector.detector.features(to_image_list([image], 32))
     bare = found.copy_with_fields(["scores", "labels"])
     (again,) = detector.heads.attach(features, [bare])
     assert torch.equal(found.get_field("mask"), again.get_field("mask"))
@@ -81,15 +81,15 @@ def test_what_cannot_work(small_cfg: Cfg) -> None:
     detector = _detector(small_cfg())
     assert model_for_testing(small_cfg(), detector.detector) is detector.detector
     with pytest.raises(ValueError, match="ViewList"):
-        detector(to_image_list([_picture()]))
+        detector(to_image_list([_image()]))
     with pytest.raises(UsageError, match="not finite"):
-        detector(batch_pictures([[View(_picture() * float("nan"), False)]], 32))
+        detector(batch_images([[View(_image() * float("nan"), False)]], 32))
 
 
 def test_view_lists() -> None:
-    """Every view is padded by itself; views must agree over the pictures."""
+    """Every view is padded by itself; views must agree over the images."""
     small, large = torch.ones(3, 10, 12), torch.ones(3, 20, 24)
-    views = batch_pictures(
+    views = batch_images(
         [[View(small, False), View(large, True)], [View(large, False), View(small, True)]], 8
     )
     assert isinstance(views, ViewList) and len(views) == 2
@@ -98,8 +98,8 @@ def test_view_lists() -> None:
     assert plain.image_sizes == [(10, 12), (20, 24)] and other.image_sizes == [(20, 24), (10, 12)]
     assert plain.tensors.shape == (2, 3, 24, 24)
     with pytest.raises(ValueError, match="same views"):
-        batch_pictures([[View(small, False)], [View(small, False), View(large, True)]])
+        batch_images([[View(small, False)], [View(small, False), View(large, True)]])
     with pytest.raises(ValueError, match="first of them plain"):
-        batch_pictures([[View(small, True)]])
-    with pytest.raises(ValueError, match="same pictures"):
+        batch_images([[View(small, True)]])
+    with pytest.raises(ValueError, match="same images"):
         ViewList(plain, [(to_image_list([small]), False)])

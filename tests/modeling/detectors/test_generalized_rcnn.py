@@ -1,4 +1,4 @@
-"""Whole detectors: every kind trains, detects, and has the same losses on empty pictures."""
+"""Whole detectors: every kind trains, detects, and has the same losses on empty images."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_training_and_detection(build: Callable[..., Any], batch: Batch, kind: s
     assert set(losses) == keys
     assert all(v.dim() == 0 and torch.isfinite(v) for v in losses.values())
     sum(losses.values()).backward()
-    # the topmost pyramid level holds no box in small pictures, so its gradient may be zero, but it is there
+    # the topmost pyramid level holds no box in small images, so its gradient may be zero, but it is there
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
     detections = model.eval()(images)
@@ -95,7 +95,7 @@ def test_training_and_detection(build: Callable[..., Any], batch: Batch, kind: s
 
 
 @pytest.mark.parametrize("kind", ["mask", "lst", "c4", "xconv", "rpn_only"])
-def test_pictures_without_objects_give_the_same_losses(
+def test_images_without_objects_give_the_same_losses(
     build: Callable[..., Any], make_target: Callable[..., BoxList], kind: str
 ) -> None:
     overrides, keys = KINDS[kind]
@@ -150,7 +150,7 @@ def test_distillation_gradient_reaches_classifier_but_not_scale(
     assert predictor.cls_score.weight.grad[1:4].abs().sum() > 0
     assert predictor.cls_score.weight.grad[[0, 4, 5]].abs().sum() == 0
     assert model.backbone.fpn.fpn_inner1.weight.grad.abs().sum() > 0
-    with pytest.raises(ValueError, match="1 pictures for 2"):
+    with pytest.raises(ValueError, match="1 images for 2"):
         model(images, targets, distill=DistillBatch(stored.boxes[:1], stored.teacher_cosine[:1]))
 
 
@@ -171,7 +171,7 @@ def test_pasted_masks(build: Callable[..., Any], batch: Batch) -> None:
         assert mask.dtype == torch.bool and mask.shape == (10, 1, *shape)
 
 
-def test_padded_batch_equals_list_of_pictures(build: Callable[..., Any], batch: Batch) -> None:
+def test_padded_batch_equals_list_of_images(build: Callable[..., Any], batch: Batch) -> None:
     model = build().eval()
     for a, b in zip(model(batch[0]), model(to_image_list(batch[0])), strict=True):
         assert torch.equal(a.bbox, b.bbox)
@@ -187,7 +187,7 @@ def test_autocast(build: Callable[..., Any], batch: Batch) -> None:
     assert all(d.bbox.dtype == torch.float32 and len(d) == 10 for d in detections)
 
 
-def test_bad_pictures(build: Callable[..., Any], batch: Batch) -> None:
+def test_bad_images(build: Callable[..., Any], batch: Batch) -> None:
     model = build()
     images, targets = batch
     images[0][:] = float("nan")
@@ -201,7 +201,7 @@ def test_calls_that_cannot_work(build: Callable[..., Any], batch: Batch) -> None
     model = build()
     with pytest.raises(ValueError, match="targets are needed"):
         model(batch[0])
-    with pytest.raises(ValueError, match="2 pictures but 1 targets"):
+    with pytest.raises(ValueError, match="2 images but 1 targets"):
         model(batch[0], batch[1][:1])
     with pytest.raises(UsageError, match="FPNCosinePredictor"):
         model.box_cosine(batch[0], [torch.zeros(1, 4)] * 2)
@@ -248,10 +248,8 @@ def test_full_size_models_build_without_memory(small_cfg: Cfg, lst_overrides: tu
     assert state["rpn.anchor_generator.cell_anchors.4"].dtype == torch.float32
 
 
-def test_crowded_and_tiny_pictures(
-    small_cfg: Callable[..., Any], make_target: Callable[..., BoxList]
-) -> None:
-    """1500 objects in one picture, and pictures of one pixel or one column."""
+def test_crowded_and_tiny_images(small_cfg: Callable[..., Any], make_target: Callable[..., BoxList]) -> None:
+    """1500 objects in one image, and images of one pixel or one column."""
     model = build_detection_model(small_cfg()).train()
     corners = torch.stack((torch.arange(1500) % 70, torch.arange(1500) % 45), dim=1).float()
     crowd = make_target(torch.cat((corners, corners + 12), dim=1).tolist(), [1 + i % 5 for i in range(1500)])

@@ -90,7 +90,7 @@ def test_torchvision_body(build: Build, batch: Batch) -> None:
     assert set(model(*batch)) == {"loss_retina_cls", "loss_retina_reg"}
 
 
-def test_pictures_without_objects(build: Build, batch: Batch, make_target: Any) -> None:
+def test_images_without_objects(build: Build, batch: Batch, make_target: Any) -> None:
     model = build()
     empty = [make_target([], [], (96, 64)), make_target([], [], (56, 80))]
     losses = model(batch[0], empty)
@@ -103,7 +103,7 @@ def test_calls_that_cannot_work(build: Build, batch: Batch) -> None:
     model = build()
     with pytest.raises(ValueError, match="targets are needed"):
         model(batch[0])
-    with pytest.raises(ValueError, match="2 pictures but 1 targets"):
+    with pytest.raises(ValueError, match="2 images but 1 targets"):
         model(batch[0], batch[1][:1])
     with pytest.raises(UsageError, match="needs a two-stage model"):
         model(*batch, query_classes=[0, 3])
@@ -138,7 +138,7 @@ def test_autocast(build: Build, batch: Batch) -> None:
 
 
 def _step(cfg: Any, images: Tensor, targets: list[BoxList]) -> tuple[dict[str, float], list[Tensor]]:
-    """Logged losses and gradients of this process, which has its part of the pictures."""
+    """Logged losses and gradients of this process, which has its part of the images."""
     torch.manual_seed(0)
     model = build_detection_model(cfg)
     rank, world = comm.get_rank(), comm.get_world_size()

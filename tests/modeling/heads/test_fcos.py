@@ -246,7 +246,7 @@ def test_losses_without_objects_reach_every_parameter(model: torch.nn.Module) ->
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_pictures_smaller_than_a_stride(model: torch.nn.Module) -> None:
+def test_images_smaller_than_a_stride(model: torch.nn.Module) -> None:
     model.eval()
     found = model(_images((5, 3), (1, 1)))
     assert [tuple(f.size) for f in found] == [(3, 5), (1, 1)]

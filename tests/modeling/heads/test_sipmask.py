@@ -1,4 +1,4 @@
-"""SipMask: towers, mask loss, masks of the picture's size and their scores."""
+"""SipMask: towers, mask loss, masks of the image's size and their scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import (
     mask_positives,
 )
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, picture_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, full_image_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import score_masks, scoring_layers
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
@@ -223,15 +223,15 @@ def _scene() -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("original", [(48, 64), (97, 131), (31, 40), (1, 1)])
 @pytest.mark.parametrize("resize", ["legacy", "legacy_axes", "exact"])
-def test_picture_masks_equal_plain_resizing(original: tuple[int, int], resize: str) -> None:
+def test_image_masks_equal_plain_resizing(original: tuple[int, int], resize: str) -> None:
     rows, basis, boxes = _scene()
     size = (47, 61)
     frame = Frame.of(size, original, one_factor=resize == "legacy")
-    masks = picture_masks(rows, basis, boxes, frame, threshold=0.4, resize=resize)
+    masks = full_image_masks(rows, basis, boxes, frame, threshold=0.4, resize=resize)
     assert masks.shape == (5, *original) and masks.dtype == torch.bool
     planes = torch.einsum("nck,khw->chwn", rows.reshape(5, 4, 3), basis).sigmoid()
     soft = crop_split(planes.contiguous(), boxes / 2, 2).permute(2, 0, 1)
-    if resize == "exact":  # every pixel of the picture looks up its own place in the plane
+    if resize == "exact":  # every pixel of the image looks up its own place in the plane
         y = (torch.arange(original[0]) + 0.5) * size[0] / original[0]
         x = (torch.arange(original[1]) + 0.5) * size[1] / original[1]
         grid = torch.stack(torch.meshgrid(y / 24 - 1, x / 32 - 1, indexing="ij")[::-1], dim=-1)

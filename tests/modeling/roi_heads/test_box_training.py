@@ -24,7 +24,7 @@ def make_targets(batch: int = 64, low: float = 0.5) -> BoxTargets:
 
 
 def ground_truth(boxes: list[list[float]], labels: list[int]) -> BoxList:
-    """Objects in a picture of 100x100."""
+    """Objects in an image of 100x100."""
     target = BoxList(torch.tensor(boxes).reshape(-1, 4), (100, 100))
     target.add_field("labels", torch.tensor(labels, dtype=torch.int64))
     return target
@@ -59,7 +59,7 @@ def test_query_class_leaves_others_out() -> None:
         make_targets().sample([PROPOSALS], [TARGET], [1, 2])
 
 
-def test_picture_without_objects_is_background() -> None:
+def test_image_without_objects_is_background() -> None:
     (sampled,) = make_targets().sample([PROPOSALS], [ground_truth([], [])], [3])
     assert sampled.get_field("labels").tolist() == [0] * 5
     assert torch.isfinite(sampled.get_field("regression_targets")).all()

@@ -1,4 +1,4 @@
-"""Keypoint head: targets, loss, decoding, any number of pictures."""
+"""Keypoint head: targets, loss, decoding, any number of images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cfg(small_cfg: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def keypoint_batch(batch: Batch) -> Batch:
-    """The two pictures with three keypoints in every box."""
+    """The two images with three keypoints in every box."""
     images, targets = batch
     for target in targets:
         x1, y1, x2, y2 = target.bbox.unbind(1)
@@ -91,7 +91,7 @@ def test_cubic_matrix_is_bicubic_resizing(size: int) -> None:
 
 
 def test_decoding_finds_the_peak() -> None:
-    """A peak in the middle of a cell comes back in the picture to within the cell."""
+    """A peak in the middle of a cell comes back in the image to within the cell."""
     boxes = torch.tensor([[10.0, 20.0, 66.0, 132.0], [5.0, 5.0, 5.0, 5.0]])
     maps = torch.zeros(2, 1, 56, 56)
     maps[:, 0, 30, 12] = 9.0
@@ -103,8 +103,8 @@ def test_decoding_finds_the_peak() -> None:
     assert empty.shape == (0, 1, 3) and none.shape == (0, 1)
 
 
-def test_training_and_detection_of_two_pictures(cfg: Any, keypoint_batch: Batch) -> None:
-    """One step gives finite losses and gradients; the pictures of a batch do not see each other."""
+def test_training_and_detection_of_two_images(cfg: Any, keypoint_batch: Batch) -> None:
+    """One step gives finite losses and gradients; the images of a batch do not see each other."""
     torch.manual_seed(1)
     images, targets = keypoint_batch
     model = build_detection_model(cfg).train()
@@ -123,7 +123,7 @@ def test_training_and_detection_of_two_pictures(cfg: Any, keypoint_batch: Batch)
         torch.testing.assert_close(own, other, rtol=0, atol=1e-3)
 
 
-def test_pictures_without_objects(cfg: Any, make_target: Callable[..., BoxList]) -> None:
+def test_images_without_objects(cfg: Any, make_target: Callable[..., BoxList]) -> None:
     target = make_target([], [], (96, 64))
     target.add_field("keypoints", Keypoints(torch.zeros(0, 3, 3), (96, 64), (0, 1, 2)))
     model = build_detection_model(cfg).train()

@@ -25,7 +25,7 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-5
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison. ``error`` and ``tolerance`` are None where nothing was measured."""
+    """One comparison. `error` and `tolerance` are None where nothing was measured."""
 
     name: str
     status: str
@@ -43,7 +43,7 @@ class Check:
 
 
 class Checker:
-    """Collects checks; ``prefix`` stands before every name."""
+    """Collects checks; `prefix` stands before every name."""
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
@@ -68,7 +68,7 @@ class Checker:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Names inside get ``name.`` in front; an exception becomes a failed check instead of ending the
+        """Names inside get `name.` in front; an exception becomes a failed check instead of ending the
         run.
         """
         before = self.prefix
@@ -83,11 +83,11 @@ class Checker:
     def values(
         self, name: str, got: Any, expected: Any, tolerance: float = VALUES, *, scale: float | None = None
     ) -> None:
-        """Largest difference relative to ``scale``, by default the largest absolute expected value."""
+        """Largest difference relative to `scale`, by default the largest absolute expected value."""
         self._compare(name, got, expected, tolerance, lambda e: max(scale or float(np.abs(e).max()), 1e-12))
 
     def relative(self, name: str, got: Any, expected: Any, tolerance: float, *, floor: float = 1e-9) -> None:
-        """Largest difference relative to each expected value (to ``floor`` where that is smaller)."""
+        """Largest difference relative to each expected value (to `floor` where that is smaller)."""
         self._compare(name, got, expected, tolerance, lambda e: np.maximum(np.abs(e), floor))
 
     def close(self, name: str, got: Any, expected: Any) -> None:

@@ -19,7 +19,7 @@ _SHIFT = re.compile(r"^\s*([+-]\s*[\d.]+)")
 
 @dataclass
 class Components:
-    """``components.json`` and ``components.npz`` of a folder; ``prefix`` begins the names of its noise."""
+    """`components.json` and `components.npz` of a folder; `prefix` begins the names of its noise."""
 
     folder: Path
     info: dict[str, Any]
@@ -35,9 +35,9 @@ class Components:
         return [name[len(section) + 1 :] for name in self.arrays if name.startswith(f"{section}.")]
 
     def noise(self, text: str, **values: int) -> Tensor:
-        """The tensor that a phrase like ``sigmoid(2*noise('x.o<i>',(2,9*5,h,w)))-2`` describes.
+        """The tensor that a phrase like `sigmoid(2*noise('x.o<i>',(2,9*5,h,w)))-2` describes.
 
-        ``values`` replaces ``<key>`` in the name and ``key`` in the shape. Raises ValueError without such
+        `values` replaces `<key>` in the name and `key` in the shape. Raises ValueError without such
         a phrase.
         """
         found = _NOISE.search(text)
@@ -57,7 +57,7 @@ class Components:
 
 
 def _product(text: str, values: dict[str, int]) -> int:
-    """A shape entry such as ``9*5`` or ``h``."""
+    """A shape entry such as `9*5` or `h`."""
     result = 1
     for factor in text.split("*"):
         token = factor.strip()
@@ -66,7 +66,7 @@ def _product(text: str, values: dict[str, int]) -> int:
 
 
 def number(text: str, pattern: str) -> float:
-    """The first number that follows ``pattern`` in a description. Raises ValueError if there is none."""
+    """The first number that follows `pattern` in a description. Raises ValueError if there is none."""
     found = re.search(pattern + r"\s*>?\s*([\d.]*\d)", text)
     if found is None:
         raise ValueError(f"the description {text!r} gives no {pattern!r}")

@@ -24,7 +24,7 @@ UNSUPPORTED_FILES = {
 
 
 def unsupported_settings(diff: Mapping[str, Any]) -> str:
-    """Names of the missing parts that ``config_diff_from_defaults`` needs, or ""."""
+    """Names of the missing parts that `config_diff_from_defaults` needs, or ""."""
     return ", ".join(name for name, needed in UNSUPPORTED if needed(diff))
 
 
@@ -46,9 +46,9 @@ def config_from_diff(diff: Mapping[str, Any]) -> CfgNode:
 
 
 def published_config(config: str, folder: Path) -> CfgNode | None:
-    """The configuration that a published path ``configs/...yaml`` stands for, without command-line overrides.
+    """The configuration that a published path `configs/...yaml` stands for, without command-line overrides.
 
-    Taken from this project's file of that path, else from the settings of a model reference in ``folder``
+    Taken from this project's file of that path, else from the settings of a model reference in `folder`
     that was made with the same file and no override, else from the name; None when nothing tells.
     """
     path = Path(__file__).resolve().parents[3] / config

@@ -18,25 +18,25 @@ ANCHOR_PREFIX = "rpn.anchor_generator.cell_anchors."
 
 
 def noise(name: str, shape: Sequence[int]) -> np.ndarray:
-    """Standard normal float32 array of ``shape``."""
+    """Standard normal float32 array of `shape`."""
     generator = np.random.RandomState(zlib.crc32(name.encode("utf-8")))
     return np.asarray(generator.standard_normal(tuple(shape)), np.float32)
 
 
 def noise_tensor(name: str, shape: Sequence[int]) -> Tensor:
-    """``noise`` as a float32 CPU tensor."""
+    """`noise` as a float32 CPU tensor."""
     return torch.from_numpy(noise(name, shape))
 
 
 def image(name: str, height: int, width: int, block: int = 16) -> np.ndarray:
-    """float32 (height, width, 3) in [0, 255]: squares of ``block`` pixels, each of one colour."""
+    """float32 (height, width, 3) in [0, 255]: squares of `block` pixels, each of one colour."""
     colours = noise(name, (math.ceil(height / block), math.ceil(width / block), 3))
     pixels = colours.repeat(block, axis=0).repeat(block, axis=1)[:height, :width]
     return np.clip(127.0 + 60.0 * pixels, 0, 255).astype(np.float32)
 
 
 def value(key: str, shape: Sequence[int]) -> np.ndarray:
-    """The float32 array that the parameter or buffer ``key`` (without "module.") holds."""
+    """The float32 array that the parameter or buffer `key` (without "module.") holds."""
     x = noise(key, shape)
     if key.endswith("running_var"):
         return 1.0 + 0.1 * np.abs(x)
@@ -49,7 +49,7 @@ def value(key: str, shape: Sequence[int]) -> np.ndarray:
 
 
 def fill_tensor(key: str, tensor: Tensor) -> None:
-    """Overwrite a floating tensor in place with ``value(key, shape)``."""
+    """Overwrite a floating tensor in place with `value(key, shape)`."""
     with torch.no_grad():
         tensor.copy_(torch.from_numpy(np.ascontiguousarray(value(key, tuple(tensor.shape)))))
 
@@ -59,7 +59,7 @@ def fill_module(
 ) -> nn.Module:
     """Overwrite every floating parameter and buffer in place, except anchors; returns the module.
 
-    ``prefix`` stands before the module's own names. ``gains`` multiplies the named tensors afterwards.
+    `prefix` stands before the module's own names. `gains` multiplies the named tensors afterwards.
     """
     for key, tensor in module.state_dict().items():
         name = prefix + key.removeprefix("module.")
@@ -73,7 +73,7 @@ def fill_module(
 
 
 def network_input(images: Iterable[Mapping[str, object]], mean: Sequence[float], std: float) -> list[Tensor]:
-    """float32 (3, h, w) per entry ``name, height, width``: (pixel - mean of its channel) / std, channels
+    """float32 (3, h, w) per entry `name, height, width`: (pixel - mean of its channel) / std, channels
     as they come.
     """
     offsets = np.asarray(mean, np.float32)

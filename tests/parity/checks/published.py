@@ -2,7 +2,7 @@
 
 Used for reference files that name a configuration which neither this project nor the folder holds; the
 names follow
-fixed rules: ``[e2e_]{faster,mask}_rcnn_{R_50,R_101,X_101_32x8d}_{C4,FPN}_1x[_gn].yaml``, ``rpn_...``.
+fixed rules: `[e2e_]{faster,mask}_rcnn_{R_50,R_101,X_101_32x8d}_{C4,FPN}_1x[_gn].yaml`, `rpn_...`.
 """
 
 from __future__ import annotations

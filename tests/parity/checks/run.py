@@ -29,7 +29,7 @@ Job = tuple[str, Callable[[Checker], None]]
 def run_folder(folder: Path, *, fast: bool = False, only: str = "") -> Iterator[Check]:
     """Checks of one folder as they are done.
 
-    ``fast`` leaves out the one layer that takes gigabytes; ``only`` keeps jobs whose name contains it. Raises
+    `fast` leaves out the one layer that takes gigabytes; `only` keeps jobs whose name contains it. Raises
     DataError when the folder does not exist or holds nothing known.
     """
     if not folder.is_dir():
@@ -52,7 +52,7 @@ def run_folder(folder: Path, *, fast: bool = False, only: str = "") -> Iterator[
 
 
 def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
-    """Name and function of everything that the files of ``folder`` allow to check."""
+    """Name and function of everything that the files of `folder` allow to check."""
     jobs: list[Job] = []
     if (folder / "components.json").exists():
         jobs.append(("components", partial(core_components.check_components, folder)))
@@ -82,7 +82,7 @@ def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
 
 
 def _is_model(path: Path) -> bool:
-    """Whether a file describes a whole model: it lists settings and pictures. Unreadable ones fail when
+    """Whether a file describes a whole model: it lists settings and images. Unreadable ones fail when
     checked.
     """
     try:

@@ -23,12 +23,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_pair(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """``name.json`` and the arrays of ``name.npz``."""
+    """`name.json` and the arrays of `name.npz`."""
     return read_json(folder / f"{name}.json", what="reference file"), read_arrays(folder / f"{name}.npz")
 
 
 def thin(array: np.ndarray, limit: int) -> np.ndarray:
-    """Every k-th element of the flat array, k = max(1, n // limit), cut to ``limit``."""
+    """Every k-th element of the flat array, k = max(1, n // limit), cut to `limit`."""
     flat = np.ascontiguousarray(array).reshape(-1)
     return flat[:: max(1, len(flat) // limit)][:limit]
 
@@ -40,13 +40,13 @@ def statistics(array: np.ndarray) -> np.ndarray:
 
 
 def unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Bool array of ``shape`` from numpy.packbits over the flattened array."""
+    """Bool array of `shape` from numpy.packbits over the flattened array."""
     count = int(np.prod(shape))
     return np.unpackbits(bits)[:count].reshape(shape).astype(bool)
 
 
 def indexed(arrays: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
-    """Arrays ``name0, name1, ...`` up to the first missing number; ``name`` may hold one ``{}`` for the
+    """Arrays `name0, name1, ...` up to the first missing number; `name` may hold one `{}` for the
     number.
     """
     pattern = name if "{}" in name else name + "{}"

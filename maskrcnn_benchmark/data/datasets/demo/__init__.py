@@ -1,4 +1,4 @@
-"""The demo data set: generated pictures of textured shapes in a long tail of categories."""
+"""The demo data set: generated images of textured shapes in a long tail of categories."""
 
 from __future__ import annotations
 

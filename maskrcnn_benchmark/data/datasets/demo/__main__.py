@@ -9,11 +9,11 @@ from maskrcnn_benchmark.utils.cli import run_cli
 
 
 def main() -> int:
-    """Parse the arguments, make the pictures, say what was made."""
+    """Parse the arguments, make the images, say what was made."""
     parser = argparse.ArgumentParser(description="Make the demo data set (LVIS v0.5 annotations).")
     parser.add_argument("--out", required=True, help="folder for train.json, val.json and images/")
-    parser.add_argument("--train", type=int, default=DemoOptions.train, help="training pictures")
-    parser.add_argument("--val", type=int, default=DemoOptions.val, help="validation pictures")
+    parser.add_argument("--train", type=int, default=DemoOptions.train, help="training images")
+    parser.add_argument("--val", type=int, default=DemoOptions.val, help="validation images")
     parser.add_argument("--size", type=int, default=DemoOptions.size, help="width and height in pixels")
     parser.add_argument("--seed", type=int, default=DemoOptions.seed)
     parser.add_argument("--classes", type=int, default=DemoOptions.classes, help="categories (at most 32)")

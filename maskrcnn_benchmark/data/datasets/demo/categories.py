@@ -9,9 +9,9 @@ from maskrcnn_benchmark.data.datasets.demo.shapes import OUTLINES
 SHAPES = tuple(OUTLINES)
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 MAX_CLASSES = len(SHAPES) * len(TEXTURES)
-MAX_OBJECTS = 6  # in one picture
-# Parts of the training pictures: the commonest category has about as many objects as half of the pictures,
-# the rarest as a fiftieth; "rare" is a category in at most 5 % of the pictures, "common" in at most 15 %.
+MAX_OBJECTS = 6  # in one image
+# Parts of the training images: the commonest category has about as many objects as half of the images,
+# the rarest as a fiftieth; "rare" is a category in at most 5 % of the images, "common" in at most 15 %.
 HEAD_PART, TAIL_PART = 0.5, 0.02
 RARE_PART, COMMON_PART = 0.05, 0.15
 
@@ -49,15 +49,15 @@ def demo_categories(count: int) -> list[DemoCategory]:
     ]
 
 
-def tail_counts(count: int, pictures: int) -> list[int]:
-    """Objects of every rank in `pictures` training pictures: falling exponentially, at least 2."""
+def tail_counts(count: int, images: int) -> list[int]:
+    """Objects of every rank in `images` training images: falling exponentially, at least 2."""
     ratio = TAIL_PART / HEAD_PART
     steps = max(1, count - 1)
-    return [max(2, round(HEAD_PART * pictures * ratio ** (rank / steps))) for rank in range(count)]
+    return [max(2, round(HEAD_PART * images * ratio ** (rank / steps))) for rank in range(count)]
 
 
-def frequency(image_count: int, pictures: int) -> str:
-    """LVIS group "r", "c" or "f" of a category by the training pictures that hold it."""
-    if image_count <= RARE_PART * pictures:
+def frequency(image_count: int, images: int) -> str:
+    """LVIS group "r", "c" or "f" of a category by the training images that hold it."""
+    if image_count <= RARE_PART * images:
         return "r"
-    return "c" if image_count <= COMMON_PART * pictures else "f"
+    return "c" if image_count <= COMMON_PART * images else "f"

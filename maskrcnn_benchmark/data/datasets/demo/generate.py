@@ -1,4 +1,4 @@
-"""Write the demo data set: pictures, train.json and val.json in LVIS v0.5 format."""
+"""Write the demo data set: images, train.json and val.json in LVIS v0.5 format."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.rng import derive_seed
 
 MARKER = "demo.json"
-FORMAT = 1  # raise when the same options give other pictures
-NEGATIVES = 8  # categories per picture that are known to be absent
+FORMAT = 1  # raise when the same options give other images
+NEGATIVES = 8  # categories per image that are known to be absent
 Plan = list[list[DemoCategory]]
 Report = Callable[[str], None]
 
@@ -76,18 +76,18 @@ def generate_demo(
     return True
 
 
-def plan_pictures(counts: list[int], pictures: int, categories: list[DemoCategory], seed: int) -> Plan:
-    """Which objects every picture gets: counts[r] objects of rank r, one to MAX_OBJECTS in a picture."""
+def plan_images(counts: list[int], num_images: int, categories: list[DemoCategory], seed: int) -> Plan:
+    """Which objects every image gets: counts[r] objects of rank r, one to MAX_OBJECTS in an image."""
     rng = np.random.default_rng(seed)
     objects = [category for category, count in zip(categories, counts, strict=True) for _ in range(count)]
     rng.shuffle(objects)
-    plan: Plan = [[] for _ in range(pictures)]
-    open_pictures = list(range(pictures))
+    plan: Plan = [[] for _ in range(num_images)]
+    open_images = list(range(num_images))
     for number, category in enumerate(objects):
-        place = number if number < pictures else open_pictures[rng.integers(len(open_pictures))]
+        place = number if number < num_images else open_images[rng.integers(len(open_images))]
         plan[place].append(category)
         if len(plan[place]) == MAX_OBJECTS:
-            open_pictures.remove(place)
+            open_images.remove(place)
     return plan
 
 
@@ -98,9 +98,9 @@ def _check(options: DemoOptions) -> None:
     if options.size < 48:
         raise DataError(f"--size must be at least 48 pixels, got {options.size}")
     for split in ("train", "val"):
-        pictures = getattr(options, split)
-        if pictures < 2 or sum(_counts(split, options)) > MAX_OBJECTS * (pictures - 1):
-            raise DataError(f"--{split} {pictures} pictures are too few for {options.classes} categories")
+        num_images = getattr(options, split)
+        if num_images < 2 or sum(_counts(split, options)) > MAX_OBJECTS * (num_images - 1):
+            raise DataError(f"--{split} {num_images} images are too few for {options.classes} categories")
 
 
 def _counts(split: str, options: DemoOptions) -> list[int]:
@@ -118,21 +118,21 @@ def _make_split(
     first_id: int,
     report: Report,
 ) -> dict[str, Any]:
-    """Draw and save the pictures of one split; its LVIS content, frequency groups still missing."""
-    pictures = getattr(options, split)
-    plan = plan_pictures(
-        _counts(split, options), pictures - 1, categories, derive_seed(options.seed, "demo", split)
+    """Draw and save the images of one split; its LVIS content, frequency groups still missing."""
+    num_images = getattr(options, split)
+    plan = plan_images(
+        _counts(split, options), num_images - 1, categories, derive_seed(options.seed, "demo", split)
     )
-    plan.insert(pictures // 2, [])  # one picture without any object
+    plan.insert(num_images // 2, [])  # one image without any object
     images, annotations = [], []
     image_dir = folder / "images" / split
     image_dir.mkdir(parents=True)
     for number, wanted in enumerate(plan):
         image_id = first_id + number
         rng = np.random.default_rng(derive_seed(options.seed, "demo", split, number))
-        picture, placed = draw_scene(wanted, options.size, rng)
+        image, placed = draw_scene(wanted, options.size, rng)
         name = f"{image_id:012d}.jpg"
-        picture.save(image_dir / name, quality=92)
+        image.save(image_dir / name, quality=92)
         for item in placed:
             annotations.append(
                 {"id": 0, "image_id": image_id, "category_id": item.category.id, **item.annotation()}
@@ -141,8 +141,8 @@ def _make_split(
         absent = [category.id for category in categories if category.id not in present]
         negatives = rng.choice(absent, min(NEGATIVES, len(absent)), replace=False)
         images.append(_image_record(image_id, name, options.size, sorted(negatives.tolist())))
-        if (number + 1) % 200 == 0 or number + 1 == pictures:
-            report(f"demo {split} pictures: {number + 1}/{pictures}")
+        if (number + 1) % 200 == 0 or number + 1 == num_images:
+            report(f"demo {split} images: {number + 1}/{num_images}")
     for number, annotation in enumerate(annotations):
         annotation["id"] = first_id * 100 + number
     info = {
@@ -160,7 +160,7 @@ def _make_split(
 
 
 def _image_record(image_id: int, name: str, size: int, negatives: list[int]) -> dict[str, Any]:
-    """LVIS v0.5 picture record; all objects of a picture are annotated, so nothing is "not exhaustive"."""
+    """LVIS v0.5 image record; all objects of an image are annotated, so nothing is "not exhaustive"."""
     return {
         "id": image_id,
         "file_name": name,

@@ -1,4 +1,4 @@
-"""Pixels of the demo pictures: backgrounds, textures, outlines with soft edges."""
+"""Pixels of the demo images: backgrounds, textures, outlines with soft edges."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def surface(
 
 
 def finish(canvas: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """The picture with grain, as PIL RGB."""
+    """The image with grain, as PIL RGB."""
     noisy = canvas + rng.normal(0, rng.uniform(0.01, 0.035), canvas.shape)
     return Image.fromarray((np.clip(noisy, 0, 1) * 255).round().astype(np.uint8))
 

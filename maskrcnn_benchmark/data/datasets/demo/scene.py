@@ -1,4 +1,4 @@
-"""One demo picture: objects placed with little overlap, later ones in front, and their visible masks."""
+"""One demo image: objects placed with little overlap, later ones in front, and their visible masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maskrcnn_benchmark.data.datasets.demo.shapes import outline
 
 MIN_VISIBLE = 0.85  # part of an object that later objects leave free
 TRIES = 60
-RADIUS = (0.09, 0.23)  # of the picture's side
+RADIUS = (0.09, 0.23)  # of the image's side
 
 
 @dataclass
@@ -50,7 +50,7 @@ class PlacedObject:
 def draw_scene(
     categories: list[DemoCategory], size: int, rng: np.random.Generator
 ) -> tuple[Image.Image, list[PlacedObject]]:
-    """A picture of `size` x `size` pixels with one object per entry of `categories`, in that order.
+    """An image of `size` x `size` pixels with one object per entry of `categories`, in that order.
 
     An object for which no place is found is left out.
     """

@@ -79,7 +79,7 @@ def require_outputs(outputs: FCOSOutputs) -> None:
 
 
 def as_boxlist(found: Candidates, size: tuple[int, int]) -> BoxList:
-    """Detections as a BoxList of a picture of `size` (height, width), fields `scores` and `labels`."""
+    """Detections as a BoxList of an image of `size` (height, width), fields `scores` and `labels`."""
     result = BoxList(found.boxes, (size[1], size[0]), mode="xyxy")
     result.add_field("scores", found.scores)
     result.add_field("labels", found.labels)

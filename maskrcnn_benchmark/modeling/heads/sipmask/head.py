@@ -26,7 +26,7 @@ from maskrcnn_benchmark.modeling.heads.fcos.targets import Points, at_points
 from maskrcnn_benchmark.modeling.heads.fcos.towers import TowerStyle
 from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import MaskLossSettings, mask_loss, mask_positives
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, picture_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, full_image_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import rescoring_loss, score_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """How detections are made. in_original: overlaps are measured in pixels of the picture file. mask_resize:
+    """How detections are made. in_original: overlaps are measured in pixels of the image file. mask_resize:
     see `MASK_RESIZES`.
     """
 
@@ -78,7 +78,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
     ) -> dict[str, LossTerm]:
         """`loss_cls`, `loss_reg`, `loss_centerness`, `loss_mask`, with mask scores `loss_mask_score`.
 
-        The targets need masks of the size of their picture.
+        The targets need masks of the size of their image.
         """
         points, settings = self.points(outputs), self.mask_loss_settings
         labels, positives = self.loss.positives(points, targets)
@@ -105,7 +105,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
 
     @torch.no_grad()
     def detect(self, outputs: SipMaskOutputs, frames: Sequence[Frame]) -> list[BoxList]:
-        """`predict` for pictures whose way into the network is known."""
+        """`predict` for images whose way into the network is known."""
         require_outputs(outputs.boxes)
         require_finite(outputs.basis, "the basis masks")
         settings, results = self.detection, []
@@ -121,7 +121,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
         basis, result = outputs.basis[image], as_boxlist(kept, frame.size)
         where = torch.full_like(kept.point, image)
         coefficients = at_points(outputs.coefficients, where, kept.point)
-        masks = picture_masks(
+        masks = full_image_masks(
             coefficients,
             basis,
             kept.boxes,

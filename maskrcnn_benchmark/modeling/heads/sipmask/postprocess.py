@@ -1,4 +1,4 @@
-"""From coefficients and basis masks to masks of the picture's size (spec section 6)."""
+"""From coefficients and basis masks to masks of the image's size (spec section 6)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture on its way into the network: `size` there and `original` of the file, both (height, width),
+    """An image on its way into the network: `size` there and `original` of the file, both (height, width),
     and `scale`, the factors (vertical, horizontal) by which it was resized.
     """
 
@@ -41,10 +41,10 @@ MASK_RESIZES = ("legacy", "legacy_axes", "exact")
 """
 
 
-def picture_masks(
+def full_image_masks(
     coefficients: Tensor, basis: Tensor, boxes: Tensor, frame: Frame, *, threshold: float, resize: str
 ) -> Tensor:
-    """Masks (n,H,W) bool at the picture's original size.
+    """Masks (n,H,W) bool at the image's original size.
 
     coefficients: (n,4K); basis: (K,h,w); boxes: (n,4) in pixels of the network input. A pixel is set when
     the resized probability is above `threshold`. Resizing is one of MASK_RESIZES.
@@ -67,7 +67,7 @@ def picture_masks(
 
 
 def _factor(scale: float, resize: str) -> float:
-    """Size of a plane's side at the original picture, against the plane's."""
+    """Size of a plane's side at the original image, against the plane's."""
     if resize == "legacy_axes":
         return float(np.float32(BASIS_STRIDE) / np.float32(scale))
     return BASIS_STRIDE / scale

@@ -37,8 +37,8 @@ def score_masks(planes: Tensor, convs: nn.ModuleList, last: nn.Module) -> Tensor
     """
     if min(planes.shape[1:]) < LEAST_SIDE:
         raise ValueError(
-            f"mask scores need planes of at least {LEAST_SIDE} x {LEAST_SIDE} cells (pictures of twice "
-            f"that), got {tuple(planes.shape[1:])}; use larger pictures or MODEL.SIPMASK.RESCORING False"
+            f"mask scores need planes of at least {LEAST_SIDE} x {LEAST_SIDE} cells (images of twice "
+            f"that), got {tuple(planes.shape[1:])}; use larger images or MODEL.SIPMASK.RESCORING False"
         )
     x = planes[:, None]
     for conv in convs:

@@ -85,9 +85,7 @@ class RoIBoxHead(nn.Module):
         """Distillation loss of the stored boxes; without any, a zero connected to the graph."""
         reference = features[0]
         if batch is not None and len(batch.boxes) != len(reference):
-            raise ValueError(
-                f"distillation boxes of {len(batch.boxes)} pictures for {len(reference)} pictures"
-            )
+            raise ValueError(f"distillation boxes of {len(batch.boxes)} images for {len(reference)} images")
         if batch is None or not any(len(b) for b in batch.boxes):
             boxes = [reference.new_zeros((0, 4)) for _ in range(len(reference))]
             teacher = reference.new_zeros((0, num_old_classes + 1))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
-from maskrcnn_benchmark.modeling.samplers import keep_query_class, picture_generators, sample_labels
+from maskrcnn_benchmark.modeling.samplers import image_generators, keep_query_class, sample_labels
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class BoxTargets:
         `regression_targets` float32 (n,4) (of background rows without meaning), and
         those of the proposals. `query_classes`: one label per image, 0 for ordinary
         sampling; another value leaves only proposals of that class as positives.
-        `seeds`: one per image, see picture_generators.
+        `seeds`: one per image, see image_generators.
         """
         classes = query_classes if query_classes is not None else [0] * len(proposals)
         if len(classes) != len(proposals):
-            raise ValueError(f"{len(classes)} query classes for {len(proposals)} pictures")
+            raise ValueError(f"{len(classes)} query classes for {len(proposals)} images")
         device = proposals[0].bbox.device
-        generators = picture_generators(seeds, "box", len(proposals), device)
+        generators = image_generators(seeds, "box", len(proposals), device)
         results = []
         for proposal, target, query_class, source in zip(
             proposals, targets, classes, generators, strict=True

@@ -28,7 +28,7 @@ def cubic_matrix(sizes_in: int, size_out: int, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def decode_keypoints(maps: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Points float32 (N,K,3) x, y, 1 in the picture and the logit float32 (N,K) at each of them.
+    """Points float32 (N,K,3) x, y, 1 in the image and the logit float32 (N,K) at each of them.
 
     maps: logits (N,K,M,M) over xyxy boxes (N,4). Every map is resized to its box in whole pixels (rounded up,
     at least one; a box is x2 - x1 wide here, parity), and the centre of the highest pixel is taken; of

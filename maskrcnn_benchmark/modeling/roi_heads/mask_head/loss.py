@@ -39,7 +39,7 @@ def _one_image(positives: BoxList, target: BoxList, size: int) -> Tensor:
     boxes = positives.xyxy().detach().float()
     used, index = positives.get_field("matched_idxs").unique(
         return_inverse=True
-    )  # crowded pictures: few of the objects have positives
+    )  # crowded images: few of the objects have positives
     masks = masks[used]
     if masks.mode == "poly":
         return polygon_mask_targets(masks.polygons(), index, boxes, size, target.size)

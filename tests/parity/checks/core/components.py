@@ -53,7 +53,7 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
 
 
 def check_components(folder: Path, checker: Checker) -> None:
-    """Every section of ``components.json`` and ``components.npz``."""
+    """Every section of `components.json` and `components.npz`."""
     info, arrays = read_pair(folder, "components")
     ctx = Components(folder, info["sections"], arrays, info.get("noise_prefix", ""))
     sections = dict.fromkeys(name.split(".")[0] for name in [*arrays, *info["sections"]])

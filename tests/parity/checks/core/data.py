@@ -35,7 +35,7 @@ def check_resize_table(ctx: Components, checker: Checker) -> None:
 
 
 def check_pixels(ctx: Components, checker: Checker) -> None:
-    """The test transform of a made-up picture; the tensor is stored at every seventh pixel."""
+    """The test transform of a made-up image; the tensor is stored at every seventh pixel."""
     info = ctx.info["pre"]
     name, height, width = re.search(r"image\('([^']+)',(\d+),(\d+)\)", info["image"]).groups()  # type: ignore[union-attr]
     picture = Image.fromarray(np.round(image(name, int(height), int(width))).astype(np.uint8))
@@ -49,7 +49,7 @@ def check_pixels(ctx: Components, checker: Checker) -> None:
 
 
 def check_image_list(ctx: Components, checker: Checker) -> None:
-    """Shapes of padded batches, ``batch_div<n>``."""
+    """Shapes of padded batches, `batch_div<n>`."""
     info = ctx.info["image_list"]
     images = [torch.ones(tuple(shape)) for shape in info["inputs"]]
     for key in info:

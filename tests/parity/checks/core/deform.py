@@ -14,7 +14,7 @@ OFFSET_GAIN = 1.5
 
 
 def check_deform_conv(ctx: Components, checker: Checker) -> None:
-    """``v1|v2.s<stride>.d<dilation>``, padding = dilation, and ``v1.groups2``."""
+    """`v1|v2.s<stride>.d<dilation>`, padding = dilation, and `v1.groups2`."""
     info = ctx.info["dc"]
     x, weight = ctx.noise(info["x"]), ctx.noise(info["w"])
     for name in ctx.names("dc"):
@@ -36,7 +36,7 @@ def check_deform_conv(ctx: Components, checker: Checker) -> None:
 
 
 def check_deform_psroi_pooling(ctx: Components, checker: Checker) -> None:
-    """``no_trans``, ``trans`` and ``group2``."""
+    """`no_trans`, `trans` and `group2`."""
     info = ctx.info["ps"]
     x, trans, rois = ctx.noise(info["x"]), ctx.noise(info["trans"]), ctx.tensor("ps.rois")
     scale, samples = number(info["settings"], "scale"), number(info["settings"], "sample_per_part")

@@ -22,7 +22,7 @@ from maskrcnn_benchmark.structures.boxlist_ops import box_iou, remove_small_boxe
 
 
 def anchor_generator(info: dict[str, list], straddle: int = 0) -> AnchorGenerator:
-    """From ``sizes, aspect_ratios, strides``: one size per stride, or all sizes on a single stride."""
+    """From `sizes, aspect_ratios, strides`: one size per stride, or all sizes on a single stride."""
     strides, ratios = info["strides"], info["aspect_ratios"]
     per_level = [info["sizes"]] if len(strides) == 1 else [[size] for size in info["sizes"]]
     cells = [cell_anchors(s, sizes, ratios) for s, sizes in zip(strides, per_level, strict=True)]
@@ -30,7 +30,7 @@ def anchor_generator(info: dict[str, list], straddle: int = 0) -> AnchorGenerato
 
 
 def check_anchors(ctx: Components, checker: Checker) -> None:
-    """Every ``anchors.<name>`` whose description holds sizes, ratios and strides, or says that they are
+    """Every `anchors.<name>` whose description holds sizes, ratios and strides, or says that they are
     RetinaNet's defaults.
     """
     names = dict.fromkeys(name.split(".")[0] for name in ctx.names("anchors"))
@@ -77,7 +77,7 @@ def check_boxlist(ctx: Components, checker: Checker) -> None:
 
 
 def _box_operation(ctx: Components, boxes: BoxList, name: str, shape: tuple[int, ...]) -> Tensor:
-    """The boxes (or areas, overlaps) that the array ``name`` holds."""
+    """The boxes (or areas, overlaps) that the array `name` holds."""
     numbers = [int(v) for v in re.findall(r"\d+", name)]
     if name == "xywh":
         return boxes.convert("xywh").bbox
@@ -121,7 +121,7 @@ def check_coder(ctx: Components, checker: Checker) -> None:
 
 
 def check_matcher(ctx: Components, checker: Checker) -> None:
-    """``matcher.<high>_<low>_<low quality>`` on the stored overlaps."""
+    """`matcher.<high>_<low>_<low quality>` on the stored overlaps."""
     quality = ctx.tensor("matcher.quality")
     for name in ctx.names("matcher"):
         if name == "quality":

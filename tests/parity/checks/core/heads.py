@@ -29,7 +29,7 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 def _anchors(ctx: Components) -> AnchorGenerator:
-    """From a text like ``sizes 32..512 ratios .5,1,2 strides 4..64 straddle 0`` (doubling from first to
+    """From a text like `sizes 32..512 ratios .5,1,2 strides 4..64 straddle 0` (doubling from first to
     last).
     """
     text = ctx.info["rpnp"]["anchors"]
@@ -52,7 +52,7 @@ def _rpn_inputs(ctx: Components) -> tuple[list[Tensor], list[Tensor], list[Tenso
 
 
 def ground_truth(ctx: Components) -> list[BoxList]:
-    """``rpnp.gt<i>`` with labels 1, 2, 3, ..."""
+    """`rpnp.gt<i>` with labels 1, 2, 3, ..."""
     targets = []
     for boxes, (height, width) in zip(
         indexed(ctx.arrays, "rpnp.gt"), ctx.info["rpnp"]["image_sizes_hw"], strict=True

@@ -90,7 +90,7 @@ def check_focal(ctx: Components, checker: Checker) -> None:
 
 
 def check_masker(ctx: Components, checker: Checker) -> None:
-    """``paste[<side>].<threshold>``: probabilities pasted into the picture, packed bits."""
+    """`paste[<side>].<threshold>`: probabilities pasted into the image, packed bits."""
     info = ctx.info["masker"]
     width, height = info["image_size_wh"]
     boxes = ctx.tensor("masker.boxes")

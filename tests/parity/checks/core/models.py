@@ -28,7 +28,7 @@ from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList, to_image_list
 from maskrcnn_benchmark.structures.keypoints import Keypoints
 from maskrcnn_benchmark.structures.masks import SegmentationMask
-from maskrcnn_benchmark.structures.views import batch_pictures
+from maskrcnn_benchmark.structures.views import batch_images
 from maskrcnn_benchmark.utils.files import read_json
 
 Arrays = dict[str, np.ndarray]
@@ -41,7 +41,7 @@ MEAN, STD = (102.9801, 115.9465, 122.7717), 57.0
 
 
 def check_model(folder: Path, name: str, checker: Checker) -> None:
-    """``name.json`` and ``name.npz``: evaluation if the arrays hold features or detections, else training."""
+    """`name.json` and `name.npz`: evaluation if the arrays hold features or detections, else training."""
     info, arrays = read_pair(folder, name)
     diff = info["config_diff_from_defaults"]
     missing = unsupported_settings(diff)
@@ -77,7 +77,7 @@ def _images(info: dict[str, Any]) -> list[Tensor]:
 
 
 def _sampled(checker: Checker, arrays: Arrays, name: str, got: Tensor, limit: int = SAMPLE) -> None:
-    """``name.sample``, ``name.stats`` and ``name.shape`` of a tensor."""
+    """`name.sample`, `name.stats` and `name.shape` of a tensor."""
     array = got.detach().numpy()
     checker.equal(f"{name}.shape", list(array.shape), arrays[f"{name}.shape"])
     # The largest value of the whole array stands in the statistics; the sample may miss it.
@@ -173,18 +173,18 @@ def _compare_detections(found: list[BoxList], arrays: Arrays, checker: Checker, 
 def _check_augmented(
     cfg: CfgNode, model: GeneralizedRCNN, info: dict[str, Any], arrays: Arrays, checker: Checker
 ) -> None:
-    """Detections from several views of 8-bit pictures, from Pillow pictures on."""
+    """Detections from several views of 8-bit images, from Pillow images on."""
     transform, views = build_test_transforms(cfg), []
     for entry in info["images"]:
         pixels = image(entry["name"], entry["height"], entry["width"])
         picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
         views.append(transform(picture, None, random.Random(0))[0])
-    images = batch_pictures(views, cfg.DATALOADER.SIZE_DIVISIBILITY)
+    images = batch_images(views, cfg.DATALOADER.SIZE_DIVISIBILITY)
     sizes = [[width, height] for height, width in images.image_sizes]
     checker.equal("sizes_wh", sizes, info["sizes_wh"])
     found = model_for_testing(cfg, model)(images)
     checker.equal("num", [len(boxlist) for boxlist in found], info["num"])
-    # Pictures are told apart by their labels and compared together: one box of theirs may differ.
+    # Images are told apart by their labels and compared together: one box of theirs may differ.
     parts = [f"det{{}}.{part}" for part in ("boxes", "scores", "labels")]
     expected = [indexed(arrays, part) for part in parts]
     got = [[b.bbox for b in found], *([b.get_field(f) for b in found] for f in ("scores", "labels"))]

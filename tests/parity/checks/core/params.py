@@ -32,7 +32,7 @@ def check_parameters(model: nn.Module, expected: dict[str, Any], checker: Checke
 
 
 def check_parameter_file(folder: Path, path: Path, checker: Checker) -> None:
-    """One ``params/<config>.json``: the model of that published configuration, built without memory."""
+    """One `params/<config>.json`: the model of that published configuration, built without memory."""
     expected = read_json(path, what="parameter list")
     config = expected["config"]
     name = f"params.{path.stem}"

@@ -15,10 +15,10 @@ from maskrcnn_benchmark.evaluation.voc import evaluate_voc
 def check_voc(ctx: Components, checker: Checker) -> None:
     """AP at IoU .5 of every class and their mean, by every metric listed; undefined values are null."""
     info = ctx.info["voc"]
-    pictures = sum(name.startswith("gt") for name in ctx.names("voc"))
+    images = sum(name.startswith("gt") for name in ctx.names("voc"))
     annotations: list[dict[str, Any]] = []
     found = []
-    for image in range(pictures):
+    for image in range(images):
         truth = _xywh(ctx.arrays[f"voc.gt{image}"])
         for box, label, hard in zip(truth.tolist(), info["gt_labels"], info["difficult"], strict=True):
             record = {"id": len(annotations) + 1, "image_id": image, "category_id": label, "bbox": box}
@@ -30,7 +30,7 @@ def check_voc(ctx: Components, checker: Checker) -> None:
         metric = "11point" if expected["use_07_metric"] else "area"
         classes = list(range(1, len(expected["ap"])))
         dataset = {
-            "images": [{"id": image} for image in range(pictures)],
+            "images": [{"id": image} for image in range(images)],
             "annotations": annotations,
             "categories": [{"id": label} for label in classes],
         }

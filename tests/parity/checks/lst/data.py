@@ -19,7 +19,7 @@ PREDICTOR = "roi_heads.box.predictor."
 
 
 def annotation_file(folder: Path, part: str) -> dict[str, Any]:
-    """The training or validation annotations of a folder: the one file whose name ends in ``_<part>.json``.
+    """The training or validation annotations of a folder: the one file whose name ends in `_<part>.json`.
 
     Raises FileNotFoundError naming the folder.
     """
@@ -31,7 +31,7 @@ def annotation_file(folder: Path, part: str) -> dict[str, Any]:
 
 
 def read_plan(folder: Path) -> PhasePlan:
-    """The phases that ``splits.json`` names, over the training annotations of the folder.
+    """The phases that `splits.json` names, over the training annotations of the folder.
 
     Classes beyond the last step form one more phase, for which the file lists nothing.
     """
@@ -51,7 +51,7 @@ def read_plan(folder: Path) -> PhasePlan:
 
 
 def check_splits(folder: Path, checker: Checker) -> None:
-    """Class order and every derived file that ``splits.json`` lists."""
+    """Class order and every derived file that `splits.json` lists."""
     info = read_json(folder / "splits.json", what="reference file")
     data = {"train": annotation_file(folder, "train"), "val": annotation_file(folder, "val")}
     with checker.section("splits"):
@@ -103,7 +103,7 @@ def _grouped(ids: list[int], owner: dict[int, dict[str, Any]], key: str) -> dict
 
 
 def check_phase_labels(folder: Path, checker: Checker) -> None:
-    """``step_state`` of the derived validation files against the right labels, which ``eval.json`` holds."""
+    """`step_state` of the derived validation files against the right labels, which `eval.json` holds."""
     right = read_json(folder / "eval.json", what="reference file")["_phase_of_category"]
     plan, data = read_plan(folder), annotation_file(folder, "val")
     with checker.section("step_state"):

@@ -18,8 +18,8 @@ from maskrcnn_benchmark.utils.files import read_json
 
 
 def check_evaluation(folder: Path, checker: Checker) -> None:
-    """Every case of ``eval.json`` (a phase's file, or the whole one) and the arrays of
-    ``eval_precision.npz``.
+    """Every case of `eval.json` (a phase's file, or the whole one) and the arrays of
+    `eval_precision.npz`.
     """
     expected = read_json(folder / "eval.json", what="reference file")
     phases: dict[str, list[int]] = {}

@@ -33,7 +33,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def check_model(folder: Path, checker: Checker, *, fast: bool) -> None:
-    """Everything in ``model.json``/``model.npz``; ``fast`` leaves out the layer of 157 million parameters."""
+    """Everything in `model.json`/`model.npz`; `fast` leaves out the layer of 157 million parameters."""
     info, arrays = read_pair(folder, "model")
     prefix = info.get("noise_prefix", NOISE)
     with checker.section("model"):
@@ -103,7 +103,7 @@ def _check_losses(
 
 
 def _check_teacher(folder: Path, arrays: Arrays, features: Tensor, prefix: str, checker: Checker) -> Tensor:
-    """Teacher rows of the stored boxes, read through our store; the flip of a picture is the one that
+    """Teacher rows of the stored boxes, read through our store; the flip of an image is the one that
     fits.
     """
     expected = arrays["teacher_cosine"]
@@ -125,7 +125,7 @@ def _check_teacher(folder: Path, arrays: Arrays, features: Tensor, prefix: str, 
 
 
 def _choose_flips(store: DistillStore, ids: dict[int, list[int]], expected: np.ndarray) -> list[np.ndarray]:
-    """Per picture, in file order, the stored rows (of either flip) that are nearer to the expected ones."""
+    """Per image, in file order, the stored rows (of either flip) that are nearer to the expected ones."""
     chosen: list[np.ndarray] = []
     start = 0
     for image, rows in ids.items():

@@ -28,7 +28,7 @@ BODIES = {6: "R-50-FPN", 23: "R-101-FPN", 36: "R-152-FPN"}
 
 
 def check_parameters(folder: Path, checker: Checker) -> None:
-    """``parameters.json``: the base model and the steps that it lists differences for."""
+    """`parameters.json`: the base model and the steps that it lists differences for."""
     expected = read_json(folder / "parameters.json", what="reference file")
     blocks = {name.split(".")[3] for name in expected["base"] if name.startswith("backbone.body.layer3.")}
     with checker.section("parameters"):
@@ -44,7 +44,7 @@ def check_parameters(folder: Path, checker: Checker) -> None:
 
 
 def _lists(expected: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Names and the number of frozen stages from keys like ``trainable_base_freeze2``, for "base" or
+    """Names and the number of frozen stages from keys like `trainable_base_freeze2`, for "base" or
     "steps".
     """
     found: dict[str, Any] = {}

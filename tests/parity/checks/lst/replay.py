@@ -16,7 +16,7 @@ from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan, build_replay_
 
 
 def check_replay(folder: Path, checker: Checker) -> None:
-    """Counts, epochs, both stored sequences, and our own stream, for every step in ``replay.json``."""
+    """Counts, epochs, both stored sequences, and our own stream, for every step in `replay.json`."""
     info, arrays = read_pair(folder, "replay")
     plan, data = read_plan(folder), annotation_file(folder, "train")
     world, samples = info["n_gpu"], info["n_iter"]

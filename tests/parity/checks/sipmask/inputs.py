@@ -1,4 +1,4 @@
-"""Pictures, objects and weights of the reference files of FCOS and SipMask."""
+"""Images, objects and weights of the reference files of FCOS and SipMask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def config_of(info: dict[str, Any]) -> Any:
     return load_config(Path(__file__).resolve().parents[4] / "configs" / path)
 
 
-def pictures(info: dict[str, Any]) -> ImageList:
+def images(info: dict[str, Any]) -> ImageList:
     """The network's input, padded as the reference says."""
     tensors = network_input(info["images"], MEAN, 1.0)
     batch = torch.zeros(tuple(info["batch_shape"]))
@@ -41,7 +41,7 @@ def pictures(info: dict[str, Any]) -> ImageList:
 
 
 def ground_truth(folder: Path, images: ImageList, *, padded: bool) -> list[BoxList]:
-    """Boxes, labels and elliptic masks per picture; padded: masks on a canvas of a multiple of 32."""
+    """Boxes, labels and elliptic masks per image; padded: masks on a canvas of a multiple of 32."""
     info = read_json(folder / f"{GROUND_TRUTH}.json", what="reference file")
     targets = []
     rows = zip(info["boxes_xyxy"], info["labels"], images.image_sizes, strict=False)

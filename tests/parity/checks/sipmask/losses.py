@@ -31,7 +31,7 @@ VARIANTS = {
 
 
 def check_losses(folder: Path, checker: Checker) -> None:
-    """``benchmark_losses.json``: every variant's losses and gradients."""
+    """`benchmark_losses.json`: every variant's losses and gradients."""
     info, arrays = read_pair(folder, "benchmark_losses")
     model = read_json(folder / "benchmark_r50_model.json", what="reference file")
     images = ImageList(torch.zeros((1, 3, *info["image_hw"])), [tuple(info["image_hw"])])

@@ -49,7 +49,7 @@ LOSS_NAMES = {"loss_bbox": "loss_reg", "loss_iou": "loss_mask_score"}
 
 
 def check_model(folder: Path, name: str, checker: Checker) -> None:
-    """One ``<name>.json`` with its arrays."""
+    """One `<name>.json` with its arrays."""
     info, arrays = read_pair(folder, name)
     cfg = config_of(info)
     model = build_detection_model(cfg).to("cpu")
@@ -112,7 +112,7 @@ def _check_evaluation(
 
 
 def _frames(images: ImageList, info: dict[str, Any]) -> list[Frame]:
-    """How the pictures were resized; the factors are stored as one number or as x, y, x, y."""
+    """How the images were resized; the factors are stored as one number or as x, y, x, y."""
     frames = []
     for size, meta in zip(images.image_sizes, info["img_metas"], strict=True):
         factor = meta["scale_factor"]

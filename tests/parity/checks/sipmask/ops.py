@@ -22,7 +22,7 @@ FAST_CLASSES, FAST_BOXES, FAST_THRESHOLD, FAST_LIMIT = 5, 120, 0.5, 100
 
 
 def check_ops(folder: Path, checker: Checker) -> None:
-    """``ops.json`` and ``ops.npz``."""
+    """`ops.json` and `ops.npz`."""
     info, arrays = read_pair(folder, "ops")
     for name, entry in info["crop_split"].items():
         with checker.section(f"crop_split.{name}"):

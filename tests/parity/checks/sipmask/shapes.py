@@ -24,7 +24,7 @@ MMDET = "shapes_mmdet_"
 
 
 def check_shapes(path: Path, checker: Checker) -> None:
-    """One ``shapes_<config>.json``: the model of that configuration has these names and shapes."""
+    """One `shapes_<config>.json`: the model of that configuration has these names and shapes."""
     shapes = read_json(path, what="list of shapes")
     name = FILES.get(path.stem, f"sipmask/{path.stem.removeprefix(MMDET)}")
     with checker.section(path.stem), torch.device("meta"):

@@ -15,7 +15,7 @@ STRIDES = (8, 16, 32, 64, 128)
 
 
 def check_targets(folder: Path, checker: Checker) -> None:
-    """``fcos_targets.json`` and ``fcos_targets.npz``: labels, objects, distances and centerness, exactly."""
+    """`fcos_targets.json` and `fcos_targets.npz`: labels, objects, distances and centerness, exactly."""
     info, arrays = read_pair(folder, "fcos_targets")
     height, width = info["image_hw"]
     target = BoxList(torch.tensor(info["boxes_xyxy"]), (width, height))
