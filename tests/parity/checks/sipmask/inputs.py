@@ -29,7 +29,7 @@ def config_of(info: dict[str, Any]) -> Any:
     return load_config(Path(__file__).resolve().parents[4] / "configs" / path)
 
 
-def images(info: dict[str, Any]) -> ImageList:
+def network_images(info: dict[str, Any]) -> ImageList:
     """The network's input, padded as the reference says."""
     tensors = network_input(info["images"], MEAN, 1.0)
     batch = torch.zeros(tuple(info["batch_shape"]))

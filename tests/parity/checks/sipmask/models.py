@@ -14,9 +14,9 @@ from checks.fill import fill_module, value
 from checks.sipmask.inputs import (
     config_of,
     ground_truth,
+    network_images,
     override,
     override_module,
-    pictures,
 )
 from checks.store import read_pair, statistics, unpack
 from maskrcnn_benchmark.checkpoint.mmdet_sipmask import import_mmdet_sipmask
@@ -54,7 +54,7 @@ def check_model(folder: Path, name: str, checker: Checker) -> None:
     cfg = config_of(info)
     model = build_detection_model(cfg).to("cpu")
     names = _fill(model, folder, info)
-    images = pictures(info)
+    images = network_images(info)
     with checker.section(name):
         with torch.no_grad():
             _check_evaluation(model.eval(), images, info, arrays, checker)
