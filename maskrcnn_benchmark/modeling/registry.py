@@ -1,8 +1,8 @@
-"""The choice points a config names (core spec 2). One registry per key, nothing else.
+"""The choice points a config names: one registry per key, nothing else.
 
-An entry is a class with a `from_cfg` class method (signature given beside
-each registry), or a plain builder function for backbones and detectors.
-Modules register themselves when the matching `build` module imports them.
+An entry is a class with a `from_cfg` class method (signature given beside each registry), or a plain builder
+function for backbones, necks, heads and detectors. Modules register themselves when the matching `build`
+module imports them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ BACKBONES: Registry[Any] = Registry(
     "MODEL.BACKBONE.CONV_BODY", "maskrcnn_benchmark/modeling/backbones/build.py"
 )
 """Function (cfg) -> nn.Sequential with children `body` [, `fpn`] and attribute `out_channels`."""
+
+NECKS: Registry[Any] = Registry("MODEL.NECK", "maskrcnn_benchmark/modeling/necks/build.py")
+"""Function (cfg, channels of the backbone's maps) -> nn.Module with attribute `out_channels`."""
+
+HEADS: Registry[Any] = Registry("MODEL.HEAD", "maskrcnn_benchmark/modeling/heads/build.py")
+"""Function (cfg, channels of the feature maps) -> OneStageHead. The name is that of the model family."""
 
 STEMS: Registry[Any] = Registry("MODEL.RESNETS.STEM_FUNC", "maskrcnn_benchmark/modeling/backbones/blocks.py")
 """Function (cfg) -> ResNet stem module."""

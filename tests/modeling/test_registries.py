@@ -46,6 +46,9 @@ def _overrides(key: str, name: str, groups: dict[str, Any]) -> list[Any]:
         ]
     if name.endswith("-RETINANET"):
         needs = ["MODEL.RETINANET_ON", True, "MODEL.MASK_ON", False, "MODEL.RETINANET.NUM_CONVS", 1]
+    if key == "MODEL.HEAD":
+        pairs = ["MODEL.BACKBONE.CONV_BODY", "R-10-FPN-RETINANET", "MODEL.MASK_ON", False]
+        return [f"MODEL.{name.upper()}_ON", True, *pairs, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 64]
     for item in needs:
         result += groups.get(item, [item])
     return [*result, key, name]

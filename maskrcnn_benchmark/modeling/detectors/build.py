@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from maskrcnn_benchmark.config.classes import one_stage_model
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
-from maskrcnn_benchmark.modeling.heads.base import OneStageHead
-from maskrcnn_benchmark.modeling.heads.fcos.head import build_fcos
-from maskrcnn_benchmark.modeling.heads.retinanet.head import build_retinanet
-from maskrcnn_benchmark.modeling.heads.sipmask.head import build_sipmask
+from maskrcnn_benchmark.modeling.heads.build import build_head
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
 from maskrcnn_benchmark.modeling.roi_heads.build import build_roi_heads
 from maskrcnn_benchmark.modeling.rpn.build import build_rpn
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
-
-
-ONE_STAGE_HEADS: dict[str, Callable[[CfgNode, int], OneStageHead[Any]]] = {
-    "RETINANET_ON": build_retinanet,
-    "FCOS_ON": build_fcos,
-    "SIPMASK_ON": build_sipmask,
-}
-"""Key under MODEL -> function (cfg, channels of the feature maps) -> head."""
 
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")
@@ -38,9 +27,9 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
     ConfigError names keys that ask for parts which are not available.
     """
     backbone = build_backbone(cfg)
-    for switch, build_head in ONE_STAGE_HEADS.items():
-        if cfg.MODEL[switch]:
-            return OneStageDetector(backbone, build_head(cfg, backbone.out_channels))
+    section = one_stage_model(cfg)
+    if section is not None:
+        return OneStageDetector(backbone, build_head(cfg, section.lower(), backbone.out_channels))
     rpn = build_rpn(cfg, backbone.out_channels)
     return GeneralizedRCNN(backbone, rpn, build_roi_heads(cfg, backbone.out_channels))
 

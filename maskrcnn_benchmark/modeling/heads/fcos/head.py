@@ -21,6 +21,7 @@ from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs, Points
 from maskrcnn_benchmark.modeling.heads.fcos.towers import FCOSTowers, TowerStyle
 from maskrcnn_benchmark.modeling.losses import LossTerm
+from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def as_boxlist(found: Candidates, size: tuple[int, int]) -> BoxList:
     return result
 
 
+@HEADS.register("fcos")
 def build_fcos(cfg: CfgNode, in_channels: int) -> FCOS:
     """MODEL.FCOS on feature maps of `in_channels` channels."""
     node = cfg.MODEL.FCOS

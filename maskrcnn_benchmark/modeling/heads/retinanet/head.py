@@ -16,6 +16,7 @@ from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import DetectionSet
 from maskrcnn_benchmark.modeling.heads.retinanet.towers import Towers
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.matcher import Matcher
+from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
@@ -86,6 +87,7 @@ def build_anchors(node: CfgNode) -> AnchorGenerator:
     return AnchorGenerator(cells, node.ANCHOR_STRIDES, node.STRADDLE_THRESH)
 
 
+@HEADS.register("retinanet")
 def build_retinanet(cfg: CfgNode, in_channels: int) -> RetinaNet:
     """MODEL.RETINANET on feature maps of `in_channels` channels."""
     node = cfg.MODEL.RETINANET

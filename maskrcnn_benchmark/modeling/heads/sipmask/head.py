@@ -30,6 +30,7 @@ from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, full_im
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import rescoring_loss, score_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
+from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
         return Points.of(outputs.boxes, self.strides, in_strides=self.head.distances != "exponential")
 
 
+@HEADS.register("sipmask")
 def build_sipmask(cfg: CfgNode, in_channels: int) -> SipMask:
     """MODEL.SIPMASK on feature maps of `in_channels` channels."""
     node = cfg.MODEL.SIPMASK
