@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -16,6 +15,7 @@ from maskrcnn_benchmark.modeling.backbones.torchvision_backbones import PREFIX, 
 from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
 from maskrcnn_benchmark.modeling.norm import group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import BACKBONES, STEMS, TRANSFORMATIONS
+from maskrcnn_benchmark.structures.features import FeatureSpec, FeatureSpecs, common_channels
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,14 +32,20 @@ BLOCKS = {
 
 
 class Backbone(nn.Sequential):
-    """Sequential of named parts with `out_channels`: channels of every returned map.
+    """Sequential of named parts. Call: images (B, 3, H, W) -> list of feature maps, finest first.
 
-    Call: images (B,3,H,W) -> list of feature maps, finest first.
+    `feature_specs`: channels and stride per returned map, as the last part states them.
     """
 
-    def __init__(self, parts: OrderedDict[str, nn.Module], out_channels: int) -> None:
+    def __init__(self, parts: OrderedDict[str, nn.Module]) -> None:
         super().__init__(parts)
-        self.out_channels = out_channels
+        last: Any = next(reversed(parts.values()))
+        self.feature_specs: tuple[FeatureSpec, ...] = tuple(last.feature_specs)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of every returned map; ValueError when they differ."""
+        return common_channels(self.feature_specs)
 
 
 def _deformable(cfg: CfgNode) -> list[Deformable | None]:
@@ -76,36 +82,37 @@ def _resnet(cfg: CfgNode, depth: str, last: int, outputs: tuple[int, ...]) -> Re
 def _build_plain(cfg: CfgNode, depth: str, last: int) -> Backbone:
     body = _resnet(cfg, depth, last, (last,))
     expected = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
-    if body.out_channels != [expected]:
+    channels = common_channels(body.feature_specs)
+    if channels != expected:
         raise ConfigError(
             f"MODEL.RESNETS.BACKBONE_OUT_CHANNELS is {expected}, but {cfg.MODEL.BACKBONE.CONV_BODY} "
-            f"gives {body.out_channels[0]} channels (RES2_OUT_CHANNELS {cfg.MODEL.RESNETS.RES2_OUT_CHANNELS})"
+            f"gives {channels} channels (RES2_OUT_CHANNELS {cfg.MODEL.RESNETS.RES2_OUT_CHANNELS})"
         )
-    return Backbone(OrderedDict(body=body), expected)
+    return Backbone(OrderedDict(body=body))
 
 
 def _build_fpn(cfg: CfgNode, depth: str) -> Backbone:
     body = _resnet(cfg, depth, 4, (1, 2, 3, 4))
-    return _with_fpn(cfg, body, body.out_channels)
+    return _with_fpn(cfg, body, body.feature_specs)
 
 
-def _with_fpn(cfg: CfgNode, body: nn.Module, in_channels: Sequence[int]) -> Backbone:
+def _with_fpn(cfg: CfgNode, body: nn.Module, features: FeatureSpecs) -> Backbone:
     """P2..P6, or for one-stage models P3..P7, whose last two levels are convolutions of C5 or P5."""
     channels = cfg.MODEL.RESNETS.BACKBONE_OUT_CHANNELS
     norm = group_norm_from_cfg(cfg) if cfg.MODEL.FPN.USE_GN else None
     build = partial(FPN, out_channels=channels, norm=norm, relu=cfg.MODEL.FPN.USE_RELU)
     if one_stage_model(cfg) is not None:
         use_c5 = cfg.MODEL.RETINANET.USE_C5
-        top = LastLevelP6P7(in_channels[-1] if use_c5 else channels, channels, from_body=use_c5)
-        fpn = build(in_channels[-3:], extra_pool=False, first=2, top_blocks=top)
+        top = LastLevelP6P7(features[-1].channels if use_c5 else channels, channels, from_body=use_c5)
+        fpn = build(features[-3:], extra_pool=False, top_blocks=top)
     else:
-        fpn = build(in_channels, extra_pool=True)
-    return Backbone(OrderedDict(body=body, fpn=fpn), channels)
+        fpn = build(features, extra_pool=True)
+    return Backbone(OrderedDict(body=body, fpn=fpn))
 
 
 def _build_retinanet_fpn(cfg: CfgNode, depth: str) -> Backbone:
     body = _resnet(cfg, depth, 4, (2, 3, 4))
-    return _with_fpn(cfg, body, body.out_channels)
+    return _with_fpn(cfg, body, body.feature_specs)
 
 
 for _depth in ("R-50", "R-101"):
@@ -133,7 +140,7 @@ def _build_torchvision(cfg: CfgNode, name: str) -> Backbone:
         )
     train_norm = node.NORM == "train"
     body = TorchvisionBody(name, freeze_at=node.FREEZE_CONV_BODY_AT, train_norm=train_norm)
-    return _with_fpn(cfg, body, body.out_channels)
+    return _with_fpn(cfg, body, body.feature_specs)
 
 
 def build_backbone(cfg: CfgNode) -> Backbone:

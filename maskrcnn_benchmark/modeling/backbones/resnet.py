@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.backbones.blocks import BlockFactory, BlockSpec, Deformable
+from maskrcnn_benchmark.structures.features import FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def build_stage(
 class ResNet(nn.Module):
     """Body with children `stem`, `layer1`.. ; returns the feature maps of the output stages, finest first.
 
-    Attributes: `out_channels` per returned map (list of int), `strides` likewise.
+    `feature_specs`: channels and stride per returned map.
     """
 
     def __init__(
@@ -74,8 +75,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = stem
         self._stages = tuple(stages)
-        self.out_channels: list[int] = []
-        self.strides: list[int] = []
+        specs: list[FeatureSpec] = []
         channels = stem_out_channels
         for stage in stages:
             layer = build_stage(
@@ -90,8 +90,8 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage.index}", layer)
             channels = stage_channels(stage.index, res2_out_channels)
             if stage.is_output:
-                self.out_channels.append(channels)
-                self.strides.append(2 ** (stage.index + 1))
+                specs.append(FeatureSpec(channels, 2 ** (stage.index + 1)))
+        self.feature_specs = tuple(specs)
         self._freeze(freeze_at)
 
     def _freeze(self, freeze_at: int) -> None:

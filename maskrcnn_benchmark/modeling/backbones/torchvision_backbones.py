@@ -11,6 +11,7 @@ from torchvision.models import get_model, list_models
 from torchvision.models.resnet import ResNet
 
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
+from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.registry import close_matches
 
@@ -31,7 +32,7 @@ class TorchvisionBody(nn.Module):
         train_norm: whether batch norm layers behind the frozen stages learn and follow the statistics of the
             batches; otherwise all of them stay as they are in the weight file.
 
-    Attributes: `out_channels` and `strides` per returned map, finest first.
+    `feature_specs`: channels and stride per returned map, finest first.
 
     Raises ConfigError for a name that torchvision or this class does not know.
     """
@@ -51,8 +52,7 @@ class TorchvisionBody(nn.Module):
         ends = {stride: channels for _, stride, channels in found}
         if set(ends) - {1, 2} != set(STRIDES):
             raise ConfigError(f"MODEL.BACKBONE.CONV_BODY {PREFIX}{name}: strides {sorted(ends)}, not 4 to 32")
-        self.strides = list(STRIDES)
-        self.out_channels = [ends[stride] for stride in STRIDES]
+        self.feature_specs = tuple(FeatureSpec(ends[stride], stride) for stride in STRIDES)
         early = len(self._stages) - len(STRIDES)
         for number, stage in enumerate(self._stages):
             frozen = max(0, number - early + 1) < freeze_at

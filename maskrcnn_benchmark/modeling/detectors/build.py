@@ -29,9 +29,9 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
     backbone = build_backbone(cfg)
     section = one_stage_model(cfg)
     if section is not None:
-        return OneStageDetector(backbone, build_head(cfg, section.lower(), backbone.out_channels))
-    rpn = build_rpn(cfg, backbone.out_channels)
-    return GeneralizedRCNN(backbone, rpn, build_roi_heads(cfg, backbone.out_channels))
+        return OneStageDetector(backbone, build_head(cfg, section.lower(), backbone.feature_specs))
+    rpn = build_rpn(cfg, backbone.feature_specs)
+    return GeneralizedRCNN(backbone, rpn, build_roi_heads(cfg, backbone.feature_specs))
 
 
 def build_detection_model(cfg: CfgNode) -> Any:

@@ -13,6 +13,7 @@ from maskrcnn_benchmark.modeling.heads.fcos import head as fcos
 from maskrcnn_benchmark.modeling.heads.retinanet import head as retinanet
 from maskrcnn_benchmark.modeling.heads.sipmask import head as sipmask
 from maskrcnn_benchmark.modeling.registry import HEADS
+from maskrcnn_benchmark.structures.features import FeatureSpecs
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -21,7 +22,7 @@ BUILT_IN = (fcos, retinanet, sipmask)
 """Modules whose import registers the heads of the package."""
 
 
-def build_head(cfg: CfgNode, name: str, in_channels: int) -> OneStageHead[Any]:
-    """Build the head `name` for feature maps of `in_channels` channels; ConfigError lists close names."""
-    head: OneStageHead[Any] = HEADS.get(name)(cfg, in_channels)
+def build_head(cfg: CfgNode, name: str, features: FeatureSpecs) -> OneStageHead[Any]:
+    """Build the head `name` for the feature maps of a backbone; ConfigError lists close names."""
+    head: OneStageHead[Any] = HEADS.get(name)(cfg, features)
     return head

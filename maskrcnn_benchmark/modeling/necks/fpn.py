@@ -10,10 +10,13 @@ from torch.nn import functional as F
 from maskrcnn_benchmark.modeling.conv import conv_norm_relu
 from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
 from maskrcnn_benchmark.modeling.norm import NormFactory
+from maskrcnn_benchmark.structures.features import FeatureSpec, FeatureSpecs
 
 
 class LastLevelP6P7(nn.Module):
     """Two more levels by 3x3 convolutions of stride 2: `p6` of C5 or P5, `p7` of the rectified P6."""
+
+    levels = 2
 
     def __init__(self, in_channels: int, out_channels: int, *, from_body: bool) -> None:
         """in_channels: of C5 with `from_body`, else of P5."""
@@ -31,32 +34,39 @@ class LastLevelP6P7(nn.Module):
 class FPN(nn.Module):
     """Top-down pyramid over C2..C5 giving P2..P5 and, with `extra_pool`, P6 = every second cell of P5.
 
-    Children `fpn_inner{i}` (1x1) and `fpn_layer{i}` (3x3), i = `first`.. from the finest level (2 for a
-    pyramid that begins with C3), and `top_blocks` for levels made by convolution. The level above is
+    Children `fpn_inner{i}` (1x1) and `fpn_layer{i}` (3x3), i = 1 for stride 4 (C2), 2 for stride 8 (C3), ...
+    (parity: names in published files), and `top_blocks` for levels made by convolution. The level above is
     brought to the size of the lateral by nearest neighbours, so sides need not be multiples of 32; for sides
     that are, this equals the published doubling.
+
+    `feature_specs`: channels and stride per returned map.
     """
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        features: FeatureSpecs,
         out_channels: int,
         *,
         norm: NormFactory | None = None,
         relu: bool = False,
         extra_pool: bool = True,
-        first: int = 1,
         top_blocks: LastLevelP6P7 | None = None,
     ) -> None:
+        """features: of the levels C_i that the pyramid is made from, finest first."""
         super().__init__()
-        self.levels = range(first, first + len(in_channels))
+        self.levels = [spec.stride.bit_length() - 2 for spec in features]
         self.extra_pool = extra_pool
-        for i, channels in zip(self.levels, in_channels, strict=True):
-            self.add_module(f"fpn_inner{i}", conv_norm_relu(channels, out_channels, 1, norm=norm, relu=relu))
+        for i, spec in zip(self.levels, features, strict=True):
+            lateral = conv_norm_relu(spec.channels, out_channels, 1, norm=norm, relu=relu)
+            self.add_module(f"fpn_inner{i}", lateral)
             self.add_module(
                 f"fpn_layer{i}", conv_norm_relu(out_channels, out_channels, 3, norm=norm, relu=relu)
             )
         self.top_blocks = top_blocks
+        strides = [spec.stride for spec in features]
+        for _ in range(extra_pool + (0 if top_blocks is None else top_blocks.levels)):
+            strides.append(2 * strides[-1])
+        self.feature_specs = tuple(FeatureSpec(out_channels, stride) for stride in strides)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """List of (B,C_i,H_i,W_i), finest first -> list of (B,out,H_i,W_i) and the extra levels.

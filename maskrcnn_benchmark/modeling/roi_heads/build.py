@@ -8,19 +8,21 @@ from maskrcnn_benchmark.modeling.roi_heads.box_head.build import build_box_head
 from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.build import build_keypoint_head
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.build import build_mask_head
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads, build_weight_transfer
+from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-def build_roi_heads(cfg: CfgNode, in_channels: int) -> RoIHeads | None:
+def build_roi_heads(cfg: CfgNode, features: FeatureSpecs) -> RoIHeads | None:
     """Box head, with MODEL.MASK_ON and MODEL.KEYPOINT_ON those heads; None for RPN-only models.
 
     Raises ConfigError for distillation without a cosine classifier.
     """
     if cfg.MODEL.RPN_ONLY:
         return None
+    in_channels = common_channels(features)
     box = build_box_head(cfg, in_channels)
     mask = build_mask_head(cfg, in_channels, box.feature_extractor) if cfg.MODEL.MASK_ON else None
     keypoint = build_keypoint_head(cfg, in_channels) if cfg.MODEL.KEYPOINT_ON else None

@@ -11,17 +11,18 @@ from maskrcnn_benchmark.modeling.rpn import head as _heads  # noqa: F401  fills 
 from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, SelectionSettings
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
 from maskrcnn_benchmark.modeling.rpn.rpn import RegionProposalNetwork
+from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-def build_rpn(cfg: CfgNode, in_channels: int) -> RegionProposalNetwork:
-    """MODEL.RPN on feature maps of `in_channels` channels."""
+def build_rpn(cfg: CfgNode, features: FeatureSpecs) -> RegionProposalNetwork:
+    """MODEL.RPN on the feature maps of a backbone."""
     anchors = AnchorGenerator.from_cfg(cfg)
     box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
     head = RPN_HEADS.get(cfg.MODEL.RPN.RPN_HEAD).from_cfg(
-        cfg, in_channels, anchors.num_anchors_per_location()[0]
+        cfg, common_channels(features), anchors.num_anchors_per_location()[0]
     )
     selector = ProposalSelector(
         box_coder,

@@ -15,6 +15,7 @@ from maskrcnn_benchmark.modeling.backbones import blocks
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.necks.fpn import FPN
 from maskrcnn_benchmark.modeling.registry import BACKBONES, TRANSFORMATIONS
+from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 Cfg = Callable[..., Any]
@@ -46,7 +47,10 @@ def test_every_entry_builds_and_runs(small_cfg: Cfg, name: str) -> None:
         )
     backbone = build_backbone(cfg)
     maps = backbone(torch.randn(1, 3, 32, 32))
-    assert backbone.out_channels == channels and all(m.shape[1] == channels for m in maps)
+    assert backbone.out_channels == channels
+    for m, spec in zip(maps, backbone.feature_specs, strict=True):
+        side = -(-32 // spec.stride)
+        assert m.shape == (1, spec.channels, side, side)
     sum(m.sum() for m in maps).backward()
 
 
@@ -173,7 +177,7 @@ def test_wrong_keys_are_named(small_cfg: Cfg) -> None:
 
 def test_fpn_equals_doubling_and_takes_odd_sizes() -> None:
     torch.manual_seed(0)
-    fpn = FPN([4, 6, 8], 5)
+    fpn = FPN([FeatureSpec(4, 4), FeatureSpec(6, 8), FeatureSpec(8, 16)], 5)
     sizes = [(16, 24), (8, 12), (4, 6)]
     maps = [torch.randn(1, c, *s) for c, s in zip((4, 6, 8), sizes, strict=True)]
     inner3 = fpn.fpn_inner3(maps[2])
@@ -185,7 +189,7 @@ def test_fpn_equals_doubling_and_takes_odd_sizes() -> None:
 
 
 def test_fpn_names_with_norm() -> None:
-    fpn = FPN([4], 4, norm=lambda c: nn.GroupNorm(2, c), relu=True, extra_pool=False)
+    fpn = FPN([FeatureSpec(4, 4)], 4, norm=lambda c: nn.GroupNorm(2, c), relu=True, extra_pool=False)
     assert list(fpn.state_dict())[:4] == [
         "fpn_inner1.0.weight",
         "fpn_inner1.1.weight",

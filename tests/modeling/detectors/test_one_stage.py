@@ -16,6 +16,7 @@ from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.modeling.heads.base import OneStageHead
 from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
 from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
 
@@ -77,7 +78,7 @@ def test_p7_sees_the_rectified_p6() -> None:
 
 
 def test_a_pyramid_passes_over_finer_maps() -> None:
-    fpn = FPN([4, 5], 6, extra_pool=False, first=3)
+    fpn = FPN([FeatureSpec(4, 16), FeatureSpec(5, 32)], 6, extra_pool=False)
     children = [name for name, _ in fpn.named_children()]
     assert children == ["fpn_inner3", "fpn_layer3", "fpn_inner4", "fpn_layer4"]
     maps = [torch.randn(1, 3, 16, 16), torch.randn(1, 4, 8, 8), torch.randn(1, 5, 4, 4)]

@@ -23,6 +23,7 @@ from maskrcnn_benchmark.modeling.heads.fcos.towers import FCOSTowers, TowerStyle
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -88,11 +89,11 @@ def as_boxlist(found: Candidates, size: tuple[int, int]) -> BoxList:
 
 
 @HEADS.register("fcos")
-def build_fcos(cfg: CfgNode, in_channels: int) -> FCOS:
-    """MODEL.FCOS on feature maps of `in_channels` channels."""
+def build_fcos(cfg: CfgNode, features: FeatureSpecs) -> FCOS:
+    """MODEL.FCOS on the feature maps of a backbone."""
     node = cfg.MODEL.FCOS
     towers = FCOSTowers(
-        in_channels,
+        common_channels(features),
         node.NUM_CLASSES - 1,
         depth=node.NUM_CONVS,
         levels=len(node.FPN_STRIDES),

@@ -19,6 +19,7 @@ from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -88,8 +89,8 @@ def build_anchors(node: CfgNode) -> AnchorGenerator:
 
 
 @HEADS.register("retinanet")
-def build_retinanet(cfg: CfgNode, in_channels: int) -> RetinaNet:
-    """MODEL.RETINANET on feature maps of `in_channels` channels."""
+def build_retinanet(cfg: CfgNode, features: FeatureSpecs) -> RetinaNet:
+    """MODEL.RETINANET on the feature maps of a backbone."""
     node = cfg.MODEL.RETINANET
     anchors, box_coder = build_anchors(node), BoxCoder(BOX_WEIGHTS)
     matcher = Matcher(
@@ -99,7 +100,7 @@ def build_retinanet(cfg: CfgNode, in_channels: int) -> RetinaNet:
         zero_overlap_matches=cfg.MODEL.RPN.ZERO_OVERLAP_MATCHES,
     )
     towers = Towers(
-        in_channels,
+        common_channels(features),
         node.NUM_CLASSES - 1,
         anchors.num_anchors_per_location()[0],
         depth=node.NUM_CONVS,

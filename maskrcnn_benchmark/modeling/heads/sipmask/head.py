@@ -32,6 +32,7 @@ from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -144,11 +145,11 @@ class SipMask(OneStageHead[SipMaskOutputs]):
 
 
 @HEADS.register("sipmask")
-def build_sipmask(cfg: CfgNode, in_channels: int) -> SipMask:
-    """MODEL.SIPMASK on feature maps of `in_channels` channels."""
+def build_sipmask(cfg: CfgNode, features: FeatureSpecs) -> SipMask:
+    """MODEL.SIPMASK on the feature maps of a backbone."""
     node = cfg.MODEL.SIPMASK
     towers = SipMaskTowers(
-        in_channels,
+        common_channels(features),
         node.NUM_CLASSES - 1,
         depth=node.NUM_CONVS,
         levels=len(node.FPN_STRIDES),

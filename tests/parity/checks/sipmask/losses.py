@@ -16,6 +16,7 @@ from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.head import build_sipmask
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
 from maskrcnn_benchmark.modeling.losses import mean_losses
+from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.files import read_json
 
@@ -42,7 +43,9 @@ def check_losses(folder: Path, checker: Checker) -> None:
             cfg.defrost()
             cfg.merge_from_list(list(VARIANTS[name]))
             with torch.device("meta"):
-                head = build_sipmask(cfg, 256)
+                head = build_sipmask(
+                    cfg, [FeatureSpec(256, stride) for stride in cfg.MODEL.SIPMASK.FPN_STRIDES]
+                )
             outputs = _outputs(info, 1.0 if "times_1.0" in name else 0.3)
             leaves = _leaves(outputs)
             losses = mean_losses(head.losses(outputs, targets, images.image_sizes))
