@@ -18,11 +18,46 @@ from maskrcnn_benchmark.config.weights import resolve_weight
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.registry import close_matches
 
-__all__ = ["DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weight"]
+__all__ = ["KINDS", "DatasetKind", "DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weight"]
 
 ROOT = "datasets"
-KINDS = ("coco", "lvis", "voc", "cityscapes", "cityscapes_poly", "cityscapes_mask")
 MINI = 10  # images, roughly, of cityscapes_*_instance_minival
+
+
+@dataclass(frozen=True)
+class DatasetKind:
+    """One kind of data set: how it is evaluated, and what a model can be tested for on it.
+
+    evaluator: its entry in `evaluation.base.EVALUATORS`; the reader of its annotations is the entry of the
+    same name as the kind in `data.datasets.readers.READERS`. tasks: some of "bbox", "segm", "keypoints".
+    ann_file: what ANN_FILE names, for messages. names_classes: the entry of a data set may list CLASSES,
+    because its files do not.
+    """
+
+    evaluator: str
+    tasks: tuple[str, ...]
+    ann_file: str = "annotation file"
+    names_classes: bool = False
+
+
+# Adding a kind: a row here, a reader of the same name, and a protocol if none of the evaluators fits
+# (docs/architecture.md, "Adding things").
+KINDS: dict[str, DatasetKind] = {
+    "coco": DatasetKind("coco", ("bbox", "segm", "keypoints")),
+    "lvis": DatasetKind("lvis", ("bbox", "segm", "keypoints")),
+    "voc": DatasetKind("voc", ("bbox",), ann_file="list of images", names_classes=True),
+    "cityscapes": DatasetKind("cityscapes", ("bbox", "segm")),
+    "cityscapes_poly": DatasetKind("cityscapes", ("bbox", "segm"), ann_file="annotation folder"),
+    "cityscapes_mask": DatasetKind("cityscapes", ("bbox", "segm"), ann_file="annotation folder"),
+}
+
+
+def known_kinds() -> str:
+    """The names of all kinds of data sets as a list for messages: "coco, lvis, ... or NAME"."""
+    *names, last = KINDS
+    return f"{', '.join(names)} or {last}"
+
+
 # Data set classes that a user's DatasetCatalog may name, and the arguments that each needs.
 FACTORIES = {
     "COCODataset": ("ann_file", "root"),
@@ -108,7 +143,7 @@ def _inline(name: str) -> DatasetSpec:
     if not colon or kind not in KINDS or not ann_file or not img_dir:
         raise ConfigError(
             f"data set {name!r} is not of the form kind:annotations.json@image_folder "
-            f"with kind {', '.join(KINDS[:-1])} or {KINDS[-1]}"
+            f"with kind {known_kinds()}"
         )
     stem = os.path.splitext(os.path.basename(os.path.normpath(ann_file)))[0]
     return DatasetSpec(stem, kind, ann_file, img_dir)

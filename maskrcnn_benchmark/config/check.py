@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.catalog import KINDS
+from maskrcnn_benchmark.config.catalog import KINDS, known_kinds
 from maskrcnn_benchmark.config.check_input import check_input
 from maskrcnn_benchmark.config.check_lst import check_lst
 from maskrcnn_benchmark.config.check_one_stage import check_one_stage
@@ -104,12 +104,12 @@ def _check_datasets(cfg: CfgNode) -> None:
         here = f"DATASETS.REGISTER.{name}"
         missing = [k for k in ("KIND", "ANN_FILE", "IMG_DIR") if not entry.get(k)]
         require(not missing, f"{here} has no {' and no '.join(missing)}")
-        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
-        require(entry.KIND in KINDS, f"{here}.KIND must be {known}, found {entry.KIND!r}")
+        require(entry.KIND in KINDS, f"{here}.KIND must be {known_kinds()}, found {entry.KIND!r}")
         classes = entry.get("CLASSES", ())
+        named = " or ".join(kind for kind, row in KINDS.items() if row.names_classes)
         require(
-            not classes or entry.KIND == "voc",
-            f"{here}.CLASSES is for KIND voc; the files of KIND {entry.KIND} name their classes themselves",
+            not classes or KINDS[entry.KIND].names_classes,
+            f"{here}.CLASSES is for KIND {named}; files of KIND {entry.KIND} name their classes themselves",
         )
         require(len(set(classes)) == len(classes), f"{here}.CLASSES names a class twice")
 

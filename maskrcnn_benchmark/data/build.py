@@ -16,7 +16,7 @@ from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
-from maskrcnn_benchmark.data.datasets.load import load_annotations
+from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.data.samplers import (
     ClassAwareStream,
     GroupedBatchSampler,

@@ -13,7 +13,7 @@ from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
 from maskrcnn_benchmark.data.build import build_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.load import load_annotations
+from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.doctor.finding import NotChecked
 from maskrcnn_benchmark.doctor.machine import resident_bytes
 from maskrcnn_benchmark.doctor.settings import Setting

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_benchmark.config.catalog import DatasetSpec
+from maskrcnn_benchmark.config.catalog import KINDS
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.images import image_paths, read_image
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
@@ -47,18 +47,12 @@ def _remedy(path: str, key: str) -> str:
     return f"put it there (datasets/README.md says where data goes) or change {key}"
 
 
-def _what(spec: DatasetSpec) -> str:
-    """What `ann_file` names for the kind."""
-    folders = {"cityscapes_poly": "annotation folder", "cityscapes_mask": "annotation folder"}
-    return {"voc": "list of images", **folders}.get(spec.kind, "annotation file")
-
-
 def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
     """One data set: annotation file, then images."""
     spec = source.spec
     if not os.path.exists(spec.ann_file):
         yield error(
-            f"{_what(spec)} {spec.ann_file} does not exist",
+            f"{KINDS[spec.kind].ann_file} {spec.ann_file} does not exist",
             source.ann_key,
             advice=_remedy(spec.ann_file, source.ann_key),
         )

@@ -22,8 +22,8 @@ from maskrcnn_benchmark.data.build import build_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.cityscapes import load_cityscapes
 from maskrcnn_benchmark.data.datasets.cityscapes_labels import LABEL_IDS, THING_NAMES, VOID_IDS, label_of
-from maskrcnn_benchmark.data.datasets.load import load_annotations
 from maskrcnn_benchmark.data.datasets.mask_regions import encode, region_rles
+from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.utils.errors import DataError
 
 SIZE = (96, 64)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.build import build_dataset
-from maskrcnn_benchmark.data.datasets.load import load_annotations
+from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.data.datasets.voc import VOC_CLASSES, load_voc, read_xml
 from maskrcnn_benchmark.utils.errors import DataError
 
