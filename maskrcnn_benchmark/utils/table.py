@@ -1,54 +1,66 @@
-"""Aligned text tables for the terminal and the log."""
+"""Aligned text tables for the terminal and the log, laid out by tabulate."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
-def _cell(value: Any) -> str:
-    """Text of one cell: None is "-", floats get three decimals with trailing zeros cut to one."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool) or not isinstance(value, float):
-        return str(value)
-    if value != value:
-        return "nan"
-    text = f"{value:.3f}"
-    while text.endswith("0") and text[-2] != ".":
-        text = text[:-1]
-    return text
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+_MAX_DECIMALS = 3
+# tabulate's "simple", without its two extra columns around headers: the header is the first row here.
+_LAYOUT = TableFormat(
+    lineabove=None,
+    linebelowheader=Line("", "-", "  ", ""),
+    linebetweenrows=None,
+    linebelow=None,
+    headerrow=None,
+    datarow=DataRow("", "  ", ""),
+    padding=0,
+    with_header_hide=None,
+)
 
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Lay out rows under headers; columns of numbers are aligned right, others left. No final newline.
+    """Lay out rows under headers; numeric columns are aligned right, others left. No final newline.
 
-    Floats of a column share one number of decimals (the most that any of them needs, one to three).
+    None becomes "-". Floats of a column get the same number of decimals: as many as the value with most
+    significant decimals has, at least one, at most three.
 
     Raises:
-        ValueError: a row has not as many cells as there are headers.
+        ValueError: a row has more or fewer cells than there are headers.
     """
-    for number, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if len(row) != len(headers):
-            raise ValueError(f"row {number} has {len(row)} cells for {len(headers)} headers")
-    columns = []
-    for index, header in enumerate(headers):
-        values = [row[index] for row in rows]
-        cells = [_cell(v) for v in values]
-        decimals = max(
-            (len(c.partition(".")[2]) for c, v in zip(cells, values, strict=True) if isinstance(v, float)),
-            default=0,
-        )
-        if decimals:
-            cells = [
-                f"{v:.{decimals}f}" if isinstance(v, float) and v == v else c
-                for c, v in zip(cells, values, strict=True)
-            ]
-        width = max(len(header), *(len(c) for c in cells)) if cells else len(header)
-        right = bool(values) and all(_is_number(v) for v in values)
-        columns.append([c.rjust(width) if right else c.ljust(width) for c in [header, "-" * width, *cells]])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+            raise ValueError(f"row {index} has {len(row)} cells for {len(headers)} headers")
+    columns = [[row[index] for row in rows] for index in range(len(headers))]
+    texts = [_format_column(values) for values in columns]
+    return tabulate(
+        [list(headers), SEPARATING_LINE, *zip(*texts, strict=True)],
+        tablefmt=_LAYOUT,
+        colalign=["right" if _is_numeric(values) else "left" for values in columns],
+        disable_numparse=True,
+    )
+
+
+def _format_column(values: Sequence[Any]) -> list[str]:
+    """Text of the cells of one column."""
+    finite = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    decimals = max((_count_decimals(value) for value in finite), default=1)
+    return [
+        "-" if value is None else f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
+        for value in values
+    ]
+
+
+def _count_decimals(value: float) -> int:
+    """Decimals of `value` rounded to three, without trailing zeros; at least one."""
+    return max(1, len(f"{value:.{_MAX_DECIMALS}f}".rstrip("0").partition(".")[2]))
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    """Whether a column has values and all of them are numbers or None."""
+    return bool(values) and all(
+        value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values
+    )
