@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import StrPath, make_folder, remove_leftovers, write_error
 
 NAME = "run.lock"
-_TAKEN = (errno.EACCES, errno.EAGAIN)
+_PATIENCE = 0.2  # seconds; a run that ends in this moment is no obstacle
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def claimed(folder: StrPath, below: Sequence[str] = ()) -> Iterator[None]:
-    """Hold `folder` for the processes of this run; every one of them must enter and leave together.
+    """Lock `folder` for the ranks of this run; all of them must enter and leave together.
 
-    What a killed run left under temporary names is removed there and in the subfolders that match `below`.
+    Files that a killed run left under temporary names are removed there and in the subfolders that match
+    `below`.
 
-    The lock of the main process ends with it, however it dies; loader workers do not inherit it. So a killed
-    run can be started again at once, while two runs that would write over each other cannot be.
+    The lock of rank 0 ends with its process, however that dies; loader workers do not inherit it. So a
+    killed run can be restarted at once, while two runs that would overwrite each other's files cannot start.
 
     Raises:
-        ConfigError: on every process, when another run is at work in the folder.
-        WriteError: the folder cannot be written.
+        ConfigError: on every rank, when another run is active in the folder.
+        WriteError: the folder is not writable.
     """
-    held: list[tuple[Path, TextIO]] = []
+    locks: list[BaseFileLock] = []
 
     def take() -> None:
-        _take(Path(folder) / NAME, held)
+        lock = _lock(Path(folder) / NAME)
+        if lock is not None:
+            locks.append(lock)
         left = remove_leftovers(folder, below)
         if left:
             _logger.info("removed %d unfinished files of a stopped run from %s", len(left), folder)
@@ -46,47 +50,38 @@ def claimed(folder: StrPath, below: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     finally:
-        for path, file in held:
-            path.unlink(missing_ok=True)
-            file.close()
+        for lock in locks:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
 
 
-def _take(path: Path, held: list[tuple[Path, TextIO]]) -> None:
-    """Lock `path` and add it to `held`."""
+def _lock(path: Path) -> BaseFileLock | None:
+    """Lock `path` and write the holder into it; None, after a warning, where the file system has no locks."""
     make_folder(path.parent)
-    while True:
-        try:
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed when the run ends)
-        except OSError as error:
-            raise write_error(path, error) from None
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            if error.errno in _TAKEN:
-                raise ConfigError(
-                    f"{path.parent} is in use by {holder}: wait for that run or stop it, or choose another "
-                    "OUTPUT_DIR"
-                ) from None
-            _logger.warning("%s cannot be locked (%s): do not start two runs there", path, error.strerror)
-            return
-        if _is_still(path, file):
-            break
-        file.close()  # its owner removed it in between
-    held.append((path, file))
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        raise ConfigError(
+            f"{path.parent} is in use by {_holder(path)}: wait for that run or stop it, or choose another "
+            "OUTPUT_DIR"
+        ) from None
     except OSError as error:
-        raise write_error(path, error) from None
-
-
-def _is_still(path: Path, file: TextIO) -> bool:
-    """Whether `path` still names the open `file`."""
+        if error.errno not in _NO_LOCKS:
+            raise write_error(path, error) from None
+        _logger.warning("%s cannot be locked (%s): do not start two runs there", path, error.strerror)
+        return None
     try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+    except OSError as error:
+        lock.release()
+        raise write_error(path, error) from None
+    return lock
+
+
+def _holder(path: Path) -> str:
+    """Process and host that hold the lock, as they wrote them into it."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"

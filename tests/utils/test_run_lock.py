@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
+from maskrcnn_benchmark.utils.errors import ConfigError, UsageError, WriteError
 from maskrcnn_benchmark.utils.files import TEMPORARY, remove_leftovers
 from maskrcnn_benchmark.utils.run_lock import NAME, claimed
 
 
-def _hold(folder: Path) -> int:
-    """A process that holds `folder` until it is killed."""
+def _hold(folder: Path, workers: int = 0) -> int:
+    """Start a process that holds `folder` until it is killed; its workers are forked while it does."""
     pid = os.fork()
     if pid == 0:
         with claimed(folder):
+            for _ in range(workers):
+                if os.fork() == 0:
+                    (folder / "worker").write_text(str(os.getpid()))
+                    time.sleep(60)
+                    os._exit(0)
+                while not (folder / "worker").exists() or not (folder / "worker").read_text():
+                    time.sleep(0.01)
             (folder / "held").touch()
             time.sleep(60)
         os._exit(0)
@@ -44,6 +53,47 @@ def test_two_runs_cannot_share_a_folder_but_a_killed_one_is_no_obstacle(tmp_path
     with claimed(tmp_path / "run"):
         assert (tmp_path / "run" / NAME).read_text().startswith(f"process {os.getpid()} on ")
     assert not (tmp_path / "run" / NAME).exists()
+
+
+def test_workers_of_a_killed_run_do_not_hold_its_lock(tmp_path: Path) -> None:
+    other = _hold(tmp_path, workers=1)
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    worker = int((tmp_path / "worker").read_text())
+    try:
+        with claimed(tmp_path):
+            os.kill(worker, 0)  # it is alive
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_the_same_process_cannot_claim_twice(tmp_path: Path) -> None:
+    with (
+        claimed(tmp_path),
+        pytest.raises(ConfigError, match=f"by process {os.getpid()} on"),
+        claimed(tmp_path),
+    ):
+        pytest.fail("the folder is taken")
+
+
+def test_a_disk_without_locks_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with claimed(tmp_path):
+        assert "do not start two runs there" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(WriteError, match="Read-only file system"), claimed(tmp_path):
+        pytest.fail("the folder cannot be locked")
 
 
 def test_the_lock_goes_with_an_error(tmp_path: Path) -> None:
