@@ -124,6 +124,7 @@ class PredictionRun:
         opened, before, start = source.open(), self.tally.done, time.perf_counter()
         progress = Progress(opened.count, source.name, _LOG)
         with ExitStack() as stack:
+            stack.callback(progress.close)
             sink = None
             if self.draw is not None and self.out is not None:
                 sink = open_sink(source, self.out, opened.fps)

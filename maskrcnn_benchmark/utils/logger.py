@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from maskrcnn_benchmark.utils.files import make_folder, write_error
+from maskrcnn_benchmark.utils.progress import bars_hidden
 
 NAME = "maskrcnn_benchmark"
 _FORMAT = "%(asctime)s %(levelname).1s %(message)s"
@@ -22,6 +23,11 @@ class _StdoutHandler(logging.StreamHandler):
     @property
     def stream(self) -> TextIO:
         return sys.stdout
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line above the progress bars."""
+        with bars_hidden(self.stream):
+            super().emit(record)
 
 
 class _LogFile(logging.FileHandler):

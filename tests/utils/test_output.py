@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,6 +102,40 @@ def test_progress_lines(caplog: pytest.LogCaptureFixture) -> None:
         progress.update(377, extra="done")
     assert caplog.messages[-1].startswith("training: 500/500 (100.0 %)")
     assert caplog.messages[-1].endswith("ETA 0:00:00, done")
+
+
+class _Terminal(io.StringIO):
+    """Standard error of somebody who watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    logger = setup_logger(None, rank=0)
+    progress = Progress(4, "testing", logger, start=1)
+    for _ in range(2):
+        progress.update()
+    logger.info("in between")
+    progress.update()
+    assert "testing:  25%" in terminal.getvalue() and "1/4" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r")  # the bar is gone
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[9:] for line in lines][0] == "I in between"
+    assert len(lines) == 2 and "testing: 4/4 (100.0 %)" in lines[1]
+
+
+def test_no_bar_for_loops_of_messages_nor_on_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    Progress(4, "files", setup_logger(None, rank=0), period_seconds=0.0).update(extra="a.json")
+    Progress(4, "testing", setup_logger(None, rank=1)).update()
+    stopped = Progress(None, "camera", setup_logger(None, rank=0))
+    stopped.close()
+    assert "files" not in terminal.getvalue() and "testing" not in terminal.getvalue()
+    assert "camera: 0it" in terminal.getvalue() and terminal.getvalue().endswith("\r")
 
 
 def test_progress_of_nothing() -> None:
