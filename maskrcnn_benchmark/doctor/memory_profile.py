@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.classes import one_stage_model
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector

@@ -18,7 +18,7 @@ from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.classes import class_count_key
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
 from maskrcnn_benchmark.engine.launch import process_device
-from maskrcnn_benchmark.layers.masks import full_image_masks
+from maskrcnn_benchmark.layers.masks import image_masks
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
@@ -134,5 +134,5 @@ class Predictor:
         )
         if found.has_field("mask"):
             width, height = size
-            result.add_field("masks", full_image_masks(found.get_field("mask"), found.bbox, height, width))
+            result.add_field("masks", image_masks(found.get_field("mask"), found.bbox, height, width))
         return result

@@ -9,7 +9,7 @@ import torch
 
 from maskrcnn_benchmark.evaluation.cells import Cells
 from maskrcnn_benchmark.evaluation.matching import Matches
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import load_ops
 
 
 def accumulate(

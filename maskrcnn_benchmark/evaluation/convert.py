@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.evaluation.rle import RleMasks
-from maskrcnn_benchmark.layers.masks import full_image_masks
+from maskrcnn_benchmark.layers.masks import image_masks
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 # Pasted masks held at a time: bounds memory on large images with many detections.
@@ -72,9 +72,7 @@ def _encode(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: floa
     step = max(1, PIXELS_PER_CHUNK // max(1, width * height))
     rles: list[dict[str, Any]] = []
     for start in range(0, len(masks), step):
-        part = full_image_masks(
-            masks[start : start + step], boxes[start : start + step], height, width, threshold
-        )
+        part = image_masks(masks[start : start + step], boxes[start : start + step], height, width, threshold)
         # pycocotools wants (h, w, n) in column-major order: the transposed (n, w, h) in C order.
         columns = part.transpose(1, 2).contiguous().to(torch.uint8).numpy()
         rles += mask_utils.encode(columns.transpose(2, 1, 0))

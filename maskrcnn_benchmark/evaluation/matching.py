@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from maskrcnn_benchmark.evaluation.cells import Cells
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import load_ops
 
 # Values of Matches.outcome.
 WRONG, RIGHT, IGNORED = 0, 1, 2

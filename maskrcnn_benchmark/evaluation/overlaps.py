@@ -8,7 +8,7 @@ import torch
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.evaluation.rle import annotation_masks
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
 
 

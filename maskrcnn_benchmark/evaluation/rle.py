@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
 
 # What csrc/evaluation/rle.h finds wrong with a text, by its number.

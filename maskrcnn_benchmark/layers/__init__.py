@@ -1,8 +1,7 @@
-"""Python faces of the native operations, losses and small modules without a config."""
+"""Native operations, one file each, and small modules without a config."""
 
 from __future__ import annotations
 
-from maskrcnn_benchmark.layers._ops import has_cuda_kernels
 from maskrcnn_benchmark.layers.crop_split import crop_split, crop_split_gt
 from maskrcnn_benchmark.layers.deform_conv import DeformConv2d, DFConv2d, deform_conv2d
 from maskrcnn_benchmark.layers.deform_psroi_pooling import (
@@ -10,10 +9,10 @@ from maskrcnn_benchmark.layers.deform_psroi_pooling import (
     DeformPSRoIPoolingPack,
     deform_psroi_pooling,
 )
-from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
 from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels, fpn_roi_align
-from maskrcnn_benchmark.layers.losses import smooth_l1_loss
-from maskrcnn_benchmark.layers.masks import paste_masks, polygon_mask_targets
+from maskrcnn_benchmark.layers.library import has_cuda_kernels
+from maskrcnn_benchmark.layers.losses import sigmoid_focal_loss, smooth_l1_loss
+from maskrcnn_benchmark.layers.masks import image_masks, paste_masks, polygon_mask_targets
 from maskrcnn_benchmark.layers.nms import batched_nms, boxlist_nms, nms
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d, conv_norm
 from maskrcnn_benchmark.layers.quadrant_masks import assemble_masks, quadrant_mask_loss, quadrant_masks
@@ -39,6 +38,7 @@ __all__ = [
     "deform_psroi_pooling",
     "fpn_roi_align",
     "has_cuda_kernels",
+    "image_masks",
     "nms",
     "paste_masks",
     "polygon_mask_targets",

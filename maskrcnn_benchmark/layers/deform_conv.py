@@ -1,19 +1,21 @@
-"""Deformable convolution (Dai et al. 2017) and its modulated form (Zhu et al. 2019); core spec 6 and 16."""
+"""Deformable convolution (Dai et al. 2017, section 2.1), also modulated (Zhu et al. 2019, section 3.2)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import is_channels_last, load_ops, register_op
 
 Pair = int | tuple[int, int]
 
 
-def pair(value: Pair) -> tuple[int, int]:
-    """(vertical, horizontal) of one number or two."""
+def _pair(value: Pair) -> tuple[int, int]:
+    """(vertical, horizontal) from one int or two."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
@@ -30,11 +32,11 @@ def deform_conv2d(
 ) -> Tensor:
     """Convolution whose tap k = (i, j) reads at p0 + k * dilation + offset: (B, O, H', W').
 
-    features: (B,C,H,W); weight: (O, C / groups, kh, kw) and bias (O,) in its dtype. offset:
-    (B, 2 * D * kh * kw, H', W') for D groups of channels that move together; channel 2 * (i * kw + j) of a
-    group is the vertical displacement in cells, the next one the horizontal one. mask: (B, D * kh * kw, H',
-    W'), a factor per sample. Samples are bilinear with zeros outside; a NaN offset gives NaN. Both numbers of
-    groups follow from the shapes. Offsets and masks may have another floating dtype than the features: places
+    features: (B, C, H, W); weight: (O, C / groups, kh, kw) and bias (O,) in its dtype. offset:
+    (B, 2 * D * kh * kw, H', W') for D deformable groups of channels; channel 2 * (i * kw + j) of a group is
+    the vertical displacement in feature pixels, the next one the horizontal one. mask: (B, D * kh * kw, H',
+    W'), a factor per sample. Samples are bilinear with zeros outside; a NaN offset gives NaN. groups and D
+    follow from the shapes. Offsets and masks may have another floating dtype than the features: positions
     are computed in float32 at least. Half precision is sampled in float32, multiplied as torch multiplies
     it. Under autocast features, weight and bias are cast as for any convolution, offsets and masks are not.
     Result and gradient of channels-last features are channels-last. Differentiable once in all tensors; with
@@ -43,13 +45,14 @@ def deform_conv2d(
     """
     load_ops()
     return torch.ops.maskrcnn_benchmark.deform_conv2d(
-        features, offset, mask, weight, bias, pair(stride), pair(padding), pair(dilation)
+        features, offset, mask, weight, bias, _pair(stride), _pair(padding), _pair(dilation)
     )
 
 
 class DeformConv2d(nn.Module):
-    """Parameters `weight` (O, C / groups, kh, kw) and perhaps `bias` of `deform_conv2d`; offsets come from
-    the caller.
+    """`deform_conv2d` with parameters `weight` (O, C / groups, kh, kw) and optional `bias`.
+
+    The offsets come from the caller.
     """
 
     def __init__(
@@ -69,14 +72,14 @@ class DeformConv2d(nn.Module):
             raise ValueError(
                 f"DeformConv2d: {in_channels} and {out_channels} channels do not divide into {groups} groups"
             )
-        self.stride, self.padding, self.dilation = pair(stride), pair(padding), pair(dilation)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *pair(kernel_size)))
+        self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *_pair(kernel_size)))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.groups = groups
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Weight uniform in +-1/sqrt(fan in), bias zero."""
+        """Fill the weight uniformly from +-1/sqrt(fan in), the bias with zero."""
         bound = 1 / math.sqrt(self.weight[0].numel())
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
@@ -91,8 +94,10 @@ class DeformConv2d(nn.Module):
         scale: Tensor | None = None,
         shift: Tensor | None = None,
     ) -> Tensor:
-        """(B,C,H,W) -> (B,O,H',W'). scale (O,) multiplies the weight, shift (O,) is added to the bias: a
-        norm with fixed statistics that follows.
+        """(B, C, H, W) -> (B, O, H', W').
+
+        scale (O,) multiplies the weight, shift (O,) is added to the bias: the fixed statistics of a norm that
+        follows.
         """
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
@@ -105,7 +110,7 @@ class DeformConv2d(nn.Module):
         return deform_conv2d(x, offset, weight, bias, mask=mask, **geometry)
 
     def extra_repr(self) -> str:
-        """Settings for printing."""
+        """Arguments for printing."""
         sizes = (
             f"{self.weight.shape[1] * self.groups}, {self.weight.shape[0]}, {tuple(self.weight.shape[2:])}"
         )
@@ -116,11 +121,11 @@ class DeformConv2d(nn.Module):
 
 
 class DFConv2d(nn.Module):
-    """A 3x3 (or other) convolution that learns where to read: children `offset` and `conv`.
+    """Deformable convolution that predicts its own offsets: children `offset` and `conv`.
 
-    `offset`, an ordinary convolution of the same geometry, gives 2 * taps offsets per deformable group, and
-    when modulated one mask logit per tap after all offsets (parity: through a sigmoid, not doubled). It
-    starts with Kaiming-uniform weights and zero bias, as published.
+    `offset`, an ordinary convolution of the same geometry, predicts 2 * kh * kw offsets per deformable group,
+    and when modulated one mask logit per tap after all offsets (parity: through a sigmoid, not
+    doubled). It starts with Kaiming-uniform weights and zero bias, as published.
     """
 
     def __init__(
@@ -142,7 +147,7 @@ class DFConv2d(nn.Module):
             raise ValueError(
                 f"DFConv2d: {in_channels} channels do not divide into {deformable_groups} deformable groups"
             )
-        kernel, stride, padding, dilation = (pair(v) for v in (kernel_size, stride, padding, dilation))
+        kernel, stride, padding, dilation = (_pair(v) for v in (kernel_size, stride, padding, dilation))
         self.modulated = modulated
         self.deformable_groups = deformable_groups
         self.num_offsets = 2 * deformable_groups * kernel[0] * kernel[1]
@@ -163,7 +168,7 @@ class DFConv2d(nn.Module):
         )
 
     def forward(self, x: Tensor, *, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        """(B,C,H,W) -> (B,O,H',W'); scale and shift as in `DeformConv2d`."""
+        """(B, C, H, W) -> (B, O, H', W'); scale and shift (O,) as in `DeformConv2d`."""
         offset, mask = self.offset(x), None
         if self.modulated:
             mask = offset[:, self.num_offsets :].sigmoid()
@@ -171,5 +176,85 @@ class DFConv2d(nn.Module):
         return self.conv(x, offset, mask, scale=scale, shift=shift)
 
     def extra_repr(self) -> str:
-        """Settings for printing."""
+        """Arguments for printing."""
         return f"deformable_groups={self.deformable_groups}, modulated={self.modulated}"
+
+
+def _output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Height or width of the result of a convolution."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _empty_features(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Uninitialised (B, C, H, W) in the dtype and memory format of `like`."""
+    layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def _deform_conv2d_fake(
+    features: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    sizes = [
+        _output_size(features.shape[2 + i], weight.shape[2 + i], stride[i], padding[i], dilation[i])
+        for i in range(2)
+    ]
+    return _empty_features((features.shape[0], weight.shape[0], *sizes), features)
+
+
+def _deform_conv2d_backward_fake(
+    grad: Tensor,
+    features: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    needed: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    """Gradients of features, offset, mask and weight where needed, else (0,)."""
+
+    def empty_like(like: Tensor | None, is_needed: bool) -> Tensor:
+        """The shape of `like`, or (0,)."""
+        return like.new_empty(like.shape) if like is not None and is_needed else features.new_empty((0,))
+
+    grad_features = _empty_features(features.shape, features) if needed[0] else features.new_empty((0,))
+    return (
+        grad_features,
+        empty_like(offset, needed[1]),
+        empty_like(mask, needed[2]),
+        empty_like(weight, needed[3]),
+    )
+
+
+def _save_deform_conv2d(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:
+    features, offset, mask, weight, _, *ctx.geometry = inputs
+    ctx.save_for_backward(features, offset, mask, weight)
+
+
+def _deform_conv2d_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    features, offset, mask, weight = ctx.saved_tensors
+    needed = list(ctx.needs_input_grad[:4])
+    grads: list[Tensor | None] = [None] * 4
+    if any(needed):
+        backward = torch.ops.maskrcnn_benchmark.deform_conv2d_backward
+        computed = backward(grad, features, offset, mask, weight, *ctx.geometry, needed)
+        grads = [value if used else None for value, used in zip(computed, needed, strict=True)]
+    bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[4] else None
+    return *grads, bias, None, None, None
+
+
+register_op(
+    "deform_conv2d",
+    fake=_deform_conv2d_fake,
+    backward=_deform_conv2d_grad,
+    setup_context=_save_deform_conv2d,
+)
+register_op("deform_conv2d_backward", fake=_deform_conv2d_backward_fake)

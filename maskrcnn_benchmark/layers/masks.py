@@ -1,4 +1,4 @@
-"""Masks between boxes and images: pasting predictions, cutting training targets (core spec 4 and 10)."""
+"""Masks between boxes and images: pasting predictions, rasterising training targets (He et al. 2017)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import load_ops, register_op
 
 UNBOUNDED = 2**31 - 1
 
@@ -19,7 +19,7 @@ def paste_masks(
 ) -> Tensor:
     """Bool (N, height, width): each probability mask resized into its box and compared with `threshold`.
 
-    masks: (N,M,M) floating; boxes: (N,4) xyxy in pixels of the image. A mask gets `padding` zero pixels on
+    masks: (N, M, M) floating; boxes: (N, 4) xyxy in pixels of the image. A mask gets `padding` zero pixels on
     each side, its box grows in proportion and is cut to whole pixels toward zero, bilinear resizing, then
     `> threshold`. Boxes outside the image, and with a NaN, give an empty mask. Raises ValueError (shapes,
     devices, ranges) and TypeError (dtypes).
@@ -28,12 +28,12 @@ def paste_masks(
     return torch.ops.maskrcnn_benchmark.paste_masks(masks, boxes, height, width, float(threshold), padding)
 
 
-def full_image_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
-    """Bool (N, height, width): the masks of a prediction as the image of that size shows them.
+def image_masks(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Tensor:
+    """Convert predicted masks to bool (N, height, width) in an image of that size.
 
-    masks: floating (N,1,M,M), probabilities inside the boxes (N,4) xyxy, which are pasted; or bool (N,1,h,w)
-    of the whole image, which stay as they are or, at another size, are resized and kept where half or more
-    of a pixel is inside. Raises ValueError for another shape and TypeError for another dtype.
+    masks: floating (N, 1, M, M), probabilities inside the boxes (N, 4) xyxy, which are pasted; or bool
+    (N, 1, h, w) of the whole image, which stay as they are or, at another size, are resized and kept where
+    half or more of a pixel is inside. Raises ValueError for another shape and TypeError for another dtype.
     """
     if masks.dim() != 4 or masks.shape[1] != 1:
         raise ValueError(f"masks of a prediction must be (N,1,h,w), got {tuple(masks.shape)}")
@@ -58,12 +58,12 @@ def polygon_mask_targets(
     size: int,
     image_size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Bool (R, size, size): the polygons of an instance, cropped by a box, resized, rasterised.
+    """Mask targets (R, size, size) bool: the polygons of an instance, cropped by a box, resized, rasterised.
 
     polygons: per instance a list of (2k,) tensors x1, y1, x2, y2, ...; those with fewer than three points
-    draw nothing. instance_of_box: (R,) int64; boxes: (R,4) xyxy. image_size (width, height) clamps the corner
-    x1, y1, not the side that is scaled (parity: as published); leave it out for boxes inside the image.
-    The pixels are those of the COCO mask library. Raises ValueError (shapes, indices), TypeError (dtypes).
+    have no pixels. instance_of_box: (R,) int64; boxes: (R, 4) xyxy. image_size (width, height) clamps the
+    corner x1, y1, not the side that is scaled (parity: as published); leave it out for boxes inside the
+    image. The pixels are those of pycocotools. Raises ValueError (shapes, indices), TypeError (dtypes).
     """
     load_ops()
     flat = list(chain.from_iterable(polygons))
@@ -82,3 +82,26 @@ def polygon_mask_targets(
         int(height),
         size,
     )
+
+
+def _paste_masks_fake(
+    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float, padding: int
+) -> Tensor:
+    return masks.new_empty((masks.shape[0], height, width), dtype=torch.bool)
+
+
+def _rasterize_polygons_fake(
+    coords: Tensor,
+    polygon_offsets: Tensor,
+    instance_offsets: Tensor,
+    instance_of_box: Tensor,
+    boxes: Tensor,
+    image_w: int,
+    image_h: int,
+    size: int,
+) -> Tensor:
+    return boxes.new_empty((boxes.shape[0], size, size), dtype=torch.bool)
+
+
+register_op("paste_masks", fake=_paste_masks_fake)
+register_op("rasterize_polygons", fake=_rasterize_polygons_fake)

@@ -1,4 +1,4 @@
-"""Batch normalisation with fixed statistics."""
+"""Frozen batch normalisation, and its folding into the convolution before it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from maskrcnn_benchmark.layers.deform_conv import DFConv2d
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """(x - running_mean) / sqrt(running_var + eps) * weight + bias for (N,C,H,W), all four fixed buffers.
+    """Batch norm with fixed statistics and affine: four buffers (C,) for inputs (N, C, H, W).
 
+    y = (x - running_mean) / sqrt(running_var + eps) * weight + bias.
     parity: eps is 0, as the published two-stage files were trained. Runs in the dtype of its input.
     """
 
@@ -37,17 +38,17 @@ class FrozenBatchNorm2d(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape and dtype of `x`. One pass that keeps no activation for the backward pass."""
+        """(N, C, H, W) in the dtype of `x`, in one pass that keeps no activation for the backward pass."""
         scale, shift = self.affine()
         shape = (1, -1, 1, 1)
         return torch.addcmul(shift.to(x.dtype).view(shape), x, scale.to(x.dtype).view(shape))
 
     def extra_repr(self) -> str:
-        """Settings for printing."""
+        """Arguments for printing."""
         return f"{len(self.weight)}, eps={self.eps}"
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        # Ordinary batch norm layers also count batches, which means nothing here.
+        # Ordinary batch norm layers also store a batch counter, which frozen statistics ignore.
         counter = f"{prefix}num_batches_tracked"
         rest = {key: value for key, value in state_dict.items() if key != counter}
         super()._load_from_state_dict(rest, prefix, *args)
@@ -57,9 +58,9 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def conv_norm(conv: nn.Conv2d | DFConv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """`norm(conv(x))` for maps (N,C,H,W).
+    """Compute `norm(conv(x))` for x (N, C, H, W).
 
-    Fixed statistics go into weight and bias of the convolution, which saves a pass over the result; the
+    A frozen norm is folded into weight and bias of the convolution, which saves a pass over the result; the
     gradient of `conv.weight` is the same. Hooks on `norm` are not called then.
     """
     if not isinstance(norm, FrozenBatchNorm2d):

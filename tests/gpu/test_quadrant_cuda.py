@@ -39,10 +39,10 @@ def random_boxes(count: int) -> Tensor:
     return boxes
 
 
-def random_case(count: int, maps: int, cells: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def random_case(count: int, maps: int, grid_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Coefficients, basis and boxes on the CPU."""
     g = torch.Generator().manual_seed(maps)
-    coefficients = torch.randn(count, cells**2 * maps, generator=g) / maps**0.5
+    coefficients = torch.randn(count, grid_size**2 * maps, generator=g) / maps**0.5
     return (
         coefficients.to(dtype),
         torch.randn(maps, HEIGHT, WIDTH, generator=g).to(dtype),
@@ -65,29 +65,29 @@ def compare(results: list[list[Tensor]], dtype: torch.dtype) -> None:
         torch.testing.assert_close(cuda, cpu, rtol=tolerance, atol=10 * tolerance)
 
 
-@pytest.mark.parametrize("cells", [1, 2, 3])
+@pytest.mark.parametrize("grid_size", [1, 2, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_crop_split(cells: int, dtype: torch.dtype) -> None:
-    data, boxes = torch.randn(cells**2, HEIGHT, WIDTH, 30).to(dtype), random_boxes(30)
+def test_crop_split(grid_size: int, dtype: torch.dtype) -> None:
+    data, boxes = torch.randn(grid_size**2, HEIGHT, WIDTH, 30).to(dtype), random_boxes(30)
     grad, results = torch.randn(HEIGHT, WIDTH, 30).to(dtype), []
     for device in ("cpu", "cuda"):
         leaf = data.to(device).requires_grad_()
-        out = crop_split(leaf, boxes.to(device), cells)
+        out = crop_split(leaf, boxes.to(device), grid_size)
         (slope,) = torch.autograd.grad(out, leaf, grad.to(device))
         results.append((out.detach().cpu(), slope.cpu()))
     assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
 
 
-@pytest.mark.parametrize(("maps", "cells"), [(32, 2), (5, 3), (70, 1)])
+@pytest.mark.parametrize(("maps", "grid_size"), [(32, 2), (5, 3), (70, 1)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_masks_and_loss(maps: int, cells: int, dtype: torch.dtype) -> None:
-    coefficients, basis, boxes = random_case(40, maps, cells, dtype)
+def test_masks_and_loss(maps: int, grid_size: int, dtype: torch.dtype) -> None:
+    coefficients, basis, boxes = random_case(40, maps, grid_size, dtype)
     targets, index = random_targets(40)
     results: list[list[Tensor]] = []
     for device in ("cpu", "cuda"):
         leaves = [t.to(device).requires_grad_() for t in (coefficients, basis)]
-        masks = quadrant_masks(*leaves, boxes.to(device), cells)
-        loss = quadrant_mask_loss(*leaves, boxes.to(device), targets.to(device), index.to(device), cells)
+        masks = quadrant_masks(*leaves, boxes.to(device), grid_size)
+        loss = quadrant_mask_loss(*leaves, boxes.to(device), targets.to(device), index.to(device), grid_size)
         weights = torch.linspace(-1, 1, 40, device=device, dtype=masks.dtype)
         grads = torch.autograd.grad((masks.sum((1, 2)) * weights).sum(), leaves)
         grads += torch.autograd.grad((loss * weights).sum(), leaves)

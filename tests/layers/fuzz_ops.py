@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.layers._ops import load_ops
+from maskrcnn_benchmark.layers.library import load_ops
 
 DTYPES = [torch.float32] * 8 + [torch.float64, torch.float16, torch.bfloat16]
 ODD_DTYPES = [torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64]
@@ -27,7 +27,7 @@ SPECIAL = [float("nan"), float("inf"), float("-inf")]
 INTEGERS = [0, 1, 2, 3, 4, 5, 7, 8, -1, -2, 64, -(2**31), 2**31 - 1, 2**31, 2**62, -(2**63), 2**63 - 1]
 # Small enough that an accepted call is quick.
 SETTINGS = {"group_size": 2, "pooled_size": 2, "part_size": 2, "sample_per_part": 3, "output_dim": 1}
-SETTINGS |= {"stride": 1, "padding": 1, "dilation": 1, "cells": 2}
+SETTINGS |= {"stride": 1, "padding": 1, "dilation": 1, "cells": 2, "grid_size": 2}
 TAIL = {"boxes": 4, "rois": 5, "coords": 2}
 RANK = {"boxes": 2, "rois": 2, "coords": 2, "input": 4, "grad": 4, "features": 4, "masks": 3}
 RANK |= {"logits": 2, "argmax": 4, "offset": 4, "mask": 4, "weight": 4, "trans": 4}

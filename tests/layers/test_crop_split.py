@@ -13,24 +13,24 @@ from maskrcnn_benchmark.layers import crop_split, crop_split_gt
 INF, NAN = float("inf"), float("nan")
 
 
-def cell_of(low: Tensor, high: Tensor, side: int, cells: int) -> Tensor:
+def cell_of(low: Tensor, high: Tensor, side: int, grid_size: int) -> Tensor:
     """(side, n): cell of every pixel along one axis of every box, -1 outside; the sums of the spec."""
-    size = ((high - low).double() + 0.1).div(cells).float()
+    size = ((high - low).double() + 0.1).div(grid_size).float()
     pixel = torch.arange(side, dtype=torch.float32)[:, None]
     place = ((pixel - low) / size).long()
-    return torch.where((pixel >= low) & (pixel < high), place.clamp(max=cells - 1), -1)
+    return torch.where((pixel >= low) & (pixel < high), place.clamp(max=grid_size - 1), -1)
 
 
-def cell_map(boxes: Tensor, height: int, width: int, cells: int) -> Tensor:
+def cell_map(boxes: Tensor, height: int, width: int, grid_size: int) -> Tensor:
     """(H, W, n): the plane each pixel reads, -1 outside the box."""
-    column = cell_of(boxes[:, 0], boxes[:, 2], width, cells)[None]
-    row = cell_of(boxes[:, 1], boxes[:, 3], height, cells)[:, None]
-    return torch.where((row >= 0) & (column >= 0), row * cells + column, -1)
+    column = cell_of(boxes[:, 0], boxes[:, 2], width, grid_size)[None]
+    row = cell_of(boxes[:, 1], boxes[:, 3], height, grid_size)[:, None]
+    return torch.where((row >= 0) & (column >= 0), row * grid_size + column, -1)
 
 
-def reference(data: Tensor, boxes: Tensor, cells: int) -> Tensor:
+def reference(data: Tensor, boxes: Tensor, grid_size: int) -> Tensor:
     """A gather along the planes, with zero outside."""
-    cell = cell_map(boxes, data.shape[1], data.shape[2], cells)
+    cell = cell_map(boxes, data.shape[1], data.shape[2], grid_size)
     return torch.where(cell >= 0, data.gather(0, cell.clamp(min=0)[None])[0], 0)
 
 
@@ -46,15 +46,15 @@ def random_boxes(count: int, height: int, width: int, seed: int) -> Tensor:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 20), st.integers(0, 20), st.integers(1, 5), st.integers(0, 999))
-def test_equal_to_a_gather(count: int, height: int, width: int, cells: int, seed: int) -> None:
+def test_equal_to_a_gather(count: int, height: int, width: int, grid_size: int, seed: int) -> None:
     boxes = random_boxes(count, height, width, seed)
     g = torch.Generator().manual_seed(seed)
-    data = torch.randn(cells**2, height, width, count, generator=g)
+    data = torch.randn(grid_size**2, height, width, count, generator=g)
     grad = torch.randn(height, width, count, generator=g)
     results = []
     for function in (crop_split, reference):
         leaf = data.clone().requires_grad_()
-        out = function(leaf, boxes, cells)
+        out = function(leaf, boxes, grid_size)
         (slope,) = torch.autograd.grad(out, leaf, grad)
         results.append((out.detach(), slope))
     assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
@@ -120,11 +120,11 @@ def test_gradcheck() -> None:
         ({"data": torch.zeros(4, 5, 6, 2).int()}, TypeError, "data must be float32.* got Int"),
         ({"boxes": torch.zeros(3, 4)}, ValueError, r"boxes must have shape \(n, 4\).* got \(3, 4\)"),
         ({"boxes": torch.zeros(2, 4).long()}, TypeError, "boxes must be float32.* got Long"),
-        ({"cells": 0}, ValueError, "cells must be from 1 to 64, got 0"),
-        ({"cells": 65}, ValueError, "cells must be from 1 to 64, got 65"),
+        ({"grid_size": 0}, ValueError, "must be from 1 to 64, got 0"),
+        ({"grid_size": 65}, ValueError, "must be from 1 to 64, got 65"),
     ],
 )
 def test_bad_arguments(change: dict, error: type[Exception], message: str) -> None:
-    arguments = {"data": torch.zeros(4, 5, 6, 2), "boxes": torch.zeros(2, 4), "cells": 2}
+    arguments = {"data": torch.zeros(4, 5, 6, 2), "boxes": torch.zeros(2, 4), "grid_size": 2}
     with pytest.raises(error, match=message):
         crop_split(**(arguments | change))

@@ -22,18 +22,18 @@ from maskrcnn_benchmark.layers import (
 NAN = float("nan")
 
 
-def reference_masks(coefficients: Tensor, basis: Tensor, boxes: Tensor, cells: int = 2) -> Tensor:
-    """The planes of all cells, then crop split."""
-    split = coefficients.reshape(len(coefficients), cells**2, len(basis))
+def reference_masks(coefficients: Tensor, basis: Tensor, boxes: Tensor, grid_size: int = 2) -> Tensor:
+    """The planes of all grid cells, then crop split."""
+    split = coefficients.reshape(len(coefficients), grid_size**2, len(basis))
     planes = torch.einsum("nck,khw->chwn", split, basis).sigmoid()
-    return crop_split(planes, boxes, cells).permute(2, 0, 1)
+    return crop_split(planes, boxes, grid_size).permute(2, 0, 1)
 
 
 def reference_loss(
-    coefficients: Tensor, basis: Tensor, boxes: Tensor, targets: Tensor, index: Tensor, cells: int = 2
+    coefficients: Tensor, basis: Tensor, boxes: Tensor, targets: Tensor, index: Tensor, grid_size: int = 2
 ) -> Tensor:
     """torch's cross entropy of the planes, with target and mask 0 outside the box."""
-    masks = reference_masks(coefficients, basis, boxes, cells)
+    masks = reference_masks(coefficients, basis, boxes, grid_size)
     wanted = (targets[index] != 0).to(masks.dtype).permute(1, 2, 0)
     cropped = crop_split_gt(wanted, boxes).permute(2, 0, 1)
     return F.binary_cross_entropy(masks, cropped, reduction="none").sum((1, 2))
@@ -49,7 +49,7 @@ def reference_assembly(masks: Tensor, resized: tuple[int, int], size: tuple[int,
 
 
 def random_case(
-    count: int, maps: int, height: int, width: int, cells: int = 2, seed: int = 0
+    count: int, maps: int, height: int, width: int, grid_size: int = 2, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Coefficients, basis, and boxes across all borders of the plane, some on whole pixels, some inverted."""
     g = torch.Generator().manual_seed(seed)
@@ -57,7 +57,7 @@ def random_case(
     corner = (torch.rand(count, 2, generator=g) * 1.4 - 0.3) * limits
     boxes = torch.cat([corner, corner + (torch.rand(count, 2, generator=g) * 1.1 - 0.1) * limits], dim=1)
     boxes[::3] = boxes[::3].round()
-    coefficients = torch.randn(count, cells**2 * maps, generator=g)
+    coefficients = torch.randn(count, grid_size**2 * maps, generator=g)
     return coefficients, torch.randn(maps, height, width, generator=g), boxes
 
 
@@ -82,10 +82,12 @@ SIZES = (st.integers(0, 9), st.integers(1, 9), st.integers(0, 30), st.integers(0
 
 @settings(max_examples=30, deadline=None)
 @given(*SIZES, st.integers(0, 999))
-def test_masks_equal_reference(count: int, maps: int, height: int, width: int, cells: int, seed: int) -> None:
-    coefficients, basis, boxes = random_case(count, maps, height, width, cells, seed)
-    ours = slopes(quadrant_masks, [coefficients, basis], boxes, cells)
-    expected = slopes(reference_masks, [coefficients, basis], boxes, cells)
+def test_masks_equal_reference(
+    count: int, maps: int, height: int, width: int, grid_size: int, seed: int
+) -> None:
+    coefficients, basis, boxes = random_case(count, maps, height, width, grid_size, seed)
+    ours = slopes(quadrant_masks, [coefficients, basis], boxes, grid_size)
+    expected = slopes(reference_masks, [coefficients, basis], boxes, grid_size)
     assert ours[0].shape == (count, height, width) and ours[0].dtype == torch.float32
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
@@ -94,11 +96,13 @@ def test_masks_equal_reference(count: int, maps: int, height: int, width: int, c
 
 @settings(max_examples=30, deadline=None)
 @given(*SIZES, st.integers(0, 999))
-def test_loss_equals_reference(count: int, maps: int, height: int, width: int, cells: int, seed: int) -> None:
-    coefficients, basis, boxes = random_case(count, maps, height, width, cells, seed)
+def test_loss_equals_reference(
+    count: int, maps: int, height: int, width: int, grid_size: int, seed: int
+) -> None:
+    coefficients, basis, boxes = random_case(count, maps, height, width, grid_size, seed)
     targets, index = random_targets(3, height, width, count)
-    ours = slopes(quadrant_mask_loss, [coefficients, basis], boxes, targets, index, cells)
-    expected = slopes(reference_loss, [coefficients, basis], boxes, targets, index, cells)
+    ours = slopes(quadrant_mask_loss, [coefficients, basis], boxes, targets, index, grid_size)
+    expected = slopes(reference_loss, [coefficients, basis], boxes, targets, index, grid_size)
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
 
@@ -113,7 +117,7 @@ def test_assembly_equals_reference(tall: int, wide: int, height: int, width: int
 
 
 def test_channels_are_ordered_by_cell_then_map() -> None:
-    """One map of ones: each cell shows the sigmoid of its coefficient, cells row by row."""
+    """One map of ones: each cell shows the sigmoid of its coefficient, grid cells row by row."""
     masks = quadrant_masks(torch.arange(-1.0, 3)[None], torch.ones(1, 4, 4), torch.tensor([[0.0, 0, 4, 4]]))
     corners = masks[0, [0, 0, 3, 3], [0, 3, 0, 3]]
     torch.testing.assert_close(corners, torch.arange(-1.0, 3).sigmoid())
@@ -228,7 +232,14 @@ def test_nothing_is_kept_for_the_backward_pass_of_the_loss() -> None:
 
 CASE = dict(zip(("coefficients", "basis", "boxes"), random_case(4, 3, 7, 9), strict=True))
 LOSS = CASE | {"targets": torch.zeros(2, 7, 9).bool(), "target_index": torch.tensor([0, 1, 1, 0])}
-SIZES_OF_ASSEMBLY = {"cells": 2, "resized_h": 9, "resized_w": 9, "height": 9, "width": 9, "threshold": 0.4}
+SIZES_OF_ASSEMBLY = {
+    "grid_size": 2,
+    "resized_h": 9,
+    "resized_w": 9,
+    "height": 9,
+    "width": 9,
+    "threshold": 0.4,
+}
 
 
 @pytest.mark.parametrize(
@@ -236,11 +247,11 @@ SIZES_OF_ASSEMBLY = {"cells": 2, "resized_h": 9, "resized_w": 9, "height": 9, "w
     [
         (
             quadrant_masks,
-            {"cells": 3},
+            {"grid_size": 3},
             ValueError,
-            r"must have 27 columns \(3 x 3 cells, .*12",
+            r"must have 27 columns \(3 x 3 .*cells, .*12",
         ),
-        (quadrant_masks, {"cells": 0}, ValueError, "cells must be from 1 to 64, got 0"),
+        (quadrant_masks, {"grid_size": 0}, ValueError, "must be from 1 to 64, got 0"),
         (quadrant_masks, {"basis": torch.zeros(7, 9)}, ValueError, r"basis must have shape \(K, H, W\)"),
         (quadrant_masks, {"basis": torch.zeros(0, 7, 9)}, ValueError, "K must be from 1"),
         (quadrant_masks, {"basis": torch.zeros(3, 7, 9).int()}, TypeError, "basis must be float32.*got Int"),

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.library import opcheck
 
-from maskrcnn_benchmark.layers import _ops, batched_nms, has_cuda_kernels, nms, paste_masks, roi_align
+from maskrcnn_benchmark.layers import batched_nms, has_cuda_kernels, nms, paste_masks, roi_align
+from maskrcnn_benchmark.layers.library import OpLibrary, load_ops
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.utils.errors import UsageError
 
-_ops.load_ops()
+load_ops()
 OPS = torch.ops.maskrcnn_benchmark
 BOXES = torch.tensor([[0.0, 0, 9, 9], [1, 1, 9, 9], [20, 20, 30, 30]])
 SCORES = torch.tensor([0.5, 0.6, 0.1])
@@ -93,15 +94,28 @@ def test_meta_tensors_need_no_kernel() -> None:
     assert paste_masks(torch.empty(3, 9, 9, device="meta"), BOXES.to("meta"), 50, 60).shape == (3, 50, 60)
 
 
+def test_registrations_wait_for_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = OpLibrary(tmp_path)
+    (tmp_path / "_C.abi3.so").touch()
+    loaded: list[str] = []
+    monkeypatch.setattr(torch.ops, "load_library", lambda name: loaded.append("library"))
+    library.register(lambda: loaded.append("early"))
+    assert loaded == []
+    library.load()
+    library.load()
+    library.register(lambda: loaded.append("late"))
+    assert loaded == ["library", "early", "late"]
+
+
 def test_missing_library_names_the_build_command(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not built .* pip install --no-build-isolation -e"):
-        _ops._load_once(tmp_path)
+        OpLibrary(tmp_path).load()
 
 
 def test_broken_library_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "_C.abi3.so").write_bytes(b"not a library")
     with pytest.raises(UsageError, match=r"_C.abi3.so do not load with torch .* rebuild them with"):
-        _ops._load_once(tmp_path)
+        OpLibrary(tmp_path).load()
 
 
 def test_has_cuda_kernels_is_a_fact_of_the_build() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
+from maskrcnn_benchmark.layers.losses import sigmoid_focal_loss
 
 
 def focal_loss_of_levels(logits: Sequence[Tensor], labels: Tensor, *, gamma: float, alpha: float) -> Tensor:

@@ -11,8 +11,7 @@ from checks.checker import Checker
 from checks.component_files import Components
 from checks.fill import noise_tensor
 from checks.store import unpack
-from maskrcnn_benchmark.layers.focal_loss import sigmoid_focal_loss
-from maskrcnn_benchmark.layers.losses import smooth_l1_loss
+from maskrcnn_benchmark.layers.losses import sigmoid_focal_loss, smooth_l1_loss
 from maskrcnn_benchmark.layers.masks import paste_masks, polygon_mask_targets
 from maskrcnn_benchmark.layers.nms import nms
 from maskrcnn_benchmark.layers.roi_align import roi_align

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.layers import sigmoid_focal_loss
+from maskrcnn_benchmark.layers import sigmoid_focal_loss, smooth_l1_loss
 
 INF, NAN = float("inf"), float("nan")
 
@@ -169,3 +169,19 @@ def test_bad_gradients() -> None:
         backward(torch.zeros(4, 3), logits, targets, 2.0, 0.25)
     with pytest.raises(TypeError, match="grad must be Float, got Double"):
         backward(torch.zeros(3, 4).double(), logits, targets, 2.0, 0.25)
+
+
+def test_smooth_l1() -> None:
+    prediction, target = torch.tensor([0.0, 0.5, 3.0]), torch.zeros(3)
+    each = smooth_l1_loss(prediction, target, 1.0, reduction="none")
+    torch.testing.assert_close(each, torch.tensor([0.0, 0.125, 2.5]))
+    assert smooth_l1_loss(prediction, target, 1.0).item() == pytest.approx(2.625)
+    assert smooth_l1_loss(prediction, target, 0.0, reduction="mean").item() == pytest.approx(3.5 / 3)
+    assert smooth_l1_loss(prediction[:0], target[:0], 1.0).item() == 0.0
+
+
+def test_smooth_l1_bad_arguments() -> None:
+    with pytest.raises(ValueError, match=r"shape of the prediction, \(3,\), got \(1,\)"):
+        smooth_l1_loss(torch.zeros(3), torch.zeros(1), 1.0)
+    with pytest.raises(ValueError, match="beta must be at least 0"):
+        smooth_l1_loss(torch.zeros(3), torch.zeros(3), -1.0)
