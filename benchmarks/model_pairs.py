@@ -168,20 +168,24 @@ def make_proposals(objects: BoxList, count: int) -> Tensor:
     return boxes.clamp(min=0).minimum(limit)
 
 
+def _replaced_selection(select: Callable[..., list[BoxList]], boxes: Tensor) -> Callable[..., list[BoxList]]:
+    """Selection that does its work and returns xyxy `boxes` (n, 4)."""
+
+    def selection(*args: Any) -> list[BoxList]:
+        proposals = BoxList(boxes, select(*args)[0].size)
+        proposals.add_field("objectness", torch.ones(len(boxes), device=boxes.device))
+        return [proposals]
+
+    return selection
+
+
 def share_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxList, cfg: CfgNode) -> None:
     """Make both models hand on the same proposals, after they have selected their own."""
     device = next(ours.parameters()).device
     counts = cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TEST, cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN
     boxes = [make_proposals(objects, count).to(device) for count in counts]  # index: whether in training
-    select = ours.rpn.selector.select
-
-    def select_ours(*args: Any, training: bool, **kwargs: Any) -> list[BoxList]:
-        found = select(*args, training=training, **kwargs)
-        shared = BoxList(boxes[training], found[0].size)
-        shared.add_field("objectness", torch.ones(len(boxes[training]), device=device))
-        return [shared]
-
-    ours.rpn.selector.select = select_ours  # type: ignore[method-assign]
+    for training, selector in enumerate((ours.rpn.test_selector, ours.rpn.train_selector)):
+        selector.select = _replaced_selection(selector.select, boxes[training])  # type: ignore[method-assign]
     if peer is None:
         return
     select_own = peer.rpn.filter_proposals

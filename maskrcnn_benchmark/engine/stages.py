@@ -12,7 +12,7 @@ from maskrcnn_benchmark.utils.clock import Clock
 TWO_STAGE = MappingProxyType(
     {
         "rpn.head": "proposal head",
-        "rpn.selector.select": "proposals",
+        "rpn.test_selector.select": "proposals",
         "roi_heads.box.feature_extractor": "box head",
         "roi_heads.box.predictor": "box head",
         "roi_heads.box.post_processor": "detections",

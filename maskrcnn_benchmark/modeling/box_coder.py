@@ -1,4 +1,4 @@
-"""Boxes to regression targets and back (R-CNN parametrisation; core spec 7), inclusive pixels."""
+"""Encoding of boxes as regression targets and back (Girshick et al. 2014, appendix C), inclusive pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MAX_LOG_SCALE = math.log(1000.0 / 16)
-"""parity: decoded log width and height are cut here, so that a wild delta cannot overflow."""
+"""parity: upper limit of decoded log width and height, so that large deltas do not overflow."""
 
 
 class BoxCoder:
@@ -20,20 +20,20 @@ class BoxCoder:
 
     def __init__(self, weights: Sequence[float]) -> None:
         if len(weights) != 4 or min(weights) <= 0:
-            raise ValueError(f"box coder weights must be four positive numbers, got {tuple(weights)}")
+            raise ValueError(f"box coder weights must be four positive values, got {tuple(weights)}")
         self.weights = tuple(float(w) for w in weights)
 
     def encode(self, targets: Tensor, references: Tensor) -> Tensor:
-        """Deltas (N,4) that turn xyxy `references` (N,4) into xyxy `targets` (N,4)."""
+        """Return deltas (N, 4) that turn xyxy `references` (N, 4) into xyxy `targets` (N, 4)."""
         ref_centre, ref_size = _centre_and_size(references.float())
         centre, size = _centre_and_size(targets.float())
         deltas = torch.cat(((centre - ref_centre) / ref_size, torch.log(size / ref_size)), dim=-1)
         return deltas * deltas.new_tensor(self.weights)
 
     def decode(self, deltas: Tensor, references: Tensor) -> Tensor:
-        """Boxes (N,4*K) xyxy from deltas (N,4*K) of K classes and references (N,4).
+        """Return xyxy boxes (N, 4*K) from deltas (N, 4*K) of K classes and references (N, 4).
 
-        Any leading shape is allowed as long as both agree in it: (...,4*K) with (...,4).
+        Any leading shape is allowed as long as both agree in it: (..., 4*K) with (..., 4).
         """
         shape = deltas.shape
         weights = deltas.new_tensor(self.weights, dtype=torch.float32)
@@ -45,12 +45,12 @@ class BoxCoder:
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres (...,2) and sizes (...,2) of xyxy boxes (...,4)."""
+    """Return centres (..., 2) and sizes (..., 2) of xyxy boxes (..., 4)."""
     size = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes[..., :2] + 0.5 * size, size
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes (...,4) xyxy clamped to an image of `size` (width, height): x in 0..w-1, y in 0..h-1."""
+    """Clip xyxy boxes (..., 4) to an image of `size` (width, height): x in 0..w-1, y in 0..h-1."""
     limit = boxes.new_tensor((size[0] - 1, size[1] - 1, size[0] - 1, size[1] - 1))
     return torch.minimum(boxes.clamp(min=0), limit)

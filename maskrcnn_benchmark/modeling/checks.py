@@ -1,4 +1,4 @@
-"""Checks of values that would otherwise end in a crash far from their cause."""
+"""Check of network outputs, before non-finite values crash code far from their cause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from maskrcnn_benchmark.utils.errors import UsageError
 
 
 def require_finite(values: Tensor, what: str) -> None:
-    """Raise UsageError when `values` (any shape) holds NaN or infinity; `what` names them in the message."""
+    """Raise UsageError when `values` (..., any shape) hold NaN or infinity; `what` names them."""
     if not bool(torch.isfinite(values).all()):
         raise UsageError(
             f"{what} are not finite: the weights have diverged or were not loaded, or an image holds NaN; "

@@ -1,4 +1,4 @@
-"""Assignment of ground truth to anchors or proposals by overlap (core spec 7)."""
+"""Assignment of ground truth to anchors or proposals by IoU (Ren et al. 2015, section 3.1.2)."""
 
 from __future__ import annotations
 
@@ -7,44 +7,45 @@ from torch import Tensor
 
 from maskrcnn_benchmark.structures.boxlist_ops import box_iou
 
-BELOW_LOW = -1
-BETWEEN = -2
+BELOW_LOW_THRESHOLD = -1
+BETWEEN_THRESHOLDS = -2
 MAX_PAIRS = 4_000_000
-"""Overlaps held at once (16 MB of float32): crowded images are worked through in groups of ground truth."""
+"""IoU values held at once (16 MB of float32): crowded images are matched in chunks of ground truth."""
 
 
 class Matcher:
-    """Best ground truth per prediction: its index, BELOW_LOW under `low`, BETWEEN in [low, high).
+    """Match every box with the ground truth of highest IoU.
 
-    With `allow_low_quality`, every prediction that reaches the maximum of any ground
-    truth (ties included) gets back its own best ground truth, which may be another
-    one. `zero_overlap_matches` keeps a quirk of the original (parity): a ground
-    truth that overlaps nothing then promotes all predictions it does not overlap.
+    A match is the index of the ground truth, BELOW_LOW_THRESHOLD for an IoU under `low`, BETWEEN_THRESHOLDS
+    in [low, high). With `allow_low_quality`, a box that reaches the maximum IoU of any ground truth (ties
+    included) is matched whatever its IoU, with the ground truth of its own highest IoU, which may be another
+    one. `zero_iou_matches` keeps a quirk of the published code (parity): a ground truth whose maximum IoU is
+    0 then promotes all boxes, as all of them reach it.
     """
 
     def __init__(
-        self, high: float, low: float, *, allow_low_quality: bool = False, zero_overlap_matches: bool = True
+        self, high: float, low: float, *, allow_low_quality: bool = False, zero_iou_matches: bool = True
     ) -> None:
         if low > high:
             raise ValueError(f"matcher thresholds: low {low} is above high {high}")
         self.high = high
         self.low = low
         self.allow_low_quality = allow_low_quality
-        self.zero_overlap_matches = zero_overlap_matches
+        self.zero_iou_matches = zero_iou_matches
 
     def match(self, targets: Tensor, boxes: Tensor) -> Tensor:
-        """Int64 (N,) matches of xyxy `boxes` (N,4) with ground truth `targets` (G,4).
+        """Match xyxy `boxes` (N, 4) with ground truth `targets` (G, 4); int64 (N,).
 
-        No ground truth: all BELOW_LOW. Memory is bounded: at most MAX_PAIRS overlaps exist at a time.
+        Without ground truth all are BELOW_LOW_THRESHOLD. At most MAX_PAIRS IoU values exist at a time.
         """
-        rows = max(1, MAX_PAIRS // max(1, len(boxes)))
+        chunk = max(1, MAX_PAIRS // max(1, len(boxes)))
         state = _Best(len(boxes), boxes.device)
-        for start in range(0, len(targets), rows):
-            self._update(state, box_iou(targets[start : start + rows], boxes), start)
+        for start in range(0, len(targets), chunk):
+            self._update(state, box_iou(targets[start : start + chunk], boxes), start)
         return self._finish(state)
 
     def __call__(self, quality: Tensor) -> Tensor:
-        """Matches (N,) from a given quality matrix (G,N), rows are ground truth."""
+        """Match by a given quality matrix (G, N), ground truth by box; int64 (N,)."""
         state = _Best(quality.shape[1], quality.device)
         if len(quality):
             self._update(state, quality, 0)
@@ -60,18 +61,18 @@ class Matcher:
         if self.allow_low_quality:
             top = quality.max(dim=1, keepdim=True).values
             reached = quality == top
-            if not self.zero_overlap_matches:
+            if not self.zero_iou_matches:
                 reached &= top > 0
             state.promoted |= reached.any(dim=0)
 
     def _finish(self, state: _Best) -> Tensor:
-        matches = torch.where(state.value < self.high, BETWEEN, state.index)
-        matches = torch.where(state.value < self.low, BELOW_LOW, matches)
+        matches = torch.where(state.value < self.high, BETWEEN_THRESHOLDS, state.index)
+        matches = torch.where(state.value < self.low, BELOW_LOW_THRESHOLD, matches)
         return torch.where(state.promoted, state.index, matches) if self.allow_low_quality else matches
 
 
 class _Best:
-    """Running best overlap, its ground truth, and promotion flags, each (N,)."""
+    """Running maximum IoU, its ground truth, and promotion flags, each (N,)."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.value = torch.full((count,), -1.0, device=device)

@@ -1,4 +1,4 @@
-"""Choice of normalisation layers as factories `channels -> module`, so that constructors need no config."""
+"""Normalisation layers as factories `channels -> module`, so that constructors read no config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NormFactory = Callable[[int], nn.Module]
 
 
 def group_count(channels: int, num_groups: int, dim_per_group: int) -> int:
-    """Number of groups of a group norm over `channels`.
+    """Return the number of groups of a group norm over `channels`.
 
     Exactly one of `num_groups` and `dim_per_group` is positive (the other is -1), and it divides `channels`.
     Raises ConfigError naming the key otherwise.
@@ -35,7 +35,7 @@ def group_count(channels: int, num_groups: int, dim_per_group: int) -> int:
 
 
 def group_norm_factory(num_groups: int, dim_per_group: int, eps: float) -> NormFactory:
-    """Factory of affine group norms for feature maps (N,C,H,W) or vectors (N,C)."""
+    """Return a factory of affine group norms for feature maps (N, C, H, W) or vectors (N, C)."""
 
     def build(channels: int) -> nn.Module:
         return nn.GroupNorm(group_count(channels, num_groups, dim_per_group), channels, eps=eps)
@@ -44,13 +44,13 @@ def group_norm_factory(num_groups: int, dim_per_group: int, eps: float) -> NormF
 
 
 def group_norm_from_cfg(cfg: CfgNode) -> NormFactory:
-    """`group_norm_factory` from MODEL.GROUP_NORM."""
+    """Build the group norm factory from MODEL.GROUP_NORM."""
     node = cfg.MODEL.GROUP_NORM
     return group_norm_factory(node.NUM_GROUPS, node.DIM_PER_GP, node.EPSILON)
 
 
 def frozen_norm_from_cfg(cfg: CfgNode) -> NormFactory:
-    """Factory of batch norms with fixed statistics; MODEL.RESNETS.FROZEN_BN_EPS is added to the variance."""
+    """Build a factory of frozen batch norms; MODEL.RESNETS.FROZEN_BN_EPS is added to the variance."""
     eps = cfg.MODEL.RESNETS.FROZEN_BN_EPS
 
     def build(channels: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Pooling of boxes from the right level of a feature pyramid (core spec 8)."""
+"""RoIAlign over the levels of a feature pyramid (Lin et al. 2017, section 4.2; He et al. 2017, section 3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_rois(boxes: Sequence[Tensor]) -> Tensor:
-    """Float32 (sum n_i, 5) rows (image index, x1, y1, x2, y2) from per-image boxes (n_i,4)."""
+    """Concatenate per-image boxes (n_i, 4) to float32 RoIs (sum n_i, 5): image index, x1, y1, x2, y2."""
     rois = torch.cat(list(boxes)).float()
     counts = [len(b) for b in boxes]
     image = torch.repeat_interleave(
@@ -28,7 +28,10 @@ def to_rois(boxes: Sequence[Tensor]) -> Tensor:
 
 
 class Pooler(nn.Module):
-    """ROIAlign over one level per box; `scales` are those of the first len(scales) feature maps."""
+    """RoIAlign from the FPN level that the size of a box selects.
+
+    `scales` are those of the first len(scales) feature maps; with a single one all boxes are pooled from it.
+    """
 
     def __init__(self, output_size: int, scales: Sequence[float], sampling_ratio: int) -> None:
         super().__init__()
@@ -38,11 +41,11 @@ class Pooler(nn.Module):
 
     @classmethod
     def from_cfg(cls, node: CfgNode) -> Pooler:
-        """From a head's node with POOLER_RESOLUTION, POOLER_SCALES and POOLER_SAMPLING_RATIO."""
+        """Build from a head's node with POOLER_RESOLUTION, POOLER_SCALES and POOLER_SAMPLING_RATIO."""
         return cls(node.POOLER_RESOLUTION, node.POOLER_SCALES, node.POOLER_SAMPLING_RATIO)
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Levels (B,C,H_l,W_l) and per-image xyxy boxes (n_i,4) -> (sum n_i, C, P, P), boxes in order."""
+        """Pool per-image xyxy boxes (n_i, 4) from levels (B, C, H_l, W_l): (sum n_i, C, P, P), in order."""
         rois, size = to_rois(boxes), (self.output_size, self.output_size)
         levels = list(features)[: len(self.scales)]
         if len(self.scales) == 1:

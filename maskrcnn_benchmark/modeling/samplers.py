@@ -1,7 +1,7 @@
-"""Random choice of the anchors or proposals that enter a loss, and the class rule of LST (LST spec 4).
+"""Random sampling of the anchors or proposals that enter a loss, also for the query class of LST.
 
-Every image has a generator of its own, so that its sample depends neither on its place in a batch nor on
-the process that has it; without one, torch's default generator of the tensor's device is used.
+Every image has its own generator, so that its sample depends neither on its position in a batch nor on the
+rank that has it; without one, torch's default generator of the tensor's device is used.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from maskrcnn_benchmark.utils.rng import derive_seed
 
 
 def image_generators(
-    seeds: Sequence[int] | None, use: str, count: int, device: torch.device
+    seeds: Sequence[int] | None, purpose: str, count: int, device: torch.device
 ) -> list[torch.Generator | None]:
-    """A generator on `device` for each of `count` images, from its seed and the name of the `use`.
+    """Return a generator on `device` for each of `count` images, seeded by (its seed, `purpose`).
 
     Without seeds: None for every image. Raises ValueError when the seeds are not one per image.
     """
@@ -25,24 +25,24 @@ def image_generators(
         return [None] * count
     if len(seeds) != count:
         raise ValueError(f"{len(seeds)} seeds for {count} images")
-    return [torch.Generator(device).manual_seed(derive_seed(seed, use)) for seed in seeds]
+    return [torch.Generator(device).manual_seed(derive_seed(seed, purpose)) for seed in seeds]
 
 
 def _subset(indices: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """`count` random entries of `indices` (n,), in their order; all of them when there are no more."""
+    """Sample `count` of `indices` (N,) and keep their order; all of them when there are no more."""
     if len(indices) <= count:
         return indices
-    chosen = torch.randperm(len(indices), device=indices.device, generator=generator)[:count]
-    return indices[chosen.sort().values]
+    sampled = torch.randperm(len(indices), device=indices.device, generator=generator)[:count]
+    return indices[sampled.sort().values]
 
 
-def sample_labels(
+def subsample_labels(
     labels: Tensor, batch_size: int, positive_fraction: float, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Indices (int64, ascending) of sampled positives (label >= 1) and negatives (label 0) of `labels` (N,).
+    """Sample positives (label >= 1) and negatives (label 0) of `labels` (N,); ascending int64 indices.
 
-    At most int(batch_size * positive_fraction) positives; negatives
-    fill up to `batch_size`. Other labels are never taken. `generator`: on the device of the labels.
+    At most int(batch_size * positive_fraction) positives; negatives fill up to `batch_size`. Other labels are
+    never sampled. `generator`: on the device of the labels.
     """
     positives = _subset((labels >= 1).nonzero().flatten(), int(batch_size * positive_fraction), generator)
     negatives = _subset((labels == 0).nonzero().flatten(), batch_size - len(positives), generator)
@@ -50,10 +50,10 @@ def sample_labels(
 
 
 def keep_query_class(labels: Tensor, query_class: int, fallback: int = 10) -> Tensor:
-    """Labels (N,) with the foreground of other classes set to -1 (neither positive nor negative).
+    """Set the foreground labels (N,) of classes other than `query_class` to -1 (ignored).
 
-    query_class 0 changes nothing. parity: when no label equals `query_class`, the first `fallback` foreground
-    entries of any class stay positive.
+    Balanced replay of LST (Hu et al. 2020, arXiv 2004.00900). query_class 0 changes nothing.
+    parity: when no label equals `query_class`, the first `fallback` foreground labels of any class stay.
     """
     if query_class == 0:
         return labels

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.incremental.growth.checkpoint import grow_checkpoint, grow_state
-from maskrcnn_benchmark.modeling.initialization import kaiming_normal
+from maskrcnn_benchmark.modeling.conv import kaiming_normal_init
 from maskrcnn_benchmark.utils.errors import CheckpointError
 
 BOX = "roi_heads.box.predictor"
@@ -75,7 +75,7 @@ def test_class_agnostic_boxes_and_mask_logits() -> None:
 def test_class_specific_masks_start_like_those_of_a_new_model() -> None:
     old = state(3, 8) | {"roi_heads.mask.predictor.mask_fcn_logits.weight": torch.zeros(3, 64, 1, 1)}
     fresh = grow(old, 3, 203)["roi_heads.mask.predictor.mask_fcn_logits.weight"][3:]
-    layer = kaiming_normal(torch.nn.Conv2d(64, 203, 1))
+    layer = kaiming_normal_init(torch.nn.Conv2d(64, 203, 1))
     assert fresh.std().item() == pytest.approx(layer.weight.std().item(), rel=0.05)
 
 

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from maskrcnn_benchmark.config.defaults import get_cfg
-from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, cell_anchors
+from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, generate_cell_anchors
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 
 def test_published_first_anchor() -> None:
-    cells = cell_anchors(16, (128, 256, 512), (0.5, 1.0, 2.0))
+    cells = generate_cell_anchors(16, (128, 256, 512), (0.5, 1.0, 2.0))
     assert cells.dtype == torch.float32 and cells.shape == (9, 4)
     assert cells[0].tolist() == [-84, -40, 99, 55]
 
 
 def test_order_is_ratio_then_size() -> None:
-    cells = cell_anchors(8, (8, 16), (1.0, 4.0))
+    cells = generate_cell_anchors(8, (8, 16), (1.0, 4.0))
     width = cells[:, 2] - cells[:, 0] + 1
     height = cells[:, 3] - cells[:, 1] + 1
     assert width.tolist() == [8, 16, 4, 8]
@@ -25,7 +25,7 @@ def test_order_is_ratio_then_size() -> None:
 
 
 def test_grid_walks_rows_then_columns_then_anchors() -> None:
-    generator = AnchorGenerator([cell_anchors(4, (8,), (1.0, 2.0))], [4], 0)
+    generator = AnchorGenerator([generate_cell_anchors(4, (8,), (1.0, 2.0))], [4], 0)
     (grid,) = generator([(2, 3)])
     cells = generator.cell_anchors[0]
     expected = [
@@ -38,7 +38,7 @@ def test_grid_walks_rows_then_columns_then_anchors() -> None:
     ("thresh", "expected"), [(0, [True, False, False]), (5, [True, True, False]), (-1, [True] * 3)]
 )
 def test_visibility(thresh: int, expected: list[bool]) -> None:
-    generator = AnchorGenerator([cell_anchors(4, (8,), (1.0,))], [4], thresh)
+    generator = AnchorGenerator([generate_cell_anchors(4, (8,), (1.0,))], [4], thresh)
     anchors = torch.tensor([[0.0, 0, 9, 9], [-5, 0, 24, 9], [0, 0, 100, 9]])
     assert generator.visibility(anchors, (10, 20)).tolist() == expected
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.modeling import matcher as module
-from maskrcnn_benchmark.modeling.matcher import BELOW_LOW, BETWEEN, Matcher
+from maskrcnn_benchmark.modeling.matcher import BELOW_LOW_THRESHOLD, BETWEEN_THRESHOLDS, Matcher
 from maskrcnn_benchmark.structures import box_iou
 
 
@@ -20,7 +20,9 @@ def slow_match(quality: Tensor, high: float, low: float, low_quality: bool) -> l
         promoted = low_quality and any(
             quality[row, column] == quality[row].max() for row in range(quality.shape[0])
         )
-        results.append(best if promoted or value >= high else BETWEEN if value >= low else BELOW_LOW)
+        results.append(
+            best if promoted or value >= high else BETWEEN_THRESHOLDS if value >= low else BELOW_LOW_THRESHOLD
+        )
     return results
 
 
@@ -48,15 +50,15 @@ def test_groups_of_ground_truth_give_the_same(monkeypatch: pytest.MonkeyPatch) -
 def test_zero_overlap_quirk_is_a_switch() -> None:
     quality = torch.tensor([[0.9, 0.2, 0.0], [0.0, 0.0, 0.0]])
     assert Matcher(0.7, 0.3, allow_low_quality=True)(quality).tolist() == [0, 0, 0]
-    clean = Matcher(0.7, 0.3, allow_low_quality=True, zero_overlap_matches=False)
-    assert clean(quality).tolist() == [0, BELOW_LOW, BELOW_LOW]
+    clean = Matcher(0.7, 0.3, allow_low_quality=True, zero_iou_matches=False)
+    assert clean(quality).tolist() == [0, BELOW_LOW_THRESHOLD, BELOW_LOW_THRESHOLD]
 
 
 def test_nothing_on_either_side() -> None:
     matcher = Matcher(0.7, 0.3, allow_low_quality=True)
-    assert matcher.match(torch.zeros(0, 4), torch.zeros(3, 4)).tolist() == [BELOW_LOW] * 3
+    assert matcher.match(torch.zeros(0, 4), torch.zeros(3, 4)).tolist() == [BELOW_LOW_THRESHOLD] * 3
     assert matcher.match(torch.zeros(2, 4), torch.zeros(0, 4)).shape == (0,)
-    assert matcher(torch.full((1, 2), float("nan"))).tolist() == [BELOW_LOW] * 2
+    assert matcher(torch.full((1, 2), float("nan"))).tolist() == [BELOW_LOW_THRESHOLD] * 2
 
 
 def test_thresholds_in_wrong_order() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maskrcnn_benchmark.modeling.samplers import keep_query_class, sample_labels
+from maskrcnn_benchmark.modeling.samplers import keep_query_class, subsample_labels
 
 FIRST = [0, 3, 3, 5, -1, 0, 7, 5, 0, 3, -1, 2]
 SECOND = [0, 0, 4, 4, 1, 9, 0, -1, 9]
@@ -25,25 +25,25 @@ SECOND = [0, 0, 4, 4, 1, 9, 0, -1, 9]
 def test_released_cases(
     labels: list[int], query_class: int, positive: list[int], negative: list[int]
 ) -> None:
-    chosen = sample_labels(keep_query_class(torch.tensor(labels), query_class), 64, 0.25)
+    chosen = subsample_labels(keep_query_class(torch.tensor(labels), query_class), 64, 0.25)
     assert [c.tolist() for c in chosen] == [positive, negative]
 
 
 def test_counts_and_order() -> None:
     torch.manual_seed(0)
     labels = torch.tensor([1, 0, -1, 2] * 50)
-    positive, negative = sample_labels(labels, 40, 0.25)
+    positive, negative = subsample_labels(labels, 40, 0.25)
     assert len(positive) == 10 and len(negative) == 30
     assert (labels[positive] > 0).all() and (labels[negative] == 0).all()
     assert torch.equal(positive, positive.sort().values) and len(negative.unique()) == 30
-    few, rest = sample_labels(torch.tensor([1, 0, 0]), 8, 0.5)
+    few, rest = subsample_labels(torch.tensor([1, 0, 0]), 8, 0.5)
     assert few.tolist() == [0] and rest.tolist() == [1, 2]
-    assert [len(c) for c in sample_labels(torch.zeros(0, dtype=torch.int64), 8, 0.5)] == [0, 0]
+    assert [len(c) for c in subsample_labels(torch.zeros(0, dtype=torch.int64), 8, 0.5)] == [0, 0]
 
 
 def test_draws_differ_and_repeat_with_the_seed() -> None:
     labels = torch.zeros(1000, dtype=torch.int64)
     torch.manual_seed(3)
-    first, second = sample_labels(labels, 10, 0.5)[1], sample_labels(labels, 10, 0.5)[1]
+    first, second = subsample_labels(labels, 10, 0.5)[1], subsample_labels(labels, 10, 0.5)[1]
     torch.manual_seed(3)
-    assert torch.equal(sample_labels(labels, 10, 0.5)[1], first) and not torch.equal(first, second)
+    assert torch.equal(subsample_labels(labels, 10, 0.5)[1], first) and not torch.equal(first, second)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.deform_conv import DFConv2d
 from maskrcnn_benchmark.layers.norm import conv_norm
-from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
+from maskrcnn_benchmark.modeling.conv import kaiming_uniform_init
 from maskrcnn_benchmark.modeling.norm import NormFactory, frozen_norm_from_cfg, group_norm_from_cfg
 from maskrcnn_benchmark.modeling.registry import STEMS, TRANSFORMATIONS
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -52,7 +52,7 @@ BlockFactory = Callable[[BlockSpec], nn.Module]
 def _conv(cin: int, cout: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
     padding = dilation * (kernel - 1) // 2
     layer = nn.Conv2d(cin, cout, kernel, stride, padding, dilation=dilation, groups=groups, bias=False)
-    return kaiming_uniform(layer)
+    return kaiming_uniform_init(layer)
 
 
 def _conv3x3(spec: BlockSpec, width: int, stride: int, groups: int) -> nn.Conv2d | DFConv2d:

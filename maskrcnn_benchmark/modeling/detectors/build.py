@@ -13,7 +13,7 @@ from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.build import build_head
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
 from maskrcnn_benchmark.modeling.roi_heads.build import build_roi_heads
-from maskrcnn_benchmark.modeling.rpn.build import build_rpn
+from maskrcnn_benchmark.modeling.rpn.rpn import RegionProposalNetwork
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -30,7 +30,7 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
     section = one_stage_model(cfg)
     if section is not None:
         return OneStageDetector(backbone, build_head(cfg, section.lower(), backbone.feature_specs))
-    rpn = build_rpn(cfg, backbone.feature_specs)
+    rpn = RegionProposalNetwork.from_cfg(cfg, backbone.feature_specs)
     return GeneralizedRCNN(backbone, rpn, build_roi_heads(cfg, backbone.feature_specs))
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.conv import conv_norm_relu
-from maskrcnn_benchmark.modeling.initialization import kaiming_uniform
+from maskrcnn_benchmark.modeling.conv import conv_norm_relu, kaiming_uniform_init
 from maskrcnn_benchmark.modeling.norm import NormFactory
 from maskrcnn_benchmark.structures.features import FeatureSpec, FeatureSpecs
 
@@ -22,8 +21,8 @@ class LastLevelP6P7(nn.Module):
         """in_channels: of C5 with `from_body`, else of P5."""
         super().__init__()
         self.from_body = from_body
-        self.p6 = kaiming_uniform(nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1))
-        self.p7 = kaiming_uniform(nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1))
+        self.p6 = kaiming_uniform_init(nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1))
+        self.p7 = kaiming_uniform_init(nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1))
 
     def forward(self, c5: Tensor, p5: Tensor) -> list[Tensor]:
         """(B,C,H,W) of both -> P6 and P7 (B,out,ceil(H/2),ceil(W/2)) and half of that again."""

@@ -1,4 +1,4 @@
-"""Losses of the region proposal network (core spec 7, "Loss")."""
+"""Losses of the region proposal network (Ren et al. 2015, section 3.1.2)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch.nn import functional as F
 from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.losses import LossTerm
-from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
-from maskrcnn_benchmark.modeling.samplers import image_generators, sample_labels
+from maskrcnn_benchmark.modeling.matcher import BETWEEN_THRESHOLDS, Matcher
+from maskrcnn_benchmark.modeling.samplers import image_generators, subsample_labels
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 SMOOTH_L1_BETA = 1.0 / 9
-"""parity: where the regression loss turns from square to linear."""
+"""parity: |difference| at which smooth L1 turns from quadratic to linear."""
 
 Predict = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Logits (K,) and deltas (K,4) of anchors by their numbers (K,): image * (anchors per image) + anchor."""
+"""Anchor indices (K,) = image * (anchors per image) + anchor -> logits (K,) and deltas (K, 4)."""
 
 
 class RPNLoss:
-    """Objectness and regression losses over sampled anchors."""
+    """Label anchors by IoU, sample a fixed number per image, compute objectness and regression losses."""
 
     def __init__(
         self, matcher: Matcher, box_coder: BoxCoder, *, batch_size_per_image: int, positive_fraction: float
@@ -39,13 +39,13 @@ class RPNLoss:
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, box_coder: BoxCoder) -> RPNLoss:
-        """From MODEL.RPN."""
+        """Build from MODEL.RPN."""
         node = cfg.MODEL.RPN
         matcher = Matcher(
             node.FG_IOU_THRESHOLD,
             node.BG_IOU_THRESHOLD,
             allow_low_quality=True,
-            zero_overlap_matches=node.ZERO_OVERLAP_MATCHES,
+            zero_iou_matches=node.ZERO_OVERLAP_MATCHES,
         )
         return cls(
             matcher,
@@ -54,17 +54,16 @@ class RPNLoss:
             positive_fraction=node.POSITIVE_FRACTION,
         )
 
-    def assign(self, anchors: Tensor, visible: Tensor, target: BoxList) -> tuple[Tensor, Tensor]:
-        """Labels (N,) int64 and matched ground truth (N,), -1 where none.
+    def label_anchors(self, anchors: Tensor, visible: Tensor, target: BoxList) -> tuple[Tensor, Tensor]:
+        """Return labels int64 (N,) and the index (N,) of the matched ground truth, -1 for none.
 
-        Labels: 1 object, 0 background, -1 not used.
-        anchors (N,4) xyxy of all levels of one image, visible (N,)
-        bool. An image without objects is all background.
+        Labels: 1 object, 0 background, -1 ignored. anchors: (N, 4) xyxy of all levels of one image; visible:
+        (N,) bool. An image without objects is all background.
         """
         matches = self.matcher.match(target.xyxy().to(anchors), anchors)
         labels = (matches >= 0).to(torch.int64)
-        unused = (matches == BETWEEN) | ~visible
-        return torch.where(unused, -1, labels), matches.clamp(min=-1)
+        ignored = (matches == BETWEEN_THRESHOLDS) | ~visible
+        return torch.where(ignored, -1, labels), matches.clamp(min=-1)
 
     def __call__(
         self,
@@ -74,31 +73,31 @@ class RPNLoss:
         targets: Sequence[BoxList],
         seeds: Sequence[int] | None = None,
     ) -> dict[str, LossTerm]:
-        """`loss_objectness` and `loss_rpn_box_reg`, not yet divided.
+        """Return unnormalised `loss_objectness` and `loss_rpn_box_reg`.
 
-        anchors (N,4), visible: per image (N,) bool; predict is called once, with the sampled anchors;
+        anchors: (N, 4) xyxy; visible: per image (N,) bool; predict: called once, with the sampled anchors;
         seeds: one per image, see image_generators. Objectness: binary cross entropy over the sampled
-        anchors; regression: smooth L1 over the positives; the count of both is that of all sampled anchors.
-        Without any sampled anchor both are zeros connected to the graph.
+        anchors; regression: smooth L1 over the positives; both are normalised by the number of sampled
+        anchors. Without any sampled anchor both are zeros connected to the graph.
         """
-        count = len(anchors)
+        num_anchors = len(anchors)
         generators = image_generators(seeds, "rpn", len(targets), anchors.device)
-        sampled_pos, sampled_neg, box_targets = [], [], []
+        sampled_pos, sampled_neg, delta_targets = [], [], []
         for i, target in enumerate(targets):
-            labels, matches = self.assign(anchors, visible[i], target)
-            positive, negative = sample_labels(
+            labels, matches = self.label_anchors(anchors, visible[i], target)
+            positive, negative = subsample_labels(
                 labels, self.batch_size_per_image, self.positive_fraction, generators[i]
             )
-            sampled_pos.append(positive + i * count)
-            sampled_neg.append(negative + i * count)
+            sampled_pos.append(positive + i * num_anchors)
+            sampled_neg.append(negative + i * num_anchors)
             matched = target.xyxy().to(anchors)[matches[positive]]
-            box_targets.append(self.box_coder.encode(matched, anchors[positive]))
+            delta_targets.append(self.box_coder.encode(matched, anchors[positive]))
         positive, negative = torch.cat(sampled_pos), torch.cat(sampled_neg)
-        chosen, deltas = predict(torch.cat((positive, negative)))
-        wanted = torch.cat((torch.ones_like(positive), torch.zeros_like(negative))).to(chosen.dtype)
-        regression = smooth_l1_loss(deltas[: len(positive)], torch.cat(box_targets), SMOOTH_L1_BETA)
-        objectness = F.binary_cross_entropy_with_logits(chosen, wanted, reduction="sum")
+        logits, deltas = predict(torch.cat((positive, negative)))
+        labels = torch.cat((torch.ones_like(positive), torch.zeros_like(negative))).to(logits.dtype)
+        regression = smooth_l1_loss(deltas[: len(positive)], torch.cat(delta_targets), SMOOTH_L1_BETA)
+        objectness = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         return {
-            "loss_objectness": LossTerm(objectness, len(chosen)),
-            "loss_rpn_box_reg": LossTerm(regression, len(chosen)),
+            "loss_objectness": LossTerm(objectness, len(logits)),
+            "loss_rpn_box_reg": LossTerm(regression, len(logits)),
         }

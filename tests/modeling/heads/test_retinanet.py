@@ -23,7 +23,7 @@ from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.utils.errors import UsageError
 
 CODER = BoxCoder(BOX_WEIGHTS)
-MATCHER = Matcher(0.5, 0.4, allow_low_quality=True, zero_overlap_matches=False)
+MATCHER = Matcher(0.5, 0.4, allow_low_quality=True, zero_iou_matches=False)
 SETTINGS = LossSettings(gamma=2.0, alpha=0.25, beta=0.11, regression_weight=4.0)
 LOSS = RetinaNetLoss(MATCHER, CODER, SETTINGS)
 ANCHORS = torch.tensor(

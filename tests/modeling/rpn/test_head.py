@@ -1,4 +1,4 @@
-"""The head of the region proposal network: chosen anchors equal the whole maps."""
+"""RPN head: the outputs of sampled anchors equal those of the whole maps."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def make(dtype: torch.dtype = torch.float64) -> tuple[SingleConvRPNHead, list[Te
     return head, features
 
 
-def picked(head: SingleConvRPNHead, features: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from the whole maps."""
+def from_maps(head: SingleConvRPNHead, features: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (K,) and deltas (K, 4) of `forward_sampled`, indexed in the whole maps."""
     logits, deltas = head(features)
     flat = torch.cat(flatten_levels(logits, 1), 1).reshape(-1)
     return flat[index], torch.cat(flatten_levels(deltas, 4), 1).reshape(-1, 4)[index]
@@ -43,14 +43,17 @@ def picked(head: SingleConvRPNHead, features: list[Tensor], index: Tensor) -> tu
         torch.tensor([PER_IMAGE - 1]),
         torch.zeros(0, dtype=torch.int64),
     ],
-    ids=["all", "some, one twice", "topmost level", "none"],
+    ids=["all", "some, one twice", "coarsest level", "none"],
 )
-def test_chosen_anchors_equal_the_maps(index: Tensor) -> None:
+def test_sampled_anchors_equal_the_maps(index: Tensor) -> None:
     """Values, and gradients of all weights and maps, also where they are zero."""
     results = []
-    for chosen in (True, False):
+    for sampled in (True, False):
         head, features = make()
-        logits, deltas = (head.at if chosen else lambda *a, head=head: picked(head, *a))(features, index)
+        if sampled:
+            logits, deltas = head.forward_sampled(features, index)
+        else:
+            logits, deltas = from_maps(head, features, index)
         source = torch.Generator().manual_seed(1)
         loss = (logits * torch.randn(logits.shape, generator=source)).sum()
         loss = loss + (deltas * torch.randn(deltas.shape, generator=source)).sum()
@@ -63,13 +66,13 @@ def test_chosen_anchors_equal_the_maps(index: Tensor) -> None:
 
 
 def test_every_weight_learns_in_each_pass_of_one_autocast_context() -> None:
-    """The maps are computed without gradients beside it, and must not leave such casts of weights behind."""
+    """Maps computed without gradients must not leave casts of weights without gradients in the cache."""
     head, features = make(torch.float32)
     index = torch.arange(0, IMAGES * PER_IMAGE, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for _ in range(2):
             head.zero_grad(set_to_none=True)
-            logits, deltas = head.at(features, index)
+            logits, deltas = head.forward_sampled(features, index)
             with torch.no_grad():
                 whole = head(features)[0]
             (logits.sum() + deltas.sum()).backward()

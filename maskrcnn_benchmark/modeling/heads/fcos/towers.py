@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.deform_conv import DFConv2d
-from maskrcnn_benchmark.modeling.initialization import gaussian
+from maskrcnn_benchmark.modeling.conv import normal_init
 
 STD = 0.01
 """Deviation of all initial weights."""
@@ -43,13 +43,13 @@ def make_tower(channels: int, depth: int, style: TowerStyle) -> nn.Sequential:
     tower = nn.Sequential(*layers)
     for module in tower.modules():
         if isinstance(module, nn.Conv2d):
-            gaussian(module, STD)
+            normal_init(module, STD)
     return tower
 
 
 def prediction(channels: int, outputs: int) -> nn.Conv2d:
     """3x3 convolution that gives numbers, not features."""
-    return gaussian(nn.Conv2d(channels, outputs, 3, padding=1), STD)
+    return normal_init(nn.Conv2d(channels, outputs, 3, padding=1), STD)
 
 
 def class_logits(channels: int, num_classes: int, prior_probability: float) -> nn.Conv2d:

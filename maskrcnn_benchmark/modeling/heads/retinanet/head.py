@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, cell_anchors
+from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, generate_cell_anchors
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.heads.base import ImageSizes, OneStageHead
 from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss
@@ -82,7 +82,7 @@ def build_anchors(node: CfgNode) -> AnchorGenerator:
     """From MODEL.RETINANET: every level has its size times OCTAVE^(i / SCALES_PER_OCTAVE), i = 0, 1, ..."""
     steps = [node.OCTAVE ** (i / node.SCALES_PER_OCTAVE) for i in range(node.SCALES_PER_OCTAVE)]
     cells = [
-        cell_anchors(stride, [size * step for step in steps], node.ASPECT_RATIOS)
+        generate_cell_anchors(stride, [size * step for step in steps], node.ASPECT_RATIOS)
         for stride, size in zip(node.ANCHOR_STRIDES, node.ANCHOR_SIZES, strict=True)
     ]
     return AnchorGenerator(cells, node.ANCHOR_STRIDES, node.STRADDLE_THRESH)
@@ -97,7 +97,7 @@ def build_retinanet(cfg: CfgNode, features: FeatureSpecs) -> RetinaNet:
         node.FG_IOU_THRESHOLD,
         node.BG_IOU_THRESHOLD,
         allow_low_quality=True,
-        zero_overlap_matches=cfg.MODEL.RPN.ZERO_OVERLAP_MATCHES,
+        zero_iou_matches=cfg.MODEL.RPN.ZERO_OVERLAP_MATCHES,
     )
     towers = Towers(
         common_channels(features),

@@ -12,7 +12,7 @@ from maskrcnn_benchmark.layers.losses import smooth_l1_loss
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.heads.common import focal_loss_of_levels
 from maskrcnn_benchmark.modeling.losses import LossTerm
-from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
+from maskrcnn_benchmark.modeling.matcher import BETWEEN_THRESHOLDS, Matcher
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 
@@ -26,7 +26,7 @@ def assign(matcher: Matcher, anchors: Tensor, target: BoxList) -> tuple[Tensor, 
     if len(target) == 0:
         return torch.zeros_like(matches), matches
     labels = target.get_field("labels").to(matches)[matches.clamp(min=0)]
-    labels = torch.where(matches >= 0, labels, torch.where(matches == BETWEEN, -1, 0))
+    labels = torch.where(matches >= 0, labels, torch.where(matches == BETWEEN_THRESHOLDS, -1, 0))
     return labels, matches.clamp(min=-1)
 
 

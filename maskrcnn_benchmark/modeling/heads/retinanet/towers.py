@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.modeling.initialization import gaussian
+from maskrcnn_benchmark.modeling.conv import normal_init
 
 STD = 0.01
 """Deviation of all initial weights."""
@@ -16,7 +16,7 @@ STD = 0.01
 def _tower(channels: int, depth: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(depth):
-        layers += [gaussian(nn.Conv2d(channels, channels, 3, padding=1), STD), nn.ReLU(inplace=True)]
+        layers += [normal_init(nn.Conv2d(channels, channels, 3, padding=1), STD), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
@@ -30,8 +30,8 @@ class Towers(nn.Module):
         super().__init__()
         self.cls_tower = _tower(channels, depth)
         self.bbox_tower = _tower(channels, depth)
-        self.cls_logits = gaussian(nn.Conv2d(channels, num_anchors * num_classes, 3, padding=1), STD)
-        self.bbox_pred = gaussian(nn.Conv2d(channels, num_anchors * 4, 3, padding=1), STD)
+        self.cls_logits = normal_init(nn.Conv2d(channels, num_anchors * num_classes, 3, padding=1), STD)
+        self.bbox_pred = normal_init(nn.Conv2d(channels, num_anchors * 4, 3, padding=1), STD)
         bias = -math.log((1 - prior_probability) / prior_probability)
         nn.init.constant_(self.cls_logits.get_parameter("bias"), bias)
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.quadrant_masks import quadrant_masks
+from maskrcnn_benchmark.modeling.conv import kaiming_normal_init, normal_init
 from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import MaskPositives
-from maskrcnn_benchmark.modeling.initialization import gaussian, kaiming_normal
 from maskrcnn_benchmark.modeling.losses import LossTerm
 
 WIDTHS = (1, 16, 16, 16, 32, 64, 128)
@@ -26,8 +26,8 @@ EPS = 0.1
 
 def scoring_layers(num_classes: int) -> tuple[nn.ModuleList, nn.Conv2d]:
     """Six convolutions of stride 2 without padding, and one more to a number per class."""
-    convs = nn.ModuleList([kaiming_normal(nn.Conv2d(a, b, 3, stride=2)) for a, b in pairwise(WIDTHS)])
-    return convs, gaussian(nn.Conv2d(WIDTHS[-1], num_classes, 1), 0.001)
+    convs = nn.ModuleList([kaiming_normal_init(nn.Conv2d(a, b, 3, stride=2)) for a, b in pairwise(WIDTHS)])
+    return convs, normal_init(nn.Conv2d(WIDTHS[-1], num_classes, 1), 0.001)
 
 
 def score_masks(planes: Tensor, convs: nn.ModuleList, last: nn.Module) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.deform_conv import DeformConv2d
+from maskrcnn_benchmark.modeling.conv import normal_init
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
 from maskrcnn_benchmark.modeling.heads.fcos.towers import (
     GROUPS,
@@ -20,7 +21,6 @@ from maskrcnn_benchmark.modeling.heads.fcos.towers import (
 )
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import CELLS, SipMaskOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import scoring_layers
-from maskrcnn_benchmark.modeling.initialization import gaussian
 
 OFFSET_GROUPS = 4
 """parity: groups of channels that move together."""
@@ -90,9 +90,9 @@ class SipMaskTowers(nn.Module):
         self.centerness = prediction(channels, 1)
         self.scales = nn.ModuleList([Scale() for _ in range(levels)])
         self.feat_align = FeatureAlign(channels, normalised=style.group_norm, bias=align_bias)
-        self.sip_cof = gaussian(nn.Conv2d(channels, CELLS * CELLS * num_basis, 3, padding=1), 0.001)
-        self.sip_mask_lat0 = gaussian(nn.Conv2d(BASIS_LEVELS * channels, HIDDEN, 1), 0.01)
-        self.sip_mask_lat = gaussian(nn.Conv2d(HIDDEN, num_basis, 3, padding=1), 0.01)
+        self.sip_cof = normal_init(nn.Conv2d(channels, CELLS * CELLS * num_basis, 3, padding=1), 0.001)
+        self.sip_mask_lat0 = normal_init(nn.Conv2d(BASIS_LEVELS * channels, HIDDEN, 1), 0.01)
+        self.sip_mask_lat = normal_init(nn.Conv2d(HIDDEN, num_basis, 3, padding=1), 0.01)
         self.rescoring = rescoring
         if rescoring:
             self.convs_scoring, self.mask_scoring = scoring_layers(num_classes)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.conv import fc_norm
-from maskrcnn_benchmark.modeling.initialization import gaussian, kaiming_uniform
+from maskrcnn_benchmark.modeling.conv import fc_norm, kaiming_uniform_init, normal_init
 from maskrcnn_benchmark.modeling.norm import NormFactory, group_norm_from_cfg
 from maskrcnn_benchmark.modeling.poolers import Pooler
 from maskrcnn_benchmark.modeling.registry import BOX_FEATURE_EXTRACTORS
@@ -79,13 +78,13 @@ class FPNXconv1fcFeatureExtractor(nn.Module):
             conv = nn.Conv2d(
                 channels, conv_channels, 3, padding=dilation, dilation=dilation, bias=norm is None
             )
-            layers.append(gaussian(conv, std=0.01))
+            layers.append(normal_init(conv, std=0.01))
             if norm is not None:
                 layers.append(norm(conv_channels))
             layers.append(nn.ReLU(inplace=True))
             channels = conv_channels
         self.xconvs = nn.Sequential(*layers)
-        self.fc6 = kaiming_uniform(nn.Linear(channels * pooler.output_size**2, hidden))
+        self.fc6 = kaiming_uniform_init(nn.Linear(channels * pooler.output_size**2, hidden))
         self.out_channels = hidden
 
     @classmethod

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.initialization import gaussian
+from maskrcnn_benchmark.modeling.conv import normal_init
 from maskrcnn_benchmark.modeling.registry import BOX_PREDICTORS
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ class FPNPredictor(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, *, class_agnostic: bool = False) -> None:
         super().__init__()
-        self.cls_score = gaussian(nn.Linear(in_channels, num_classes), std=0.01)
+        self.cls_score = normal_init(nn.Linear(in_channels, num_classes), std=0.01)
         groups = 2 if class_agnostic else num_classes
-        self.bbox_pred = gaussian(nn.Linear(in_channels, groups * 4), std=0.001)
+        self.bbox_pred = normal_init(nn.Linear(in_channels, groups * 4), std=0.001)
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> FPNPredictor:
@@ -63,9 +63,9 @@ class FPNCosinePredictor(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_cls = nn.Parameter(torch.full((1,), float(initial_scale)))
-        self.cls_score = gaussian(nn.Linear(in_channels, num_classes, bias=False), std=0.01)
+        self.cls_score = normal_init(nn.Linear(in_channels, num_classes, bias=False), std=0.01)
         groups = 2 if class_agnostic else num_classes
-        self.bbox_pred = gaussian(nn.Linear(in_channels, groups * 4), std=0.001)
+        self.bbox_pred = normal_init(nn.Linear(in_channels, groups * 4), std=0.001)
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> FPNCosinePredictor:

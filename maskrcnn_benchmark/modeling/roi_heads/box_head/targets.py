@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
-from maskrcnn_benchmark.modeling.matcher import BETWEEN, Matcher
-from maskrcnn_benchmark.modeling.samplers import image_generators, keep_query_class, sample_labels
+from maskrcnn_benchmark.modeling.matcher import BETWEEN_THRESHOLDS, Matcher
+from maskrcnn_benchmark.modeling.samplers import image_generators, keep_query_class, subsample_labels
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class BoxTargets:
             return torch.zeros_like(matches), index
         labels = target.get_field("labels").to(boxes.device, torch.int64)[index]
         labels = torch.where(matches < 0, 0, labels)
-        return torch.where(matches == BETWEEN, -1, labels), index
+        return torch.where(matches == BETWEEN_THRESHOLDS, -1, labels), index
 
     @torch.no_grad()
     def sample(
@@ -88,7 +88,7 @@ class BoxTargets:
         ):
             labels, index = self.assign(proposal.bbox, target)
             candidates = keep_query_class(labels, int(query_class), self.fallback_positives)
-            parts = sample_labels(candidates, self.batch_size_per_image, self.positive_fraction, source)
+            parts = subsample_labels(candidates, self.batch_size_per_image, self.positive_fraction, source)
             chosen = torch.cat(parts).sort().values
             sampled = proposal[chosen]
             sampled.add_field("labels", labels[chosen])

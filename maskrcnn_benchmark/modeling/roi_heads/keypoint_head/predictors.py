@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.initialization import kaiming_normal
+from maskrcnn_benchmark.modeling.conv import kaiming_normal_init
 from maskrcnn_benchmark.modeling.registry import KEYPOINT_PREDICTORS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class KeypointRCNNPredictor(nn.Module):
     def __init__(self, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
         layer = nn.ConvTranspose2d(in_channels, num_keypoints, 4, stride=2, padding=1)
-        self.kps_score_lowres = kaiming_normal(layer)
+        self.kps_score_lowres = kaiming_normal_init(layer)
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> KeypointRCNNPredictor:

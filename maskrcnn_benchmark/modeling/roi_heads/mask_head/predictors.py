@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.initialization import kaiming_normal
+from maskrcnn_benchmark.modeling.conv import kaiming_normal_init
 from maskrcnn_benchmark.modeling.registry import MASK_PREDICTORS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class MaskRCNNConv1x1Predictor(MaskPredictor):
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
-        self.mask_fcn_logits = kaiming_normal(nn.Conv2d(in_channels, num_classes, 1))
+        self.mask_fcn_logits = kaiming_normal_init(nn.Conv2d(in_channels, num_classes, 1))
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> MaskRCNNConv1x1Predictor:
@@ -76,8 +76,8 @@ class MaskRCNNC4Predictor(MaskRCNNConv1x1Predictor):
 
     def __init__(self, in_channels: int, num_classes: int, *, hidden: int) -> None:
         nn.Module.__init__(self)
-        self.conv5_mask = kaiming_normal(nn.ConvTranspose2d(in_channels, hidden, 2, stride=2))
-        self.mask_fcn_logits = kaiming_normal(nn.Conv2d(hidden, num_classes, 1))
+        self.conv5_mask = kaiming_normal_init(nn.ConvTranspose2d(in_channels, hidden, 2, stride=2))
+        self.mask_fcn_logits = kaiming_normal_init(nn.Conv2d(hidden, num_classes, 1))
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> MaskRCNNC4Predictor:
@@ -102,10 +102,10 @@ class MaskXRCNNC4Predictor(MaskPredictor):
 
     def __init__(self, in_channels: int, *, hidden: int, mask_side: int | None = None) -> None:
         super().__init__()
-        self.conv5_mask = kaiming_normal(nn.ConvTranspose2d(in_channels, hidden, 2, stride=2))
+        self.conv5_mask = kaiming_normal_init(nn.ConvTranspose2d(in_channels, hidden, 2, stride=2))
         self.mask_side = mask_side
         if mask_side is not None:
-            self.MLP_mask = kaiming_normal(nn.Linear(hidden * mask_side**2, mask_side**2))
+            self.MLP_mask = kaiming_normal_init(nn.Linear(hidden * mask_side**2, mask_side**2))
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> MaskXRCNNC4Predictor:

@@ -13,7 +13,7 @@ from checks.component_files import Components
 from checks.store import unpack
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels
-from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, cell_anchors
+from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, generate_cell_anchors
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.heads.retinanet.head import build_anchors
 from maskrcnn_benchmark.modeling.matcher import Matcher
@@ -25,7 +25,7 @@ def anchor_generator(info: dict[str, list], straddle: int = 0) -> AnchorGenerato
     """From `sizes, aspect_ratios, strides`: one size per stride, or all sizes on a single stride."""
     strides, ratios = info["strides"], info["aspect_ratios"]
     per_level = [info["sizes"]] if len(strides) == 1 else [[size] for size in info["sizes"]]
-    cells = [cell_anchors(s, sizes, ratios) for s, sizes in zip(strides, per_level, strict=True)]
+    cells = [generate_cell_anchors(s, sizes, ratios) for s, sizes in zip(strides, per_level, strict=True)]
     return AnchorGenerator(cells, strides, straddle)
 
 

@@ -19,7 +19,7 @@ from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProc
 from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_benchmark.modeling.roi_heads.box_head.targets import BoxTargets
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
-from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, SelectionSettings, add_ground_truth
+from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, add_ground_truth
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
@@ -73,18 +73,18 @@ def check_rpn_proposals(ctx: Components, checker: Checker) -> None:
         total = number(text, "fpn_post_nms_top_n")
         if mode == "train_per_image":
             total = number(text.replace("(", ""), r"fpn_post_nms_top_n \d+")
-        settings = SelectionSettings(
+        training = mode.startswith("train")
+        selector = ProposalSelector(
+            BoxCoder(RPN_WEIGHTS),
             pre_nms_top_n=int(number(text, "pre_nms")),
             post_nms_top_n=int(number(text, ", post_nms")),
             total_top_n=int(total),
             per_batch=mode == "train_per_batch",
             nms_thresh=number(text, ", nms"),
             min_size=number(text, "min_size") if mode.endswith("min16") else 0,
+            drop_non_finite=training,
         )
-        training = mode.startswith("train")
-        found = ProposalSelector(BoxCoder(RPN_WEIGHTS), settings, settings).select(
-            *inputs, sizes, training=training
-        )
+        found = selector.select(*inputs, sizes)
         if training:
             found = add_ground_truth(found, ground_truth(ctx))
         for i, proposals in enumerate(found):
@@ -106,7 +106,7 @@ def check_rpn_loss(ctx: Components, checker: Checker) -> None:
     targets = ground_truth(ctx)
     for i, target in enumerate(targets):
         checker.equal(
-            f"labels{i}", loss.assign(every, visible[i], target)[0], ctx.arrays[f"rpn_loss.labels{i}"]
+            f"labels{i}", loss.label_anchors(every, visible[i], target)[0], ctx.arrays[f"rpn_loss.labels{i}"]
         )
     flat = torch.cat(logits, 1).flatten(), torch.cat(deltas, 1).reshape(-1, 4)
     losses = mean_losses(loss(every, visible, lambda index: (flat[0][index], flat[1][index]), targets))

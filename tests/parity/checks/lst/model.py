@@ -23,7 +23,7 @@ from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.predictors import MaskXRCNNC4Predictor
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import build_weight_transfer
-from maskrcnn_benchmark.modeling.samplers import keep_query_class, sample_labels
+from maskrcnn_benchmark.modeling.samplers import keep_query_class, subsample_labels
 from maskrcnn_benchmark.utils.files import read_json
 
 NOISE = "lst/golden/"
@@ -64,7 +64,7 @@ def _check_samplers(info: dict[str, Any], checker: Checker) -> None:
         for labels, query_class in zip(case["matched_labels"], case["class_ids"], strict=True):
             wanted = query_class if case["stage"] == "box" else 0
             usable = keep_query_class(torch.tensor(labels), wanted)
-            found = sample_labels(usable, case["batch_size_per_image"], case["positive_fraction"])
+            found = subsample_labels(usable, case["batch_size_per_image"], case["positive_fraction"])
             positive.append(found[0].tolist())
             negative.append(found[1].tolist())
         checker.same(f"sampler{number}.positive", positive, case["positive"])
