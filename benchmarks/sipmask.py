@@ -23,7 +23,8 @@ from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.fcos.postprocess import find_candidates
 from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, full_image_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import full_image_masks
+from maskrcnn_benchmark.structures.geometry import AffineMap, ImageGeometry
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.clock import Clock, median_of
 
@@ -136,8 +137,8 @@ def _memory_row(device: torch.device) -> dict[str, Any]:
         torch.rand(32, LARGE_INPUT[0] // 2, LARGE_INPUT[1] // 2, generator=g).to(device),
         boxes.to(device),
     ]
-    frame = Frame.of(LARGE, LARGE, one_factor=True)
-    call = partial(full_image_masks, *inputs, frame, threshold=0.4, resize="legacy")
+    geometry = ImageGeometry(LARGE, LARGE_INPUT, LARGE, AffineMap())
+    call = partial(full_image_masks, *inputs, geometry, threshold=0.4, resize="legacy")
     (ms,) = median_times([call], device, 0.0, 3)
     used = peak_mb(call, device)
     return _row(

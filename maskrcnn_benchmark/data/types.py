@@ -93,6 +93,7 @@ def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
             [sample.image for sample in samples],
             size_divisible,
             [sample.original_size for sample in samples],
+            flipped=[sample.flipped for sample in samples],
         ),
         targets=[sample.target for sample in samples],
         image_ids=[sample.image_id for sample in samples],

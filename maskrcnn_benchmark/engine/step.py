@@ -16,10 +16,10 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.classes import has_region_heads
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.finite_check import GRADIENT, MicroBatch, check_finite
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.clipping import GradientClipper
 from maskrcnn_benchmark.solver.lr import LRSchedule
 from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.structures.model_input import ModelInput, StoredLogits
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
 from maskrcnn_benchmark.utils.rng import derive_seed, seed_all
@@ -105,7 +105,7 @@ class TrainStep:
         device: torch.device,
         seed: int,
         accumulation: int = 1,
-        distill: Callable[[Batch], DistillBatch] | None = None,
+        distill: Callable[[Batch], StoredLogits] | None = None,
     ) -> None:
         self.network = wrap_distributed(model, device)
         self.optimizer = optimizer
@@ -129,7 +129,7 @@ class TrainStep:
         schedule: LRSchedule,
         precision: Precision,
         device: torch.device,
-        distill: Callable[[Batch], DistillBatch] | None = None,
+        distill: Callable[[Batch], StoredLogits] | None = None,
     ) -> TrainStep:
         """Clipping, accumulation and seed from the config; a warning when a batch has few proposals."""
         hint = few_proposals(cfg)
@@ -159,18 +159,17 @@ class TrainStep:
     def _forward_backward(self, batch: Batch, number: int, *, last: bool) -> MicroBatch:
         """Gradients of one batch are added to the parameters; ranks exchange them after the `last` one."""
         seed_all(self.seed, "train", number)
-        stored = self.distill(batch) if self.distill is not None else None
-        seeds = [derive_seed(self.seed, "picture", draw) for draw in batch.draws]
+        inputs = ModelInput(
+            batch.images,
+            batch.targets,
+            seeds=[derive_seed(self.seed, "picture", draw) for draw in batch.draws],
+            query_classes=batch.query_classes,
+            stored_logits=None if self.distill is None else self.distill(batch),
+        )
         ddp = self.network if isinstance(self.network, DistributedDataParallel) else None
         with nullcontext() if ddp is None or last else ddp.no_sync():
             with self.precision.autocast():
-                losses = self.network(
-                    batch.images,
-                    batch.targets,
-                    query_classes=batch.query_classes,
-                    distill=stored,
-                    seeds=seeds,
-                )
+                losses = self.network(inputs)
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             self.precision.scaler.scale(total / self.accumulation).backward()
         return MicroBatch(

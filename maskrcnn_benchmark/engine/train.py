@@ -25,10 +25,10 @@ from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE, stop
 from maskrcnn_benchmark.engine.step import TrainStep
 from maskrcnn_benchmark.engine.writers import MetricsWriter
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.lr import build_lr_scheduler
 from maskrcnn_benchmark.solver.optimizer import build_optimizer
 from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import UsageError
 
@@ -153,7 +153,7 @@ def train(
     output_dir: str,
     max_iter: int,
     evaluate: Callable[[nn.Module, int], dict] | None = None,
-    distill: Callable[[Batch], DistillBatch] | None = None,
+    distill: Callable[[Batch], StoredLogits] | None = None,
     classes: list[str],
     extra_meta: dict[str, Any] | None = None,
     image_name: Callable[[int], str] | None = None,

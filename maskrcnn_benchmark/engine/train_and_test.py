@@ -37,8 +37,8 @@ from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report
 from maskrcnn_benchmark.evaluation.voc_files import write_voc_files
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import write_json, write_json_list
@@ -100,7 +100,7 @@ def train_on(
     dataset: AnyDataset,
     make_batches: Callable[[int], Iterable[Batch]],
     *,
-    distill: Callable[[Batch], DistillBatch] | None = None,
+    distill: Callable[[Batch], StoredLogits] | None = None,
     category_order: Sequence[int] | None = None,
 ) -> tuple[nn.Module, TrainSummary]:
     """Train on batches of `dataset` as `train_plain` does.

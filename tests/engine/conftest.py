@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -38,20 +39,12 @@ class FakeModel(nn.Module):
         super().__init__()
         self.first = nn.Linear(3, 8)
         self.second = nn.Linear(8, 2)
-        self.calls: list[dict] = []
+        self.calls: list[Any] = []
 
-    def forward(
-        self,
-        images: Tensor,
-        targets: Sequence[None],
-        *,
-        query_classes: Sequence[int] | None = None,
-        distill: object = None,
-        seeds: Sequence[int] | None = None,
-    ) -> dict[str, Tensor]:
-        """Losses of a batch (B,3)."""
-        self.calls.append({"query_classes": query_classes, "distill": distill, "seeds": seeds})
-        hidden = torch.nn.functional.dropout(self.first(images).relu(), 0.5)
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
+        """Losses of a ModelInput whose images are a batch (B, 3)."""
+        self.calls.append(inputs)
+        hidden = torch.nn.functional.dropout(self.first(inputs.images).relu(), 0.5)
         out = self.second(hidden)
         return {"loss_a": (out[:, 0] - 1).square().mean(), "loss_b": out[:, 1].abs().mean()}
 

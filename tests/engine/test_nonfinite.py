@@ -103,8 +103,8 @@ def test_infinite_loss_of_one_of_several_batches(fake: Fakes, tmp_path: Path) ->
             super().__init__()
             self.weight = nn.Parameter(torch.ones(1))
 
-        def forward(self, images: Tensor, targets: object, **_: object) -> dict[str, Tensor]:
-            big = images.isnan().any()
+        def forward(self, inputs: Any) -> dict[str, Tensor]:
+            big = inputs.images.isnan().any()
             return {"fine": self.weight.sum(), "large": self.weight.sum() * (math.inf if big else 1.0)}
 
     with pytest.raises(NonFiniteError, match=r"iteration 3: large is inf \(image ids 10, 11\)") as raised:
@@ -120,7 +120,7 @@ class _Root(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(3))
 
-    def forward(self, images: Tensor, targets: object, **_: object) -> dict[str, Tensor]:
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
         """0 with the gradient 0 * inf."""
         return {"loss_only": (self.weight * 0).sum().sqrt()}
 

@@ -106,7 +106,7 @@ def test_the_loss_scale_goes_on_where_it_was(fake: Fakes, tmp_path: Path) -> Non
             super().__init__()
             self.weight = nn.Parameter(torch.ones(1))
 
-        def forward(self, images: torch.Tensor, targets: object, **_: object) -> dict[str, torch.Tensor]:
+        def forward(self, inputs: Any) -> dict[str, torch.Tensor]:
             return {"loss_only": (self.weight * 3e34 / 4).sum()}
 
     cfg = fake["cfg"](BASE_LR=1e-40, CHECKPOINT_PERIOD=1)

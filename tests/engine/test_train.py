@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.engine.train import TrainSummary, train
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
+from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils.errors import UsageError
 from maskrcnn_benchmark.utils.rng import derive_seed
 
@@ -134,8 +135,8 @@ def test_accumulation_equals_one_large_batch(fake: Fakes, tmp_path: Path) -> Non
             super().__init__()
             self.layer = nn.Linear(3, 1)
 
-        def forward(self, images: Tensor, targets: object, **_: object) -> dict[str, Tensor]:
-            return {"loss_only": self.layer(images).square().mean()}
+        def forward(self, inputs: Any) -> dict[str, Tensor]:
+            return {"loss_only": self.layer(inputs.images).square().mean()}
 
     torch.manual_seed(0)
     small = Plain()
@@ -147,6 +148,8 @@ def test_accumulation_equals_one_large_batch(fake: Fakes, tmp_path: Path) -> Non
         while True:
             a, b = next(stream), next(stream)
             a.images = torch.cat([a.images, b.images])
+            a.targets, a.draws = a.targets + b.targets, a.draws + b.draws
+            a.query_classes = a.query_classes + b.query_classes
             yield a
 
     _run(fake["cfg"](), large, joined, tmp_path / "large", 6)
@@ -160,9 +163,11 @@ def test_data_that_ends_early_is_an_error(fake: Fakes, tmp_path: Path) -> None:
 
 def test_query_classes_and_distillation_reach_the_model(fake: Fakes, tmp_path: Path) -> None:
     model = fake["model"]()
-    _run(fake["cfg"](), model, fake["stream"], tmp_path, 1, distill=lambda batch: ("stored", batch.image_ids))
+    _run(fake["cfg"](), model, fake["stream"], tmp_path, 1, distill=lambda b: StoredLogits(b.image_ids, []))
     seeds = [derive_seed(0, "picture", draw) for draw in (0, 1)]
-    assert model.calls == [{"query_classes": [0, 0], "distill": ("stored", [0, 1]), "seeds": seeds}]
+    (inputs,) = model.calls
+    assert (inputs.query_classes, inputs.seeds) == ([0, 0], seeds)
+    assert inputs.stored_logits == StoredLogits([0, 1], []) and inputs.reference is None
 
 
 def test_periodic_evaluation(fake: Fakes, tmp_path: Path) -> None:
@@ -235,7 +240,7 @@ def test_float16_overflow_skips_the_update(fake: Fakes, tmp_path: Path) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.ones(1))
 
-        def forward(self, images: Tensor, targets: object, **_: object) -> dict[str, Tensor]:
+        def forward(self, inputs: Any) -> dict[str, Tensor]:
             return {"loss_only": (self.weight * 1e35).sum()}
 
     cfg = fake["cfg"](LOG_PERIOD=1)

@@ -17,6 +17,7 @@ from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
 from maskrcnn_benchmark.structures.masks import SegmentationMask
+from maskrcnn_benchmark.structures.model_input import ModelInput
 
 pytestmark = pytest.mark.gpu
 TINY = Path(__file__).resolve().parents[2] / "configs" / "tiny"
@@ -72,7 +73,7 @@ def training_step(name: str, device: torch.device, dtype: torch.dtype) -> dict[s
     targets = [make_target(device, keypoints, side) for _ in range(2)]
     optimizer = build_optimizer(cfg, model.train())
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        losses = model(images(device, side), targets, seeds=[1, 2])
+        losses = model(ModelInput(images(device, side), targets, seeds=[1, 2]))
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     optimizer.step()

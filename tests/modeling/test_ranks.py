@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.modeling.losses import LossTerm, mean_losses
+from maskrcnn_benchmark.modeling.rpn.inference import add_ground_truth
 from maskrcnn_benchmark.structures import BoxList, to_image_list
+from maskrcnn_benchmark.structures.model_input import ModelInput, StoredLogits
 from maskrcnn_benchmark.utils import comm
 
 pytestmark = pytest.mark.dist
 IMAGES = 6
 SIDE = 64
-Case = tuple[Tensor, list[BoxList], list[int], DistillBatch]
+Case = tuple[Tensor, list[BoxList], list[int], StoredLogits]
 
 
 def _case(make_target: Callable[..., BoxList], which: str) -> Case:
@@ -42,7 +43,7 @@ def _case(make_target: Callable[..., BoxList], which: str) -> Case:
         boxes.append(found[:stored])
         cosines.append(torch.rand(stored, 4, generator=random))
     queries = [0, 0, 3, 4, 0, 1] if which != "no objects" else [0] * IMAGES
-    return images, targets, queries, DistillBatch(boxes, cosines)
+    return images, targets, queries, StoredLogits(boxes, cosines)
 
 
 def _step(cfg: Any, case: Case) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -55,11 +56,13 @@ def _step(cfg: Any, case: Case) -> tuple[dict[str, float], dict[str, Tensor]]:
     network = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
     torch.manual_seed(rank)  # must not matter
     losses = network(
-        list(images[mine]),
-        targets[mine],
-        query_classes=queries[mine],
-        distill=DistillBatch(stored.boxes[mine], stored.teacher_cosine[mine]),
-        seeds=list(range(100, 100 + IMAGES))[mine],
+        ModelInput(
+            to_image_list(images[mine]),
+            targets[mine],
+            query_classes=queries[mine],
+            stored_logits=StoredLogits(stored.boxes[mine], stored.teacher_cosine[mine]),
+            seeds=list(range(100, 100 + IMAGES))[mine],
+        )
     )
     torch.stack(list(losses.values())).sum().backward()
     values = {name: float(value) for name, value in comm.reduce_mean(losses).items()}
@@ -95,7 +98,7 @@ def test_images_do_not_depend_on_their_neighbours(
     torch.manual_seed(0)
     model = build_detection_model(small_cfg("MODEL.RPN.FPN_POST_NMS_PER_BATCH", False))
     features = model.backbone(images)
-    proposals, _ = model.rpn(to_image_list(images), features, targets, range(IMAGES))
+    proposals = add_ground_truth(model.rpn.predict(features, to_image_list(images)), targets)
     sampled = model.roi_heads.box.targets.sample(proposals, targets, None, range(IMAGES))
     order = [4, 2, 0, 5, 1, 3]
     again = model.roi_heads.box.targets.sample(

@@ -18,8 +18,8 @@ from maskrcnn_benchmark.incremental.distillation.store import (
     write_blocks,
 )
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.progress import Progress
 from maskrcnn_benchmark.utils.shards import Part, ShardExchange
@@ -51,7 +51,7 @@ class DistillLookup:
         self._store = store
         self._num_old = num_old
 
-    def __call__(self, batch: Batch) -> DistillBatch:
+    def __call__(self, batch: Batch) -> StoredLogits:
         """Boxes and teacher rows of every image, on its target's device; both empty without new boxes.
 
         Raises:
@@ -63,7 +63,7 @@ class DistillLookup:
             found, ids = new_boxes(target, self._num_old)
             boxes.append(found)
             cosines.append(self._rows(int(image_id), int(flipped), ids).to(found.device))
-        return DistillBatch(boxes=boxes, teacher_cosine=cosines)
+        return StoredLogits(boxes=boxes, teacher_cosine=cosines)
 
     def _rows(self, image_id: int, flip: int, annotation_ids: np.ndarray) -> Tensor:
         """(n, num_old + 1) float32 teacher rows of the given annotations."""

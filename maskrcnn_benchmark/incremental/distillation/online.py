@@ -8,8 +8,8 @@ from torch import Tensor
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.incremental.distillation.lookup import new_boxes
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.structures.image_list import to_image_list
+from maskrcnn_benchmark.structures.model_input import StoredLogits
 
 
 class OnlineTeacher:
@@ -29,7 +29,7 @@ class OnlineTeacher:
         self._num_old = num_old
         self._size_divisible = size_divisible
 
-    def __call__(self, batch: Batch) -> DistillBatch:
+    def __call__(self, batch: Batch) -> StoredLogits:
         """Boxes and teacher rows of every image, on its target's device; both empty without new boxes."""
         boxes: list[Tensor] = []
         cosines: list[Tensor] = []
@@ -37,7 +37,7 @@ class OnlineTeacher:
             found, _ = new_boxes(target, self._num_old)
             boxes.append(found)
             cosines.append(self._rows(batch, index, found))
-        return DistillBatch(boxes=boxes, teacher_cosine=cosines)
+        return StoredLogits(boxes=boxes, teacher_cosine=cosines)
 
     def _rows(self, batch: Batch, index: int, boxes: Tensor) -> Tensor:
         """(n, num_old + 1) float32 cosines of boxes (n, 4) of one image."""

@@ -64,8 +64,8 @@ from maskrcnn_benchmark.incremental.reporting.phase_report import (
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.solver.precision import Precision
+from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size, is_main_process, on_main
 from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.progress import Progress
@@ -263,7 +263,7 @@ def train_phase(work: Work, plan: PhasePlan, phase: int) -> None:
     )
 
 
-def _teacher_outputs(work: Work, plan: PhasePlan, phase: int) -> Callable[[Batch], DistillBatch]:
+def _teacher_outputs(work: Work, plan: PhasePlan, phase: int) -> Callable[[Batch], StoredLogits]:
     """Where training finds the teacher's outputs: in the store, or at the teacher itself."""
     cfg, num_old = work.phase_cfg(plan, phase), plan.num_old(phase)
     if cfg.LST.DISTILL.MODE == "file":

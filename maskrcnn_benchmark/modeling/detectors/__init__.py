@@ -1,1 +1,1 @@
-"""Whole detectors: the composition of body, neck and heads."""
+"""Whole detectors: the composition of backbone, neck and heads."""

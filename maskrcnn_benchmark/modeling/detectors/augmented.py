@@ -1,4 +1,4 @@
-"""Test-time augmentation: one set of detections from several views of an image (core spec 14)."""
+"""Test-time augmentation: one set of detections from several views of an image."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What one view gives for one image: class logits (N,C), deltas (N,4C) and proposals of its size."""
+class _ViewOutputs:
+    """Outputs of one view of one image: class logits (n, C), deltas (n, 4C) and proposals of its size."""
 
     logits: Tensor
     deltas: Tensor
@@ -34,9 +34,9 @@ class _Seen:
 class AugmentedDetector(nn.Module):
     """A two-stage detector that looks at all views of a ViewList; evaluation only.
 
-    Boxes of all proposals and classes of every view are brought into the plain view, and threshold,
-    suppression and limit work on them together. Masks and keypoints of the final boxes come from the plain
-    view alone.
+    Boxes of all proposals and classes of every view are brought into the plain view, and score threshold,
+    NMS and limit work on them together. Masks and keypoints of the final boxes come from the plain view
+    alone.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -44,8 +44,7 @@ class AugmentedDetector(nn.Module):
         super().__init__()
         if not isinstance(detector, GeneralizedRCNN) or detector.roi_heads is None:
             raise ConfigError(
-                "TEST.BBOX_AUG.ENABLED needs a model with a box head (not RPN_ONLY, not RetinaNet); set it "
-                "to False"
+                "TEST.BBOX_AUG.ENABLED needs a two-stage model with a box head; set it to False"
             )
         self.detector = detector
         self.heads: RoIHeads = detector.roi_heads
@@ -58,43 +57,45 @@ class AugmentedDetector(nn.Module):
         """
         if not isinstance(images, ViewList):
             raise ValueError("test-time augmentation needs a ViewList")
-        seen: list[list[_Seen]] = [[] for _ in range(len(images))]
+        per_image: list[list[_ViewOutputs]] = [[] for _ in range(len(images))]
         plain: Sequence[Tensor] = ()
-        for view, flipped in images.views():
+        for view in images.views():
             features = self.detector.features(view)
-            proposals, _ = self.detector.rpn(view, features)
+            proposals = self.detector.rpn.predict(features, view)
             logits, deltas = self.heads.box.outputs(features, proposals)
             require_finite(logits, "the class logits")
             require_finite(deltas, "the box deltas")
             counts = [len(p) for p in proposals]
-            parts = zip(seen, logits.split(counts), deltas.split(counts), proposals, strict=True)
-            for own, own_logits, own_deltas, own_proposals in parts:
-                own.append(_Seen(own_logits, own_deltas, own_proposals, flipped))
+            flips = [geometry.flipped for geometry in view.geometry]
+            parts = zip(logits.split(counts), deltas.split(counts), proposals, flips, strict=True)
+            for outputs, part in zip(per_image, parts, strict=True):
+                outputs.append(_ViewOutputs(*part))
             plain = plain or features
-        return self.heads.attach(plain, [self._merge(own) for own in seen])
+        return self.heads.attach(plain, [self._merge(views) for views in per_image])
 
-    def _merge(self, seen: Sequence[_Seen]) -> BoxList:
-        """Detections of one image from its views."""
-        select, size = self.heads.box.post_processor, seen[0].proposals.size
-        starts = torch.tensor([len(view.proposals) for view in seen]).cumsum(0)
+    def _merge(self, views: Sequence[_ViewOutputs]) -> BoxList:
+        """Detections of one image from its views, the plain one first."""
+        processor, size = self.heads.box.post_processor, views[0].proposals.size
+        ends = torch.tensor([len(view.proposals) for view in views]).cumsum(0)
 
         def boxes_of(row: Tensor, label: Tensor) -> Tensor:
-            """Boxes (n,4) in the plain view of proposals `row`, counted over all views, for `label`."""
-            which = torch.bucketize(row, starts.to(row.device), right=True)
-            boxes = seen[0].proposals.bbox.new_zeros((len(row), 4))
-            for number, view in enumerate(seen):
-                own = (which == number).nonzero().flatten()
-                first = int(starts[number]) - len(view.proposals)
-                found = select.decode(view.deltas, view.proposals, row[own] - first, label[own])
-                placed = BoxList(found, view.proposals.size)
+            """Boxes (n, 4) in the plain view of proposals `row`, counted over all views, for `label`."""
+            which = torch.bucketize(row, ends.to(row.device), right=True)
+            boxes = views[0].proposals.bbox.new_zeros((len(row), 4))
+            for i, view in enumerate(views):
+                chosen = (which == i).nonzero().flatten()
+                start = int(ends[i]) - len(view.proposals)
+                decoded = processor.decode(view.deltas, view.proposals, row[chosen] - start, label[chosen])
+                boxlist = BoxList(decoded, view.proposals.size)
                 if view.flipped:
-                    placed = placed.transpose(FLIP_LEFT_RIGHT)
-                boxes[own] = placed.resize(size).bbox
+                    boxlist = boxlist.transpose(FLIP_LEFT_RIGHT)
+                boxes[chosen] = boxlist.resize(size).bbox
             return boxes
 
-        return select.choose(torch.cat([view.logits for view in seen]).float().softmax(dim=1), boxes_of, size)
+        scores = torch.cat([view.logits for view in views]).float().softmax(dim=1)
+        return processor.choose(scores, boxes_of, size)
 
 
 def model_for_testing(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The model itself, or with TEST.BBOX_AUG.ENABLED the model behind test-time augmentation."""
+    """Model as it is, or with TEST.BBOX_AUG.ENABLED behind test-time augmentation."""
     return AugmentedDetector(model) if cfg.TEST.BBOX_AUG.ENABLED else model

@@ -1,4 +1,4 @@
-"""What every one-stage head does, so that one detector and one training loop serve all of them."""
+"""The contract of one-stage heads, so that one detector and one training loop serve all of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.structures.model_input import ModelInput
 
 Outputs = TypeVar("Outputs")
-"""The head's own dataclass of raw tensors; its docstring gives their shapes."""
-
-ImageSizes = Sequence[tuple[int, int]]
-"""(height, width) per image, before padding."""
+"""Dataclass of the raw tensors of a head; its docstring gives their shapes."""
 
 
 class OneStageHead(nn.Module, Generic[Outputs]):
-    """Contract: `forward` computes, `losses` and `predict` read its outputs; none of them draws numbers.
+    """A dense head: `forward` computes, `losses` and `predict` read its outputs; none samples at random.
 
     Boxes are xyxy in the network input, labels 1..C.
     """
@@ -28,19 +27,17 @@ class OneStageHead(nn.Module, Generic[Outputs]):
     """Parts of `predict` that `tools/predict.py --fps` clocks by name: dotted path of a callable -> stage."""
 
     def forward(self, features: Sequence[Tensor]) -> Outputs:
-        """Raw outputs on the feature maps (B,C,H_l,W_l), finest first."""
+        """Raw outputs on the feature maps (B, C, H_l, W_l), finest first."""
         raise NotImplementedError
 
-    def losses(
-        self, outputs: Outputs, targets: Sequence[BoxList], image_sizes: ImageSizes
-    ) -> dict[str, LossTerm]:
-        """Losses before their division, the same keys in every step, also without ground truth."""
+    def losses(self, outputs: Outputs, inputs: ModelInput) -> dict[str, LossTerm]:
+        """Unnormalised losses, the same keys in every step, also without ground truth."""
         raise NotImplementedError
 
-    def predict(self, outputs: Outputs, image_sizes: ImageSizes, original_sizes: ImageSizes) -> list[BoxList]:
+    def predict(self, outputs: Outputs, images: ImageList) -> list[BoxList]:
         """Detections per image, best first, with fields `scores` and `labels`.
 
-        Where the head makes masks: `mask` (n,1,h,w) bool of the image's original size (height, width), and
+        Where the head makes masks: `mask` (n, 1, h, w) bool of the image's original size (height, width), and
         `mask_scores` (n,) where masks have scores of their own. Raises UsageError for non-finite outputs.
         """
         raise NotImplementedError

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.roi_heads.box_head.head import RoIBoxHead
 from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.head import RoIKeypointHead
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.head import ClassRows, RoIMaskHead
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.model_input import ModelInput
 
 
 def build_weight_transfer(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -70,27 +70,23 @@ class RoIHeads(nn.Module):
         return None if self.bbox2mask is None else self.mask_rows
 
     def losses(
-        self,
-        features: Sequence[Tensor],
-        proposals: Sequence[BoxList],
-        targets: Sequence[BoxList],
-        *,
-        query_classes: Sequence[int] | None = None,
-        distill: DistillBatch | None = None,
-        seeds: Sequence[int] | None = None,
+        self, features: Sequence[Tensor], proposals: Sequence[BoxList], inputs: ModelInput
     ) -> dict[str, LossTerm]:
-        """Losses of all heads before their division; the keys are the same in every step.
+        """Unnormalised losses of all heads; the keys are the same in every step.
 
-        query_classes, seeds: see BoxTargets.sample. distill: stored teacher outputs, used when the model
-        distils.
+        Of `inputs` the box head reads seeds and query classes (see BoxTargets.sample), and where the model
+        distils the stored logits.
         """
-        x, sampled, losses = self.box.train_step(features, proposals, targets, query_classes, seeds)
+        targets = inputs.ground_truth()
+        x, sampled, losses = self.box.train_step(
+            features, proposals, targets, inputs.query_classes, inputs.seeds
+        )
         if self.mask is not None:
             losses.update(self.mask.train_step(features, sampled, targets, x, self._class_rows()))
         if self.keypoint is not None:
             losses.update(self.keypoint.train_step(features, sampled, targets))
         if self.num_old_classes is not None:
-            term = self.box.distill(features, distill, self.num_old_classes)
+            term = self.box.distill(features, inputs.stored_logits, self.num_old_classes)
             losses["loss_distill"] = LossTerm(term.total * self.distill_weight, term.count)
         return losses
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.structures import BoxList, to_image_list
+from maskrcnn_benchmark.structures.model_input import ModelInput, StoredLogits
 from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
 
 Cfg = Callable[..., Any]
@@ -72,8 +72,8 @@ def test_training_and_detection(build: Callable[..., Any], batch: Batch, kind: s
     overrides, keys = KINDS[kind]
     model = build(*overrides)
     images, targets = batch
-    distill = DistillBatch([targets[0].bbox[1:], torch.zeros(0, 4)], [torch.rand(1, 4), torch.zeros(0, 4)])
-    losses = model(images, targets, distill=distill)
+    distill = StoredLogits([targets[0].bbox[1:], torch.zeros(0, 4)], [torch.rand(1, 4), torch.zeros(0, 4)])
+    losses = model(ModelInput(to_image_list(images), targets, stored_logits=distill))
     assert set(losses) == keys
     assert all(v.dim() == 0 and torch.isfinite(v) for v in losses.values())
     sum(losses.values()).backward()
@@ -127,7 +127,7 @@ def test_query_class_selects_positives(build: Callable[..., Any], batch: Batch) 
         return sampled
 
     model.roi_heads.box.targets.sample = spy
-    model(*batch, query_classes=[4, 0])
+    model(ModelInput(to_image_list(batch[0]), batch[1], query_classes=[4, 0]))
     assert set(seen[0].tolist()) == {0, 4} and set(seen[1].tolist()) == {0, 5}
 
 
@@ -139,10 +139,11 @@ def test_distillation_gradient_reaches_classifier_but_not_scale(
     own = model.eval().box_cosine(images, [t.bbox for t in targets])
     assert [c.shape for c in own] == [(2, 6), (1, 6)] and not own[0].requires_grad
     model.train()
-    stored = DistillBatch([t.bbox for t in targets], [c[:, :4] for c in own])
-    assert model(images, targets, distill=stored)["loss_distill"].item() == pytest.approx(0, abs=1e-9)
+    stored = StoredLogits([t.bbox for t in targets], [c[:, :4] for c in own])
+    inputs = ModelInput(to_image_list(images), targets, stored_logits=stored)
+    assert model(inputs)["loss_distill"].item() == pytest.approx(0, abs=1e-9)
     stored.teacher_cosine[0] += 0.5
-    loss = model(images, targets, distill=stored)["loss_distill"]
+    loss = model(inputs)["loss_distill"]
     assert loss.item() == pytest.approx(2 * 3 * 0.25 / 3, rel=1e-4)
     loss.backward()
     predictor = model.roi_heads.box.predictor
@@ -150,8 +151,9 @@ def test_distillation_gradient_reaches_classifier_but_not_scale(
     assert predictor.cls_score.weight.grad[1:4].abs().sum() > 0
     assert predictor.cls_score.weight.grad[[0, 4, 5]].abs().sum() == 0
     assert model.backbone.fpn.fpn_inner1.weight.grad.abs().sum() > 0
-    with pytest.raises(ValueError, match="1 images for 2"):
-        model(images, targets, distill=DistillBatch(stored.boxes[:1], stored.teacher_cosine[:1]))
+    short = StoredLogits(stored.boxes[:1], stored.teacher_cosine[:1])
+    with pytest.raises(ValueError, match="2 images but 1 lists of stored logits"):
+        ModelInput(to_image_list(images), targets, stored_logits=short)
 
 
 def test_mask_loss_trains_the_classifier_rows(build: Callable[..., Any], batch: Batch) -> None:
@@ -169,6 +171,30 @@ def test_pasted_masks(build: Callable[..., Any], batch: Batch) -> None:
     for found, shape in zip(model(batch[0]), [(64, 96), (80, 56)], strict=True):
         mask = found.get_field("mask")
         assert mask.dtype == torch.bool and mask.shape == (10, 1, *shape)
+
+
+def test_all_forms_of_a_call_are_one(build: Callable[..., Any], batch: Batch) -> None:
+    """As in torchvision, and with a ModelInput: a list of tensors, an ImageList, one 4-d tensor."""
+    images, targets = [image[:, :56, :56] for image in batch[0]], batch[1]
+    forms = (images, torch.stack(images), to_image_list(images))
+    calls = [(form, targets) for form in forms] + [(ModelInput(to_image_list(images), targets),)]
+    results = []
+    for call in calls:
+        torch.manual_seed(1)
+        results.append({name: loss.item() for name, loss in build()(*call).items()})
+    assert results[0] and all(result == results[0] for result in results)
+    found = [build().eval()(form) for form in (*forms, ModelInput(to_image_list(images)))]
+    assert all(torch.equal(f[0].bbox, found[0][0].bbox) for f in found)
+
+
+def test_seeds_fix_what_is_sampled(build: Callable[..., Any], batch: Batch) -> None:
+    def losses(seeds: list[int], state: int) -> dict[str, float]:
+        model = build("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 8, "MODEL.RPN.BATCH_SIZE_PER_IMAGE", 8)
+        torch.manual_seed(state)
+        result = model(ModelInput(to_image_list(batch[0]), batch[1], seeds=seeds))
+        return {name: loss.item() for name, loss in result.items()}
+
+    assert losses([3, 4], 0) == losses([3, 4], 1) != losses([5, 6], 0)
 
 
 def test_padded_batch_equals_list_of_images(build: Callable[..., Any], batch: Batch) -> None:

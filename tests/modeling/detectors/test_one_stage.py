@@ -12,13 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
-from maskrcnn_benchmark.modeling.distill import DistillBatch
 from maskrcnn_benchmark.modeling.heads.base import OneStageHead
 from maskrcnn_benchmark.modeling.necks.fpn import FPN, LastLevelP6P7
-from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures import BoxList, to_image_list
 from maskrcnn_benchmark.structures.features import FeatureSpec
+from maskrcnn_benchmark.structures.model_input import ModelInput
 from maskrcnn_benchmark.utils import comm
-from maskrcnn_benchmark.utils.errors import UsageError
 
 RETINANET = (
     *("MODEL.RETINANET_ON", True, "MODEL.MASK_ON", False),
@@ -106,19 +105,15 @@ def test_calls_that_cannot_work(build: Build, batch: Batch) -> None:
         model(batch[0])
     with pytest.raises(ValueError, match="2 images but 1 targets"):
         model(batch[0], batch[1][:1])
-    with pytest.raises(UsageError, match="needs a two-stage model"):
-        model(*batch, query_classes=[0, 3])
-    with pytest.raises(UsageError, match="needs a two-stage model"):
-        model(*batch, distill=DistillBatch([], []))
-    assert model(*batch, query_classes=[0, 0], seeds=[1, 2])
 
 
 def test_the_contract_names_what_is_missing() -> None:
     head: OneStageHead[Tensor] = OneStageHead()
+    images = to_image_list(torch.zeros(1, 3, 8, 8))
     calls = (
         lambda: head([]),
-        lambda: head.losses(torch.ones(1), [], []),
-        lambda: head.predict(torch.ones(1), [], []),
+        lambda: head.losses(torch.ones(1), ModelInput(images)),
+        lambda: head.predict(torch.ones(1), images),
     )
     for call in calls:
         with pytest.raises(NotImplementedError):

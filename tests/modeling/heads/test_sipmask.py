@@ -20,11 +20,12 @@ from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import (
     mask_positives,
 )
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, full_image_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import full_image_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import score_masks, scoring_layers
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.masks import SegmentationMask
+from maskrcnn_benchmark.structures.model_input import ModelInput
 
 PLAIN = MaskLossSettings(train_nms=0.0, halving=False, weight_eps=0.0)
 
@@ -196,7 +197,7 @@ def test_positives_without_area_or_weight(benchmark: nn.Module) -> None:
     points = model.rpn.points(outputs)
     _, positives = model.rpn.loss.positives(points, [target])
     assert len(positives) and not len(mask_positives(outputs, points, positives, [target], PLAIN)[0].boxes)
-    losses = model.rpn.losses(outputs, [target], images.image_sizes)
+    losses = model.rpn.losses(outputs, ModelInput(images, [target]))
     assert float(losses["loss_mask"].total.detach()) == 0
     for level in outputs.boxes.distances:
         level.data[:, :2], level.data[:, 2:] = -40.0, 50.0  # far away
@@ -226,8 +227,8 @@ def _scene() -> tuple[Tensor, Tensor, Tensor]:
 def test_image_masks_equal_plain_resizing(original: tuple[int, int], resize: str) -> None:
     rows, basis, boxes = _scene()
     size = (47, 61)
-    frame = Frame.of(size, original, one_factor=resize == "legacy")
-    masks = full_image_masks(rows, basis, boxes, frame, threshold=0.4, resize=resize)
+    (geometry,) = ImageList(torch.zeros(1, 3, 48, 64), [size], [original]).geometry
+    masks = full_image_masks(rows, basis, boxes, geometry, threshold=0.4, resize=resize)
     assert masks.shape == (5, *original) and masks.dtype == torch.bool
     planes = torch.einsum("nck,khw->chwn", rows.reshape(5, 4, 3), basis).sigmoid()
     soft = crop_split(planes.contiguous(), boxes / 2, 2).permute(2, 0, 1)

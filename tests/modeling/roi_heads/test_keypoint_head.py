@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.inference import cubic_matrix, decode_keypoints
 from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.loss import heat_cells, keypoint_loss, usable
-from maskrcnn_benchmark.structures import BoxList, Keypoints
+from maskrcnn_benchmark.structures import BoxList, Keypoints, to_image_list
+from maskrcnn_benchmark.structures.model_input import ModelInput
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
 
 KEYPOINTS = (
@@ -108,7 +109,7 @@ def test_training_and_detection_of_two_images(cfg: Any, keypoint_batch: Batch) -
     torch.manual_seed(1)
     images, targets = keypoint_batch
     model = build_detection_model(cfg).train()
-    losses = model(images, targets, seeds=[1, 2])
+    losses = model(ModelInput(to_image_list(images), targets, seeds=[1, 2]))
     assert "loss_kp" in losses and losses["loss_kp"] > 0
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.modeling.checks import require_finite
-from maskrcnn_benchmark.modeling.heads.base import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.base import OneStageHead
 from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss, LossSettings
 from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
     Candidates,
@@ -24,6 +24,8 @@ from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
+from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.structures.model_input import ModelInput
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -51,20 +53,16 @@ class FCOS(OneStageHead[FCOSOutputs]):
         """See OneStageHead."""
         return FCOSOutputs(*self.head(features))
 
-    def losses(
-        self, outputs: FCOSOutputs, targets: Sequence[BoxList], image_sizes: ImageSizes
-    ) -> dict[str, LossTerm]:
+    def losses(self, outputs: FCOSOutputs, inputs: ModelInput) -> dict[str, LossTerm]:
         """`loss_cls`, `loss_reg`, `loss_centerness`."""
-        return self.loss(outputs, self.points(outputs), targets)
+        return self.loss(outputs, self.points(outputs), inputs.ground_truth())
 
     @torch.no_grad()
-    def predict(
-        self, outputs: FCOSOutputs, image_sizes: ImageSizes, original_sizes: ImageSizes
-    ) -> list[BoxList]:
+    def predict(self, outputs: FCOSOutputs, images: ImageList) -> list[BoxList]:
         """See OneStageHead; fields `scores`, `labels`."""
         require_outputs(outputs)
         found = find_candidates(outputs, self.points(outputs), self.candidates)
-        sizes = zip(found, image_sizes, strict=True)
+        sizes = zip(found, images.image_sizes, strict=True)
         return [as_boxlist(detections_of(c, size, (1.0, 1.0), self.suppression), size) for c, size in sizes]
 
     def points(self, outputs: FCOSOutputs) -> Points:

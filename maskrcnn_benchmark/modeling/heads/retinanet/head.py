@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, generate_cell_anchors
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
-from maskrcnn_benchmark.modeling.heads.base import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.base import OneStageHead
 from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss
 from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import DetectionSettings, RetinaNetPostProcessor
 from maskrcnn_benchmark.modeling.heads.retinanet.towers import Towers
@@ -20,6 +20,8 @@ from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
+from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.structures.model_input import ModelInput
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -53,17 +55,13 @@ class RetinaNet(OneStageHead[RetinaNetOutputs]):
         """See OneStageHead."""
         return RetinaNetOutputs(*self.head(features))
 
-    def losses(
-        self, outputs: RetinaNetOutputs, targets: Sequence[BoxList], image_sizes: ImageSizes
-    ) -> dict[str, LossTerm]:
+    def losses(self, outputs: RetinaNetOutputs, inputs: ModelInput) -> dict[str, LossTerm]:
         """`loss_retina_cls`, `loss_retina_reg`; all anchors count, wherever they lie (core spec 12)."""
-        return self.loss(*self._per_anchor(outputs), targets)
+        return self.loss(*self._per_anchor(outputs), inputs.ground_truth())
 
-    def predict(
-        self, outputs: RetinaNetOutputs, image_sizes: ImageSizes, original_sizes: ImageSizes
-    ) -> list[BoxList]:
+    def predict(self, outputs: RetinaNetOutputs, images: ImageList) -> list[BoxList]:
         """See OneStageHead; fields `scores`, `labels`."""
-        return self.post_processor(*self._per_anchor(outputs), image_sizes)
+        return self.post_processor(*self._per_anchor(outputs), images.image_sizes)
 
     def _per_anchor(self, outputs: RetinaNetOutputs) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Per level anchors (n,4), logits (B,n,classes) and deltas (B,n,4): views of channels-last maps."""

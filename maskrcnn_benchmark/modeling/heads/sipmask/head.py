@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.layers.quadrant_masks import quadrant_masks
 from maskrcnn_benchmark.modeling.checks import require_finite
-from maskrcnn_benchmark.modeling.heads.base import ImageSizes, OneStageHead
+from maskrcnn_benchmark.modeling.heads.base import OneStageHead
 from maskrcnn_benchmark.modeling.heads.fcos.head import as_boxlist, require_outputs
 from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss, LossSettings
 from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
@@ -26,13 +26,16 @@ from maskrcnn_benchmark.modeling.heads.fcos.targets import Points, at_points
 from maskrcnn_benchmark.modeling.heads.fcos.towers import TowerStyle
 from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import MaskLossSettings, mask_loss, mask_positives
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame, full_image_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import full_image_masks, resize_factors
 from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import rescoring_loss, score_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
+from maskrcnn_benchmark.structures.geometry import ImageGeometry
+from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.structures.model_input import ModelInput
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -75,13 +78,12 @@ class SipMask(OneStageHead[SipMaskOutputs]):
         """See OneStageHead."""
         return self.head(features)
 
-    def losses(
-        self, outputs: SipMaskOutputs, targets: Sequence[BoxList], image_sizes: ImageSizes
-    ) -> dict[str, LossTerm]:
+    def losses(self, outputs: SipMaskOutputs, inputs: ModelInput) -> dict[str, LossTerm]:
         """`loss_cls`, `loss_reg`, `loss_centerness`, `loss_mask`, with mask scores `loss_mask_score`.
 
         The targets need masks of the size of their image.
         """
+        targets = inputs.ground_truth()
         points, settings = self.points(outputs), self.mask_loss_settings
         labels, positives = self.loss.positives(points, targets)
         losses = self.loss.of_positives(outputs.boxes, labels, positives)
@@ -97,37 +99,32 @@ class SipMask(OneStageHead[SipMaskOutputs]):
             )
         return losses
 
-    def predict(
-        self, outputs: SipMaskOutputs, image_sizes: ImageSizes, original_sizes: ImageSizes
-    ) -> list[BoxList]:
-        """See OneStageHead; fields `scores`, `labels`, `mask`, with mask scores `mask_scores`."""
-        one_factor = self.detection.mask_resize == "legacy"
-        sizes = zip(image_sizes, original_sizes, strict=True)
-        return self.detect(outputs, [Frame.of(*pair, one_factor=one_factor) for pair in sizes])
-
     @torch.no_grad()
-    def detect(self, outputs: SipMaskOutputs, frames: Sequence[Frame]) -> list[BoxList]:
-        """`predict` for images whose way into the network is known."""
+    def predict(self, outputs: SipMaskOutputs, images: ImageList) -> list[BoxList]:
+        """See OneStageHead; fields `scores`, `labels`, `mask`, with mask scores `mask_scores`."""
         require_outputs(outputs.boxes)
         require_finite(outputs.basis, "the basis masks")
         settings, results = self.detection, []
         found = find_candidates(outputs.boxes, self.points(outputs), settings.candidates)
-        for image, (candidates, frame) in enumerate(zip(found, frames, strict=True)):
-            factors = (frame.scale[1], frame.scale[0]) if settings.in_original else (1.0, 1.0)
-            kept = detections_of(candidates, frame.size, factors, settings.suppression)
-            results.append(self._with_masks(outputs, image, kept, frame))
+        for image, (candidates, geometry) in enumerate(zip(found, images.geometry, strict=True)):
+            vertical, horizontal = resize_factors(geometry, settings.mask_resize)
+            factors = (horizontal, vertical) if settings.in_original else (1.0, 1.0)
+            kept = detections_of(candidates, geometry.input_size, factors, settings.suppression)
+            results.append(self._with_masks(outputs, image, kept, geometry))
         return results
 
-    def _with_masks(self, outputs: SipMaskOutputs, image: int, kept: Candidates, frame: Frame) -> BoxList:
+    def _with_masks(
+        self, outputs: SipMaskOutputs, image: int, kept: Candidates, geometry: ImageGeometry
+    ) -> BoxList:
         """Detections of one image with their masks."""
-        basis, result = outputs.basis[image], as_boxlist(kept, frame.size)
+        basis, result = outputs.basis[image], as_boxlist(kept, geometry.input_size)
         where = torch.full_like(kept.point, image)
         coefficients = at_points(outputs.coefficients, where, kept.point)
         masks = full_image_masks(
             coefficients,
             basis,
             kept.boxes,
-            frame,
+            geometry,
             threshold=self.detection.mask_threshold,
             resize=self.detection.mask_resize,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,27 +10,9 @@ from torch import Tensor
 
 from maskrcnn_benchmark.layers.quadrant_masks import assemble_masks
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, CELLS
+from maskrcnn_benchmark.structures.geometry import ImageGeometry
 
 Pair = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image on its way into the network: `size` there and `original` of the file, both (height, width),
-    and `scale`, the factors (vertical, horizontal) by which it was resized.
-    """
-
-    size: tuple[int, int]
-    original: tuple[int, int]
-    scale: Pair
-
-    @classmethod
-    def of(cls, size: tuple[int, int], original: tuple[int, int], *, one_factor: bool) -> Frame:
-        """From the sizes alone; one_factor: the smaller factor counts for both axes (parity)."""
-        vertical, horizontal = size[0] / original[0], size[1] / original[1]
-        if one_factor:
-            vertical = horizontal = min(vertical, horizontal)
-        return cls(size, original, (vertical, horizontal))
 
 
 MASK_RESIZES = ("legacy", "legacy_axes", "exact")
@@ -42,28 +23,40 @@ MASK_RESIZES = ("legacy", "legacy_axes", "exact")
 
 
 def full_image_masks(
-    coefficients: Tensor, basis: Tensor, boxes: Tensor, frame: Frame, *, threshold: float, resize: str
+    coefficients: Tensor,
+    basis: Tensor,
+    boxes: Tensor,
+    geometry: ImageGeometry,
+    *,
+    threshold: float,
+    resize: str,
 ) -> Tensor:
     """Masks (n,H,W) bool at the image's original size.
 
     coefficients: (n,4K); basis: (K,h,w); boxes: (n,4) in pixels of the network input. A pixel is set when
     the resized probability is above `threshold`. Resizing is one of MASK_RESIZES.
     """
-    height, width = frame.original
+    height, width = geometry.original_size
     if resize == "exact":
         # Cells per pixel of the original: BASIS_STRIDE pixels of the input make a cell.
-        steps = frame.size[0] / height / BASIS_STRIDE, frame.size[1] / width / BASIS_STRIDE
+        steps = geometry.input_size[0] / height / BASIS_STRIDE, geometry.input_size[1] / width / BASIS_STRIDE
         rows, columns = height, width
     else:
         steps = (0.0, 0.0)  # as the sizes have it
         rows, columns = (
             math.floor(side * _factor(scale, resize))
-            for side, scale in zip(basis.shape[1:], frame.scale, strict=True)
+            for side, scale in zip(basis.shape[1:], resize_factors(geometry, resize), strict=True)
         )
     if min(rows, columns) < 1:
         return torch.zeros((len(boxes), height, width), dtype=torch.bool, device=boxes.device)
     cells = boxes / BASIS_STRIDE
     return assemble_masks(coefficients, basis, cells, CELLS, rows, columns, height, width, threshold, *steps)
+
+
+def resize_factors(geometry: ImageGeometry, resize: str) -> Pair:
+    """Input pixels per pixel of the file (vertical, horizontal); "legacy" takes the smaller for both."""
+    vertical, horizontal = geometry.scale
+    return (min(vertical, horizontal),) * 2 if resize == "legacy" else (vertical, horizontal)
 
 
 def _factor(scale: float, resize: str) -> float:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.modeling.distill import DistillBatch, distillation_loss
+from maskrcnn_benchmark.modeling.distill import distillation_loss
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProcessor
 from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
 from maskrcnn_benchmark.modeling.roi_heads.box_head.targets import BoxTargets
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils.errors import UsageError
 
 
@@ -80,7 +81,7 @@ class RoIBoxHead(nn.Module):
         return cosine(self.feature_extractor(features, boxes))
 
     def distill(
-        self, features: Sequence[Tensor], batch: DistillBatch | None, num_old_classes: int
+        self, features: Sequence[Tensor], batch: StoredLogits | None, num_old_classes: int
     ) -> LossTerm:
         """Distillation loss of the stored boxes; without any, a zero connected to the graph."""
         reference = features[0]

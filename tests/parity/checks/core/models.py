@@ -24,6 +24,7 @@ from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
+from maskrcnn_benchmark.modeling.rpn.inference import add_ground_truth
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList, to_image_list
 from maskrcnn_benchmark.structures.keypoints import Keypoints
@@ -106,7 +107,7 @@ def _check_evaluation(
     if isinstance(model, OneStageDetector):
         _check_detections(model(images), info, arrays, checker)
         return
-    proposals, _ = model.rpn(images, features)
+    proposals = model.rpn.predict(features, images)
     _check_proposals(proposals, info.get("num_proposals"), arrays, checker)
     heads = model.roi_heads
     if heads is None or "det0.boxes" not in arrays:
@@ -259,7 +260,7 @@ def _check_training(
     targets = _targets(info, images)
     if "proposals0.boxes" in arrays:
         with torch.no_grad():
-            proposals, _ = model.rpn(images, model.backbone(images.tensors), targets)
+            proposals = add_ground_truth(model.rpn.predict(model.backbone(images.tensors), images), targets)
         _check_proposals(proposals, info.get("num_train_proposals_incl_gt"), arrays, checker)
     losses = model(images, targets)
     checker.same("loss_names", sorted(losses), sorted(info["losses"]))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from checks.fill import network_input
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.geometry import AffineMap
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.masks import SegmentationMask
 from maskrcnn_benchmark.utils.files import read_json
@@ -37,7 +38,13 @@ def network_images(info: dict[str, Any]) -> ImageList:
         slot[:, : tensor.shape[1], : tensor.shape[2]] = tensor
     originals = [(entry["ori_shape"][0], entry["ori_shape"][1]) for entry in info.get("img_metas", [])]
     originals = originals or [(h, w) for w, h in info.get("original_sizes_wh", [])]
-    return ImageList(batch, [(t.shape[1], t.shape[2]) for t in tensors], originals or None)
+    maps = [_map_of(entry["scale_factor"]) for entry in info.get("img_metas", [])]
+    return ImageList(batch, [(t.shape[1], t.shape[2]) for t in tensors], originals or None, maps=maps or None)
+
+
+def _map_of(factor: float | list[float]) -> AffineMap:
+    """Resize by a stored factor: one number, or x, y, x, y."""
+    return AffineMap(factor[0], factor[1]) if isinstance(factor, list) else AffineMap(factor, factor)
 
 
 def ground_truth(folder: Path, images: ImageList, *, padded: bool) -> list[BoxList]:

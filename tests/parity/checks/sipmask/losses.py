@@ -18,6 +18,7 @@ from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.structures.image_list import ImageList
+from maskrcnn_benchmark.structures.model_input import ModelInput
 from maskrcnn_benchmark.utils.files import read_json
 
 NAMES = ("loss_cls", "loss_reg", "loss_centerness", "loss_mask")
@@ -48,7 +49,7 @@ def check_losses(folder: Path, checker: Checker) -> None:
                 )
             outputs = _outputs(info, 1.0 if "times_1.0" in name else 0.3)
             leaves = _leaves(outputs)
-            losses = mean_losses(head.losses(outputs, targets, images.image_sizes))
+            losses = mean_losses(head.losses(outputs, ModelInput(images, targets)))
             for key, value in zip(NAMES, expected["losses[cls,reg,centerness,mask]"], strict=True):
                 checker.relative(key, losses[key], value, LOSS)
             torch.stack(list(losses.values())).sum().backward()

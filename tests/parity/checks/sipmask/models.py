@@ -26,8 +26,8 @@ from maskrcnn_benchmark.modeling.heads.fcos.head import FCOS
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
 from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import Frame
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.geometry import ImageGeometry
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.files import read_json
 
@@ -99,26 +99,11 @@ def _check_evaluation(
     for kind, levels in maps.items():
         for level, tensor in enumerate(levels, start=3):
             _check_array(f"eval.{kind}P{level}", tensor, info, arrays, checker)
-    if isinstance(outputs, SipMaskOutputs) and "img_metas" in info:
-        assert isinstance(head, SipMask)
-        frames = _frames(images, info)
-        found = head.detect(outputs, frames)
-    else:
-        frames = []
-        found = head.predict(outputs, images.image_sizes, images.original_sizes)
-    for i, boxlist in enumerate(found):
+    for i, boxlist in enumerate(head.predict(outputs, images)):
+        # The reference stores boxes in pixels of the image file where it was resized.
+        geometry = images.geometry[i] if isinstance(head, SipMask) and "img_metas" in info else None
         with checker.section(f"det{i}"):
-            _check_detections(i, boxlist, frames, arrays, checker)
-
-
-def _frames(images: ImageList, info: dict[str, Any]) -> list[Frame]:
-    """How the images were resized; the factors are stored as one number or as x, y, x, y."""
-    frames = []
-    for size, meta in zip(images.image_sizes, info["img_metas"], strict=True):
-        factor = meta["scale_factor"]
-        scale = (factor[1], factor[0]) if isinstance(factor, list) else (factor, factor)
-        frames.append(Frame(size, (meta["ori_shape"][0], meta["ori_shape"][1]), scale))
-    return frames
+            _check_detections(i, boxlist, geometry, arrays, checker)
 
 
 def _check_array(name: str, got: Tensor, info: dict[str, Any], arrays: Arrays, checker: Checker) -> None:
@@ -134,12 +119,12 @@ def _check_array(name: str, got: Tensor, info: dict[str, Any], arrays: Arrays, c
 
 
 def _check_detections(
-    number: int, found: BoxList, frames: list[Frame], arrays: Arrays, checker: Checker
+    number: int, found: BoxList, geometry: ImageGeometry | None, arrays: Arrays, checker: Checker
 ) -> None:
     """Boxes by partners of equal label, then the masks and mask scores of the pairs."""
     boxes = found.bbox.numpy()
-    if frames:
-        vertical, horizontal = frames[number].scale
+    if geometry is not None:
+        vertical, horizontal = geometry.scale
         boxes = boxes / np.array([horizontal, vertical, horizontal, vertical], np.float32)
     wanted, labels = arrays[f"det{number}.boxes"], arrays[f"det{number}.labels"]
     own, free = found.get_field("labels").numpy(), np.ones(len(boxes), bool)
