@@ -3,8 +3,10 @@
     python tools/check_golden.py FOLDER [FOLDER ...]
 
 A folder holds files in the format of the core references (components.json, params/, <model>_eval.json,
-...) or of the LST references (splits.json, replay.json, model.json, ...); any subset will do. Prints one
-line per check and a summary; the exit status is 1 when a check fails, 2 when a folder cannot be used.
+...), of the LST references (splits.json, replay.json, model.json, ...) or of the SipMask references
+(shapes_*.json, and files recognised by their content); any subset will do, with any names and prefixes of
+inputs that the files give. Prints one line per check and a summary; the exit status is 1 when a check fails,
+2 when a folder cannot be used.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from checks.component_files import Components, number
 from checks.fill import fill_module, image, network_input, noise, value
+from checks.noise_text import NoiseReader, number
 from checks.published import settings_from_name
 from checks.store import indexed, statistics, thin, unpack
 
@@ -77,13 +77,13 @@ def test_store_formats() -> None:
 
 
 def test_noise_in_words(tmp_path: object) -> None:
-    ctx = Components(tmp_path, {}, {}, "p/")  # type: ignore[arg-type]
-    plain = ctx.noise("noise('p/x<i>',(2,9*5,h,w))-2, channel = anchor", i=3, h=4, w=5)
+    read = NoiseReader("p/")
+    plain = read("noise('p/x<i>',(2,9*5,h,w))-2, channel = anchor", i=3, h=4, w=5)
     np.testing.assert_allclose(plain, noise("p/x3", (2, 45, 4, 5)) - 2, rtol=1e-6)
-    masks = ctx.noise("sigmoid(2*noise('p/m',(2,1,3,3)))")
+    masks = read("sigmoid(2*noise('p/m',(2,1,3,3)))")
     np.testing.assert_allclose(masks, 1 / (1 + np.exp(-2 * noise("p/m", (2, 1, 3, 3)))), rtol=1e-5)
     with pytest.raises(ValueError, match="no noise"):
-        ctx.noise("nothing here")
+        read("nothing here")
     assert number("score > .05, nms .5", "score") == 0.05
     assert number("pre_nms 200, post_nms 80", ", post_nms") == 80
     with pytest.raises(ValueError, match="gives no"):

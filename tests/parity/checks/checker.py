@@ -43,9 +43,10 @@ class Check:
 
 
 class Checker:
-    """Collects checks; `prefix` stands before every name."""
+    """Collects checks; `prefix` stands before every name. `fast` leaves out what takes gigabytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fast: bool = False) -> None:
+        self.fast = fast
         self.checks: list[Check] = []
         self.prefix = ""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from checks.files import CONFIGS, GOLDEN
 from checks.published import settings_from_name
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
@@ -48,13 +49,14 @@ def config_from_diff(diff: Mapping[str, Any]) -> CfgNode:
 def published_config(config: str, folder: Path) -> CfgNode | None:
     """The configuration that a published path `configs/...yaml` stands for, without command-line overrides.
 
-    Taken from this project's file of that path, else from the settings of a model reference in `folder`
-    that was made with the same file and no override, else from the name; None when nothing tells.
+    Taken from this project's file of that path, else from the settings of a model reference in `folder` (or
+    among this project's) that was made with the same file and no override, else from the name; None when
+    nothing tells.
     """
-    path = Path(__file__).resolve().parents[3] / config
+    path = CONFIGS.parent / config
     if path.is_file():
         return load_config(path)
-    for file in sorted(folder.glob("*.json")):
+    for file in [*sorted(folder.glob("*.json")), *sorted((GOLDEN / "core").glob("*.json"))]:
         info = read_json(file, what="reference file")
         if isinstance(info, dict) and info.get("config") == config and info.get("overrides") == []:
             return config_from_diff(info["config_diff_from_defaults"])

@@ -63,7 +63,7 @@ def fill_module(
     """
     for key, tensor in module.state_dict().items():
         name = prefix + key.removeprefix("module.")
-        if tensor.is_floating_point() and not name.startswith(ANCHOR_PREFIX):
+        if tensor.is_floating_point() and ANCHOR_PREFIX not in name:
             fill_tensor(name, tensor)
     state = module.state_dict()
     with torch.no_grad():

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from checks.checker import FAIL, OK, SKIPPED, UNSUPPORTED, Check, Checker
-from checks.core import components as core_components
-from checks.core import models as core_models
-from checks.core import params as core_params
-from checks.lst import data as lst_data
-from checks.lst import eval as lst_eval
-from checks.lst import model as lst_model
-from checks.lst import params as lst_params
-from checks.lst import replay as lst_replay
-from checks.sipmask import losses as sipmask_losses
-from checks.sipmask import models as sipmask_models
-from checks.sipmask import ops as sipmask_ops
-from checks.sipmask import shapes as sipmask_shapes
-from checks.sipmask import targets as sipmask_targets
+from checks.core import kinds as core_kinds
+from checks.files import FileKind
+from checks.lst import kinds as lst_kinds
+from checks.sipmask import kinds as sipmask_kinds
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json
 
-Job = tuple[str, Callable[[Checker], None]]
+SYSTEMS: dict[str, tuple[FileKind, ...]] = {
+    "core": core_kinds.KINDS,
+    "lst": lst_kinds.KINDS,
+    "sipmask": sipmask_kinds.KINDS,
+}
+"""Every system with the kinds of its files; a new system is a folder and a row."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file and the kind that checks it; a file that no kind claims because it cannot be read has none."""
+
+    name: str
+    path: Path
+    kind: FileKind | None
+
+    def run(self, checker: Checker) -> None:
+        """Make the checks; an exception becomes a failed one."""
+        try:
+            if self.kind is None:
+                read_json(self.path, what="reference file")
+            else:
+                self.kind.check(self.path, checker)
+        except Exception as error:
+            checker.fail(self.name, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def run_folder(folder: Path, *, fast: bool = False, only: str = "") -> Iterator[Check]:
@@ -34,62 +50,40 @@ def run_folder(folder: Path, *, fast: bool = False, only: str = "") -> Iterator[
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give the folder of the reference files")
-    jobs = find_jobs(folder, fast=fast)
+    jobs = find_jobs(folder)
     if not jobs:
         raise DataError(
             f"{folder} holds no reference file of a known format "
             "(components.json, *_eval.json, splits.json, ...)"
         )
-    for name, job in jobs:
-        if only not in name:
-            continue
-        checker = Checker()
-        try:
-            job(checker)
-        except Exception as error:
-            checker.fail(name, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-        yield from checker.checks
+    for job in jobs:
+        if only in job.name:
+            checker = Checker(fast=fast)
+            job.run(checker)
+            yield from checker.checks
 
 
-def find_jobs(folder: Path, *, fast: bool) -> list[Job]:
-    """Name and function of everything that the files of `folder` allow to check."""
-    jobs: list[Job] = []
-    if (folder / "components.json").exists():
-        jobs.append(("components", partial(core_components.check_components, folder)))
-    for path in sorted((folder / "params").glob("*.json")):
-        jobs.append((f"params.{path.stem}", partial(core_params.check_parameter_file, folder, path)))
-    for path in sorted(folder.glob("*.json")):
-        if _is_model(path):
-            jobs.append((path.stem, partial(core_models.check_model, folder, path.stem)))
-    for path in sorted(folder.glob("shapes_*.json")):
-        jobs.append((path.stem, partial(sipmask_shapes.check_shapes, path)))
-    known: list[tuple[str, Callable[[Checker], None]]] = [
-        ("splits", partial(lst_data.check_splits, folder)),
-        ("replay", partial(lst_replay.check_replay, folder)),
-        ("model", partial(lst_model.check_model, folder, fast=fast)),
-        ("grow", partial(lst_data.check_grow, folder)),
-        ("eval", partial(lst_eval.check_evaluation, folder)),
-        ("parameters", partial(lst_params.check_parameters, folder)),
-        ("ops", partial(sipmask_ops.check_ops, folder)),
-        ("fcos_targets", partial(sipmask_targets.check_targets, folder)),
-        ("benchmark_losses", partial(sipmask_losses.check_losses, folder)),
-        *((name, partial(sipmask_models.check_model, folder, name)) for name in sipmask_models.NAMES),
+def find_jobs(folder: Path) -> list[Job]:
+    """Everything that the files of `folder` allow to check, system by system and kind by kind."""
+    contents = {path: _content(path) for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])}
+    jobs = [
+        Job(kind.job.format(stem=path.stem), path, kind)
+        for kinds in SYSTEMS.values()
+        for kind in kinds
+        for path, content in contents.items()
+        if kind.recognises(folder, path, content)
     ]
-    jobs += [(name, job) for name, job in known if (folder / f"{name}.json").exists()]
-    if (folder / "splits.json").exists() and (folder / "eval.json").exists():
-        jobs.append(("step_state", partial(lst_data.check_phase_labels, folder)))
-    return jobs
+    claimed = {job.path for job in jobs}
+    unreadable = [path for path, content in contents.items() if content is None and path.parent == folder]
+    return jobs + [Job(path.stem, path, None) for path in unreadable if path not in claimed]
 
 
-def _is_model(path: Path) -> bool:
-    """Whether a file describes a whole model: it lists settings and images. Unreadable ones fail when
-    checked.
-    """
+def _content(path: Path) -> Any:
+    """The content of a JSON file, None where it cannot be read."""
     try:
-        content = read_json(path, what="reference file")
+        return read_json(path, what="reference file")
     except DataError:
-        return True
-    return isinstance(content, dict) and {"config_diff_from_defaults", "images"} <= set(content)
+        return None
 
 
 def summary(checks: list[Check]) -> str:

@@ -22,9 +22,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: not a readable npz file ({error})") from None
 
 
-def read_pair(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """`name.json` and the arrays of `name.npz`."""
-    return read_json(folder / f"{name}.json", what="reference file"), read_arrays(folder / f"{name}.npz")
+def read_pair(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A description `<name>.json` and the arrays of `<name>.npz` beside it."""
+    return read_json(path, what="reference file"), read_arrays(path.with_suffix(".npz"))
 
 
 def thin(array: np.ndarray, limit: int) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from checks.checker import Checker
-from checks.component_files import Components
 from checks.core import data as core_data
 from checks.core import deform as core_deform
 from checks.core import geometry as core_geometry
@@ -16,6 +15,8 @@ from checks.core import layers as core_layers
 from checks.core import retinanet as core_retinanet
 from checks.core import solver as core_solver
 from checks.core import voc as core_voc
+from checks.core.inputs import Components
+from checks.noise_text import NoiseReader
 from checks.store import read_pair
 
 SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
@@ -52,10 +53,10 @@ SECTIONS: dict[str, Callable[[Components, Checker], None]] = {
 }
 
 
-def check_components(folder: Path, checker: Checker) -> None:
+def check_components(path: Path, checker: Checker) -> None:
     """Every section of `components.json` and `components.npz`."""
-    info, arrays = read_pair(folder, "components")
-    ctx = Components(folder, info["sections"], arrays, info.get("noise_prefix", ""))
+    info, arrays = read_pair(path)
+    ctx = Components(path.parent, info["sections"], arrays, NoiseReader.of(info))
     sections = dict.fromkeys(name.split(".")[0] for name in [*arrays, *info["sections"]])
     for section in sections:
         if section in SECTIONS:

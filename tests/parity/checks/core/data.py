@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from checks.checker import Checker
-from checks.component_files import Components
+from checks.core.inputs import Components
 from checks.fill import image
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data.samplers.distributed import DistributedSampler

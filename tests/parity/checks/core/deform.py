@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from checks.checker import Checker
-from checks.component_files import Components, number
+from checks.core.inputs import Components
 from checks.fill import noise_tensor
+from checks.noise_text import number
 from maskrcnn_benchmark.layers.deform_conv import deform_conv2d
 from maskrcnn_benchmark.layers.deform_psroi_pooling import deform_psroi_pooling
 
@@ -21,7 +22,7 @@ def check_deform_conv(ctx: Components, checker: Checker) -> None:
         stored = ctx.arrays[f"dc.{name}"]
         height, width = stored.shape[-2:]
         if name == "v1.groups2":
-            offset = OFFSET_GAIN * noise_tensor(f"{ctx.prefix}dc.og2", (len(x), 36, height, width))
+            offset = OFFSET_GAIN * noise_tensor(ctx.noise.name("dc.og2"), (len(x), 36, height, width))
             checker.values(name, deform_conv2d(x, offset, weight, padding=1), stored)
             continue
         setting = re.fullmatch(r"v([12])\.s(\d)\.d(\d)", name)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from checks.checker import Checker
-from checks.component_files import Components
+from checks.core.inputs import Components
 from checks.store import unpack
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from checks.checker import Checker
-from checks.component_files import Components, number
 from checks.core.geometry import anchor_generator
+from checks.core.inputs import Components
+from checks.noise_text import number
 from checks.store import indexed
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder

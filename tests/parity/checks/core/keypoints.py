@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from checks.checker import Checker
-from checks.component_files import Components
+from checks.core.inputs import Components
 from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.inference import decode_keypoints
 from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.loss import heat_cells
 from maskrcnn_benchmark.structures.boxlist import FLIP_LEFT_RIGHT

@@ -8,7 +8,7 @@ import re
 import torch
 
 from checks.checker import Checker
-from checks.component_files import Components
+from checks.core.inputs import Components
 from checks.fill import noise_tensor
 from checks.store import unpack
 from maskrcnn_benchmark.layers.losses import sigmoid_focal_loss, smooth_l1_loss
@@ -44,7 +44,7 @@ def check_roi(ctx: Components, checker: Checker) -> None:
         checker.values(name, output[::step], stored)
         gradient = ctx.arrays.get(f"roi.{name}.grad")
         if gradient is not None:
-            (output * noise_tensor(f"{ctx.prefix}roi.cot{side}", output.shape)).sum().backward()
+            (output * noise_tensor(ctx.noise.name(f"roi.cot{side}"), output.shape)).sum().backward()
             assert source.grad is not None
             checker.values(f"{name}.grad", source.grad[: len(gradient)], gradient)
 
@@ -101,7 +101,7 @@ def check_masker(ctx: Components, checker: Checker) -> None:
         masks = ctx.noise(info["masks"])
         if setting[1]:
             side, count = int(setting[1]), len(stored) * 8 // (width * height)
-            masks = (2 * noise_tensor(f"{ctx.prefix}masker.m{side}", (count, 1, side, side))).sigmoid()
+            masks = (2 * noise_tensor(ctx.noise.name(f"masker.m{side}"), (count, 1, side, side))).sigmoid()
         pasted = paste_masks(masks[:, 0], boxes[: len(masks)], height, width, float(setting[2]), MASK_PADDING)
         checker.equal(name, pasted, unpack(stored, (len(masks), height, width)))
 

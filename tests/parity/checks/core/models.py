@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from checks.checker import BOX_PIXELS, GRADIENT, LOSS, UNMATCHED, Checker
 from checks.configs import config_from_diff, unsupported_settings
 from checks.core.params import check_parameters
+from checks.files import side_file
 from checks.fill import fill_module, image, network_input
 from checks.store import indexed, read_pair, statistics, thin
 from maskrcnn_benchmark.data.transforms import build_test_transforms
@@ -41,9 +42,10 @@ GRADIENT_NOISE = 1e-6
 MEAN, STD = (102.9801, 115.9465, 122.7717), 57.0
 
 
-def check_model(folder: Path, name: str, checker: Checker) -> None:
-    """`name.json` and `name.npz`: evaluation if the arrays hold features or detections, else training."""
-    info, arrays = read_pair(folder, name)
+def check_model(path: Path, checker: Checker) -> None:
+    """A description and its arrays: training where it lists losses, else evaluation."""
+    info, arrays = read_pair(path)
+    name, prefix = path.stem, info.get("weight_prefix", "")
     diff = info["config_diff_from_defaults"]
     missing = unsupported_settings(diff)
     if missing:
@@ -52,9 +54,10 @@ def check_model(folder: Path, name: str, checker: Checker) -> None:
     with checker.section(name):
         cfg = config_from_diff(diff)
         model = build_detection_model(cfg).to("cpu")
-        if "parameters" in info and (folder / info["parameters"]).exists():
-            check_parameters(model, read_json(folder / info["parameters"], what="parameter list"), checker)
-        fill_module(model, gains=info.get("gains"))
+        listed = side_file(path.parent, info["parameters"], "core") if "parameters" in info else None
+        if listed is not None:
+            check_parameters(model, read_json(listed, what="parameter list"), checker)
+        fill_module(model, prefix=prefix, gains=info.get("gains"))
         if cfg.TEST.BBOX_AUG.ENABLED:
             _check_augmented(cfg, model.eval(), info, arrays, checker)
             return

@@ -31,7 +31,7 @@ def check_parameters(model: nn.Module, expected: dict[str, Any], checker: Checke
     checker.same("frozen_parameters", frozen, sorted(expected["frozen_parameters"]))
 
 
-def check_parameter_file(folder: Path, path: Path, checker: Checker) -> None:
+def check_parameter_file(path: Path, checker: Checker) -> None:
     """One `params/<config>.json`: the model of that published configuration, built without memory."""
     expected = read_json(path, what="parameter list")
     config = expected["config"]
@@ -41,7 +41,7 @@ def check_parameter_file(folder: Path, path: Path, checker: Checker) -> None:
         checker.unsupported(name, missing)
         return
     with checker.section(name):
-        cfg = published_config(config, folder)
+        cfg = published_config(config, path.parents[1])
         if cfg is None:
             raise FileNotFoundError(f"{config} is neither in this project nor described in the folder")
         with torch.device("meta"):

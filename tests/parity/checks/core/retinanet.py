@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from checks.checker import Checker
-from checks.component_files import Components, number
 from checks.core.heads import ground_truth
+from checks.core.inputs import Components
+from checks.noise_text import number
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.heads.retinanet.head import BOX_WEIGHTS, build_anchors

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from checks.checker import Checker
-from checks.component_files import Components
 from checks.configs import published_config, unsupported_file
+from checks.core.inputs import Components
 from maskrcnn_benchmark.checkpoint.caffe2 import rename_blobs
 from maskrcnn_benchmark.checkpoint.matching import match_names
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model

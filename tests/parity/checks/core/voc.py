@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from checks.checker import Checker
-from checks.component_files import Components
+from checks.core.inputs import Components
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.evaluation.voc import evaluate_voc
 

@@ -50,9 +50,9 @@ def read_plan(folder: Path) -> PhasePlan:
     return build_plan(data, sorted_category_ids(data), info["base_size"], steps)
 
 
-def check_splits(folder: Path, checker: Checker) -> None:
+def check_splits(path: Path, checker: Checker) -> None:
     """Class order and every derived file that `splits.json` lists."""
-    info = read_json(folder / "splits.json", what="reference file")
+    info, folder = read_json(path, what="reference file"), path.parent
     data = {"train": annotation_file(folder, "train"), "val": annotation_file(folder, "val")}
     with checker.section("splits"):
         checker.equal("sorted_id_all", sorted_category_ids(data["train"]), info["sorted_id_all"])
@@ -102,19 +102,19 @@ def _grouped(ids: list[int], owner: dict[int, dict[str, Any]], key: str) -> dict
     return dict(groups)
 
 
-def check_phase_labels(folder: Path, checker: Checker) -> None:
+def check_phase_labels(path: Path, checker: Checker) -> None:
     """`step_state` of the derived validation files against the right labels, which `eval.json` holds."""
-    right = read_json(folder / "eval.json", what="reference file")["_phase_of_category"]
-    plan, data = read_plan(folder), annotation_file(folder, "val")
+    right = read_json(path, what="reference file")["_phase_of_category"]
+    plan, data = read_plan(path.parent), annotation_file(path.parent, "val")
     with checker.section("step_state"):
         for phase in range(plan.num_phases):
             got = {str(c["id"]): c["step_state"] for c in val_file(data, plan, phase)["categories"]}
             checker.same(f"phase{phase}", got, {category: right[category] for category in got})
 
 
-def check_grow(folder: Path, checker: Checker) -> None:
+def check_grow(path: Path, checker: Checker) -> None:
     """Growth of a checkpoint: old rows untouched, moments of the new rows, the scale kept."""
-    cases = read_json(folder / "grow.json", what="reference file")
+    cases = read_json(path, what="reference file")
     generator = torch.Generator().manual_seed(0)
     with checker.section("grow"):
         for case in cases:
@@ -138,16 +138,14 @@ def check_grow(folder: Path, checker: Checker) -> None:
 def _check_rows(
     checker: Checker, name: str, old: torch.Tensor, grown: torch.Tensor, expected: dict[str, Any]
 ) -> None:
-    """Shape and old rows exactly; mean and deviation of the new rows within four standard errors of both
-    draws.
-    """
+    """Shape and old class weights exactly; mean and std of the new ones within four standard errors."""
     checker.equal(f"{name}.shape", list(grown.shape), expected["new_shape"])
     kept = bool(torch.equal(grown[: len(old)], old))
     checker.equal(f"{name}.old_rows_identical", kept, expected["old_rows_identical"])
     fresh = grown[len(old) :].double()
-    deviation, count = expected["new_rows_std"], fresh.numel()
-    error = np.sqrt(2.0) * deviation / np.sqrt(count)
+    std, count = expected["new_rows_std"], fresh.numel()
+    error = np.sqrt(2.0) * std / np.sqrt(count)
     difference = abs(float(fresh.mean()) - expected["new_rows_mean"])
     checker.add(f"{name}.new_rows_mean", difference, 4 * error)
-    spread = abs(float(fresh.std(unbiased=False)) - deviation)
-    checker.add(f"{name}.new_rows_std", spread, 4 * error / np.sqrt(2.0))
+    difference = abs(float(fresh.std(unbiased=False)) - std)
+    checker.add(f"{name}.new_rows_std", difference, 4 * error / np.sqrt(2.0))

@@ -17,11 +17,11 @@ from maskrcnn_benchmark.incremental.plan.split import val_file
 from maskrcnn_benchmark.utils.files import read_json
 
 
-def check_evaluation(folder: Path, checker: Checker) -> None:
+def check_evaluation(path: Path, checker: Checker) -> None:
     """Every case of `eval.json` (a phase's file, or the whole one) and the arrays of
     `eval_precision.npz`.
     """
-    expected = read_json(folder / "eval.json", what="reference file")
+    expected, folder = read_json(path, what="reference file"), path.parent
     phases: dict[str, list[int]] = {}
     for category, name in expected["_phase_of_category"].items():
         phases.setdefault(f"AP{name}", []).append(int(category))

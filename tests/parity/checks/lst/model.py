@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from checks.checker import Checker
 from checks.fill import fill_module, noise_tensor
+from checks.noise_text import noise_prefix
 from checks.store import read_pair
 from maskrcnn_benchmark.incremental.distillation.json_files import export_published, import_published
 from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillStore
@@ -26,33 +29,50 @@ from maskrcnn_benchmark.modeling.roi_heads.roi_heads import build_weight_transfe
 from maskrcnn_benchmark.modeling.samplers import keep_query_class, subsample_labels
 from maskrcnn_benchmark.utils.files import read_json
 
-NOISE = "lst/golden/"
 BOX, MASK = "roi_heads.box.predictor.", "roi_heads.mask.predictor."
 POOL, CHANNELS, SMALL_CHANNELS, SCALE = 7, 256, 16, 10.0
 Arrays = dict[str, np.ndarray]
 
 
-def check_model(folder: Path, checker: Checker, *, fast: bool) -> None:
-    """Everything in `model.json`/`model.npz`; `fast` leaves out the layer of 157 million parameters."""
-    info, arrays = read_pair(folder, "model")
-    prefix = info.get("noise_prefix", NOISE)
+@dataclass(frozen=True)
+class _Reference:
+    """`model.json` and `model.npz`, and what begins the names of its noise and of its weights."""
+
+    info: dict[str, Any]
+    arrays: Arrays
+    noise_prefix: str
+    weight_prefix: str
+
+    def noise(self, name: str, shape: Sequence[int]) -> Tensor:
+        """Noise of `shape` under the prefix of the file."""
+        return noise_tensor(self.noise_prefix + name, shape)
+
+    def fill(self, module: nn.Module, prefix: str) -> None:
+        """Fill a module that is called `prefix` in the model."""
+        fill_module(module, prefix=self.weight_prefix + prefix)
+
+
+def check_model(path: Path, checker: Checker) -> None:
+    """Everything in `model.json` and `model.npz`; a fast checker leaves out 157 million parameters."""
+    info, arrays = read_pair(path)
+    reference = _Reference(info, arrays, noise_prefix(path, info, "lst"), info.get("weight_prefix", ""))
     with checker.section("model"):
         _check_samplers(info, checker)
-        rows, width = arrays["distill_grad_features"].shape
-        features = noise_tensor(f"{prefix}student_features", (rows, width))
-        student = _predictor(width, arrays["scores"].shape[1])
-        _check_extractor(arrays, prefix, width, checker)
-        _check_losses(student, features, info, arrays, prefix, checker)
+        count, width = arrays["distill_grad_features"].shape
+        features = reference.noise("student_features", (count, width))
+        student = _predictor(reference, width, arrays["scores"].shape[1])
+        _check_extractor(reference, width, checker)
+        _check_losses(student, features, reference, checker)
         with checker.section("distill"):
-            teacher = _check_teacher(folder, arrays, features, prefix, checker)
+            teacher = _check_teacher(path.parent, reference, features, checker)
             _check_distillation(student, features, teacher, arrays, checker)
-        _check_masks(student, info, arrays, prefix, checker, fast=fast)
+        _check_masks(student, reference, checker)
 
 
-def _predictor(width: int, outputs: int) -> FPNCosinePredictor:
-    """Filled by name, then the scale set to its usual start."""
+def _predictor(reference: _Reference, width: int, outputs: int) -> FPNCosinePredictor:
+    """Box predictor filled by name, then the scale set to its usual start."""
     predictor = FPNCosinePredictor(width, outputs, initial_scale=SCALE)
-    fill_module(predictor, prefix=BOX)
+    reference.fill(predictor, BOX)
     with torch.no_grad():
         predictor.scale_cls.fill_(SCALE)
     return predictor
@@ -62,37 +82,34 @@ def _check_samplers(info: dict[str, Any], checker: Checker) -> None:
     for number, case in enumerate(info["sampler_cases"]):
         positive, negative = [], []
         for labels, query_class in zip(case["matched_labels"], case["class_ids"], strict=True):
-            wanted = query_class if case["stage"] == "box" else 0
-            usable = keep_query_class(torch.tensor(labels), wanted)
-            found = subsample_labels(usable, case["batch_size_per_image"], case["positive_fraction"])
-            positive.append(found[0].tolist())
-            negative.append(found[1].tolist())
+            only = query_class if case["stage"] == "box" else 0
+            usable = keep_query_class(torch.tensor(labels), only)
+            sampled = subsample_labels(usable, case["batch_size_per_image"], case["positive_fraction"])
+            positive.append(sampled[0].tolist())
+            negative.append(sampled[1].tolist())
         checker.same(f"sampler{number}.positive", positive, case["positive"])
         checker.same(f"sampler{number}.negative", negative, case["negative"])
 
 
-def _check_extractor(arrays: Arrays, prefix: str, width: int, checker: Checker) -> None:
+def _check_extractor(reference: _Reference, width: int, checker: Checker) -> None:
+    arrays = reference.arrays
     extractor = FPN2MLPCosineFeatureExtractor(CHANNELS, Pooler(POOL, (0.25,), 2), width)
-    fill_module(extractor, prefix="roi_heads.box.feature_extractor.")
-    pooled = noise_tensor(f"{prefix}pooled", (len(arrays["box_feature"]), CHANNELS, POOL, POOL))
+    reference.fill(extractor, "roi_heads.box.feature_extractor.")
+    pooled = reference.noise("pooled", (len(arrays["box_feature"]), CHANNELS, POOL, POOL))
     with torch.no_grad():
         checker.close("box_feature", extractor.embed(pooled), arrays["box_feature"])
 
 
 def _check_losses(
-    student: FPNCosinePredictor,
-    features: Tensor,
-    info: dict[str, Any],
-    arrays: Arrays,
-    prefix: str,
-    checker: Checker,
+    student: FPNCosinePredictor, features: Tensor, reference: _Reference, checker: Checker
 ) -> None:
+    arrays = reference.arrays
     source = features.clone().requires_grad_()
     scores, deltas = student(source)
     checker.close("scores", scores, arrays["scores"])
     checker.close("bbox_deltas", deltas, arrays["bbox_deltas"])
-    targets = noise_tensor(f"{prefix}reg_targets", (len(features), 4))
-    losses = mean_losses(box_losses(scores, deltas, torch.tensor(info["labels"]), targets))
+    targets = reference.noise("reg_targets", (len(features), 4))
+    losses = mean_losses(box_losses(scores, deltas, torch.tensor(reference.info["labels"]), targets))
     for name, loss in losses.items():
         checker.close(name, loss, arrays[name])
     of_features, of_scale = torch.autograd.grad(
@@ -102,13 +119,13 @@ def _check_losses(
     checker.close("loss_grad_scale", of_scale, arrays["loss_grad_scale"])
 
 
-def _check_teacher(folder: Path, arrays: Arrays, features: Tensor, prefix: str, checker: Checker) -> Tensor:
-    """Teacher rows of the stored boxes, read through our store; the flip of an image is the one that
-    fits.
+def _check_teacher(folder: Path, reference: _Reference, features: Tensor, checker: Checker) -> Tensor:
+    """Teacher cosines of the stored boxes (N, old classes + 1), read through our store; the flip of an image
+    is the one that fits.
     """
-    expected = arrays["teacher_cosine"]
-    delta = noise_tensor(f"{prefix}teacher_delta", features.shape)
-    teacher = _predictor(features.shape[1], expected.shape[1])
+    expected = reference.arrays["teacher_cosine"]
+    delta = reference.noise("teacher_delta", features.shape)
+    teacher = _predictor(reference, features.shape[1], expected.shape[1])
     with torch.no_grad():
         checker.close("teacher_cosine", teacher.cosine(features + 0.3 * delta), expected)
     path = folder / "distill_logits.json"
@@ -125,13 +142,13 @@ def _check_teacher(folder: Path, arrays: Arrays, features: Tensor, prefix: str, 
 
 
 def _choose_flips(store: DistillStore, ids: dict[int, list[int]], expected: np.ndarray) -> list[np.ndarray]:
-    """Per image, in file order, the stored rows (of either flip) that are nearer to the expected ones."""
+    """Per image, in file order, the stored cosines of the flip that is nearer to the expected ones."""
     chosen: list[np.ndarray] = []
     start = 0
     for image, rows in ids.items():
-        wanted = expected[start : start + len(rows)]
+        target = expected[start : start + len(rows)]
         flips = [np.array(store.rows(image, flip).cosines, np.float32) for flip in (0, 1)]
-        chosen.append(min(flips, key=lambda found: float(np.abs(found - wanted).max())))
+        chosen.append(flips[int(np.argmin([np.abs(cosines - target).max() for cosines in flips]))])
         start += len(rows)
     return chosen
 
@@ -153,48 +170,46 @@ def _check_distillation(
     checker.same("grad_scale_is_none", of_scale is None, True)
 
 
-def _mask_predictor(channels: int, side: int | None) -> MaskXRCNNC4Predictor:
+def _mask_predictor(reference: _Reference, channels: int, side: int | None) -> MaskXRCNNC4Predictor:
     predictor = MaskXRCNNC4Predictor(channels, hidden=channels, mask_side=side)
-    fill_module(predictor, prefix=MASK)
+    reference.fill(predictor, MASK)
     return predictor
 
 
-def _check_masks(
-    student: FPNCosinePredictor,
-    info: dict[str, Any],
-    arrays: Arrays,
-    prefix: str,
-    checker: Checker,
-    *,
-    fast: bool,
-) -> None:
-    weight = student.cls_score.weight
+def _check_masks(student: FPNCosinePredictor, reference: _Reference, checker: Checker) -> None:
+    arrays, weight = reference.arrays, student.cls_score.weight
     transfer = build_weight_transfer(weight.shape[1], CHANNELS)
-    fill_module(transfer, prefix="roi_heads.bbox2mask.")
-    rows = transfer(weight)
-    checker.close("mask_weights", rows, arrays["mask_weights"])
-    count, classes, side, _ = arrays["small_mask_logits"].shape
-    small = noise_tensor(f"{prefix}small_mask_features", (count, SMALL_CHANNELS, side // 2, side // 2))
-    small_rows = 0.2 * noise_tensor(f"{prefix}small_mask_weights", (classes, SMALL_CHANNELS))
-    labels = torch.arange(count) % classes
-    for name, mask_side in (("small_mask_logits", side), ("small_mask_logits_without_mlp", None)):
-        predictor = _mask_predictor(SMALL_CHANNELS, mask_side)
-        with torch.no_grad():
-            checker.close(name, predictor.all_logits(small, small_rows), arrays[name])
-            one = predictor(small, labels, small_rows[labels])
-        checker.close(f"{name}.one_channel", one, arrays[name][np.arange(count), labels.numpy()])
-    count, _, side, _ = info["mask_logits_shape"]
-    features = noise_tensor(f"{prefix}mask_features", (count, CHANNELS, side // 2, side // 2))
-    plain = _mask_predictor(CHANNELS, None)
-    (gradient,) = torch.autograd.grad(plain.all_logits(features, rows)[:, 1].mean(), [weight])
+    reference.fill(transfer, "roi_heads.bbox2mask.")
+    mask_weights = transfer(weight)
+    checker.close("mask_weights", mask_weights, arrays["mask_weights"])
+    _check_small_masks(reference, checker)
+    count, _, side, _ = reference.info["mask_logits_shape"]
+    features = reference.noise("mask_features", (count, CHANNELS, side // 2, side // 2))
+    plain = _mask_predictor(reference, CHANNELS, None)
+    (gradient,) = torch.autograd.grad(plain.all_logits(features, mask_weights)[:, 1].mean(), [weight])
     checker.close("mask_to_cls_score_grad", gradient.norm(dim=1), arrays["mask_to_cls_score_grad_row_l2"])
-    if fast:
+    if checker.fast:
         checker.skipped("mask_logits", "157 million parameters; run without --fast")
         return
     with torch.no_grad():
-        logits = _mask_predictor(CHANNELS, side).all_logits(features, rows)
-    checker.equal("mask_logits.shape", list(logits.shape), info["mask_logits_shape"])
+        logits = _mask_predictor(reference, CHANNELS, side).all_logits(features, mask_weights)
+    checker.equal("mask_logits.shape", list(logits.shape), reference.info["mask_logits_shape"])
     checker.close("mask_logits_strided", logits[:, :, ::4, ::4], arrays["mask_logits_strided"])
     values = logits.double()
     got = [float(values.mean()), float(values.std(unbiased=False)), float(values.abs().max())]
-    checker.close("mask_logits.stats", got, info["mask_logits_stats_mean_std_absmax"])
+    checker.close("mask_logits.stats", got, reference.info["mask_logits_stats_mean_std_absmax"])
+
+
+def _check_small_masks(reference: _Reference, checker: Checker) -> None:
+    """The mask predictor of few channels, with and without its MLP, all classes and one per detection."""
+    arrays = reference.arrays
+    count, classes, side, _ = arrays["small_mask_logits"].shape
+    features = reference.noise("small_mask_features", (count, SMALL_CHANNELS, side // 2, side // 2))
+    weights = 0.2 * reference.noise("small_mask_weights", (classes, SMALL_CHANNELS))
+    labels = torch.arange(count) % classes
+    for name, mask_side in (("small_mask_logits", side), ("small_mask_logits_without_mlp", None)):
+        predictor = _mask_predictor(reference, SMALL_CHANNELS, mask_side)
+        with torch.no_grad():
+            checker.close(name, predictor.all_logits(features, weights), arrays[name])
+            one = predictor(features, labels, weights[labels])
+        checker.close(f"{name}.one_channel", one, arrays[name][np.arange(count), labels.numpy()])

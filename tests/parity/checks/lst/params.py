@@ -24,12 +24,12 @@ LST_MODEL: dict[str, Any] = FPN | {
     "MODEL.ROI_MASK_HEAD.USE_BBOX2MASK": True,
     "MODEL.ROI_MASK_HEAD.USE_MLPMASK": True,
 }
-BODIES = {6: "R-50-FPN", 23: "R-101-FPN", 36: "R-152-FPN"}
+BACKBONES = {6: "R-50-FPN", 23: "R-101-FPN", 36: "R-152-FPN"}
 
 
-def check_parameters(folder: Path, checker: Checker) -> None:
+def check_parameters(path: Path, checker: Checker) -> None:
     """`parameters.json`: the base model and the steps that it lists differences for."""
-    expected = read_json(folder / "parameters.json", what="reference file")
+    expected = read_json(path, what="reference file")
     blocks = {name.split(".")[3] for name in expected["base"] if name.startswith("backbone.body.layer3.")}
     with checker.section("parameters"):
         phases = {"base": {}} | expected["differences"]
@@ -37,7 +37,7 @@ def check_parameters(folder: Path, checker: Checker) -> None:
             shapes = expected["base"] | difference
             kind = "base" if phase == "base" else "steps"
             lists = _lists(expected, kind)
-            model = _build(BODIES[len(blocks)], shapes[CLASSIFIER][0], lists["freeze"])
+            model = _build(BACKBONES[len(blocks)], shapes[CLASSIFIER][0], lists["freeze"])
             with checker.section(phase):
                 _check_phase(model, shapes, lists, checker)
                 _check_sizes(model, phase, expected, checker)
@@ -55,9 +55,9 @@ def _lists(expected: dict[str, Any], kind: str) -> dict[str, Any]:
     return found
 
 
-def _build(body: str, outputs: int, freeze: int) -> nn.Module:
+def _build(backbone: str, outputs: int, freeze: int) -> nn.Module:
     settings = LST_MODEL | {
-        "MODEL.BACKBONE.CONV_BODY": body,
+        "MODEL.BACKBONE.CONV_BODY": backbone,
         "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": freeze,
         "MODEL.ROI_BOX_HEAD.NUM_CLASSES": outputs,
     }

@@ -15,10 +15,10 @@ from maskrcnn_benchmark.incremental.replay.files import layout
 from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan, build_replay_plan
 
 
-def check_replay(folder: Path, checker: Checker) -> None:
+def check_replay(path: Path, checker: Checker) -> None:
     """Counts, epochs, both stored sequences, and our own stream, for every step in `replay.json`."""
-    info, arrays = read_pair(folder, "replay")
-    plan, data = read_plan(folder), annotation_file(folder, "train")
+    info, arrays = read_pair(path)
+    plan, data = read_plan(path.parent), annotation_file(path.parent, "train")
     world, samples = info["n_gpu"], info["n_iter"]
     with checker.section("replay"):
         for step, expected in info["steps"].items():

@@ -1,7 +1,8 @@
-"""Images, objects and weights of the reference files of FCOS and SipMask."""
+"""Images, ground truth and weights of the reference files of FCOS and SipMask."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from checks.files import CONFIGS
 from checks.fill import network_input
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.geometry import AffineMap
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.masks import SegmentationMask
-from maskrcnn_benchmark.utils.files import read_json
 
 MEAN = (102.9801, 115.9465, 122.7717)
 DIVISIBLE = 32
-GROUND_TRUTH = "benchmark_r50_model"
-"""The file whose boxes and labels all others share."""
 
 
 def config_of(info: dict[str, Any]) -> Any:
-    """The project's file of the published configuration that a reference was made with."""
+    """The project's configuration for the published one that a reference was made with."""
     published = str(info["config"]).split("configs/")[-1]
     path = Path(published.replace("++", "_plusplus")).with_suffix(".yaml")
-    return load_config(Path(__file__).resolve().parents[4] / "configs" / path)
+    return load_config(CONFIGS / path)
 
 
 def network_images(info: dict[str, Any]) -> ImageList:
-    """The network's input, padded as the reference says."""
-    tensors = network_input(info["images"], MEAN, 1.0)
+    """The network's input (B, 3, H, W), padded as the reference says."""
+    mean = re.search(r"\[([\d., ]+)\]", info.get("input", ""))
+    means = [float(v) for v in mean[1].split(",")] if mean else MEAN
+    tensors = network_input(info["images"], means, 1.0)
     batch = torch.zeros(tuple(info["batch_shape"]))
     for slot, tensor in zip(batch, tensors, strict=True):
         slot[:, : tensor.shape[1], : tensor.shape[2]] = tensor
@@ -47,12 +48,16 @@ def _map_of(factor: float | list[float]) -> AffineMap:
     return AffineMap(factor[0], factor[1]) if isinstance(factor, list) else AffineMap(factor, factor)
 
 
-def ground_truth(folder: Path, images: ImageList, *, padded: bool) -> list[BoxList]:
+def ground_truth(info: dict[str, Any], images: ImageList, *, padded: bool) -> list[BoxList]:
     """Boxes, labels and elliptic masks per image; padded: masks on a canvas of a multiple of 32."""
-    info = read_json(folder / f"{GROUND_TRUTH}.json", what="reference file")
     targets = []
-    rows = zip(info["boxes_xyxy"], info["labels"], images.image_sizes, strict=False)
-    for boxes, labels, (height, width) in rows:
+    per_image = zip(
+        info["boxes_xyxy"],
+        info["labels" if "labels" in info else "labels_1_based"],
+        images.image_sizes,
+        strict=True,
+    )
+    for boxes, labels, (height, width) in per_image:
         target = BoxList(torch.tensor(boxes, dtype=torch.float32), (width, height))
         target.add_field("labels", torch.tensor(labels))
         canvas = (height, width)
@@ -69,7 +74,7 @@ def _up(side: int) -> int:
 
 
 def _ellipse(box: list[float], canvas: tuple[int, int]) -> Tensor:
-    """(h,w) bool: the pixels whose centres lie in the ellipse inscribed in the box."""
+    """(H, W) bool: the pixels whose centres lie in the ellipse inscribed in the box."""
     x1, y1, x2, y2 = (float(v) for v in box)
     x = (np.arange(canvas[1]) + 0.5 - (x1 + x2) / 2) / ((x2 - x1) / 2)
     y = (np.arange(canvas[0]) + 0.5 - (y1 + y2) / 2) / ((y2 - y1) / 2)
@@ -86,5 +91,5 @@ def override(state: dict[str, Tensor], info: dict[str, Any]) -> None:
 
 
 def override_module(module: nn.Module, info: dict[str, Any]) -> None:
-    """`override` of a model's own tensors."""
+    """Apply `override` to the tensors of a model."""
     override(dict(module.state_dict()), info)

@@ -1,7 +1,8 @@
-"""Checks of SipMask's losses and their gradients on given outputs (SipMask spec 2.4 and 5)."""
+"""Checks of SipMask's losses and their gradients on given outputs (SipMask, Cao et al. 2020, section 3.3)."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from checks.checker import GRADIENT, LOSS, VALUES, Checker
-from checks.fill import noise_tensor
+from checks.files import required_side_file
+from checks.noise_text import NoiseReader
 from checks.sipmask.inputs import config_of, ground_truth
 from checks.store import read_pair
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
@@ -22,60 +24,74 @@ from maskrcnn_benchmark.structures.model_input import ModelInput
 from maskrcnn_benchmark.utils.files import read_json
 
 NAMES = ("loss_cls", "loss_reg", "loss_centerness", "loss_mask")
-VARIANTS = {
-    "sipmask_giou": (),
-    "iou": ("MODEL.SIPMASK.IOU_LOSS_TYPE", "iou"),
-    "linear_iou": ("MODEL.SIPMASK.IOU_LOSS_TYPE", "linear_iou"),
-    "giou_coef_times_1.0_triggers_halving": (),
-    "no_center_sampling": ("MODEL.SIPMASK.CENTER_SAMPLING_RADIUS", 0.0),
-}
-"""What a variant changes in the published configuration."""
+IOU_LOSSES = ("linear_iou", "giou", "iou")
+CHANNELS = 256
 
 
-def check_losses(folder: Path, checker: Checker) -> None:
-    """`benchmark_losses.json`: every variant's losses and gradients."""
-    info, arrays = read_pair(folder, "benchmark_losses")
-    model = read_json(folder / "benchmark_r50_model.json", what="reference file")
+def check_losses(path: Path, checker: Checker) -> None:
+    """Losses and gradients of every variant that a file lists."""
+    info, arrays = read_pair(path)
+    model, index = _source(path.parent, info["gt"])
     images = ImageList(torch.zeros((1, 3, *info["image_hw"])), [tuple(info["image_hw"])])
-    targets = ground_truth(folder, images, padded=False)
+    boxes_and_labels = {key: [model[key][index]] for key in ("boxes_xyxy", "labels")}
+    targets = ground_truth(boxes_and_labels, images, padded=False)
     for name, expected in info["variants"].items():
-        with checker.section(f"benchmark_losses.{name}"):
+        with checker.section(f"{path.stem}.{name}"):
             cfg = config_of(model)
             cfg.defrost()
-            cfg.merge_from_list(list(VARIANTS[name]))
+            cfg.merge_from_list(overrides(name))
             with torch.device("meta"):
-                head = build_sipmask(
-                    cfg, [FeatureSpec(256, stride) for stride in cfg.MODEL.SIPMASK.FPN_STRIDES]
-                )
-            outputs = _outputs(info, 1.0 if "times_1.0" in name else 0.3)
-            leaves = _leaves(outputs)
+                features = [FeatureSpec(CHANNELS, stride) for stride in cfg.MODEL.SIPMASK.FPN_STRIDES]
+                head = build_sipmask(cfg, features)
+            outputs = described_outputs(info, name)
+            leaves = output_leaves(outputs)
             losses = mean_losses(head.losses(outputs, ModelInput(images, targets)))
             for key, value in zip(NAMES, expected["losses[cls,reg,centerness,mask]"], strict=True):
                 checker.relative(key, losses[key], value, LOSS)
             torch.stack(list(losses.values())).sum().backward()
             _check_gradients(leaves, expected["grad_norms"], checker)
-            if name == "sipmask_giou":
+            if name == next(iter(info["variants"])):
                 _check_arrays(leaves, arrays, info["strides"], checker)
 
 
-def _outputs(info: dict[str, Any], gain: float) -> SipMaskOutputs:
-    sizes = [tuple(size) for size in info["level_sizes_hw"]]
+def _source(folder: Path, text: str) -> tuple[dict[str, Any], int]:
+    """The model reference and the index of its image that a text names, as `image 0 of <name>.json`."""
+    match = re.search(r"image (\d+) of (\S+\.json)", text)
+    if match is None:
+        raise ValueError(f"the description {text!r} names no image of a reference file")
+    path = required_side_file(folder, match[2], "sipmask")
+    return read_json(path, what="reference file"), int(match[1])
 
-    def drawn(name: str, channels: int) -> list[Tensor]:
-        return [noise_tensor(f"sip_{name}{i}", (1, channels, *size)) for i, size in enumerate(sizes)]
+
+def overrides(variant: str) -> list[Any]:
+    """Keys and values that a variant changes in the published configuration, told by its name."""
+    kind = next((kind for kind in IOU_LOSSES if kind in variant), None)
+    pairs: list[Any] = [] if kind is None else ["MODEL.SIPMASK.IOU_LOSS_TYPE", kind]
+    return pairs + (["MODEL.SIPMASK.CENTER_SAMPLING_RADIUS", 0.0] if "no_center_sampling" in variant else [])
+
+
+def described_outputs(info: dict[str, Any], variant: str) -> SipMaskOutputs:
+    """Leaf tensors of the head outputs that the texts of a file describe, for one variant."""
+    noise, texts = NoiseReader.of(info), info["inputs"]
+    sizes = [(int(h), int(w)) for h, w in info["level_sizes_hw"]]
+    gain = re.search(r"times_([\d.]*\d)", variant)
+    coefficients = texts["coefficients"]
+    if gain is not None:
+        coefficients = re.sub(r"\*[\d.]*\d", f"*{gain[1]}", coefficients, count=1)
+
+    def levels(text: str) -> list[Tensor]:
+        return [noise(text, i=i, H=h, W=w).requires_grad_() for i, (h, w) in enumerate(sizes)]
 
     boxes = FCOSOutputs(
-        [(level - 2).requires_grad_() for level in drawn("cls", 80)],
-        [(level.abs() * 1.5 + 0.5).requires_grad_() for level in drawn("reg", 4)],
-        [level.requires_grad_() for level in drawn("ctr", 1)],
+        levels(texts["cls level i"]), levels(texts["reg level i"]), levels(texts["centerness"])
     )
-    height, width = sizes[0]
-    basis = noise_tensor("sip_basis", (1, 32, 4 * height, 4 * width)).clamp(min=0).requires_grad_()
-    coefficients = [(level * gain).requires_grad_() for level in drawn("cof", 128)]
-    return SipMaskOutputs(boxes, coefficients, basis)
+    scaled = {f"{n}{side}3": n * size for n in (2, 4, 8) for side, size in zip("HW", sizes[0], strict=True)}
+    basis = noise(texts["basis"], **scaled).requires_grad_()
+    return SipMaskOutputs(boxes, levels(coefficients), basis)
 
 
-def _leaves(outputs: SipMaskOutputs) -> dict[str, list[Tensor]]:
+def output_leaves(outputs: SipMaskOutputs) -> dict[str, list[Tensor]]:
+    """The tensors per level, by the names that the file has for their gradients."""
     boxes = outputs.boxes
     return {
         "cls": boxes.logits,
@@ -86,23 +102,27 @@ def _leaves(outputs: SipMaskOutputs) -> dict[str, list[Tensor]]:
     }
 
 
-def _norm(tensor: Tensor) -> float:
+def gradient_norm(tensor: Tensor) -> float:
+    """L2 norm of the gradient, 0 where there is none."""
     return 0.0 if tensor.grad is None else float(tensor.grad.double().norm())
 
 
 def _check_gradients(leaves: dict[str, list[Tensor]], expected: dict[str, Any], checker: Checker) -> None:
     for name, tensors in leaves.items():
-        wanted = expected[name] if isinstance(expected[name], list) else [expected[name]]
-        checker.relative(f"grad.{name}", [_norm(t) for t in tensors], wanted, GRADIENT)
+        norms = expected[name] if isinstance(expected[name], list) else [expected[name]]
+        checker.relative(f"grad.{name}", [gradient_norm(t) for t in tensors], norms, GRADIENT)
+
+
+def stored_gradient(name: str, leaves: dict[str, list[Tensor]], strides: dict[str, int]) -> Tensor:
+    """The gradient that array `grad.<kind>[.P<level>]` holds, every n-th value where `strides` says so."""
+    _, kind, *level = name.split(".")
+    tensor = leaves[kind][int(level[0].removeprefix("P")) - 3 if level else 0]
+    assert tensor.grad is not None, f"{name} has no gradient"
+    return tensor.grad.flatten()[:: strides[name]] if name in strides else tensor.grad
 
 
 def _check_arrays(
     leaves: dict[str, list[Tensor]], arrays: dict[str, Any], strides: dict[str, int], checker: Checker
 ) -> None:
-    """Stored gradients, some of them every n-th number."""
-    for name, wanted in arrays.items():
-        _, kind, *level = name.split(".")
-        tensor = leaves[kind][int(level[0].removeprefix("P")) - 3 if level else 0]
-        assert tensor.grad is not None, f"{name} has no gradient"
-        got = tensor.grad.flatten()[:: strides[name]] if name in strides else tensor.grad
-        checker.values(name, got, wanted, VALUES)
+    for name, expected in arrays.items():
+        checker.values(name, stored_gradient(name, leaves, strides), expected, VALUES)

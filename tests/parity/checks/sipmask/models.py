@@ -1,4 +1,4 @@
-"""Checks of whole FCOS and SipMask models, from outputs to masks, losses and gradients (SipMask spec 15)."""
+"""Checks of whole FCOS and SipMask models, from outputs to masks, losses and gradients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from checks.checker import LOSS, Checker
+from checks.files import required_side_file
 from checks.fill import fill_module, value
 from checks.sipmask.inputs import (
     config_of,
@@ -31,15 +32,6 @@ from maskrcnn_benchmark.structures.geometry import ImageGeometry
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.files import read_json
 
-NAMES = (
-    "fcos_r50",
-    "fcos_imprv_r50",
-    "benchmark_r50_model",
-    "mmdet_r50_gn_800",
-    "mmdet_r50_ssd",
-    "mmdet_plusplus_r101_ssd",
-)
-"""Reference files of whole models."""
 Arrays = dict[str, np.ndarray]
 OUTPUTS = 1e-3
 """Largest difference of a head output, absolute or relative to the largest."""
@@ -48,30 +40,32 @@ LOSS_NAMES = {"loss_bbox": "loss_reg", "loss_iou": "loss_mask_score"}
 """Names of the mmdetection family for losses of ours."""
 
 
-def check_model(folder: Path, name: str, checker: Checker) -> None:
-    """One `<name>.json` with its arrays."""
-    info, arrays = read_pair(folder, name)
+def check_model(path: Path, checker: Checker) -> None:
+    """The description of a whole model and its arrays: evaluation, then a training step."""
+    info, arrays = read_pair(path)
     cfg = config_of(info)
     model = build_detection_model(cfg).to("cpu")
-    names = _fill(model, folder, info)
+    names = _fill(model, path.parent, info)
     images = network_images(info)
-    with checker.section(name):
+    with checker.section(path.stem):
         with torch.no_grad():
             _check_evaluation(model.eval(), images, info, arrays, checker)
-        _check_training(model.train(), images, folder, info, names, checker)
+        _check_training(model.train(), images, info, names, checker)
 
 
 def _fill(model: OneStageDetector, folder: Path, info: dict[str, Any]) -> dict[str, str]:
-    """Weights of the reference; the model's name of every published one."""
+    """Fill the model as the reference says; returns published parameter names -> names of the model."""
+    prefix = info.get("weight_prefix", "")
     if "mmdetection" not in info["config"]:
-        fill_module(model)
+        fill_module(model, prefix=prefix)
         override_module(model, info)
         return {name: name for name in model.state_dict()}
     stem = Path(str(info["config"])).stem.replace("++", "_plusplus")
-    shapes = read_json(folder / f"shapes_mmdet_{stem}.json", what="list of shapes")
-    # A factor without a dimension draws the number that one of shape (1,) does.
-    drawn = {key: value(key, tuple(shape) or (1,)).reshape(shape) for key, shape in shapes.items()}
-    state = {key: torch.from_numpy(array.copy()) for key, array in drawn.items()}
+    listed = required_side_file(folder, f"shapes_mmdet_{stem}.json", "sipmask")
+    shapes = read_json(listed, what="list of shapes")
+    # A scale of shape () has the value that one of shape (1,) has.
+    values = {key: value(prefix + key, tuple(shape) or (1,)).reshape(shape) for key, shape in shapes.items()}
+    state = {key: torch.from_numpy(array.copy()) for key, array in values.items()}
     override(state, info)
     model.load_state_dict(import_mmdet_sipmask(state), strict=True)
     keys = list(state)
@@ -119,42 +113,41 @@ def _check_array(name: str, got: Tensor, info: dict[str, Any], arrays: Arrays, c
 
 
 def _check_detections(
-    number: int, found: BoxList, geometry: ImageGeometry | None, arrays: Arrays, checker: Checker
+    image: int, detections: BoxList, geometry: ImageGeometry | None, arrays: Arrays, checker: Checker
 ) -> None:
     """Boxes by partners of equal label, then the masks and mask scores of the pairs."""
-    boxes = found.bbox.numpy()
+    boxes = detections.bbox.numpy()
     if geometry is not None:
         vertical, horizontal = geometry.scale
         boxes = boxes / np.array([horizontal, vertical, horizontal, vertical], np.float32)
-    wanted, labels = arrays[f"det{number}.boxes"], arrays[f"det{number}.labels"]
-    own, free = found.get_field("labels").numpy(), np.ones(len(boxes), bool)
+    stored, stored_labels = arrays[f"det{image}.boxes"], arrays[f"det{image}.labels"]
+    labels, free = detections.get_field("labels").numpy(), np.ones(len(boxes), bool)
     pairs = []
-    for row in range(len(wanted)):
-        distance = np.abs(boxes - wanted[row]).max(axis=1)
-        fits = free & (own == labels[row]) & (distance <= BOX_PIXELS)
+    for index in range(len(stored)):
+        distance = np.abs(boxes - stored[index]).max(axis=1)
+        fits = free & (labels == stored_labels[index]) & (distance <= BOX_PIXELS)
         if fits.any():
-            pairs.append((int(np.where(fits, distance, np.inf).argmin()), row))
+            pairs.append((int(np.where(fits, distance, np.inf).argmin()), index))
             free[pairs[-1][0]] = False
-    total = max(len(boxes), len(wanted), 1)
+    total = max(len(boxes), len(stored), 1)
     checker.add("boxes", (total - len(pairs)) / total, UNMATCHED)
     mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-    scores = found.get_field("scores").numpy()[mine]
-    checker.values("scores", scores, arrays[f"det{number}.scores"][theirs], OUTPUTS, scale=1.0)
-    if f"det{number}.mask_scores" in arrays:
-        expected = arrays[f"det{number}.mask_scores"][theirs]
-        checker.values("mask_scores", found.get_field("mask_scores")[mine], expected, OUTPUTS)
-    if f"det{number}.masks_bits" in arrays:
-        masks = found.get_field("mask")[:, 0].numpy()
-        bits = arrays[f"det{number}.masks_bits"]
-        stored = [unpack(bits[row], masks.shape[1:]) for row in theirs]
-        different = sum(int((masks[a] != b).sum()) for a, b in zip(mine, stored, strict=True))
-        checker.add("masks", different / max(1, sum(int(b.sum()) for b in stored)), MASK_PIXELS)
+    scores = detections.get_field("scores").numpy()[mine]
+    checker.values("scores", scores, arrays[f"det{image}.scores"][theirs], OUTPUTS, scale=1.0)
+    if f"det{image}.mask_scores" in arrays:
+        expected = arrays[f"det{image}.mask_scores"][theirs]
+        checker.values("mask_scores", detections.get_field("mask_scores")[mine], expected, OUTPUTS)
+    if f"det{image}.masks_bits" in arrays:
+        masks = detections.get_field("mask")[:, 0].numpy()
+        bits = arrays[f"det{image}.masks_bits"]
+        expected_masks = [unpack(bits[index], masks.shape[1:]) for index in theirs]
+        different = sum(int((masks[a] != b).sum()) for a, b in zip(mine, expected_masks, strict=True))
+        checker.add("masks", different / max(1, sum(int(b.sum()) for b in expected_masks)), MASK_PIXELS)
 
 
 def _check_training(
     model: OneStageDetector,
     images: ImageList,
-    folder: Path,
     info: dict[str, Any],
     names: dict[str, str],
     checker: Checker,
@@ -163,12 +156,12 @@ def _check_training(
     stored = expected["losses"]
     if isinstance(stored, list):
         stored = dict(zip(expected["losses_order"], stored, strict=True))
-    targets = ground_truth(folder, images, padded="img_metas" in info)
+    targets = ground_truth(info, images, padded="img_metas" in info)
     losses = model(images, targets)
-    wanted = {LOSS_NAMES.get(name, name): number for name, number in stored.items()}
-    checker.same("loss_names", sorted(losses), sorted(wanted))
-    for name, number in wanted.items():
-        checker.relative(name, losses[name], number, LOSS)
+    renamed = {LOSS_NAMES.get(name, name): loss for name, loss in stored.items()}
+    checker.same("loss_names", sorted(losses), sorted(renamed))
+    for name, loss in renamed.items():
+        checker.relative(name, losses[name], loss, LOSS)
     torch.stack(list(losses.values())).sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     for name, norm in expected["grad_l2_norm_of_sum_of_losses"].items():
