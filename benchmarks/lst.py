@@ -27,15 +27,18 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.results import Detections
-from maskrcnn_benchmark.incremental import work as tasks
 from maskrcnn_benchmark.incremental.distillation.store import (
     STORE_FILES,
     DistillHeader,
-    DistillRows,
     DistillStore,
+    ImageCosines,
     write_store,
 )
+from maskrcnn_benchmark.incremental.pipeline.context import RunContext
 from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.pipeline.prepare import plan_replay, prepare_run
+from maskrcnn_benchmark.incremental.plan.phases import read_plan
+from maskrcnn_benchmark.incremental.plan.run_folder import REPLAY_FILE
 from maskrcnn_benchmark.incremental.reporting.phase_report import (
     format_phase_report,
     phase_confusion,
@@ -87,7 +90,7 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _work(folder: Path) -> tasks.Work:
+def _context(folder: Path) -> RunContext:
     """A run of the paper's split on the generated annotations."""
     keys: dict[str, Any] = {
         "OUTPUT_DIR": folder / "run",
@@ -97,7 +100,7 @@ def _work(folder: Path) -> tasks.Work:
     }
     settings = [str(item) for pair in keys.items() for item in pair]
     cfg = load_config(str(ROOT / "configs/lst/lvis_v0.5_270_6x160.yaml"), settings)
-    return tasks.Work(cfg, folder / "run", PhaseData(cfg), lambda path: sha256_file(path))
+    return RunContext(cfg, folder / "run", PhaseData(cfg), lambda path: sha256_file(path))
 
 
 def _open(folder: Path) -> str:
@@ -106,17 +109,17 @@ def _open(folder: Path) -> str:
 
 
 def _prepare(folder: Path) -> str:
-    tasks.prepare(_work(folder))
-    plan = tasks.load_plan(folder / "run")
+    prepare_run(_context(folder))
+    plan = read_plan(folder / "run")
     return f"{len(plan.classes)} classes in {plan.num_phases} phases"
 
 
 def _replay(folder: Path) -> str:
-    work, plan = _work(folder), tasks.load_plan(folder / "run")
+    run, plan = _context(folder), read_plan(folder / "run")
     lengths = []
     for phase in range(1, plan.num_phases):
-        tasks.replay(work, plan, phase)
-        lengths.append(read_json(work.folder(phase) / tasks.REPLAY_FILE)["epoch_length"])
+        plan_replay(run, plan, phase)
+        lengths.append(read_json(run.folder(phase) / REPLAY_FILE)["epoch_length"])
     return "epochs " + " ".join(map(str, lengths))
 
 
@@ -126,7 +129,7 @@ def _store(folder: Path) -> str:
     sizes = np.diff(np.linspace(0, STEP_1_BOXES, STEP_1_IMAGES + 1).round().astype(int))
     header = DistillHeader(1, SPLIT[0], "", "", (800, 1333), (0, 1), "float16")
     rows = [
-        DistillRows(i, flip, np.arange(n), rng.uniform(-1, 1, (n, SPLIT[0] + 1)).astype(np.float16))
+        ImageCosines(i, flip, np.arange(n), rng.uniform(-1, 1, (n, SPLIT[0] + 1)).astype(np.float16))
         for i, n in enumerate(sizes.tolist())
         for flip in (0, 1)
     ]
@@ -135,7 +138,7 @@ def _store(folder: Path) -> str:
     chosen = [(int(i), int(i) % 2) for i in rng.integers(0, len(store), LOOKUPS)]
     start = time.perf_counter()
     for image, flip in chosen:
-        store.rows(image, flip).cosines.astype(np.float32)
+        store.read(image, flip).cosines.astype(np.float32)
     micro = 1e6 * (time.perf_counter() - start) / LOOKUPS
     size = sum((folder / "store" / name).stat().st_size for name in STORE_FILES) / 1e6
     return f"{size:.1f} MB, {micro:.1f} us per look-up"
@@ -143,7 +146,7 @@ def _store(folder: Path) -> str:
 
 def _report(folder: Path) -> str:
     """Both tasks, groups, confusion, every file and table of the last phase's report."""
-    plan = tasks.load_plan(folder / "run")
+    plan = read_plan(folder / "run")
     last = plan.num_phases - 1
     truth, found = read_json(folder / "truth.json"), Detections.read(folder / "results.json")
     labels = [0, *plan.seen_ids(last)]

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.incremental.distillation.json_files import (
-    check_complete,
-    export_published,
-    import_published,
-    new_annotation_order,
+    check_store_complete,
+    export_logits,
+    import_logits,
+    new_box_ids,
 )
 from maskrcnn_benchmark.incremental.distillation.store import DTYPES, DistillHeader, DistillStore
 from maskrcnn_benchmark.incremental.plan.phases import read_plan
@@ -54,7 +54,8 @@ def to_store(args: argparse.Namespace) -> DistillStore:
         )
     plan = read_plan(args.plan)
     plan.check_step(args.phase)
-    boxes = new_annotation_order(AnnotationFile.load(args.train).outline, plan, args.phase)
+    data = AnnotationFile.load(args.train).outline
+    boxes = new_box_ids(data, plan.seen_ids(args.phase), plan.num_old(args.phase))
     header = DistillHeader(
         phase=args.phase,
         num_old=plan.num_old(args.phase),
@@ -64,8 +65,8 @@ def to_store(args: argparse.Namespace) -> DistillStore:
         flips=(0, 1),
         dtype=args.dtype,
     )
-    store = import_published(args.source, args.target, header, boxes)
-    check_complete(store, boxes)
+    store = import_logits(args.source, args.target, header, boxes)
+    check_store_complete(store, boxes)
     return store
 
 
@@ -75,7 +76,7 @@ def main() -> None:
     logger = setup_logger(None, 0)
     if args.source.is_dir():
         store = DistillStore(args.source)
-        export_published(store, args.target)
+        export_logits(store, args.target)
         if store.header.dtype != "float32":
             logger.warning("the store holds %s: the file has these rounded numbers", store.header.dtype)
     else:

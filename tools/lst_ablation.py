@@ -18,8 +18,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from maskrcnn_benchmark.incremental.reporting.ablation import plan_runs, read_ablation, run_ablation
-from maskrcnn_benchmark.incremental.reporting.ablation_table import (
+from maskrcnn_benchmark.incremental.comparison.ablation import plan_runs, read_ablation, run_ablation
+from maskrcnn_benchmark.incremental.comparison.ablation_table import (
     build_table,
     insert_into_page,
     to_markdown,

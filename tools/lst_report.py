@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
-from maskrcnn_benchmark.incremental.reporting.compare import (
+from maskrcnn_benchmark.incremental.comparison.runs import (
     comparison_charts,
     comparison_json,
     format_comparison,
     read_run,
     tasks_of,
 )
+from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.incremental.reporting.summary import format_summary, summary_charts
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.errors import ConfigError

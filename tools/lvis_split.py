@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.incremental.plan.phases import PLAN_FILE
+from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
 from maskrcnn_benchmark.incremental.plan.split import (
     SORT_KEYS,
     VAL_RULES,
@@ -24,7 +24,7 @@ from maskrcnn_benchmark.incremental.plan.split import (
     check_sorted_ids,
     sorted_category_ids,
 )
-from maskrcnn_benchmark.incremental.plan.split_files import export_files
+from maskrcnn_benchmark.incremental.plan.split_files import write_split_files
 from maskrcnn_benchmark.incremental.plan.tables import format_phases
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.files import read_json, write_json
@@ -74,7 +74,7 @@ def main() -> None:
         write_json(args.out / PLAN_FILE, plan.to_json(), indent=1)
         return
     val = AnnotationFile.load(args.val)
-    written = export_files(
+    written = write_split_files(
         train,
         val,
         plan,

@@ -16,7 +16,11 @@ from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.incremental.plan.phases import read_plan
-from maskrcnn_benchmark.incremental.replay.files import layout, stream_layout, write_published
+from maskrcnn_benchmark.incremental.replay.index_files import (
+    published_order,
+    scheduler_order,
+    write_index_files,
+)
 from maskrcnn_benchmark.incremental.replay.plan import build_replay_plan
 from maskrcnn_benchmark.incremental.replay.statistics import format_statistics, replay_statistics
 from maskrcnn_benchmark.utils.cli import run_cli
@@ -80,10 +84,12 @@ def main() -> None:
     if args.statistics:
         return
     if args.order == "scheduler":
-        arrays = stream_layout(replay, args.ranks, args.samples, args.images_per_rank, args.seed)
+        arrays = scheduler_order(replay, args.ranks, args.samples, args.images_per_rank, args.seed)
     else:
-        arrays = layout(replay, args.ranks, args.samples, None if args.in_order else args.shuffle_seed)
-    for path in write_published(args.out, args.phase, *arrays):
+        arrays = published_order(
+            replay, args.ranks, args.samples, None if args.in_order else args.shuffle_seed
+        )
+    for path in write_index_files(args.out, args.phase, *arrays):
         logger.info("wrote %s: %d lists of %d", path, args.ranks, args.samples)
 
 

@@ -17,9 +17,10 @@ from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.doctor.finding import NotChecked
 from maskrcnn_benchmark.doctor.machine import resident_bytes
 from maskrcnn_benchmark.doctor.settings import Setting
-from maskrcnn_benchmark.incremental.pipeline.actions import make_plan
-from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg, run_folder
+from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg
 from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan
+from maskrcnn_benchmark.incremental.plan.run_folder import run_folder
+from maskrcnn_benchmark.incremental.plan.split import plan_from_cfg
 from maskrcnn_benchmark.incremental.replay.plan import epoch_length
 from maskrcnn_benchmark.utils.errors import UsageError
 
@@ -152,7 +153,7 @@ class Checkup:
     @cached_property
     def plan(self) -> PhasePlan:
         """Classes and phases of an LST run; NotChecked without annotations, UsageError where they misfit."""
-        return make_plan(self.cfg, self.annotations(TRAIN)[0][1].outline)
+        return plan_from_cfg(self.cfg, self.annotations(TRAIN)[0][1].outline)
 
     @property
     def jobs(self) -> list[Job]:

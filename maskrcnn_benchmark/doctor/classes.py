@@ -8,8 +8,8 @@ from maskrcnn_benchmark.config.classes import class_count, class_count_key
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, listed, note, ok, warning
-from maskrcnn_benchmark.incremental.pipeline.actions import PLAN_FILE, load_plan
-from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
 from maskrcnn_benchmark.utils.errors import UsageError
 
 _NUM = "MODEL.ROI_BOX_HEAD.NUM_CLASSES"
@@ -113,7 +113,7 @@ def _earlier_run(checkup: Checkup, plan: PhasePlan) -> Iterator[Finding]:
     folder = checkup.run_dir
     if not (folder / PLAN_FILE).is_file():
         return
-    earlier = load_plan(folder)
+    earlier = read_plan(folder)
     same = earlier.sizes == plan.sizes and earlier.classes_hash(earlier.num_phases - 1) == plan.classes_hash(
         plan.num_phases - 1
     )

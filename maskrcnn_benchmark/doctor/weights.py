@@ -20,7 +20,7 @@ from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
 from maskrcnn_benchmark.doctor.models import job_model
 from maskrcnn_benchmark.doctor.preparation import check_preparation
-from maskrcnn_benchmark.incremental.pipeline.phase_config import FINAL_WEIGHTS, phase_folder
+from maskrcnn_benchmark.incremental.plan.run_folder import FINAL_WEIGHTS, phase_folder
 from maskrcnn_benchmark.utils.errors import UsageError
 
 _KEY, _FREEZE = "MODEL.WEIGHT", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT"

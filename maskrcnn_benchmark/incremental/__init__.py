@@ -1,5 +1,7 @@
-"""Learning to Segment the Tail (arXiv 2004.00900): base training, then phases of new classes.
+"""LST, incremental learning down the long tail (Hu et al. 2020, "Learning to Segment the Tail").
 
-This package alone knows about phases. The model sees "number of classes", "positives of one class" and
-"stored logits" as plain arguments; the data sets see an order of categories.
+Base training, then phases of new classes (arXiv 2004.00900). This package alone knows about phases: the model
+sees "number of classes", "class-specific positives" and "stored logits" as plain arguments, and the data sets
+see an order of categories. Rooms, lowest first: `plan`; `replay`, `distillation`, `growth`, `reporting`;
+`pipeline`; `released`, `comparison`.
 """

@@ -20,8 +20,8 @@ from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, EventFile, MetricsWriter
-from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillRows, write_store
-from maskrcnn_benchmark.incremental.pipeline.state import RunState
+from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, ImageCosines, write_store
+from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.utils.errors import WriteError
 from maskrcnn_benchmark.utils.files import append_jsonl, atomic_path, write_array, write_json, write_text
 from maskrcnn_benchmark.utils.logger import setup_logger
@@ -117,7 +117,7 @@ def test_checkpoint_of_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "name"), [(1000, "logits.npy"), (5000, "index.npz")])
 def test_distillation_store_is_complete_or_has_no_header(tmp_path: Path, size: int, name: str) -> None:
     header = DistillHeader(1, 0, "c", "f", (64, 64), (0,), "float32")
-    rows = [DistillRows(i, 0, np.arange(40) + i, np.ones((40, 1), np.float32)) for i in range(20)]
+    rows = [ImageCosines(i, 0, np.arange(40) + i, np.ones((40, 1), np.float32)) for i in range(20)]
     write_store(tmp_path / "store", header, rows[:1])
     with pytest.raises(WriteError, match=rf"{name} cannot be written"), room(size):
         write_store(tmp_path / "store", header, rows)

@@ -14,9 +14,9 @@ from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
 from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
+from maskrcnn_benchmark.incremental.comparison.ablation import read_ablation
 from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg
 from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
-from maskrcnn_benchmark.incremental.reporting.ablation import read_ablation
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import read_json

@@ -18,7 +18,7 @@ from maskrcnn_benchmark.evaluation.groups import step_state_groups
 from maskrcnn_benchmark.incremental.distillation.store import DistillStore
 from maskrcnn_benchmark.incremental.plan.phases import read_plan
 from maskrcnn_benchmark.incremental.plan.split import check_sorted_ids
-from maskrcnn_benchmark.incremental.replay.files import import_published
+from maskrcnn_benchmark.incremental.replay.index_files import read_index_files
 from maskrcnn_benchmark.utils.errors import CheckpointError, ConfigError, DataError, UsageError
 from maskrcnn_benchmark.utils.files import write_json
 
@@ -125,7 +125,7 @@ def test_index_files_equal_the_reference(
     assert load(indices) == arrays[f"step{step}_{mode}_images"].tolist()
     assert load(classes) == arrays[f"step{step}_{mode}_classes"].tolist()
     images = len(info["steps"][str(step)]["dataset_image_ids"])
-    back = import_published(indices, classes, num_images=images, num_classes=6 + 5 * step)
+    back = read_index_files(indices, classes, num_images=images, num_classes=6 + 5 * step)
     assert back[0].shape == (info["n_gpu"], info["n_iter"])
 
 
@@ -189,7 +189,7 @@ def test_conversion_is_lossless(split: Path, logits: Path, run_tool: RunTool, tm
     assert DistillStore(tmp_path / "store").header.num_old == 6
     run_tool("convert_distillation", logits, tmp_path / "half", *data, "--dtype", "float16")
     image = next(iter(content[0]))
-    stored = DistillStore(tmp_path / "half").rows(int(image), 1).cosines
+    stored = DistillStore(tmp_path / "half").read(int(image), 1).cosines
     np.testing.assert_array_equal(stored, np.array(content[1][image], np.float16))
     with pytest.raises(ConfigError, match="give --plan, --train and --phase"):
         run_tool("convert_distillation", logits, tmp_path / "store")

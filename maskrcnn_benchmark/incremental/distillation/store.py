@@ -1,8 +1,12 @@
-"""Teacher outputs of one step: memory-mapped, found by (image, flip) and annotation id (lst spec 6)."""
+"""Store of the teacher's cosines for one step: memory-mapped, indexed by (image, flip) and annotation id.
+
+A store is a folder with `logits.npy` (flips, boxes, num_old + 1), `index.npz` (sorted image ids, offsets,
+annotation ids) and `header.json`, which is written last: a folder with a header is complete.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,14 +23,16 @@ DTYPES = ("float32", "float16")
 
 @dataclass(frozen=True)
 class DistillHeader:
-    """What the stored rows belong to.
+    """Teacher, classes and views that the stored cosines belong to.
 
     Attributes:
-        phase: the step whose new boxes are stored. num_old: its old classes (rows have num_old + 1 columns).
-        classes_hash: `PhasePlan.classes_hash` of the teacher's classes. checkpoint: SHA-256 of the teacher
-        file.
-        input_size: short side of the images and cap of the long one, or their fixed width and height.
-        flips: order of the stored flips, 0 = as is, 1 = mirrored left to right. dtype: of the stored rows.
+        phase: the step whose new-class boxes are stored.
+        num_old: number of old classes; cosines have num_old + 1 columns, the background first.
+        classes_hash: `PhasePlan.classes_hash` of the teacher's classes.
+        checkpoint: SHA-256 of the teacher's weight file.
+        input_size: short side of the images and maximum of the long one, or their fixed width and height.
+        flips: order of the stored views, 0 = as is, 1 = flipped left to right.
+        dtype: of the stored cosines.
     """
 
     phase: int
@@ -39,8 +45,14 @@ class DistillHeader:
 
 
 @dataclass(frozen=True)
-class DistillRows:
-    """Rows of one image and flip: cosines (n, num_old + 1) before the scale, background first."""
+class ImageCosines:
+    """Teacher outputs of one image in one view.
+
+    Attributes:
+        image_id, flip: the image, and 0 = as is or 1 = flipped left to right.
+        annotation_ids: (n,) int64 of the new-class boxes.
+        cosines: (n, num_old + 1) before the scale of the classifier, background first.
+    """
 
     image_id: int
     flip: int
@@ -49,14 +61,14 @@ class DistillRows:
 
 
 class DistillStore:
-    """Random access to the teacher rows of a step without reading the file whole.
-
-    A folder holds the array (flips, boxes, num_old + 1), the index (sorted image ids, offsets, annotation
-    ids) and a JSON header; the header is written last, so a folder with a header is complete.
-    """
+    """Random access to the teacher's cosines of a step through a memory map."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Open a folder written by `write_store`; DataError when a part is missing or sizes disagree."""
+        """Open a folder written by `write_store`.
+
+        Raises:
+            DataError: when a file is missing, damaged or of another size than the header says.
+        """
         self.folder = Path(folder)
         record = read_json(self.folder / _HEADER, what="distillation header")
         self.header = _read_header(record, self.folder / _HEADER)
@@ -79,99 +91,102 @@ class DistillStore:
                 f"{self.folder / _ARRAY}: shape {self._logits.shape}, expected {expected}; dump it again"
             )
         self._position = {int(image): i for i, image in enumerate(self.image_ids)}
-        self._flip_row = {flip: i for i, flip in enumerate(self.header.flips)}
+        self._flip_index = {flip: i for i, flip in enumerate(self.header.flips)}
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.image_ids)
 
     def __contains__(self, image_id: int) -> bool:
-        """Whether an image has stored rows."""
+        """Whether outputs of an image are stored."""
         return image_id in self._position
 
-    def rows(self, image_id: int, flip: int) -> DistillRows:
-        """The rows of an image; the cosines are a view into the file in its stored dtype.
+    def read(self, image_id: int, flip: int) -> ImageCosines:
+        """Outputs of an image in one view; the cosines are a view into the file in its stored dtype.
 
         Raises:
             DataError: when the image or the flip is not stored.
         """
         if image_id not in self._position:
             raise DataError(f"{self.folder}: no distillation entry for image {image_id}; dump the step again")
-        if flip not in self._flip_row:
+        if flip not in self._flip_index:
             raise DataError(
                 f"{self.folder}: flip {flip} was not dumped (LST.DISTILL.FLIPS {self.header.flips})"
             )
         i = self._position[image_id]
         part = slice(int(self._offsets[i]), int(self._offsets[i + 1]))
-        return DistillRows(
-            image_id, flip, self._annotation_ids[part], self._logits[self._flip_row[flip], part]
+        return ImageCosines(
+            image_id, flip, self._annotation_ids[part], self._logits[self._flip_index[flip], part]
         )
 
 
-class Block(Protocol):
-    """Rows of some images and flips, its arrays read one at a time.
+class CosineBlock(Protocol):
+    """Teacher outputs of some images and views; its arrays are read one at a time.
 
-    "pictures": int64 (P, 3), image id, flip and number of boxes of each; "annotation_ids": int64 (n,);
-    "cosines": (n, num_old + 1).
+    "images": (P, 3) int64, image id, flip and number of boxes of each entry; "annotation_ids": (n,) int64;
+    "cosines": (n, num_old + 1) float32.
     """
 
     def read(self, name: str) -> np.ndarray:
-        """One of the arrays."""
+        """Read one of the arrays."""
         ...
 
 
-class RowBlock:
-    """A block in memory; `columns` are its arrays."""
+class MemoryBlock:
+    """Teacher outputs in memory; `columns` holds the arrays of `CosineBlock`."""
 
-    def __init__(self, rows: Sequence[DistillRows], num_old: int) -> None:
-        """Raises DataError when a row has not num_old + 1 columns."""
-        images = [(r.image_id, r.flip, len(r.annotation_ids)) for r in rows]
-        for r in rows:
-            if r.cosines.shape != (len(r.annotation_ids), num_old + 1):
-                raise DataError(f"distillation rows of image {r.image_id} must have {num_old + 1} columns")
+    def __init__(self, images: Sequence[ImageCosines], num_old: int) -> None:
+        """Concatenate the outputs of `images`; DataError when cosines have not num_old + 1 columns."""
+        for image in images:
+            if image.cosines.shape != (len(image.annotation_ids), num_old + 1):
+                raise DataError(
+                    f"distillation rows of image {image.image_id} must have {num_old + 1} columns "
+                    f"for {len(image.annotation_ids)} boxes, found shape {image.cosines.shape}"
+                )
+        entries = [(i.image_id, i.flip, len(i.annotation_ids)) for i in images]
         self.columns = {
-            "pictures": np.array(images, np.int64).reshape(-1, 3),
-            "annotation_ids": np.concatenate([np.zeros(0, np.int64), *(r.annotation_ids for r in rows)]),
+            "images": np.array(entries, np.int64).reshape(-1, 3),
+            "annotation_ids": np.concatenate([np.zeros(0, np.int64), *(i.annotation_ids for i in images)]),
             "cosines": np.concatenate(
-                [np.zeros((0, num_old + 1), np.float32), *(r.cosines for r in rows)], dtype=np.float32
+                [np.zeros((0, num_old + 1), np.float32), *(i.cosines for i in images)], dtype=np.float32
             ),
         }
 
     def read(self, name: str) -> np.ndarray:
-        """One of the arrays."""
+        """Read one of the arrays."""
         return self.columns[name]
 
 
-def write_store(folder: str | Path, header: DistillHeader, rows: Sequence[DistillRows]) -> DistillStore:
-    """Write the rows of all images and flips (any order, a repeated one is dropped) and open the result.
+def write_store(folder: str | Path, header: DistillHeader, images: Sequence[ImageCosines]) -> DistillStore:
+    """Write the outputs of all images and views (any order; of a repeated entry the last) and open the store.
 
     Raises:
-        DataError: when the flips of an image disagree about its annotations, or a row has the wrong length.
+        DataError: when the views of an image disagree about its annotations, or cosines have the wrong shape.
     """
-    return write_blocks(folder, header, [RowBlock(rows, header.num_old)])
+    return write_blocks(folder, header, [MemoryBlock(images, header.num_old)])
 
 
-def write_blocks(folder: str | Path, header: DistillHeader, blocks: Sequence[Block]) -> DistillStore:
-    """Write the rows of all blocks (as `write_store`), holding one block and the annotation ids at a time.
+def write_blocks(folder: str | Path, header: DistillHeader, blocks: Sequence[CosineBlock]) -> DistillStore:
+    """Write the outputs of all blocks as `write_store` does, with one block and the annotation ids in memory.
 
     Raises:
-        DataError: when the flips of an image disagree about its annotations.
+        DataError: when the views of an image disagree about its annotations.
     """
     folder = Path(folder)
-    places = _places(blocks)
-    image_ids = np.array(sorted({image for image, _ in places}), dtype=np.int64)
-    ids = [_agreed(image, header.flips, places) for image in image_ids.tolist()]
+    entries = _index_entries(blocks)
+    image_ids = np.array(sorted({image for image, _ in entries}), dtype=np.int64)
+    ids = [_annotations_of(image, header.flips, entries) for image in image_ids.tolist()]
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids])]).astype(np.int64)
     start = dict(zip(image_ids.tolist(), offsets.tolist(), strict=False))
     (folder / _HEADER).unlink(missing_ok=True)
     shape = (len(header.flips), int(offsets[-1]), header.num_old + 1)
     with new_array(folder / _ARRAY, shape, header.dtype) as put:
-        for number, block in enumerate(blocks):
+        for block_index, block in enumerate(blocks):
             cosines = block.read("cosines")
-            for (image, flip), (owner, first, annotations) in places.items():
-                if owner == number and flip in header.flips:
-                    row = header.flips.index(flip) * shape[1] + start[image]
-                    put(row * shape[2], cosines[first : first + len(annotations)])
+            for (image, flip), entry in entries.items():
+                if entry.block == block_index and flip in header.flips:
+                    box = header.flips.index(flip) * shape[1] + start[image]
+                    put(box * shape[2], cosines[entry.first : entry.first + len(entry.annotation_ids)])
     with atomic_path(folder / _INDEX) as path:
         annotation_ids = np.concatenate([np.zeros(0, np.int64), *ids])
         np.savez(path, image_ids=image_ids, offsets=offsets, annotation_ids=annotation_ids)
@@ -179,31 +194,40 @@ def write_blocks(folder: str | Path, header: DistillHeader, blocks: Sequence[Blo
     return DistillStore(folder)
 
 
-_Place = tuple[int, int, np.ndarray]
+@dataclass(frozen=True)
+class _Entry:
+    """Where the outputs of one image in one view are: index of the block, first box there, annotation ids."""
+
+    block: int
+    first: int
+    annotation_ids: np.ndarray
 
 
-def _places(blocks: Sequence[Block]) -> dict[tuple[int, int], _Place]:
-    """(image id, flip) -> its block, first row there, annotation ids; of a repeated one the last."""
-    places: dict[tuple[int, int], _Place] = {}
-    for number, block in enumerate(blocks):
+_Entries = dict[tuple[int, int], _Entry]
+
+
+def _index_entries(blocks: Sequence[CosineBlock]) -> _Entries:
+    """(image id, flip) -> its entry; of a repeated one the last."""
+    entries: _Entries = {}
+    for index, block in enumerate(blocks):
         annotation_ids, first = block.read("annotation_ids"), 0
-        for image, flip, boxes in block.read("pictures").tolist():
-            places[image, flip] = (number, first, annotation_ids[first : first + boxes])
+        for image, flip, boxes in block.read("images").tolist():
+            entries[image, flip] = _Entry(index, first, annotation_ids[first : first + boxes])
             first += boxes
-    return places
+    return entries
 
 
-def _agreed(image: int, flips: Sequence[int], places: Mapping[tuple[int, int], _Place]) -> np.ndarray:
-    """Annotation ids of an image; DataError when a flip lacks it or has others."""
-    found = [places[image, flip][2] if (image, flip) in places else None for flip in flips]
-    first = found[0]
-    if first is None or any(ids is None or not np.array_equal(ids, first) for ids in found):
+def _annotations_of(image: int, flips: Sequence[int], entries: _Entries) -> np.ndarray:
+    """Annotation ids (n,) of an image; DataError unless all `flips` have the same."""
+    per_flip = [entries[image, flip].annotation_ids if (image, flip) in entries else None for flip in flips]
+    first = per_flip[0]
+    if first is None or any(ids is None or not np.array_equal(ids, first) for ids in per_flip):
         raise DataError(f"distillation rows of image {image} differ between the flips {list(flips)}")
     return first
 
 
 def _read_header(record: dict[str, Any], path: Path) -> DistillHeader:
-    """A header from its JSON object; DataError naming a missing key or a wrong dtype."""
+    """Header from its JSON object; DataError naming a missing key or a wrong dtype."""
     missing = [name for name in DistillHeader.__dataclass_fields__ if name not in record]
     if missing:
         raise DataError(f"{path}: key {missing[0]} is missing; dump the step again")

@@ -1,4 +1,4 @@
-"""Checkpoint surgery before a step: rows for the new classes are appended (lst spec section 8.3)."""
+"""Start checkpoint of a step: weights of the previous phase, with new classes appended to the heads."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def grow_state(
     reg_std: float,
     generator: torch.Generator,
     agnostic_boxes: bool = False,
-    new_rows: Mapping[int, Tensor] | None = None,
+    class_weights: Mapping[int, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """A state dict with rows for `new` - `old` more classes; every old row is copied bit for bit.
+    """Append the parameters of `new` - `old` classes to a state dict; old ones are copied bit for bit.
 
-    Classifier rows are drawn from N(0, cls_std), class-specific box regression (4 rows per class) from
-    N(0, reg_std), biases are 0. A per-class mask predictor, where the model has one, grows with its own
-    initialisation (normal, fan out). The background is row 0 and classes are appended: nothing moves.
+    Class weights are sampled from N(0, cls_std), class-specific box regression (4 outputs per class) from
+    N(0, reg_std), biases are 0. A per-class mask predictor, where the model has one, grows with its usual
+    initialisation (normal, fan out). The background is output 0 and classes are appended: nothing moves.
 
     Args:
         state: tensors by name, with or without the prefix "module."; names are kept.
         old, new: outputs before and after, the background counted.
-        generator: source of the new rows (CPU).
+        generator: samples the new parameters (CPU).
         agnostic_boxes: box regression does not depend on the class (MODEL.CLS_AGNOSTIC_BBOX_REG) and stays.
-        new_rows: classifier rows (D,) by label that take the place of drawn ones.
+        class_weights: classifier weights (D,) by label that replace the sampled ones.
 
     Raises:
-        CheckpointError: when the classifier is missing or has not `old` rows.
+        CheckpointError: when the classifier is missing or has not `old` outputs.
     """
     grown = dict(state)
     names = {name.removeprefix(_PREFIX): name for name in state}
@@ -57,8 +57,8 @@ def grow_state(
     if mask_logits is not None:
         kernel_area = state[mask_logits].shape[2:].numel()
         layers.append((_MASK_LOGITS, 1, math.sqrt(2.0 / (new * kernel_area))))
-    for module, per_class, std in layers:
-        for part, deviation in (("weight", std), ("bias", 0.0)):
+    for module, per_class, weight_std in layers:
+        for part, std in (("weight", weight_std), ("bias", 0.0)):
             name = names.get(f"{module}.{part}")
             if name is None:
                 continue
@@ -66,10 +66,10 @@ def grow_state(
                 raise CheckpointError(
                     f"{name} has {len(state[name])} rows, expected {per_class * old} for {old - 1} classes"
                 )
-            grown[name] = _append_rows(state[name], per_class * (new - old), deviation, generator)
+            grown[name] = _append_outputs(state[name], per_class * (new - old), std, generator)
     classifier = names[f"{_CLASSIFIER}.weight"]
-    for label, row in (new_rows or {}).items():
-        grown[classifier][label] = row.to(grown[classifier].dtype)
+    for label, weight in (class_weights or {}).items():
+        grown[classifier][label] = weight.to(grown[classifier].dtype)
     return grown
 
 
@@ -83,22 +83,23 @@ def grow_checkpoint(
     reg_std: float,
     generator: torch.Generator,
     agnostic_boxes: bool = False,
-    new_rows: Mapping[int, Tensor] | None = None,
+    class_weights: Mapping[int, Tensor] | None = None,
 ) -> None:
     """Read the final checkpoint of a phase and write the start checkpoint of the next one.
 
     Optimizer, schedule and iteration are dropped. `old_names` and `new_names` are class names by label
-    with the background first; the new list must begin with the old one.
+    with the background first; the new list must begin with the old one. `class_weights` are (D,) by label;
+    for all other arguments see `grow_state`.
 
     Raises:
-        CheckpointError: when the class list stored in `source` is another than `old_names`, or see
-        `grow_state`.
+        CheckpointError: when the class list stored in `source` is not `old_names`, or see `grow_state`.
     """
     checkpoint = read_checkpoint(source)
-    check_classes(checkpoint, old_names, source)
+    check_class_list(checkpoint, old_names, source)
     if list(new_names[: len(old_names)]) != list(old_names):
         raise CheckpointError(
-            f"{source}: the classes of the next phase do not continue those of the checkpoint"
+            f"{source}: the class list of the next phase does not begin with the {len(old_names)} names of "
+            "the checkpoint; use the plan (classes.json) of its run"
         )
     try:
         state = grow_state(
@@ -109,7 +110,7 @@ def grow_checkpoint(
             reg_std=reg_std,
             generator=generator,
             agnostic_boxes=agnostic_boxes,
-            new_rows=new_rows,
+            class_weights=class_weights,
         )
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
@@ -117,7 +118,11 @@ def grow_checkpoint(
 
 
 def classifier_outputs(state: Mapping[str, Tensor], path: str | Path) -> int:
-    """Classes of a model with box head, the background counted; CheckpointError naming `path` without."""
+    """Number of outputs C of the box classifier, whose weight is (C, D), the background counted.
+
+    Raises:
+        CheckpointError: naming `path`, when the model has no box head.
+    """
     for name, tensor in state.items():
         if name.removeprefix(_PREFIX) == f"{_CLASSIFIER}.weight":
             return len(tensor)
@@ -127,7 +132,7 @@ def classifier_outputs(state: Mapping[str, Tensor], path: str | Path) -> int:
 def add_classes(source: str | Path, target: str | Path, count: int, **options: Any) -> int:
     """Grow a checkpoint by `count` classes whose names are not known; no class list is stored.
 
-    `options`: see `grow_state`. Returns the outputs before, the background counted.
+    `options`: see `grow_state`. Returns the number of outputs before, the background counted.
     """
     state = read_checkpoint(source)["model"]
     old = classifier_outputs(state, source)
@@ -139,26 +144,26 @@ def add_classes(source: str | Path, target: str | Path, count: int, **options: A
     return old
 
 
-def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str], path: str | Path) -> None:
+def check_class_list(checkpoint: Mapping[str, Any], names: Sequence[str], path: str | Path) -> None:
     """Raise CheckpointError when a checkpoint stores a class list other than `names`; none is fine."""
     stored = checkpoint.get("classes")
     if stored is None or list(stored) == list(names):
         return
-    where = next(
+    label = next(
         (i for i, (a, b) in enumerate(zip(stored, names, strict=False)) if a != b),
         min(len(stored), len(names)),
     )
-    found = stored[where] if where < len(stored) else "nothing"
-    expected = names[where] if where < len(names) else "nothing"
+    actual = stored[label] if label < len(stored) else "nothing"
+    expected = names[label] if label < len(names) else "nothing"
     raise CheckpointError(
         f"{path}: its class list ({len(stored)} names) is not the one of this run ({len(names)} names): "
-        f'label {where} is "{found}", expected "{expected}"; use the annotations, class order and settings '
+        f'label {label} is "{actual}", expected "{expected}"; use the annotations, class order and settings '
         "of its run"
     )
 
 
-def _append_rows(tensor: Tensor, count: int, std: float, generator: torch.Generator) -> Tensor:
-    """`tensor` with `count` rows from N(0, std) (zeros for std 0) behind its own, in its dtype."""
+def _append_outputs(tensor: Tensor, count: int, std: float, generator: torch.Generator) -> Tensor:
+    """Append outputs from N(0, std), zeros for std 0, to `tensor`: (C, ...) becomes (C + count, ...)."""
     shape = (count, *tensor.shape[1:])
-    fresh = torch.randn(shape, generator=generator) * std if std else torch.zeros(shape)
-    return torch.cat([tensor, fresh.to(tensor.dtype)])
+    appended = torch.randn(shape, generator=generator) * std if std else torch.zeros(shape)
+    return torch.cat([tensor, appended.to(tensor.dtype)])

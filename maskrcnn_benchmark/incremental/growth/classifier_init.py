@@ -1,10 +1,13 @@
-"""Classifier rows of new classes made from training boxes: their mean, or a trained weight generator."""
+"""Initial class weights of new classes from their training boxes: feature mean, or a meta weight generator.
+
+The meta weight generator follows LST (Hu et al. 2020, arXiv 2004.00900): it is trained in episodes in which
+some old classes play the new ones.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,81 +20,96 @@ from maskrcnn_benchmark.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
 Features = Mapping[int, Tensor]
-_QUERIES = 5  # most boxes of a class that an episode is judged by
+_MAX_QUERIES = 5  # boxes of a class that an episode classifies
 
 
-@dataclass(frozen=True)
-class MetaOptions:
-    """LST.GROW.META: updates; old classes an episode treats as new; most boxes of one; learning rate."""
-
-    episodes: int
-    classes: int
-    shots: int
-    lr: float
-
-
-def new_rows(
+def init_class_weights(
     predictor: FPNCosinePredictor,
     features: Features,
     new_labels: range,
     cfg: CfgNode,
     source: torch.Generator,
 ) -> dict[int, Tensor]:
-    """Rows of `new_labels` by LST.GROW.INIT ("feature_mean" or "meta") for the grown classifier.
+    """Class weights (D,) of `new_labels` by LST.GROW.INIT ("feature_mean" or "meta").
+
+    A class without a usable box is left out with a warning: it keeps a random weight.
 
     Args:
-        predictor: that of the previous phase's model, whose features (by label) are given.
-        source: decides the episodes of "meta".
-
-    A class without a usable box is left out, and said so: it keeps a drawn row.
+        predictor: classifier of the previous phase's model, which gave the features.
+        features: RoI features (n, D) by label.
+        source: samples the episodes of "meta".
     """
-    old_rows = predictor.cls_score.weight.detach().float().cpu()
-    chosen = {label: features[label] for label in new_labels if label in features}
-    if len(chosen) < len(new_labels):
-        missing = [label for label in new_labels if label not in chosen]
-        logger.warning("no usable training box of new labels %s: their rows are drawn", missing)
+    old_weights = predictor.cls_score.weight.detach().float().cpu()
+    new_features = {label: features[label] for label in new_labels if label in features}
+    if len(new_features) < len(new_labels):
+        missing = [label for label in new_labels if label not in new_features]
+        logger.warning("no usable training box of new labels %s: their class weights are random", missing)
     if cfg.LST.GROW.INIT == "feature_mean":
-        return feature_mean_rows(chosen, old_rows)
+        return feature_mean_weights(new_features, old_weights)
     meta = cfg.LST.GROW.META
-    options = MetaOptions(meta.EPISODES, meta.CLASSES, meta.SHOTS, meta.LR)
-    old = {label: values for label, values in features.items() if label not in new_labels}
-    scale = float(predictor.scale_cls.detach())
-    return generated_rows(chosen, old_rows, train_weight_generator(old, old_rows, scale, options, source))
+    generator = train_weight_generator(
+        {label: values for label, values in features.items() if label not in new_labels},
+        old_weights,
+        float(predictor.scale_cls.detach()),
+        source,
+        episodes=meta.EPISODES,
+        max_classes=meta.CLASSES,
+        max_shots=meta.SHOTS,
+        lr=meta.LR,
+    )
+    return generated_weights(new_features, old_weights, generator)
 
 
-def feature_mean_rows(features: Features, old_rows: Tensor) -> dict[int, Tensor]:
-    """Row of every class: the mean of its normalised features, as long as the old rows are on average.
+def feature_mean_weights(features: Features, old_weights: Tensor) -> dict[int, Tensor]:
+    """Class weight (D,) of every label: the mean of its L2-normalised features, with the mean old norm.
 
     Args:
         features: (n, D) by label, n at least 1.
-        old_rows: (C, D) raw rows of the old classifier, background first; its norm does not count.
+        old_weights: (C, D) weights of the old classifier, background first; its norm does not count.
     """
     return {
-        label: _with_norm(F.normalize(values, dim=1).mean(dim=0), old_rows)
+        label: _with_old_norm(F.normalize(values, dim=1).mean(dim=0), old_weights)
         for label, values in features.items()
     }
 
 
-def generated_rows(features: Features, old_rows: Tensor, generator: MetaWeightGenerator) -> dict[int, Tensor]:
-    """Row of every class from a trained generator, as long as the old rows are on average."""
+def generated_weights(
+    features: Features, old_weights: Tensor, generator: MetaWeightGenerator
+) -> dict[int, Tensor]:
+    """Class weight (D,) of every label from a trained generator, with the mean old norm.
+
+    Args:
+        features: (n, D) by label. old_weights: (C, D), background first.
+    """
     with torch.no_grad():
         return {
-            label: _with_norm(generator(values, old_rows[1:]), old_rows) for label, values in features.items()
+            label: _with_old_norm(generator(values, old_weights[1:]), old_weights)
+            for label, values in features.items()
         }
 
 
 def train_weight_generator(
-    features: Features, old_rows: Tensor, scale: float, options: MetaOptions, source: torch.Generator
+    features: Features,
+    old_weights: Tensor,
+    scale: float,
+    source: torch.Generator,
+    *,
+    episodes: int,
+    max_classes: int,
+    max_shots: int,
+    lr: float,
 ) -> MetaWeightGenerator:
-    """Train a weight generator in episodes on the old classes; region features and old rows stay fixed.
+    """Train a meta weight generator in episodes on the old classes; features and old weights stay fixed.
 
-    An episode treats some old classes as new: it removes their rows, makes them anew from a few boxes, and
+    An episode treats some old classes as new: it removes their weights, generates them from a few boxes, and
     classifies other boxes, of these classes and of as many remaining ones, among all old classes and the
     background (cross entropy of `scale` x cosine).
 
     Args:
-        features: (n, D) by old label. old_rows: (C, D) raw rows, background first.
-        source: decides the episodes.
+        features: RoI features (n, D) by old label. old_weights: (C, D), background first.
+        scale: scale of the cosine classifier. source: samples the episodes.
+        episodes: number of updates. max_classes: old classes that an episode treats as new.
+        max_shots: boxes that the weight of one is generated from. lr: learning rate of Adam.
 
     Raises:
         DataError: when fewer than two old classes have two boxes.
@@ -102,12 +120,12 @@ def train_weight_generator(
             "LST.GROW.INIT meta learns from old classes with two training boxes or more, of which there are "
             f'{len(pool)}; use "feature_mean", or raise LST.GROW.BOXES_PER_CLASS'
         )
-    rows = F.normalize(old_rows, dim=1)
-    generator = MetaWeightGenerator(rows.shape[1])
-    optimizer = torch.optim.Adam(generator.parameters(), lr=options.lr)
+    weights = F.normalize(old_weights, dim=1)
+    generator = MetaWeightGenerator(weights.shape[1])
+    optimizer = torch.optim.Adam(generator.parameters(), lr=lr)
     losses = []
-    for _ in range(options.episodes):
-        loss = _episode_loss(generator, pool, rows, scale, options, source)
+    for _ in range(episodes):
+        loss = _episode_loss(generator, pool, weights, scale, source, max_classes, max_shots)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -121,35 +139,36 @@ def train_weight_generator(
 def _episode_loss(
     generator: MetaWeightGenerator,
     pool: dict[int, Tensor],
-    rows: Tensor,
+    weights: Tensor,
     scale: float,
-    options: MetaOptions,
     source: torch.Generator,
+    max_classes: int,
+    max_shots: int,
 ) -> Tensor:
-    """Loss of one episode; see `train_weight_generator`."""
+    """Loss () of one episode; `pool` (n, D) by label and `weights` (C, D) are L2-normalised."""
     labels = list(pool)
-    count = min(options.classes, len(labels) // 2)
+    count = min(max_classes, len(labels) // 2)
     order = [labels[i] for i in torch.randperm(len(labels), generator=source)[: 2 * count].tolist()]
     novel, others = order[:count], order[count:]
-    is_known = torch.ones(len(rows), dtype=torch.bool)
+    is_known = torch.ones(len(weights), dtype=torch.bool)
     is_known[[0, *novel]] = False
-    known = rows[is_known]
-    made, queries, answers = [], [], []
+    known = weights[is_known]
+    generated, queries, targets = [], [], []
     for label in novel:
         boxes = pool[label][torch.randperm(len(pool[label]), generator=source)]
-        most = min(options.shots, len(boxes) - 1)
-        shots = 1 + int(torch.randint(most, (1,), generator=source))
-        made.append(generator(boxes[:shots], known))
-        queries.append(boxes[shots : shots + _QUERIES])
-        answers += [label] * len(queries[-1])
+        limit = min(max_shots, len(boxes) - 1)
+        shots = 1 + int(torch.randint(limit, (1,), generator=source))
+        generated.append(generator(boxes[:shots], known))
+        queries.append(boxes[shots : shots + _MAX_QUERIES])
+        targets += [label] * len(queries[-1])
     for label in others:
-        chosen = torch.randperm(len(pool[label]), generator=source)[:_QUERIES]
+        chosen = torch.randperm(len(pool[label]), generator=source)[:_MAX_QUERIES]
         queries.append(pool[label][chosen])
-        answers += [label] * len(chosen)
-    weights = rows.index_put((torch.tensor(novel),), F.normalize(torch.stack(made), dim=1))
-    return F.cross_entropy(scale * torch.cat(queries) @ weights.t(), torch.tensor(answers))
+        targets += [label] * len(chosen)
+    all_weights = weights.index_put((torch.tensor(novel),), F.normalize(torch.stack(generated), dim=1))
+    return F.cross_entropy(scale * torch.cat(queries) @ all_weights.t(), torch.tensor(targets))
 
 
-def _with_norm(row: Tensor, old_rows: Tensor) -> Tensor:
-    """`row` with the mean norm of the old foreground rows: the mask transfer reads rows with their norm."""
-    return F.normalize(row, dim=0) * old_rows[1:].norm(dim=1).mean()
+def _with_old_norm(weight: Tensor, old_weights: Tensor) -> Tensor:
+    """`weight` (D,) scaled to the mean norm of the old foreground weights, which the mask transfer reads."""
+    return F.normalize(weight, dim=0) * old_weights[1:].norm(dim=1).mean()

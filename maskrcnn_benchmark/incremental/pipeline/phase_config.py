@@ -1,9 +1,9 @@
-"""The configuration of each phase, derived from the one the user wrote (lst spec sections 7 and 12.1)."""
+"""Configuration of each phase, derived from the one the user wrote; settings that each stage depends on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.keys import get_value, leaves
 from maskrcnn_benchmark.config.load import clone_with
-from maskrcnn_benchmark.data.transforms.sizes import SizeRule
+from maskrcnn_benchmark.incremental.distillation.views import check_stored_views
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.run_folder import GROWN_WEIGHTS, phase_folder
 from maskrcnn_benchmark.incremental.replay.plan import epoch_length
 from maskrcnn_benchmark.utils.errors import ConfigError
 
-FINAL_WEIGHTS, GROWN_WEIGHTS = "model_final.pth", "init.pth"
-# Published files of a step; "{phase}" in their names stands for its number.
+# Released files of a step; "{phase}" in their names stands for its index.
 _FILE_KEYS = ("LST.REPLAY.FILE_IMAGES", "LST.REPLAY.FILE_CLASSES", "LST.DISTILL.FILE")
 
-# Keys that change neither weights nor numbers of a finished stage, or whose content a stage hashes as a file.
+# Keys that change neither weights nor results of a finished stage, or whose content a stage hashes as a file.
 _NEUTRAL = (
     "OUTPUT_DIR", "PATHS_CATALOG", "DATASETS", "DATALOADER.NUM_WORKERS", "AMP_VERBOSE",
     "TENSORBOARD_EXPERIMENT", "MODEL.DEVICE", "SOLVER.LOG_PERIOD", "SOLVER.CHECKPOINT_PERIOD",
@@ -34,7 +34,7 @@ _TEST_ONLY = (
     "MODEL.RPN.PRE_NMS_TOP_N_TEST", "MODEL.RPN.POST_NMS_TOP_N_TEST", "MODEL.RPN.FPN_POST_NMS_TOP_N_TEST",
     "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS", "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS_THRESHOLD",
 )  # fmt: skip
-# What a stage reads: (prefixes that count, prefixes of these that do not).
+# Keys that a stage depends on: (prefixes, excluded prefixes below these).
 _STAGE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prepare": (_PREPARE, ()),
     "dump": (("LST.DISTILL", "INPUT", "DTYPE"), ("LST.DISTILL.WEIGHT", "LST.DISTILL.FILE", *_TEST_ONLY)),
@@ -50,23 +50,13 @@ _STAGE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def run_folder(cfg: CfgNode) -> Path:
-    """Folder of the whole run: LST.RUN_DIR, or OUTPUT_DIR where it is empty."""
-    return Path(cfg.LST.RUN_DIR or cfg.OUTPUT_DIR)
-
-
-def phase_folder(run_dir: Path, phase: int) -> Path:
-    """Folder of one phase inside the run folder."""
-    return run_dir / f"phase_{phase}"
-
-
 def step_iterations(epoch: int, epochs: float, images_per_update: int) -> int:
-    """Iterations of a step: `epochs` balanced epochs of `epoch` samples (rule of lst spec section 7)."""
+    """Number of iterations of a step: `epochs` balanced epochs of `epoch` samples."""
     return max(1, math.ceil(epochs * epoch / images_per_update))
 
 
 def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -> CfgNode:
-    """The frozen configuration of `phase`: class counts, frozen layers, start weights, folder, schedule.
+    """Derive the frozen configuration of `phase`: classes, frozen layers, start weights, folder, schedule.
 
     Precedence: LST.PHASE_OVERRIDES of the phase, LST.SOLVER_BASE or SOLVER_STEP, then derived values.
 
@@ -74,8 +64,8 @@ def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -
         ConfigError: for an unknown phase or key, or for a combination that cannot work.
     """
     plan.check_phase(phase)
-    chosen = _user_overrides(cfg, phase)
-    with_user = clone_with(cfg, _flat(chosen))
+    overrides = _user_overrides(cfg, phase)
+    with_user = clone_with(cfg, _flat(overrides))
     derived: dict[str, Any] = {
         "OUTPUT_DIR": str(phase_folder(run_dir, phase)),
         "LST.RUN_DIR": str(run_dir),
@@ -92,7 +82,7 @@ def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -
             "MODEL.NUM_DISTILL_CLASSES": plan.num_old(phase),
             "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": cfg.LST.ROI_BATCH_STEP,
             "MODEL.ROI_HEADS.SCORE_THRESH": cfg.LST.SCORE_THRESH_STEP,
-            **_step_schedule(with_user, plan, phase, chosen),
+            **_step_schedule(with_user, plan, phase, overrides),
         }
     derived |= {
         key: value.replace("{phase}", str(phase))
@@ -100,17 +90,17 @@ def derive_phase_cfg(cfg: CfgNode, plan: PhasePlan, phase: int, run_dir: Path) -
         if (value := get_value(with_user, key))
     }
     result = clone_with(
-        with_user, _flat({k: v for k, v in derived.items() if k not in chosen or k in _FILE_KEYS})
+        with_user, _flat({k: v for k, v in derived.items() if k not in overrides or k in _FILE_KEYS})
     )
     _check_modes(result, phase)
     return result
 
 
 def stage_settings(cfg: CfgNode, stage: str) -> dict[str, Any]:
-    """KEY -> value of the settings whose change makes `stage` outdated."""
+    """KEY -> value of the settings that `stage` depends on: a change makes its result outdated."""
     from_data = stage == "grow" and cfg.LST.GROW.INIT != "normal"
-    counted, left_out = _STAGE_KEYS["grow from data" if from_data else stage]
-    values = {k: v for k, v in leaves(cfg) if _under(k, counted) and not _under(k, (*left_out, *_NEUTRAL))}
+    included, excluded = _STAGE_KEYS["grow from data" if from_data else stage]
+    values = {k: v for k, v in leaves(cfg) if _under(k, included) and not _under(k, (*excluded, *_NEUTRAL))}
     if cfg.LST.PHASE > 0:
         # the grown checkpoint is compared by content
         values.pop("MODEL.WEIGHT", None)
@@ -123,67 +113,37 @@ def _under(key: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _flat(overrides: Mapping[str, Any]) -> list[Any]:
-    """KEY, VALUE, KEY, VALUE ... of a mapping."""
+    """Flatten a mapping to KEY, VALUE, KEY, VALUE ..."""
     return [item for pair in overrides.items() for item in pair]
 
 
 def _user_overrides(cfg: CfgNode, phase: int) -> dict[str, Any]:
-    """What the user set for this phase: SOLVER_BASE or SOLVER_STEP, then PHASE_OVERRIDES."""
+    """KEY -> value that the user set for this phase: SOLVER_BASE or SOLVER_STEP, then PHASE_OVERRIDES."""
     solver = cfg.LST.SOLVER_STEP if phase else cfg.LST.SOLVER_BASE
-    chosen = {f"SOLVER.{key}": value for key, value in leaves(solver)}
-    own = {str(k): v for k, v in cfg.LST.PHASE_OVERRIDES.items()}.get(str(phase), [])
-    if len(own) % 2:
-        raise ConfigError(f"LST.PHASE_OVERRIDES of phase {phase}: expected KEY, VALUE pairs, got {list(own)}")
-    return chosen | dict(zip(own[0::2], own[1::2], strict=True))
+    overrides = {f"SOLVER.{key}": value for key, value in leaves(solver)}
+    pairs = {str(k): v for k, v in cfg.LST.PHASE_OVERRIDES.items()}.get(str(phase), [])
+    if len(pairs) % 2:
+        raise ConfigError(
+            f"LST.PHASE_OVERRIDES of phase {phase}: expected KEY, VALUE pairs, got {list(pairs)}"
+        )
+    return overrides | dict(zip(pairs[0::2], pairs[1::2], strict=True))
 
 
-def _step_schedule(cfg: CfgNode, plan: PhasePlan, phase: int, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """MAX_ITER and STEPS of a step, from its epoch length where the user gave none."""
+def _step_schedule(cfg: CfgNode, plan: PhasePlan, phase: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """SOLVER.MAX_ITER and STEPS of a step, from its epoch length where the user gave none."""
     schedule: dict[str, Any] = {}
     total = cfg.SOLVER.MAX_ITER
-    if "SOLVER.MAX_ITER" not in chosen:
+    if "SOLVER.MAX_ITER" not in overrides:
         epoch = epoch_length(plan, phase, cfg.LST.REPLAY.MIN_PER_CLASS, cfg.LST.REPLAY.ENABLED)
         per_update = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATION_STEPS
         total = schedule["SOLVER.MAX_ITER"] = step_iterations(epoch, cfg.LST.REPLAY.EPOCHS, per_update)
-    if "SOLVER.STEPS" not in chosen:
-        drops = {round(total * share) for share in cfg.LST.STEP_MILESTONES}
+    if "SOLVER.STEPS" not in overrides:
+        drops = {round(total * fraction) for fraction in cfg.LST.STEP_MILESTONES}
         schedule["SOLVER.STEPS"] = tuple(sorted(drops - {0}))
     return schedule
 
 
 def _check_modes(cfg: CfgNode, phase: int) -> None:
-    """Raise ConfigError for choices that cannot work, before any work is done."""
+    """Raise ConfigError for choices that cannot work together."""
     if phase and cfg.LST.DISTILL.ENABLED and cfg.LST.DISTILL.MODE == "file":
         check_stored_views(cfg, cfg.LST.DISTILL.FLIPS, "LST.DISTILL.FLIPS", "LST.DISTILL.ENABLED")
-
-
-def stored_size(cfg: CfgNode) -> tuple[int, int]:
-    """Size of the images of a store, see `DistillHeader.input_size`."""
-    rule = SizeRule.from_cfg(cfg, train=True)
-    return rule.fixed or (rule.short_sides[0], rule.max_size)
-
-
-def check_stored_views(cfg: CfgNode, flips: Sequence[int], where: str, switch: str) -> None:
-    """Raise ConfigError when training shows images in a view that no stored outputs exist for.
-
-    Args:
-        flips: views that are stored, 0 plain and 1 mirrored. where: what they are written in.
-        switch: key that turns distillation off.
-    """
-    rule = SizeRule.from_cfg(cfg, train=True)
-    if rule.fixed is None and len(rule.short_sides) != 1:
-        ranged = max(cfg.INPUT.MIN_SIZE_RANGE_TRAIN) > 0
-        key = "MIN_SIZE_RANGE_TRAIN" if ranged else "MIN_SIZE_TRAIN"
-        raise ConfigError(
-            f"the teacher's outputs are stored for one image size, but INPUT.{key} is "
-            f"{tuple(cfg.INPUT[key])}; give one size, set {switch} False, or (with LST.ENABLED) "
-            'LST.DISTILL.MODE "online"'
-        )
-    if cfg.INPUT.VERTICAL_FLIP_PROB_TRAIN > 0:
-        raise ConfigError("stored outputs have no upside-down views: set INPUT.VERTICAL_FLIP_PROB_TRAIN 0.0")
-    wanted = {0.0: {0}, 1.0: {1}}.get(float(cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN), {0, 1})
-    if not wanted <= set(flips):
-        raise ConfigError(
-            f"{where} is {tuple(flips)}, but INPUT.HORIZONTAL_FLIP_PROB_TRAIN "
-            f"{cfg.INPUT.HORIZONTAL_FLIP_PROB_TRAIN} needs {tuple(sorted(wanted))}"
-        )

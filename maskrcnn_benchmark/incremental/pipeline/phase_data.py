@@ -1,4 +1,4 @@
-"""The data of a phase: the two original annotation files behind a filter by class (lst spec 2.3, 2.4)."""
+"""Data of a phase: the two original annotation files behind a filter by class, and the training batches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from maskrcnn_benchmark.data.samplers.pairs import PairBatches
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
-from maskrcnn_benchmark.incremental.plan.split import val_file
-from maskrcnn_benchmark.incremental.replay.files import replay_sampler
+from maskrcnn_benchmark.incremental.plan.split import derive_val_annotations
+from maskrcnn_benchmark.incremental.replay.index_files import replay_sampler
 from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
 from maskrcnn_benchmark.utils.errors import DataError
@@ -27,7 +27,7 @@ MakeBatches = Callable[[int], Iterable[Batch]]
 
 
 class PhaseData:
-    """Reads each annotation file once per run and gives the data sets of every phase."""
+    """Annotation files of a run, each read once, and the data sets of each phase."""
 
     def __init__(self, cfg: CfgNode) -> None:
         for key in ("ANN_TRAIN", "ANN_VAL"):
@@ -47,12 +47,12 @@ class PhaseData:
         return AnnotationFile.load(self.val_path)
 
     def train_dataset(self, cfg: CfgNode, plan: PhasePlan, flip: int | None = None) -> DetectionDataset:
-        """Training images with a usable object of the classes seen so far, objects in (label, file) order.
+        """Training images with a valid object of the classes seen so far, objects in (label, file) order.
 
         Args:
             cfg: derived configuration of the phase.
-            flip: None trains; 0 or 1 gives the fixed view that is dumped for distillation: never or always
-                mirrored, without colour jitter.
+            flip: None for training; 0 or 1 for the view whose teacher outputs are stored: never or always
+                flipped, without colour jitter.
         """
         return DetectionDataset(
             self.train,
@@ -77,7 +77,7 @@ class PhaseData:
             raise DataError(
                 f"{self.val_path}: category ids {sorted(missing)[:5]} of {self.train_path} are missing"
             )
-        seen = val_file(self.val.raw, plan, cfg.LST.PHASE, cfg.LST.VAL_IMAGES)
+        seen = derive_val_annotations(self.val.raw, plan, cfg.LST.PHASE, cfg.LST.VAL_IMAGES)
         return DetectionDataset(
             AnnotationFile(seen, path=str(self.val_path)),
             cfg.LST.IMG_VAL,
@@ -97,7 +97,7 @@ def base_batches(cfg: CfgNode, dataset: DetectionDataset) -> MakeBatches:
 
 
 def replay_batches(cfg: CfgNode, dataset: DetectionDataset, plan: ReplayPlan) -> MakeBatches:
-    """Batches of a step: every image comes with the class it was drawn for.
+    """Batches of a step: each image comes with the class it was sampled for.
 
     Raises:
         DataError: when the plan was made for other images than the data set holds; in mode "file", when the
@@ -111,7 +111,7 @@ def replay_batches(cfg: CfgNode, dataset: DetectionDataset, plan: ReplayPlan) ->
         )
     if cfg.LST.REPLAY.MODE == "file":
         return file_batches(cfg, dataset, cfg.LST.REPLAY.FILE_IMAGES, cfg.LST.REPLAY.FILE_CLASSES)
-    return _pair_batches(cfg, dataset, lambda **share: replay_sampler(plan, cfg.LST.SEED, **share))
+    return _pair_batches(cfg, dataset, lambda **rank: replay_sampler(plan, cfg.LST.SEED, **rank))
 
 
 def file_batches(cfg: CfgNode, dataset: DetectionDataset, images_file: str, classes_file: str) -> MakeBatches:
@@ -122,17 +122,17 @@ def file_batches(cfg: CfgNode, dataset: DetectionDataset, images_file: str, clas
         ConfigError: when the ranks cannot share a batch.
     """
 
-    def sampler(**share: int) -> FilePairSampler:
+    def sampler(**rank: int) -> FilePairSampler:
         return FilePairSampler(
             images_file,
             classes_file,
             num_images=len(dataset),
             num_classes=len(dataset.class_names),
-            **share,
+            **rank,
         )
 
     per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
-    check_pairs(
+    check_pair_files(
         sampler(images_per_rank=per_rank, num_iters=0, world=get_world_size(), rank=get_rank()),
         dataset,
         classes_file,
@@ -140,8 +140,8 @@ def file_batches(cfg: CfgNode, dataset: DetectionDataset, images_file: str, clas
     return _pair_batches(cfg, dataset, sampler)
 
 
-def check_pairs(sampler: FilePairSampler, dataset: DetectionDataset, where: str) -> None:
-    """Raise DataError naming file `where` unless every pair's image has a sound object of its class."""
+def check_pair_files(sampler: FilePairSampler, dataset: DetectionDataset, where: str) -> None:
+    """Raise DataError naming file `where` unless the image of each pair has a valid object of its class."""
     labels = len(dataset.class_names)
     known = [i * labels + label for i in range(len(dataset)) for label in dataset.get_labels(i)]
     for row, (images, classes) in enumerate(zip(sampler.images, sampler.classes, strict=True)):
@@ -149,17 +149,18 @@ def check_pairs(sampler: FilePairSampler, dataset: DetectionDataset, where: str)
         if len(wrong):
             label, index = classes[wrong[0]], images[wrong[0]]
             raise DataError(
-                f"{where}: entry {wrong[0]} of list {row} draws class {label} ({dataset.class_names[label]}) "
-                f"from image index {index} (id {dataset.image_ids[index]}), which has none; {len(wrong)} "
-                f"of {len(images)} entries are wrong: index files, annotation file and class order must be "
-                "of one split (tools/replay_indices.py writes the index files)"
+                f"{where}: entry {wrong[0]} of list {row} samples class {label} "
+                f"({dataset.class_names[label]}) from image index {index} "
+                f"(id {dataset.image_ids[index]}), which has none; {len(wrong)} of "
+                f"{len(images)} entries are wrong: index files, annotation file and class order must be of "
+                "one split (tools/replay_indices.py writes the index files)"
             )
 
 
 def _pair_batches(
     cfg: CfgNode, dataset: DetectionDataset, sampler: Callable[..., PairBatches]
 ) -> MakeBatches:
-    """Batches of a sampler that is made for this process's share and a first iteration."""
+    """Batches of a sampler that is built for this rank and a first iteration."""
     per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
     total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
 

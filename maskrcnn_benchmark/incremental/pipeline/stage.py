@@ -1,4 +1,4 @@
-"""A stage of a run, and whether it has to be done (lst spec 12.2)."""
+"""A stage of a run, and the decision whether to skip, resume or run it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
 from maskrcnn_benchmark.config.load import load_config
-from maskrcnn_benchmark.incremental.pipeline.state import RunState
+from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.utils.errors import UsageError
 from maskrcnn_benchmark.utils.files import sha256_json
 
@@ -20,16 +20,16 @@ _NO_DEFAULT = object()
 
 @dataclass(frozen=True)
 class Stage:
-    """One unit of work that is done once.
+    """One unit of a run that is executed once.
 
     Attributes:
         phase: -1 for `prepare`. name: "dump", "grow", "replay", "train" or "report".
         inputs: files it reads, by a name for messages. settings: KEY -> value it depends on.
-        outputs: files that exist when it is done. run: the work.
-        collective: every rank takes part; otherwise rank 0 works and the others wait.
-        restart: makes room when the stage is done anew with other inputs.
-        goes_on: whether a stage that was begun may be continued although its settings changed.
-        config_file: where the settings of the last execution are kept, for messages.
+        outputs: files that exist when it is done. run: the action.
+        collective: all ranks take part; otherwise rank 0 executes it and the others wait.
+        restart: sets earlier files aside when the stage is done anew with other inputs.
+        resumable: whether a stage that was begun may resume although its settings changed.
+        config_file: settings of the last execution, for messages.
     """
 
     phase: int
@@ -41,16 +41,16 @@ class Stage:
     config_file: Path
     collective: bool = False
     restart: Callable[[], None] = field(default=lambda: None)
-    goes_on: Callable[[], bool] = field(default=lambda: False)
+    resumable: Callable[[], bool] = field(default=lambda: False)
 
     @property
     def key(self) -> str:
-        """Name in the state file."""
+        """Name of the stage in the state file."""
         return self.name if self.phase < 0 else f"phase_{self.phase}/{self.name}"
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the settings off their defaults, so that keys which a later version adds change none."""
+        """SHA-256 of the settings that differ from their defaults, so that a new key changes nothing."""
         defaults = dict(leaves(get_cfg()))
         return sha256_json(
             {key: v for key, v in self.settings.items() if v != defaults.get(key, _NO_DEFAULT)}
@@ -60,11 +60,11 @@ class Stage:
 def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
     """SKIP when the stage is done with the same inputs and settings, RESUME when begun with them, else RUN.
 
-    Unless the stage is skipped: makes room for RUN, then notes in `state` that it begins. A process killed
-    in between decides the same again.
+    Unless the stage is skipped, calls its `restart` for RUN, then records in `state` that it begins. A
+    process killed in between decides the same again.
 
     Raises:
-        UsageError: when it would have to be done anew although a later phase was made from its result.
+        UsageError: when it would have to be done again although a later phase depends on its result.
         DataError: when an input does not exist.
     """
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
@@ -81,7 +81,7 @@ def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
             f"{later[0]} was made from its result: undo the change, use a new OUTPUT_DIR, or delete the "
             f"folders of phase {later[0]} and later in {run_dir}"
         )
-    resume = not state.finished(stage.key) and (same or (same_inputs and stage.goes_on()))
+    resume = not state.finished(stage.key) and (same or (same_inputs and stage.resumable()))
     if not resume:
         stage.restart()
     begin(stage, state)
@@ -89,7 +89,7 @@ def decide(stage: Stage, state: RunState, run_dir: Path) -> str:
 
 
 def difference(stage: Stage, record: dict[str, Any], state: RunState, config_file: Path) -> str:
-    """What inputs or settings of `stage` differ from those in the record of another run; "" when none do.
+    """Inputs or settings of `stage` that differ from those in the record of another run; "" when none do.
 
     `config_file`: the settings of that run, for the message.
     """
@@ -100,13 +100,13 @@ def difference(stage: Stage, record: dict[str, Any], state: RunState, config_fil
 
 
 def begin(stage: Stage, state: RunState, *, finished: bool = False) -> None:
-    """Note in `state` that a stage begins, or is finished, with its present inputs and settings."""
+    """Record in `state` that a stage begins, or is finished, with its present inputs and settings."""
     inputs = {name: state.file_hash(path) for name, path in stage.inputs.items()}
     state.begin(stage.key, inputs, stage.fingerprint, finished=finished)
 
 
 def _dependent_phases(stage: Stage, state: RunState, run_dir: Path) -> list[int]:
-    """Later phases that were begun and whose folder still exists; nothing depends on a report."""
+    """Later phases that were begun and whose folder still exists; none depends on a report."""
     if stage.name == "report":
         return []
     begun = {
@@ -116,15 +116,15 @@ def _dependent_phases(stage: Stage, state: RunState, run_dir: Path) -> list[int]
 
 
 def _reason(stage: Stage, record: dict[str, Any] | None, inputs: dict[str, str]) -> str:
-    """What differs from the recorded execution, in words."""
+    """Differences from the recorded execution, in words."""
     if record is None:
         return "it was never done in this folder"
     changed = [name for name in inputs if record["inputs"].get(name) != inputs[name]]
     if changed:
         return f"{', '.join(changed)} changed"
     if record["config"] == stage.fingerprint:
-        gone = [str(path) for path in stage.outputs if not path.exists()]
-        return f"{gone[0]} is missing" if gone else "it was not finished"
+        missing = [str(path) for path in stage.outputs if not path.exists()]
+        return f"{missing[0]} is missing" if missing else "it was not finished"
     if not stage.config_file.is_file():
         return "its settings changed"
     before = dict(leaves(load_config(stage.config_file)))

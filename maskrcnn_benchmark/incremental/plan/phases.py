@@ -1,4 +1,4 @@
-"""What is known when: the order of the classes, divided into the base and the steps (lst spec 2.2)."""
+"""Phase plan: all classes in training order, divided into the base and the steps."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.evaluation.groups import phase_name
+from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.files import read_json, sha256_json
-
-PLAN_FILE = "classes.json"
 
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One category. Counts are of the training file.
+    """One category with its counts in the training file.
 
     `instance_count` and `image_count` order and bin the classes; `train_instances` and `train_images`
     count only valid (image, class) pairs and drive the replay (they differ by degenerate annotations).
@@ -52,15 +51,15 @@ class PhasePlan:
 
     @property
     def num_phases(self) -> int:
-        """Base and steps together."""
+        """Number of phases, base and steps together."""
         return len(self.sizes)
 
     def num_seen(self, phase: int) -> int:
-        """Classes known after `phase` (0 for phase -1), the background not counted."""
+        """Number of classes known after `phase` (0 for phase -1), the background not counted."""
         return sum(self.sizes[: phase + 1])
 
     def num_old(self, phase: int) -> int:
-        """Classes known before `phase`."""
+        """Number of classes known before `phase`."""
         return self.num_seen(phase - 1) if phase > 0 else 0
 
     def new_labels(self, phase: int) -> range:
@@ -80,7 +79,7 @@ class PhasePlan:
         return ["__background__", *(c.name for c in self.classes[: self.num_seen(phase)])]
 
     def with_report_sizes(self, sizes: Sequence[int]) -> PhasePlan:
-        """The same plan whose reports group the classes by `sizes` (LST.REPORT_SIZES; none: by phase).
+        """Copy of the plan whose reports group the classes by `sizes` (LST.REPORT_SIZES; empty: by phase).
 
         Raises:
             ConfigError: when they do not add up to the number of classes.
@@ -93,7 +92,7 @@ class PhasePlan:
         return replace(self, report_sizes=tuple(sizes))
 
     def by_phase(self) -> PhasePlan:
-        """The same plan whose groups are the phases, for what is written into derived files."""
+        """Copy of the plan whose groups are the phases, as derived annotation files need it."""
         return replace(self, report_sizes=())
 
     def groups(self, phase: int) -> dict[str, list[int]]:
@@ -104,12 +103,12 @@ class PhasePlan:
         return {phase_name(g): known[a:b] for g, (a, b) in enumerate(spans) if b <= len(known)}
 
     def group_phases(self) -> dict[str, int]:
-        """The phase after which every class group is complete; forgetting is measured from there."""
+        """Phase after which each class group is complete; forgetting is measured from there."""
         phases = {name: p for p in reversed(range(self.num_phases)) for name in self.groups(p)}
         return {name: phases[name] for name in self.groups(self.num_phases - 1)}
 
     def group_of_category(self) -> dict[int, str]:
-        """Group name of every category id; by phase it is the published `step_state`, its bug corrected."""
+        """Group name of each category id; by phase, the released `step_state` with its bug corrected."""
         groups = self.groups(self.num_phases - 1)
         return {category: name for name, ids in groups.items() for category in ids}
 
@@ -121,17 +120,17 @@ class PhasePlan:
             )
 
     def check_step(self, phase: int) -> None:
-        """Raise ConfigError unless `phase` is a step: a phase behind the base."""
+        """Raise ConfigError unless `phase` is a step, that is a phase after the base."""
         self.check_phase(phase)
         if phase == 0:
             raise ConfigError(f"phase 0 is the base; give a step from 1 to {self.num_phases - 1}")
 
     def classes_hash(self, phase: int) -> str:
-        """SHA-256 of the ids and names known after `phase`: two models fit together when it agrees."""
+        """SHA-256 of the ids and names known after `phase`, to compare the classes of teacher and student."""
         return classes_hash(self.seen_ids(phase), self.names(phase)[1:])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for classes.json; the phase of each class is written for the reader's convenience."""
+        """Content of classes.json; the group of each class is redundant, for readers of the file."""
         group = self.by_phase().group_of_category()
         records = [
             asdict(c) | {"label": i + 1, "group": group[c.category_id]} for i, c in enumerate(self.classes)
@@ -152,10 +151,10 @@ def classes_hash(ids: Sequence[int], names: Sequence[str]) -> str:
 
 
 def read_plan(path: str | Path) -> PhasePlan:
-    """The plan in a file `classes.json` (of a run, or of `tools/lvis_split.py`), or in a folder with one.
+    """Read a plan from a file `classes.json` (of a run, or of `tools/lvis_split.py`), or a folder with one.
 
     Raises:
-        DataError: when the file is missing or is no plan.
+        DataError: when the file is missing or holds no plan.
     """
     file = Path(path) / PLAN_FILE if Path(path).is_dir() else Path(path)
     content = read_json(file, what="list of classes")
@@ -168,10 +167,10 @@ def read_plan(path: str | Path) -> PhasePlan:
 
 
 def phase_sizes(base_size: int, step_size: int | Sequence[int], num_classes: int) -> tuple[int, ...]:
-    """Classes per phase: the base, then steps of `step_size` classes (one number, or a list of all steps).
+    """Number of classes per phase: the base, then steps of `step_size` classes (one size, or all sizes).
 
     Raises:
-        ConfigError: when they do not add up to `num_classes`; the message proposes a list that does.
+        ConfigError: when they do not add up to `num_classes`; the message suggests a list that does.
     """
     rest = num_classes - base_size
     if base_size < 1 or rest < 0:
@@ -180,7 +179,7 @@ def phase_sizes(base_size: int, step_size: int | Sequence[int], num_classes: int
         )
     steps = [step_size] * (rest // max(1, step_size)) if isinstance(step_size, int) else list(step_size)
     if any(s < 1 for s in steps) or (isinstance(step_size, int) and step_size < 1):
-        raise ConfigError(f"LST.STEP_SIZE is {step_size}, expected positive numbers")
+        raise ConfigError(f"LST.STEP_SIZE is {step_size}, expected positive sizes")
     if sum(steps) != rest:
         missing = rest - sum(steps)
         hint = f"for example LST.STEP_SIZE {[*steps, missing]}" if missing > 0 else "make the steps smaller"

@@ -1,7 +1,7 @@
-"""Class order, valid pairs and the derived annotation files of each phase (lst spec section 2).
+"""Class order, valid (image, class) pairs and the derived annotations of each phase.
 
 Works on annotation dictionaries of COCO or LVIS layout. The scheduler trains from the two original files with
-a filter in memory; the derived files are written only on request (`split_files`) and equal the published
+a filter in memory; the derived files are written only on request (`split_files`) and equal the released
 ones in content.
 """
 
@@ -12,9 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from yacs.config import CfgNode
+
 from maskrcnn_benchmark.data.datasets.annotations import is_degenerate
 from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
+from maskrcnn_benchmark.utils.files import read_json
 
 Annotations = dict[str, Any]
 SORT_KEYS = ("instance_count", "image_count", "file")
@@ -25,18 +28,18 @@ def valid_pairs(annotations: Iterable[dict[str, Any]]) -> dict[int, dict[int, in
     """Category id -> {image id: number of annotations} for every valid (image, class) pair.
 
     A pair is valid unless all its annotations are degenerate; then all of them count, the degenerate ones
-    too. Crowd regions (COCO files only) are no instances. Images keep the order of first appearance.
+    too. Crowd annotations (COCO files only) are no instances. Images keep the order of first appearance.
     """
     counts: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    usable: dict[int, set[int]] = defaultdict(set)
+    valid: dict[int, set[int]] = defaultdict(set)
     for ann in annotations:
         if ann.get("iscrowd", 0):
             continue
         category, image = ann["category_id"], ann["image_id"]
         counts[category][image] += 1
         if not is_degenerate(ann):
-            usable[category].add(image)
-    return {c: {i: n for i, n in images.items() if i in usable[c]} for c, images in counts.items()}
+            valid[category].add(image)
+    return {c: {i: n for i, n in images.items() if i in valid[c]} for c, images in counts.items()}
 
 
 def category_counts(data: Annotations) -> dict[int, tuple[int, int]]:
@@ -58,7 +61,7 @@ def category_counts(data: Annotations) -> dict[int, tuple[int, int]]:
 
 
 def sorted_category_ids(data: Annotations, sort_by: str = "instance_count") -> list[int]:
-    """Category ids from the most to the least frequent: a stable sort of the file order (lst spec 2.1).
+    """Category ids in descending order of frequency, ascending id among equals.
 
     `sort_by`: "instance_count" (published), "image_count", or "file" for the order of the file itself.
     """
@@ -74,7 +77,7 @@ def sorted_category_ids(data: Annotations, sort_by: str = "instance_count") -> l
 
 
 def check_sorted_ids(ids: Any, data: Annotations, where: str) -> list[int]:
-    """An external class order as a list of ints; DataError unless it has each category exactly once."""
+    """Validate an external class order: DataError unless it names each category exactly once."""
     if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
         raise DataError(f"{where}: expected a JSON list of category ids")
     known = {c["id"] for c in data["categories"]}
@@ -87,23 +90,23 @@ def check_sorted_ids(ids: Any, data: Annotations, where: str) -> list[int]:
     return ids
 
 
-def check_prefix(ids: Any, count: int, where: str) -> list[int]:
-    """The first `count` ids of an external class order; DataError unless they are different ints."""
+def leading_category_ids(ids: Any, count: int, where: str) -> list[int]:
+    """First `count` ids of an external class order; DataError unless they are different ints."""
     if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
         raise DataError(f"{where}: expected a JSON list of category ids")
-    chosen = ids[:count]
-    if len(set(chosen)) != count:
+    leading = ids[:count]
+    if len(set(leading)) != count:
         what = f"has {len(ids)} ids" if len(ids) < count else "names a category twice"
         raise DataError(
             f"{where}: {what}, but this phase has {count} classes: give the list of this or a later phase"
         )
-    return chosen
+    return leading
 
 
 def build_plan(
     data: Annotations, ids: Sequence[int], base_size: int, step_size: int | Sequence[int]
 ) -> PhasePlan:
-    """The plan for classes in the order `ids` with counts from the training annotations `data`."""
+    """Plan for the classes in the order `ids`, with counts from the training annotations `data`."""
     counts, pairs = category_counts(data), valid_pairs(data["annotations"])
     records = {c["id"]: c for c in data["categories"]}
     classes = tuple(
@@ -121,16 +124,31 @@ def build_plan(
     return PhasePlan(classes, phase_sizes(base_size, step_size, len(classes)))
 
 
+def plan_from_cfg(cfg: CfgNode, data: Annotations) -> PhasePlan:
+    """Plan that node LST describes for the training annotations `data`.
+
+    Raises:
+        UsageError: the sizes of the phases, or the class order of LST.SORTED_IDS, do not fit the categories.
+    """
+    lst = cfg.LST
+    if lst.SORTED_IDS:
+        ids = check_sorted_ids(read_json(lst.SORTED_IDS, what="class order"), data, lst.SORTED_IDS)
+    else:
+        ids = sorted_category_ids(data, lst.SORT_BY)
+    step_size = lst.STEP_SIZE if isinstance(lst.STEP_SIZE, int) else list(lst.STEP_SIZE)
+    return build_plan(data, ids, lst.BASE_SIZE, step_size).with_report_sizes(lst.REPORT_SIZES)
+
+
 @dataclass(frozen=True)
 class ClassGroups:
-    """Annotations of every category in file order, and its valid pairs (see `valid_pairs`)."""
+    """Annotations of each category in file order, and its valid pairs (see `valid_pairs`)."""
 
     annotations: dict[int, list[dict[str, Any]]]
     pairs: dict[int, dict[int, int]]
 
 
 def group_by_class(data: Annotations) -> ClassGroups:
-    """The annotations by category; made once where several phases are derived."""
+    """Group annotations by category, once where several phases are derived."""
     grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for ann in data["annotations"]:
         grouped[ann["category_id"]].append(ann)
@@ -143,10 +161,10 @@ def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[d
     return [c | {"step_state": state[c["id"]]} for c in categories]
 
 
-def train_file(
+def derive_train_annotations(
     data: Annotations, plan: PhasePlan, phase: int, groups: ClassGroups | None = None
 ) -> Annotations:
-    """The derived training file of a phase (lst spec 2.3).
+    """Derive the training annotations of a phase.
 
     Base: all images, annotations of the base classes, class by class. Step: the images with a valid pair of
     any class seen so far, with the annotations of these pairs. Per image the annotations are in (label, file)
@@ -165,8 +183,10 @@ def train_file(
     }
 
 
-def val_file(data: Annotations, plan: PhasePlan, phase: int, rule: str = "positive") -> Annotations:
-    """The derived validation file of a phase, categories marked with `step_state`.
+def derive_val_annotations(
+    data: Annotations, plan: PhasePlan, phase: int, rule: str = "positive"
+) -> Annotations:
+    """Derive the validation annotations of a phase, with `step_state` in every category.
 
     Rule "positive" is the released one: the base keeps all images and categories, a step only the categories
     seen so far and the images with an annotation of one. Rule "all" keeps every image in every phase, so that

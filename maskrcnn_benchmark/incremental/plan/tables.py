@@ -1,4 +1,4 @@
-"""Classes of a plan in tables and charts: by phase, and by frequency group."""
+"""Tables of the classes of a plan, by phase and by frequency group, and the bands of charts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan
 from maskrcnn_benchmark.utils.table import format_table
 
 FREQUENCIES = {"f": "frequent", "c": "common", "r": "rare"}
-_COUNTS = ("most instances", "median", "least", "together")
+_COUNTS = ("max instances", "median", "min", "total")
 
 
 def format_phases(plan: PhasePlan) -> str:
-    """One row per phase: classes, those seen, instances of a class, frequency groups."""
+    """Format a row per phase: new classes, classes seen, instances per class, frequency groups."""
     rows = []
     for phase in range(plan.num_phases):
         new = plan.classes[plan.num_old(phase) : plan.num_seen(phase)]
@@ -25,7 +25,7 @@ def format_phases(plan: PhasePlan) -> str:
 
 
 def format_frequencies(plan: PhasePlan) -> str:
-    """One row per frequency group that has classes: their number, instances of a class, images of a class.
+    """Format a row per non-empty frequency group: classes, instances per class, images per class.
 
     Classes of files without frequencies are in one row "all".
     """
@@ -35,17 +35,17 @@ def format_frequencies(plan: PhasePlan) -> str:
         if classes:
             images = [c.image_count for c in classes]
             rows.append([name, len(classes), *_counts(classes), max(images), min(images)])
-    return format_table(["group", "classes", *_COUNTS, "most images", "fewest"], rows)
+    return format_table(["group", "classes", *_COUNTS, "max images", "min"], rows)
 
 
 def labels_by_frequency(plan: PhasePlan) -> dict[str, list[int]]:
-    """Labels of the classes of every frequency group that has some, most frequent first; see above."""
+    """Labels of each non-empty frequency group, most frequent first; "all" for files without frequencies."""
     groups = {name: key for key, name in {**FREQUENCIES, "": "all"}.items()}
     labels = {
         name: [label for label, c in enumerate(plan.classes, start=1) if c.frequency == key]
         for name, key in groups.items()
     }
-    return {name: found for name, found in labels.items() if found}
+    return {name: members for name, members in labels.items() if members}
 
 
 def phase_bands(plan: PhasePlan, seen: int | None = None) -> dict[str, int]:
@@ -55,14 +55,14 @@ def phase_bands(plan: PhasePlan, seen: int | None = None) -> dict[str, int]:
     """
     left = len(plan.classes) if seen is None else seen
     bands: dict[str, int] = {}
-    for number, size in enumerate(plan.report_sizes or plan.sizes):
+    for index, size in enumerate(plan.report_sizes or plan.sizes):
         if left > 0:
-            bands[f"step {number}" if number else "base"] = min(size, left)
+            bands[f"step {index}" if index else "base"] = min(size, left)
         left -= size
     return bands
 
 
 def _counts(classes: Sequence[ClassInfo]) -> list[float]:
-    """Most, median, least and all instances of some classes."""
+    """Maximum, median, minimum and total number of instances of `classes`."""
     counts = [c.instance_count for c in classes]
     return [max(counts), float(median(counts)), min(counts), sum(counts)]

@@ -1,4 +1,4 @@
-"""The released workflow: one phase at a time from published files, without the scheduler (lst spec 9, 11).
+"""The workflow of the LST release: one phase at a time from released files, without the scheduler.
 
 A phase is described by the yaml keys of the release: DATASETS (derived annotation files),
 DATASETS.SORTED_IDS, MODEL.QRY_* (index files of the replay), MODEL.USE_DISTILL with DISTILL_WEIGHTS_FILE and
@@ -28,13 +28,13 @@ from maskrcnn_benchmark.engine.train_and_test import (
 )
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.distillation.dump import dump_store
-from maskrcnn_benchmark.incremental.distillation.json_files import export_published
+from maskrcnn_benchmark.incremental.distillation.json_files import export_logits
 from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillStore
-from maskrcnn_benchmark.incremental.growth.checkpoint import check_classes
-from maskrcnn_benchmark.incremental.pipeline.phase_config import check_stored_views, stored_size
+from maskrcnn_benchmark.incremental.distillation.views import check_stored_views, stored_size
+from maskrcnn_benchmark.incremental.growth.checkpoint import check_class_list
 from maskrcnn_benchmark.incremental.plan.phases import classes_hash
+from maskrcnn_benchmark.incremental.plan.run_folder import STORE_FOLDER
 from maskrcnn_benchmark.incremental.released.inputs import (
-    STORE_FOLDER,
     category_order,
     open_lookup,
     sorted_ids,
@@ -52,10 +52,10 @@ LOGITS_FILE = "distilled_logits.json"
 
 
 def is_released(cfg: CfgNode) -> bool:
-    """Whether the keys of the release ask for one phase of LST without the scheduler."""
+    """Whether the keys of the release request one phase of LST without the scheduler."""
     model = cfg.MODEL
-    asked = model.QRY_BALANCE or model.USE_DISTILL or model.GENERATE_DISTILL or cfg.DATASETS.SORTED_IDS
-    return bool(asked) and not cfg.LST.ENABLED
+    requested = model.QRY_BALANCE or model.USE_DISTILL or model.GENERATE_DISTILL or cfg.DATASETS.SORTED_IDS
+    return bool(requested) and not cfg.LST.ENABLED
 
 
 def run_released(cfg: CfgNode, *, test: bool = True) -> None:
@@ -72,7 +72,7 @@ def run_released(cfg: CfgNode, *, test: bool = True) -> None:
 
 
 def train_released(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
-    """Train the phase into OUTPUT_DIR, or go on where it was stopped; collective over ranks.
+    """Train the phase into OUTPUT_DIR, resuming where it was stopped; collective over ranks.
 
     Raises:
         UsageError: when files, class order, start weights and class counts do not belong together.
@@ -96,7 +96,7 @@ def test_released(cfg: CfgNode, ckpt: str | None = None) -> dict[str, Evaluation
         file = AnnotationFile.load(resolve_dataset(cfg, cfg.DATASETS.TEST[0]).ann_file)
         names = {c["id"]: c["name"] for c in file.categories}
         known = [names.get(category, "nothing") for category in category_order(cfg)]
-        check_classes(read_checkpoint(path), ["__background__", *known], path)
+        check_class_list(read_checkpoint(path), ["__background__", *known], path)
     return test_plain(cfg, model, category_order=category_order(cfg))
 
 
@@ -104,18 +104,19 @@ test_released.__test__ = False  # type: ignore[attr-defined]  # the name is a co
 
 
 def dump_released(cfg: CfgNode, store: Path, logits: Path | None) -> None:
-    """Store the cosines of MODEL.WEIGHT on the new boxes of DATASETS.TRAIN; collective over ranks.
+    """Store the cosines of MODEL.WEIGHT on the new-class boxes of DATASETS.TRAIN; collective over ranks.
 
     The classes of the data set beyond MODEL.NUM_DISTILL_CLASSES are new.
 
     Args:
-        store: folder of the store. logits: published file written beside it, or None.
+        store: folder of the store. logits: released file written in addition, or None.
     """
-    old, outputs = cfg.MODEL.NUM_DISTILL_CLASSES, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
-    if outputs != old + 1:
+    num_old, outputs = cfg.MODEL.NUM_DISTILL_CLASSES, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES
+    if outputs != num_old + 1:
         raise ConfigError(
-            f"MODEL.GENERATE_DISTILL stores the outputs of the previous phase's model: set "
-            f"MODEL.ROI_BOX_HEAD.NUM_CLASSES to MODEL.NUM_DISTILL_CLASSES + 1 = {old + 1}, found {outputs}"
+            "MODEL.GENERATE_DISTILL stores the outputs of the previous phase's model: set "
+            f"MODEL.ROI_BOX_HEAD.NUM_CLASSES to MODEL.NUM_DISTILL_CLASSES + 1 = {num_old + 1}, "
+            f"found {outputs}"
         )
     if not cfg.MODEL.WEIGHT:
         raise ConfigError("MODEL.GENERATE_DISTILL needs MODEL.WEIGHT, the previous phase's model")
@@ -128,16 +129,16 @@ def dump_released(cfg: CfgNode, store: Path, logits: Path | None) -> None:
     plain = train_dataset(cfg, order, annotations, 0)
     if len(plain.class_names) <= outputs:
         raise ConfigError(
-            f"{annotations.path} has {len(order)} categories, none beyond the {old} old ones "
+            f"{annotations.path} has {len(order)} categories, none beyond the {num_old} old ones "
             "(MODEL.NUM_DISTILL_CLASSES): give the training file of the next step"
         )
     path = resolve_weight(cfg, cfg.MODEL.WEIGHT)
     if Path(path).is_file():
-        check_classes(read_checkpoint(path), plain.class_names[:outputs], path)
+        check_class_list(read_checkpoint(path), plain.class_names[:outputs], path)
     header = DistillHeader(
         phase=cfg.LST.PHASE,
-        num_old=old,
-        classes_hash=classes_hash(order[:old], plain.class_names[1:outputs]),
+        num_old=num_old,
+        classes_hash=classes_hash(order[:num_old], plain.class_names[1:outputs]),
         checkpoint=sha256_file(path) if Path(path).is_file() else "",
         input_size=stored_size(cfg),
         flips=flips,
@@ -155,12 +156,12 @@ def dump_released(cfg: CfgNode, store: Path, logits: Path | None) -> None:
         what="storing outputs",
     )
     if logits is not None:
-        on_main(lambda: export_published(DistillStore(store), logits))
+        on_main(lambda: export_logits(DistillStore(store), logits))
 
 
 def _check_start(cfg: CfgNode, names: list[str]) -> None:
-    """Raise CheckpointError when MODEL.WEIGHT stores another class list and the run begins with it."""
+    """Raise CheckpointError when the run starts from a MODEL.WEIGHT that stores another class list."""
     path = Path(resolve_weight(cfg, cfg.MODEL.WEIGHT))
-    begins = cfg.MODEL.WEIGHT and last_checkpoint(cfg.OUTPUT_DIR) is None
-    if begins and path.is_file() and not cfg.MODEL.WEIGHT_ALLOW_MISMATCH:
-        check_classes(read_checkpoint(path), names, path)
+    starts = cfg.MODEL.WEIGHT and last_checkpoint(cfg.OUTPUT_DIR) is None
+    if starts and path.is_file() and not cfg.MODEL.WEIGHT_ALLOW_MISMATCH:
+        check_class_list(read_checkpoint(path), names, path)

@@ -1,4 +1,8 @@
-"""Balanced replay: which old (image, class) pairs a phase sees beside its new ones (lst spec section 3)."""
+"""Balanced replay: which (image, class) pairs of old classes an epoch of a step holds beside the new ones.
+
+An old class is replayed in so many images that it contributes about as many instances as a new class (LST,
+Hu et al. 2020, arXiv 2004.00900).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ Pair = tuple[int, int]
 def sample_counts(
     instances: Sequence[int], images: Sequence[int], num_old: int, minimum: int = 1
 ) -> tuple[float, list[float], list[int]]:
-    """How many images of each old class an epoch replays.
+    """Number of images of each old class that an epoch replays.
 
     Args:
         instances, images: annotations and images of the valid pairs of every class, in label order; the first
@@ -42,7 +46,7 @@ def sample_counts(
 
 
 def epoch_length(plan: PhasePlan, phase: int, minimum: int = 1, replay: bool = True) -> int:
-    """Samples of one epoch of a step: its new pairs and, with `replay`, the replayed ones."""
+    """Number of samples in an epoch of a step: its new pairs and, with `replay`, the replayed ones."""
     seen, old = plan.classes[: plan.num_seen(phase)], plan.num_old(phase)
     new_pairs = sum(c.train_images for c in seen[old:])
     if not replay:
@@ -55,14 +59,15 @@ def epoch_length(plan: PhasePlan, phase: int, minimum: int = 1, replay: bool = T
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """Everything a sampler needs for one step. Images are indices into `image_ids` (ascending).
+    """Pairs that one step trains on. Images are indices into `image_ids` (ascending).
 
     Attributes:
         image_ids: the data set of the step: images with a valid annotation of any class seen so far.
-        instances, images: per class seen so far, in label order, over valid pairs.
-        mean_new: mean instances of the new classes. `raw_counts`/`counts`: images per epoch of each old
-        class.
-        image_lists: images of each old class, ascending. `new_pairs`: (image, label) of every new pair.
+        instances, images: counts per class seen so far, in label order, over valid pairs.
+        mean_new: mean number of instances of the new classes.
+        raw_counts, counts: images per epoch of each old class, before and after rounding and the minimum.
+        image_lists: images of each old class, ascending.
+        new_pairs: (image, label) of each new pair.
     """
 
     phase: int
@@ -82,11 +87,11 @@ class ReplayPlan:
 
     @property
     def epoch_length(self) -> int:
-        """Samples of one epoch."""
+        """Number of samples in an epoch."""
         return len(self.new_pairs) + sum(self.counts)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for replay.json; the epoch length is written for the reader's convenience."""
+        """Content of replay.json; the epoch length is redundant, for readers of the file."""
         return asdict(self) | {"epoch_length": self.epoch_length}
 
     @staticmethod
@@ -104,12 +109,12 @@ def build_replay_plan(
     minimum: int = 1,
     replay: bool = True,
 ) -> ReplayPlan:
-    """The replay plan of step `phase` from the training annotations (any superset of its classes).
+    """Build the replay plan of step `phase` from training annotations (any superset of its classes).
 
     Without `replay` the old classes get no samples: the step trains on its new pairs alone.
 
     Raises:
-        DataError: when the step has no usable training annotation at all.
+        DataError: when the step has no valid training annotation of a new class.
     """
     pairs_of = valid_pairs(annotations)
     pairs = [pairs_of.get(category, {}) for category in plan.seen_ids(phase)]
@@ -123,7 +128,8 @@ def build_replay_plan(
     if not new_pairs:
         names = ", ".join(c.name for c in plan.classes[old : old + 3])
         raise DataError(
-            f"phase {phase}: no training image has a usable annotation of its classes ({names}, ...)"
+            f"phase {phase}: no training image has a usable annotation of its classes ({names}, ...); "
+            "give the training file of this or a later phase, or other phase sizes"
         )
     return ReplayPlan(
         phase=phase,

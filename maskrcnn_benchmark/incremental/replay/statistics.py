@@ -1,4 +1,4 @@
-"""What balanced replay does to every class of a step: counts before and after (lst spec section 3)."""
+"""Instances per class of a step before and after balanced replay."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan
 from maskrcnn_benchmark.utils.table import format_table
 
 _COLUMNS = ("label", "name", "group", "images", "instances", "draws", "instances_after")
-_HEADERS = ("label", "class", "group", "images", "instances", "draws per epoch", "instances after")
+_HEADERS = ("label", "class", "group", "images", "instances", "samples per epoch", "instances after")
 
 
 def class_statistics(replay: ReplayPlan, plan: PhasePlan) -> list[dict[str, Any]]:
     """One record per class seen after the step, in label order.
 
     Keys: label, category_id, name, group; `images` and `instances` of the training file (valid pairs);
-    `draws` in an epoch; `instances_after`: expected instances of the class in the images drawn for it.
+    `draws`: samples in an epoch; `instances_after`: expected instances of the class in these samples.
     """
     group = plan.group_of_category()
     records = []
@@ -39,10 +39,10 @@ def class_statistics(replay: ReplayPlan, plan: PhasePlan) -> list[dict[str, Any]
 
 
 def replay_statistics(replay: ReplayPlan, plan: PhasePlan) -> dict[str, Any]:
-    """Numbers of a step as plain data: epoch, mean of the new classes, and `class_statistics`."""
+    """Statistics of a step as plain data: epoch, mean of the new classes, and `class_statistics`."""
     return {
         "phase": replay.phase,
-        "pictures": len(replay.image_ids),
+        "pictures": len(replay.image_ids),  # key of published statistics files
         "mean_new_instances": replay.mean_new,
         "new_pairs": len(replay.new_pairs),
         "replayed": sum(replay.counts),
@@ -55,31 +55,37 @@ def replay_statistics(replay: ReplayPlan, plan: PhasePlan) -> dict[str, Any]:
 
 
 def format_statistics(statistics: dict[str, Any], rows: int | None = None) -> str:
-    """Text: the epoch, a table per class group, and one of the classes (the first and last `rows`)."""
-    classes = statistics["classes"]
+    """Format the epoch, a table of class groups, and one of classes (the first and last `rows`)."""
+    images, classes = statistics["pictures"], statistics["classes"]
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in classes:
         groups.setdefault(record["group"], []).append(record)
     table = [
-        [name, len(some), *_span(some, "instances"), *_span(some, "instances_after"), _total(some, "draws")]
-        for name, some in groups.items()
+        [
+            name,
+            len(members),
+            *_min_mean_max(members, "instances"),
+            *_min_mean_max(members, "instances_after"),
+            sum(record["draws"] for record in members),
+        ]
+        for name, members in groups.items()
     ]
     headers = (
         "group",
         "classes",
-        "least",
+        "min",
         "mean",
-        "most",
-        "least after",
+        "max",
+        "min after",
         "mean after",
-        "most after",
-        "draws",
+        "max after",
+        "samples",
     )
     shown = classes if rows is None or 2 * rows >= len(classes) else [*classes[:rows], *classes[-rows:]]
     return "\n\n".join(
         [
-            f"Step {statistics['phase']}: {statistics['pictures']} images; an epoch has "
-            f"{statistics['epoch_length']} draws, {statistics['new_pairs']} of new classes and "
+            f"Step {statistics['phase']}: {images} images; an epoch has "
+            f"{statistics['epoch_length']} samples, {statistics['new_pairs']} of new classes and "
             f"{statistics['replayed']} of old ones; a new class has {statistics['mean_new_instances']:.2f} "
             "instances on average",
             "Instances of a class before and after balancing:\n" + format_table(headers, table),
@@ -88,11 +94,7 @@ def format_statistics(statistics: dict[str, Any], rows: int | None = None) -> st
     )
 
 
-def _span(records: list[dict[str, Any]], key: str) -> tuple[float, float, float]:
-    """Least, mean and largest value."""
+def _min_mean_max(records: list[dict[str, Any]], key: str) -> tuple[float, float, float]:
+    """Minimum, mean and maximum of one key."""
     values = [float(record[key]) for record in records]
     return min(values), sum(values) / len(values), max(values)
-
-
-def _total(records: list[dict[str, Any]], key: str) -> int:
-    return sum(record[key] for record in records)

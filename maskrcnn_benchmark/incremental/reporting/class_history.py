@@ -1,4 +1,4 @@
-"""How the AP of every class went over the phases of a run, and which classes lost most."""
+"""AP of every class after each phase of a run, and the classes that lost most."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn_benchmark.incremental.pipeline.phase_config import phase_folder
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
 from maskrcnn_benchmark.incremental.reporting.phase_report import CLASSES_FILE
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.table import format_table
@@ -15,7 +15,7 @@ from maskrcnn_benchmark.utils.table import format_table
 
 @dataclass(frozen=True)
 class ClassHistory:
-    """One class: `phase` that brought it, its instances, its AP by reported phase (None: undefined)."""
+    """AP of one class over the reported phases (None: undefined); `phase` is the one that added it."""
 
     label: int
     name: str
@@ -26,7 +26,7 @@ class ClassHistory:
 
     @property
     def first(self) -> float | None:
-        """AP right after the phase that brought the class."""
+        """AP right after the phase that added the class."""
         return self.ap.get(self.phase)
 
     @property
@@ -36,7 +36,7 @@ class ClassHistory:
 
     @property
     def lost(self) -> float | None:
-        """`first` - `last`; None when either is undefined or nothing came after the class's own phase."""
+        """`first` - `last`; None when either is undefined or no later phase is reported."""
         if self.first is None or self.last is None or max(self.ap) == self.phase:
             return None
         return self.first - self.last
@@ -45,23 +45,23 @@ class ClassHistory:
 def read_class_history(
     run_dir: Path, plan: PhasePlan, task: str, until: int | None = None
 ) -> list[ClassHistory]:
-    """Every class of the reported phases, in label order, from their per_class.csv files.
+    """Read the history of each class of the reported phases, in label order, from per_class.csv files.
 
     Args:
-        until: last phase that counts (default: all).
+        until: last phase to read (default: all).
 
     Raises:
         DataError: when a report has no AP of `task` ("bbox" or "segm").
     """
     ap: dict[int, dict[int, float | None]] = {}
     for phase in range(plan.num_phases if until is None else until + 1):
-        path = phase_folder(run_dir, phase) / "report" / CLASSES_FILE
+        path = report_folder(run_dir, phase) / CLASSES_FILE
         if not path.exists():
             continue
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if f"{task}_AP" not in row:
-                    raise DataError(f"{path} has no column {task}_AP; take a task that was evaluated")
+                    raise DataError(f"{path} has no column {task}_AP; give a task that was evaluated")
                 value = row[f"{task}_AP"]
                 ap.setdefault(int(row["label"]), {})[phase] = float(value) if value else None
     phase_of = {label: phase for phase in range(plan.num_phases) for label in plan.new_labels(phase)}
@@ -74,8 +74,8 @@ def read_class_history(
 
 
 def format_losses(history: list[ClassHistory], rows: int = 8) -> str:
-    """The `rows` classes that lost most AP since their own phase; few only where few have lost any."""
-    hurt = sorted((h for h in history if h.lost is not None and h.lost > 0), key=lambda h: -(h.lost or 0.0))
+    """Format the (at most) `rows` classes that lost most AP since the phase that added them."""
+    losing = sorted((h for h in history if h.lost is not None and h.lost > 0), key=lambda h: -(h.lost or 0.0))
     headers = ["label", "class", "group", "instances", "AP in its phase", "AP now", "lost"]
-    table = [[h.label, h.name, h.group, h.instances, h.first, h.last, h.lost] for h in hurt[:rows]]
-    return format_table(headers, table) if hurt else "no class has lost AP since its own phase"
+    table = [[h.label, h.name, h.group, h.instances, h.first, h.last, h.lost] for h in losing[:rows]]
+    return format_table(headers, table) if losing else "no class has lost AP since its own phase"

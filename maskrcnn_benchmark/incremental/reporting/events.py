@@ -1,4 +1,4 @@
-"""The course of a run as tensorboard scalars, a step per phase, to be watched while it goes on."""
+"""Tensorboard scalars of a run, one step per phase, written while the run is in progress."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from maskrcnn_benchmark.incremental.reporting.summary import Summary, summary_ro
 def write_events(summary: Summary, before: Summary | None, run_dir: Path) -> None:
     """Add the phases of `summary` that differ from those written before to `run_dir`/tensorboard.
 
-    Tags are the columns of summary.csv, the step is the phase. A phase that is written again, and what came
-    after it, replaces its older values.
+    Tags are the columns of summary.csv, the step is the phase. A phase that is written again replaces its
+    older values and those of all later phases.
     """
     rows = summary_rows(summary)
     old = {row["phase"]: row for row in summary_rows(before)} if before is not None else {}
@@ -25,11 +25,11 @@ def write_events(summary: Summary, before: Summary | None, run_dir: Path) -> Non
     try:
         for row in rows:
             if row["phase"] >= first:
-                file.write(_numbers(row), row["phase"])
+                file.write(_scalars(row), row["phase"])
     finally:
         file.close()
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The defined values but the phase."""
+def _scalars(row: dict[str, Any]) -> dict[str, float]:
+    """The defined values except the phase."""
     return {name: value for name, value in row.items() if name != "phase" and value is not None}

@@ -21,7 +21,7 @@ from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.data.datasets.demo.generate import generate_demo
 from maskrcnn_benchmark.utils.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 """Folder of the checkout: relative paths of configurations are meant from here."""
 DEMO_CONFIG = ROOT / "configs" / "lst" / "demo.yaml"
 _PATHS = ("ANN_TRAIN", "ANN_VAL", "IMG_TRAIN", "IMG_VAL", "SORTED_IDS")

@@ -1,4 +1,4 @@
-"""What a phase's model is worth: AP of the seen classes by phase, class, frequency and instance count."""
+"""Report of one phase: AP of the seen classes by class group, class, frequency and instance count."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from maskrcnn_benchmark.evaluation.confusion import Confusion, confusion_of_groups
 from maskrcnn_benchmark.evaluation.groups import instance_bins
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
-from maskrcnn_benchmark.incremental.pipeline.phase_config import phase_folder
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
 from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json, write_json_list
 from maskrcnn_benchmark.utils.table import format_table
 
@@ -27,14 +27,14 @@ SUMMARY_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf
 
 
 def defined(value: float | None) -> float | None:
-    """`value`, or None for the -1 that evaluation gives where nothing is defined."""
+    """`value`, or None for the -1 of an undefined AP."""
     return None if value is None or value < 0 else value
 
 
 def report_groups(plan: PhasePlan, phase: int) -> dict[str, list[int]]:
-    """Category ids of every group reported after `phase`: class groups b0, t0, ..., instance-count bins.
+    """Category ids of each group reported after `phase`: class groups b0, t0, ..., instance-count bins.
 
-    Bins (lst spec section 1) count training instances of the classes seen so far; empty bins are left out.
+    Bins divide the classes seen so far by their training instances; empty bins are left out.
     """
     seen = plan.classes[: plan.num_seen(phase)]
     bins = instance_bins({c.category_id: c.instance_count for c in seen})
@@ -52,12 +52,12 @@ def write_phase_report(
 ) -> None:
     """Write metrics.json, per_class.csv, per_phase.json, confusion.json and lvis_dt.json of one phase.
 
-    The reports of earlier phases are read from their folders beside that of this one, where they exist.
+    Reports of earlier phases are read from their folders in the same run, where they exist.
 
     Args:
         report: evaluation restricted to the classes seen after `phase`, with the groups of
-        `report_groups`.
-        confusion: what objects of the class groups are taken for (`phase_confusion`).
+            `report_groups`.
+        confusion: predicted class groups of the objects of each class group (`phase_confusion`).
         details: further entries of metrics.json (checkpoint hash, rule for validation images, ...).
     """
     folder = Path(folder)
@@ -76,7 +76,7 @@ def write_phase_report(
 def phase_confusion(
     annotations: Mapping[str, Any], report: EvaluationReport, plan: PhasePlan, phase: int
 ) -> Confusion:
-    """What objects of every class group complete after `phase` are taken for in the tested data."""
+    """Confusion between the class groups that are complete after `phase`."""
     return confusion_of_groups(annotations, report.detections, plan.groups(phase))
 
 
@@ -84,17 +84,17 @@ EarlierAP = dict[int, dict[str, dict[int, float | None]]]
 
 
 def earlier_ap(folder: Path, phase: int) -> EarlierAP:
-    """Phase -> task -> category id -> AP of the phases before `phase` with a report beside `folder`."""
-    found: EarlierAP = {}
+    """Phase -> task -> category id -> AP of the phases before `phase`, from the run that holds `folder`."""
+    earlier: EarlierAP = {}
     for before in range(phase):
-        path = phase_folder(folder.parent.parent, before) / folder.name / METRICS_FILE
+        path = report_folder(folder.parent.parent, before) / METRICS_FILE
         if path.exists():
             tasks = read_json(path, what="phase report")["tasks"]
-            found[before] = {
+            earlier[before] = {
                 task: {int(category): defined(value) for category, value in content["per_category"].items()}
                 for task, content in tasks.items()
             }
-    return found
+    return earlier
 
 
 def class_table(
@@ -102,8 +102,8 @@ def class_table(
 ) -> list[list[Any]]:
     """Header and one row per seen class in label order; an undefined AP is an empty cell.
 
-    Columns: facts; AP of each task now; per task the AP after each phase of `earlier` and the change since
-    the phase that brought the class.
+    Columns: the class; its AP per task; per task the AP after each phase of `earlier` and the change since
+    the phase that added the class.
     """
     earlier = earlier or {}
     header = ["label", "category_id", "name", "group", "frequency", "instances", "images"]
@@ -111,7 +111,7 @@ def class_table(
     for task in report.tasks:
         header += [f"{task}_AP_phase_{before}" for before in earlier] + [f"{task}_change"] * bool(earlier)
     group_of = plan.group_of_category()
-    own_phase = {label: p for p in range(phase) for label in plan.new_labels(p)}
+    added_in = {label: p for p in range(phase) for label in plan.new_labels(p)}
     rows: list[list[Any]] = [header]
     for label, c in enumerate(plan.classes[: plan.num_seen(phase)], start=1):
         row = [label, c.category_id, c.name, group_of[c.category_id], c.frequency]
@@ -119,15 +119,15 @@ def class_table(
         values = list(now.values())
         for task in report.tasks if earlier else ():
             course = {p: tasks.get(task, {}).get(c.category_id) for p, tasks in earlier.items()}
-            own = course.get(own_phase.get(label, phase))
+            first = course.get(added_in.get(label, phase))
             current = now[task]
-            values += [*course.values(), None if own is None or current is None else current - own]
+            values += [*course.values(), None if first is None or current is None else current - first]
         rows.append([*row, c.instance_count, c.image_count, *("" if v is None else v for v in values)])
     return rows
 
 
 def format_phase_report(report: EvaluationReport, plan: PhasePlan, phase: int) -> str:
-    """Text tables of one phase: the usual metrics, then AP per class group and per instance-count bin."""
+    """Format the tables of one phase: COCO metrics, then AP per class group and per instance-count bin."""
     what = "base model" if phase == 0 else f"model after step {phase}"
     title = f"Phase {phase} ({what}): {plan.num_seen(phase)} classes, {report.num_images} images"
     names = [n for n in SUMMARY_METRICS if any(n in task.metrics for task in report.tasks.values())]
@@ -146,6 +146,6 @@ def format_phase_report(report: EvaluationReport, plan: PhasePlan, phase: int) -
 
 
 def _task_table(report: EvaluationReport, part: str, names: Sequence[str]) -> str:
-    """One row per task, one column per name, taken from the task's `metrics` or `groups`."""
+    """Format a row per task and a column per name of the task's `metrics` or `groups` (`part`)."""
     rows = [[task, *(defined(getattr(v, part).get(n)) for n in names)] for task, v in report.tasks.items()]
     return format_table(["", *(n.removeprefix("instances ") for n in names)], rows)

@@ -1,4 +1,4 @@
-"""AP of a reference model, usually trained on all classes jointly, that intransigence is measured against."""
+"""AP of a reference model, usually trained jointly on all classes, for intransigence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn_benchmark.incremental.pipeline.phase_config import phase_folder
-from maskrcnn_benchmark.incremental.plan.phases import PLAN_FILE, PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE, report_folder
 from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, defined
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import read_json
@@ -28,31 +28,31 @@ class Reference:
 
 
 def read_reference(folder: str | Path, plan: PhasePlan, key: str = "LST.REFERENCE_RUN") -> Reference | None:
-    """The reference in a run folder; None for "".
+    """Read the reference from a run folder; None for "".
 
     Args:
-        plan: classes of the run that is compared with it; phases and order may differ. key: for messages.
+        plan: classes of the run that is compared; phases and order may differ. key: for messages.
 
     Raises:
-        ConfigError: the folder has no report on all classes of `plan`, or other classes.
+        ConfigError: the folder has no report on all classes of `plan`, or has other classes.
     """
     if not folder:
         return None
     folder = Path(folder)
-    remedy = f"give a finished run of the same classes, for example joint training, or {key} ''"
+    fix = f"give a finished run of the same classes, for example joint training, or {key} ''"
     if not (folder / PLAN_FILE).is_file():
-        raise ConfigError(f"{key}: {folder} is no folder of an LST run (it has no {PLAN_FILE}); {remedy}")
-    theirs = read_plan(folder)
-    last = theirs.num_phases - 1
-    ours, known = set(plan.seen_ids(plan.num_phases - 1)), set(theirs.seen_ids(last))
+        raise ConfigError(f"{key}: {folder} is no folder of an LST run (it has no {PLAN_FILE}); {fix}")
+    reference_plan = read_plan(folder)
+    last = reference_plan.num_phases - 1
+    ours, known = set(plan.seen_ids(plan.num_phases - 1)), set(reference_plan.seen_ids(last))
     if ours != known:
         raise ConfigError(
             f"{key}: {folder} has {len(known)} classes, this run {len(ours)}, {len(ours & known)} of them in "
-            f"both; {remedy}"
+            f"both; {fix}"
         )
-    path = phase_folder(folder, last) / "report" / METRICS_FILE
+    path = report_folder(folder, last) / METRICS_FILE
     if not path.is_file():
-        raise ConfigError(f"{key}: {folder} has no report of its last phase yet ({path.name}); {remedy}")
+        raise ConfigError(f"{key}: {folder} has no report of its last phase yet ({path.name}); {fix}")
     tasks = read_json(path, what="phase report")["tasks"]
     return Reference(
         folder,

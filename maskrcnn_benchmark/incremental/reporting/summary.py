@@ -1,4 +1,4 @@
-"""The course of a whole run: one row per phase, forgetting of every class group, curves."""
+"""Summary of a run: a row per phase, forgetting of each class group, curves."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_benchmark.incremental.pipeline.phase_config import phase_folder
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
 from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, SUMMARY_METRICS, defined
 from maskrcnn_benchmark.incremental.reporting.reference import Reference
 from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
@@ -17,7 +17,7 @@ from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
 
 Summary = dict[str, Any]
 SUMMARY_FILE = "summary.json"
-# What is measured per class group beside its AP, and how charts call it.
+# Measures per class group in addition to its AP, and their titles in charts.
 MEASURES = {
     "forgetting": "AP that class groups lost since their phase",
     "intransigence": "AP that class groups lack to the reference",
@@ -38,7 +38,7 @@ def build_summary(plan: PhasePlan, run_dir: Path, reference: Reference | None = 
     rows: list[dict[str, Any]] = []
     first: dict[tuple[str, str], float | None] = {}
     for phase in range(plan.num_phases):
-        path = phase_folder(run_dir, phase) / "report" / METRICS_FILE
+        path = report_folder(run_dir, phase) / METRICS_FILE
         if not path.exists():
             continue
         tasks = {}

@@ -12,7 +12,12 @@ import torch
 from checks.checker import Checker
 from maskrcnn_benchmark.incremental.growth.checkpoint import grow_state
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
-from maskrcnn_benchmark.incremental.plan.split import build_plan, sorted_category_ids, train_file, val_file
+from maskrcnn_benchmark.incremental.plan.split import (
+    build_plan,
+    derive_train_annotations,
+    derive_val_annotations,
+    sorted_category_ids,
+)
 from maskrcnn_benchmark.utils.files import read_json
 
 PREDICTOR = "roi_heads.box.predictor."
@@ -61,7 +66,7 @@ def check_splits(path: Path, checker: Checker) -> None:
             name = "base" if phase == 0 else f"step{phase}"
             if f"sorted_id_{name}" in info:
                 checker.equal(f"sorted_id_{name}", plan.seen_ids(phase), info[f"sorted_id_{name}"])
-            for part, build in (("train", train_file), ("val", val_file)):
+            for part, build in (("train", derive_train_annotations), ("val", derive_val_annotations)):
                 expected = info["splits"].get(f"{part}_{name}")
                 if expected is not None:
                     got = build(data[part], plan, phase)
@@ -108,7 +113,9 @@ def check_phase_labels(path: Path, checker: Checker) -> None:
     plan, data = read_plan(path.parent), annotation_file(path.parent, "val")
     with checker.section("step_state"):
         for phase in range(plan.num_phases):
-            got = {str(c["id"]): c["step_state"] for c in val_file(data, plan, phase)["categories"]}
+            got = {
+                str(c["id"]): c["step_state"] for c in derive_val_annotations(data, plan, phase)["categories"]
+            }
             checker.same(f"phase{phase}", got, {category: right[category] for category in got})
 
 

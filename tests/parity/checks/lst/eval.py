@@ -13,7 +13,7 @@ from checks.store import read_arrays
 from maskrcnn_benchmark.evaluation.ap import APResult, evaluate_lvis
 from maskrcnn_benchmark.evaluation.groups import group_ap
 from maskrcnn_benchmark.evaluation.results import Detections
-from maskrcnn_benchmark.incremental.plan.split import val_file
+from maskrcnn_benchmark.incremental.plan.split import derive_val_annotations
 from maskrcnn_benchmark.utils.files import read_json
 
 
@@ -59,7 +59,11 @@ def _seen(folder: Path, case: str) -> list[int]:
 
 
 def _dataset(folder: Path, whole: dict[str, Any], case: str) -> dict[str, Any]:
-    return whole if case == "full" else val_file(whole, read_plan(folder), _phase(case), "positive")
+    return (
+        whole
+        if case == "full"
+        else derive_val_annotations(whole, read_plan(folder), _phase(case), "positive")
+    )
 
 
 def _check_task(

@@ -16,7 +16,7 @@ from checks.checker import Checker
 from checks.fill import fill_module, noise_tensor
 from checks.noise_text import noise_prefix
 from checks.store import read_pair
-from maskrcnn_benchmark.incremental.distillation.json_files import export_published, import_published
+from maskrcnn_benchmark.incremental.distillation.json_files import export_logits, import_logits
 from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillStore
 from maskrcnn_benchmark.modeling.distill import distillation_loss
 from maskrcnn_benchmark.modeling.losses import mean_losses
@@ -133,8 +133,8 @@ def _check_teacher(folder: Path, reference: _Reference, features: Tensor, checke
     ids = {int(image): list(range(len(rows))) for image, rows in content[0].items()}
     header = DistillHeader(1, expected.shape[1] - 1, "", "", (0, 0), (0, 1), "float32")
     with tempfile.TemporaryDirectory() as scratch:
-        store = import_published(path, Path(scratch) / "store", header, ids)
-        export_published(store, Path(scratch) / "back.json")
+        store = import_logits(path, Path(scratch) / "store", header, ids)
+        export_logits(store, Path(scratch) / "back.json")
         checker.same("json_round_trip", read_json(Path(scratch) / "back.json"), content)
         chosen = _choose_flips(store, ids, expected)
     checker.close("stored_rows", np.concatenate(chosen), expected)
@@ -147,7 +147,7 @@ def _choose_flips(store: DistillStore, ids: dict[int, list[int]], expected: np.n
     start = 0
     for image, rows in ids.items():
         target = expected[start : start + len(rows)]
-        flips = [np.array(store.rows(image, flip).cosines, np.float32) for flip in (0, 1)]
+        flips = [np.array(store.read(image, flip).cosines, np.float32) for flip in (0, 1)]
         chosen.append(flips[int(np.argmin([np.abs(cosines - target).max() for cosines in flips]))])
         start += len(rows)
     return chosen

@@ -11,7 +11,7 @@ from checks.checker import Checker
 from checks.lst.data import annotation_file, read_plan
 from checks.store import read_pair
 from maskrcnn_benchmark.data.samplers.replay import ReplayPairSampler
-from maskrcnn_benchmark.incremental.replay.files import layout
+from maskrcnn_benchmark.incremental.replay.index_files import published_order
 from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan, build_replay_plan
 
 
@@ -27,10 +27,10 @@ def check_replay(path: Path, checker: Checker) -> None:
                 _check_plan(replay, expected, checker)
                 seed = info["python_random_seed"] + int(step)
                 for kind, shuffle in (("in_order", None), ("shuffled", seed)):
-                    images, classes = layout(replay, world, samples, shuffle)
+                    images, classes = published_order(replay, world, samples, shuffle)
                     checker.equal(f"{kind}_images", images, arrays[f"step{step}_{kind}_images"])
                     checker.equal(f"{kind}_classes", classes, arrays[f"step{step}_{kind}_classes"])
-                stream = np.stack(layout(replay, world, samples, None), axis=-1).reshape(-1, 2)
+                stream = np.stack(published_order(replay, world, samples, None), axis=-1).reshape(-1, 2)
                 _check_totals(replay, expected, stream[:, 1], checker)
                 with checker.section("online"):
                     _check_online(replay, expected, stream, checker)

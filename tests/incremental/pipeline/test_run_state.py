@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.incremental.pipeline.stage import RESUME, RUN, SKIP, Stage, decide
-from maskrcnn_benchmark.incremental.pipeline.state import RunState
 from maskrcnn_benchmark.utils.errors import DataError, UsageError
 
 

@@ -12,9 +12,9 @@ from maskrcnn_benchmark.incremental.plan.split import (
     build_plan,
     category_counts,
     check_sorted_ids,
+    derive_train_annotations,
+    derive_val_annotations,
     sorted_category_ids,
-    train_file,
-    val_file,
     valid_pairs,
 )
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
@@ -54,7 +54,7 @@ def test_sorted_ids_equal_the_reference(golden: dict[str, Any], mini_plan: Phase
 @pytest.mark.parametrize("phase", [0, 1, 2])
 def test_train_files_equal_the_reference(golden: dict[str, Any], mini_plan: PhasePlan, phase: int) -> None:
     expected = golden["splits"]["splits"]["train_base" if phase == 0 else f"train_step{phase}"]
-    built = train_file(golden["lvis_mini_train"], mini_plan, phase)
+    built = derive_train_annotations(golden["lvis_mini_train"], mini_plan, phase)
     assert [im["id"] for im in built["images"]] == expected["image_ids"]
     assert [c["id"] for c in built["categories"]] == expected["category_ids"]
     assert sorted(built) == sorted(expected["top_level_keys"])
@@ -64,7 +64,7 @@ def test_train_files_equal_the_reference(golden: dict[str, Any], mini_plan: Phas
 @pytest.mark.parametrize("phase", [0, 1, 2])
 def test_val_files_equal_the_reference(golden: dict[str, Any], mini_plan: PhasePlan, phase: int) -> None:
     expected = golden["splits"]["splits"]["val_base" if phase == 0 else f"val_step{phase}"]
-    built = val_file(golden["lvis_mini_val"], mini_plan, phase, "positive")
+    built = derive_val_annotations(golden["lvis_mini_val"], mini_plan, phase, "positive")
     assert_same_annotations(built, golden["lvis_mini_val"], expected["annotation_ids"])
     assert [im["id"] for im in built["images"]] == expected["image_ids"]
     assert [c["id"] for c in built["categories"]] == expected["category_ids"]
@@ -75,11 +75,11 @@ def test_val_files_equal_the_reference(golden: dict[str, Any], mini_plan: PhaseP
 def test_rule_all_keeps_every_image(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
     val = golden["lvis_mini_val"]
     for phase in range(3):
-        built = val_file(val, mini_plan, phase, "all")
+        built = derive_val_annotations(val, mini_plan, phase, "all")
         assert built["images"] == val["images"]
         assert {c["id"] for c in built["categories"]} == set(mini_plan.seen_ids(phase))
     with pytest.raises(ConfigError, match="LST.VAL_IMAGES"):
-        val_file(val, mini_plan, 0, "some")
+        derive_val_annotations(val, mini_plan, 0, "some")
     assert "step_state" not in val["categories"][0]  # the input is left alone
 
 

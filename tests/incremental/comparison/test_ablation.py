@@ -14,15 +14,15 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with, load_config, save_config
-from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
-from maskrcnn_benchmark.incremental.reporting import ablation_table
-from maskrcnn_benchmark.incremental.reporting.ablation import (
+from maskrcnn_benchmark.incremental.comparison import ablation_table
+from maskrcnn_benchmark.incremental.comparison.ablation import (
     MARKER,
-    Run,
+    AblationRun,
     plan_runs,
     read_ablation,
     run_ablation,
 )
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
 
 VARIANTS = """
@@ -41,7 +41,9 @@ REFERENCES:
 
 
 @pytest.fixture(scope="module")
-def plan(make_tiny_cfg: Callable[[Path], CfgNode], tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def plan(
+    make_tiny_cfg: Callable[[Path], CfgNode], tmp_path_factory: pytest.TempPathFactory
+) -> list[AblationRun]:
     """The runs of the file above, nothing trained."""
     folder = tmp_path_factory.mktemp("ablation")
     save_config(make_tiny_cfg(folder / "unused"), folder / "base.yaml")
@@ -50,7 +52,7 @@ def plan(make_tiny_cfg: Callable[[Path], CfgNode], tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def started(plan: list[Run]) -> list[tuple[str, tuple[int, ...]]]:
+def started(plan: list[AblationRun]) -> list[tuple[str, tuple[int, ...]]]:
     """Everything trained; which folders were started with which phases, in order."""
     calls: list[tuple[str, tuple[int, ...]]] = []
 
@@ -63,12 +65,12 @@ def started(plan: list[Run]) -> list[tuple[str, tuple[int, ...]]]:
     return calls
 
 
-def run_of(plan: list[Run], variant: str, seed: int) -> Run:
-    """One of them."""
+def run_of(plan: list[AblationRun], variant: str, seed: int) -> AblationRun:
+    """Run of one variant and seed."""
     return next(run for run in plan if (run.variant, run.seed) == (variant, seed))
 
 
-def test_runs_with_the_same_base_share_it(plan: list[Run]) -> None:
+def test_runs_with_the_same_base_share_it(plan: list[AblationRun]) -> None:
     assert len(plan) == 8 and plan[0].variant == "full"
     donors = {run.name: run.donor.name for run in plan if run.donor is not None}
     assert donors == {f"no replay, seed {s}": f"full, seed {s}" for s in (0, 1)}
@@ -76,7 +78,7 @@ def test_runs_with_the_same_base_share_it(plan: list[Run]) -> None:
     assert {run.cfg.SEED for run in plan} == {0, 1} == {run.cfg.LST.SEED for run in plan}
 
 
-def test_bases_that_others_need_come_first(plan: list[Run], started: list[tuple[str, Any]]) -> None:
+def test_bases_that_others_need_come_first(plan: list[AblationRun], started: list[tuple[str, Any]]) -> None:
     assert started[:2] == [("full/seed_0", (0,)), ("full/seed_1", (0,))]
     free = {folder for folder, _ in started[2:6]}
     assert free == {f"{name}/seed_{s}" for name in ("class_masks", "joint") for s in (0, 1)}
@@ -92,7 +94,7 @@ def test_bases_that_others_need_come_first(plan: list[Run], started: list[tuple[
         assert json.loads((other / "phase_1" / "replay.json").read_text())["counts"] == [0] * 12
 
 
-def test_class_specific_masks_grow(plan: list[Run], started: list[Any]) -> None:
+def test_class_specific_masks_grow(plan: list[AblationRun], started: list[Any]) -> None:
     """Without the weight transfer every class has a row of its own in the mask predictor."""
     folder = run_of(plan, "class masks", 0).folder
     before, grown, after = (
@@ -105,20 +107,23 @@ def test_class_specific_masks_grow(plan: list[Run], started: list[Any]) -> None:
     assert not any("bbox2mask" in key for key in after) and not torch.equal(grown[name], after[name])
 
 
-def test_finished_runs_are_skipped(plan: list[Run], started: list[Any]) -> None:
+def test_finished_runs_are_skipped(plan: list[AblationRun], started: list[Any]) -> None:
     def start(config: Path) -> None:
         raise AssertionError(config)
 
     run_ablation(plan, start)
-    changed = [Run(r.variant, r.seed, clone_with(r.cfg, ["SOLVER.BASE_LR", 0.1]), r.donor) for r in plan]
+    changed = [
+        AblationRun(r.variant, r.seed, clone_with(r.cfg, ["SOLVER.BASE_LR", 0.1]), r.donor) for r in plan
+    ]
     assert not any(run.done() for run in changed) and all(run.done() for run in plan)
 
 
 def test_a_failing_run_stops_the_others(
-    plan: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: list[AblationRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [
-        Run(r.variant, r.seed, clone_with(r.cfg, ["OUTPUT_DIR", str(tmp_path / r.name)]), None) for r in plan
+        AblationRun(r.variant, r.seed, clone_with(r.cfg, ["OUTPUT_DIR", str(tmp_path / r.name)]), None)
+        for r in plan
     ]
     begun: list[Path] = []
     stopped: list[bool] = []
@@ -134,7 +139,7 @@ def test_a_failing_run_stops_the_others(
     assert (begun[0].parent / MARKER).is_file() and not (begun[1].parent / MARKER).is_file()
 
 
-def test_table(plan: list[Run], started: list[Any], tmp_path: Path) -> None:
+def test_table(plan: list[AblationRun], started: list[Any], tmp_path: Path) -> None:
     ablation = read_ablation(plan[0].folder.parents[2] / "variants.yaml")
     table = ablation_table.build_table(ablation, plan)
     assert set(table["tasks"]) == {"bbox", "segm"} and table["full"] == "full"
@@ -161,7 +166,7 @@ def test_table(plan: list[Run], started: list[Any], tmp_path: Path) -> None:
 
 def numbers(values: list[float]) -> dict[str, Any]:
     """A table with these AP of the full method and, 0.1 higher, of a variant and a reference."""
-    spread = ablation_table._spread
+    spread = ablation_table._mean_and_std
     rows = {
         name: {
             "reference": name == "bound",
@@ -203,11 +208,11 @@ def test_files_of_another_form(tmp_path: Path) -> None:
 
 
 def test_a_base_that_does_not_fit_is_refused(
-    plan: list[Run], started: list[Any], tmp_path: Path, tiny_cfg: CfgNode
+    plan: list[AblationRun], started: list[Any], tmp_path: Path, tiny_cfg: CfgNode
 ) -> None:
     full = run_of(plan, "full", 0)
     new = clone_with(full.cfg, ["OUTPUT_DIR", str(tmp_path / "new"), "LST.BASE_RUN", str(full.folder)])
-    with pytest.raises(ConfigError, match=r"cannot be taken over .*SOLVER.BASE_LR was 0.005, now 0.1"):
+    with pytest.raises(ConfigError, match=r"cannot be reused .*SOLVER.BASE_LR was 0.005, now 0.1"):
         run_lst(clone_with(new, ["SOLVER.BASE_LR", 0.1]))
     with pytest.raises(ConfigError, match=r"classes changed"):
         run_lst(clone_with(new, ["OUTPUT_DIR", str(tmp_path / "b"), "LST.STEP_SIZE", 6]))

@@ -14,18 +14,17 @@ import torch
 
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.incremental.distillation.json_files import (
-    box_order,
-    export_published,
-    import_published,
-    new_annotation_order,
+    export_logits,
+    import_logits,
+    new_box_ids,
 )
 from maskrcnn_benchmark.incremental.distillation.lookup import DistillLookup
 from maskrcnn_benchmark.incremental.distillation.store import (
     STORE_FILES,
     DistillHeader,
-    DistillRows,
     DistillStore,
-    RowBlock,
+    ImageCosines,
+    MemoryBlock,
     write_blocks,
     write_store,
 )
@@ -37,13 +36,13 @@ from maskrcnn_benchmark.utils.errors import DataError
 HEADER = DistillHeader(1, 3, "c" * 64, "f" * 64, (800, 1333), (0, 1), "float32")
 
 
-def rows(num_old: int = 3) -> list[DistillRows]:
+def rows(num_old: int = 3) -> list[ImageCosines]:
     """Images 9 and 4 with two and one boxes, both flips, in scrambled order."""
     made = np.random.default_rng(0)
     ids = {9: np.array([31, 22]), 4: np.array([7])}
     shape = num_old + 1
     return [
-        DistillRows(image, flip, ids[image], made.normal(size=(len(ids[image]), shape)).astype(np.float32))
+        ImageCosines(image, flip, ids[image], made.normal(size=(len(ids[image]), shape)).astype(np.float32))
         for flip in (1, 0)
         for image in (9, 4)
     ]
@@ -70,7 +69,7 @@ def test_round_trip(tmp_path: Path, dtype: str) -> None:
     assert again.header == store.header and len(again) == 2 and 9 in again and 5 not in again
     assert again.image_ids.tolist() == [4, 9]
     for row in rows():
-        found = again.rows(row.image_id, row.flip)
+        found = again.read(row.image_id, row.flip)
         assert found.annotation_ids.tolist() == row.annotation_ids.tolist()
         np.testing.assert_array_equal(found.cosines, row.cosines.astype(dtype))
         assert isinstance(found.cosines.base, np.memmap) or isinstance(found.cosines, np.memmap)
@@ -78,10 +77,10 @@ def test_round_trip(tmp_path: Path, dtype: str) -> None:
 
 def test_blocks_in_any_order_make_the_same_store(tmp_path: Path) -> None:
     whole = write_store(tmp_path / "whole", HEADER, rows())
-    first, *others = (RowBlock([row], 3) for row in rows())
+    first, *others = (MemoryBlock([row], 3) for row in rows())
     again = rows()[0]
-    stale = DistillRows(again.image_id, again.flip, again.annotation_ids, again.cosines + 1)
-    write_blocks(tmp_path / "blocks", HEADER, [RowBlock([stale], 3), *others, first, RowBlock([], 3)])
+    stale = ImageCosines(again.image_id, again.flip, again.annotation_ids, again.cosines + 1)
+    write_blocks(tmp_path / "blocks", HEADER, [MemoryBlock([stale], 3), *others, first, MemoryBlock([], 3)])
     for name in STORE_FILES:
         assert (tmp_path / "blocks" / name).read_bytes() == (whole.folder / name).read_bytes()
 
@@ -99,14 +98,14 @@ def test_writing_and_looking_up_hold_little_memory(tmp_path: Path) -> None:
         def read(self, name: str) -> np.ndarray:
             first = self.number * 20
             return {
-                "pictures": lambda: np.array([(first + i, 0, boxes) for i in range(20)]),
+                "images": lambda: np.array([(first + i, 0, boxes) for i in range(20)]),
                 "annotation_ids": lambda: np.arange(20 * boxes),
                 "cosines": lambda: np.full((20 * boxes, columns), self.number, np.float32),
             }[name]()
 
     tracemalloc.start()
     store = write_blocks(tmp_path, header, [Drawn(number) for number in range(blocks)])
-    rows = [store.rows(image, 0) for image in (0, 159, 77)]
+    rows = [store.read(image, 0) for image in (0, 159, 77)]
     assert [float(r.cosines.mean()) for r in rows] == [0.0, 7.0, 3.0]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -147,7 +146,7 @@ def test_missing_entries_are_named(tmp_path: Path) -> None:
         DistillLookup(store, 2)
     one = write_store(tmp_path / "one", replace(HEADER, flips=(0,)), [r for r in rows() if r.flip == 0])
     with pytest.raises(DataError, match="flip 1 was not dumped"):
-        one.rows(9, 1)
+        one.read(9, 1)
 
 
 def test_flips_must_agree_and_files_be_whole(tmp_path: Path) -> None:
@@ -167,16 +166,16 @@ def test_published_layout_is_lossless(golden: dict[str, Any], golden_lst: Path, 
     content = golden["distill_logits"]
     ids = {int(image): [10 * int(image) + i for i in range(len(v))] for image, v in content[0].items()}
     header = replace(HEADER, num_old=6)
-    store = import_published(golden_lst / "distill_logits.json", tmp_path / "s", header, ids)
-    export_published(store, tmp_path / "out.json")
+    store = import_logits(golden_lst / "distill_logits.json", tmp_path / "s", header, ids)
+    export_logits(store, tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text()) == content
     with pytest.raises(DataError, match=r"image 1001 has rows of shape \(3, 7\), expected 2"):
-        import_published(golden_lst / "distill_logits.json", tmp_path / "t", header, {**ids, 1001: [1, 2]})
+        import_logits(golden_lst / "distill_logits.json", tmp_path / "t", header, {**ids, 1001: [1, 2]})
 
 
 def test_published_box_order(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
     train = golden["lvis_mini_train"]
-    order = new_annotation_order(train, mini_plan, 1)
+    order = new_box_ids(train, mini_plan.seen_ids(1), mini_plan.num_old(1))
     label = {category: i for i, category in enumerate(mini_plan.seen_ids(1), start=1)}
     place = {a["id"]: (label.get(a["category_id"], 0), i) for i, a in enumerate(train["annotations"])}
     expected = golden["replay"]["steps"]["1"]
@@ -201,5 +200,5 @@ def test_box_order_leaves_out_what_training_drops() -> None:
             ann(6, 9, [1.0, 1.0, 5.0, 5.0]),  # old
         ],
     }
-    assert box_order(data, [9, 5, 7], 1) == {1: [4, 1]}
-    assert box_order(data, [9, 5, 7], 3) == {}
+    assert new_box_ids(data, [9, 5, 7], 1) == {1: [4, 1]}
+    assert new_box_ids(data, [9, 5, 7], 3) == {}

@@ -1,4 +1,4 @@
-"""Runs side by side: AP after every phase, by class group, forgetting; how far a run in progress is."""
+"""Runs side by side: AP after each phase, by class group, forgetting; progress of a running one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from typing import Any
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
-from maskrcnn_benchmark.incremental.pipeline.phase_config import FINAL_WEIGHTS, phase_folder
-from maskrcnn_benchmark.incremental.pipeline.state import RunState
-from maskrcnn_benchmark.incremental.plan.phases import PLAN_FILE, PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
+from maskrcnn_benchmark.incremental.plan.run_folder import (
+    CONFIG_FILE,
+    FINAL_WEIGHTS,
+    PLAN_FILE,
+    STATE_FILE,
+    phase_folder,
+)
 from maskrcnn_benchmark.incremental.reporting.reference import read_reference
 from maskrcnn_benchmark.incremental.reporting.summary import MEASURES, Summary, build_summary, phase_ticks
 from maskrcnn_benchmark.utils.errors import DataError
@@ -21,7 +27,7 @@ from maskrcnn_benchmark.visualize.curves import LineChart
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run folder says: name for tables, classes, reports so far, stage in progress ("" when none)."""
+    """Results of a run folder: name for tables, classes, reports so far, stage in progress ("" when none)."""
 
     name: str
     folder: Path
@@ -31,22 +37,24 @@ class RunResult:
 
 
 def read_run(folder: str | Path, name: str | None = None, reference: str = "") -> RunResult:
-    """Read a finished or running run; `name` defaults to that of the folder.
+    """Read a finished or running run; `name` defaults to the name of the folder.
 
     Args:
-        reference: run folder that intransigence is measured against; "" takes the run's LST.REFERENCE_RUN.
+        reference: run folder for intransigence; "" means LST.REFERENCE_RUN of the run.
 
     Raises:
-        DataError: when it is no run folder.
-        ConfigError: when the reference does not fit.
+        DataError: when `folder` is no run folder.
+        ConfigError: when the reference has other classes or is not finished.
     """
     folder = Path(folder)
     if not (folder / PLAN_FILE).is_file():
-        raise DataError(f"{folder} is no folder of an LST run: it has no {PLAN_FILE}")
+        raise DataError(
+            f"{folder} is no folder of an LST run: it has no {PLAN_FILE}; give the OUTPUT_DIR of a run"
+        )
     plan = read_plan(folder)
     key = "the reference"
-    if (folder / "config.yml").is_file():
-        options = load_config(folder / "config.yml").LST
+    if (folder / CONFIG_FILE).is_file():
+        options = load_config(folder / CONFIG_FILE).LST
         plan = plan.with_report_sizes(options.REPORT_SIZES)
         if not reference:
             reference, key = options.REFERENCE_RUN, f"LST.REFERENCE_RUN of {folder}"
@@ -55,28 +63,28 @@ def read_run(folder: str | Path, name: str | None = None, reference: str = "") -
 
 
 def _running(folder: Path, plan: PhasePlan) -> str:
-    """The stage that was begun last and is not finished, with its place in training."""
-    state = RunState(folder / "state.json")
+    """Stage that was begun last and is not finished, with the iteration and loss of training."""
+    state = RunState(folder / STATE_FILE)
     open_stages = [stage for stage in state.stages() if not state.finished(stage)]
     if not open_stages:
         return ""
     stage = open_stages[-1]
     if not stage.endswith("/train"):
         return stage
-    place = phase_folder(folder, int(stage.removeprefix("phase_").partition("/")[0]))
-    records = [r for r in read_metrics(place / METRICS_FILE) if r["kind"] == "train"]
-    if not records or (place / FINAL_WEIGHTS).exists():
+    phase_dir = phase_folder(folder, int(stage.removeprefix("phase_").partition("/")[0]))
+    records = [r for r in read_metrics(phase_dir / METRICS_FILE) if r["kind"] == "train"]
+    if not records or (phase_dir / FINAL_WEIGHTS).exists():
         return stage
     return f"{stage}, iteration {records[-1]['iteration']}, loss {records[-1]['loss']:.3f}"
 
 
 def tasks_of(runs: Sequence[RunResult]) -> list[str]:
-    """IoU types that any run has reported."""
+    """Tasks ("bbox", "segm") that any run has reported."""
     return list(dict.fromkeys(t for run in runs for entry in run.summary["phases"] for t in entry["tasks"]))
 
 
 def format_comparison(runs: Sequence[RunResult]) -> str:
-    """Text tables per task: AP of all seen classes after every phase, then the last phase in detail."""
+    """Format per task: AP of all seen classes after each phase, then the last phase in detail."""
     parts = [f"{run.name}: now at {run.running}" for run in runs if run.running]
     for task in tasks_of(runs):
         phases = sorted({entry["phase"] for run in runs for entry in run.summary["phases"]})
@@ -88,7 +96,7 @@ def format_comparison(runs: Sequence[RunResult]) -> str:
 
 
 def _last_phase(runs: Sequence[RunResult], task: str) -> str:
-    """One row per run: its last reported phase, AP by class group and instance-count bin, forgetting."""
+    """Format a row per run: last reported phase, AP by class group and instance-count bin, forgetting."""
     last = {run.name: _entries(run, task)[-1] for run in runs if _entries(run, task)}
     values = {name: entry["tasks"][task] for name, entry in last.items()}
     groups = list(dict.fromkeys(g for v in values.values() for g in v["groups"]))
@@ -112,7 +120,7 @@ def _last_phase(runs: Sequence[RunResult], task: str) -> str:
 
 
 def comparison_charts(runs: Sequence[RunResult]) -> list[LineChart]:
-    """Per task the AP of all seen classes and the mean forgetting after every phase, one line per run."""
+    """Charts per task: AP of all seen classes and mean forgetting after each phase, one line per run."""
     phases = sorted({entry["phase"] for run in runs for entry in run.summary["phases"]})
     ticks = phase_ticks(phases)
     charts = []
@@ -127,12 +135,12 @@ def comparison_charts(runs: Sequence[RunResult]) -> list[LineChart]:
 
 
 def comparison_json(runs: Sequence[RunResult]) -> dict[str, Any]:
-    """Plain data: every run's summary (see `build_summary`), the folder and the stage in progress."""
+    """Plain data per run: summary (see `build_summary`), folder, stage in progress."""
     return {run.name: {"folder": str(run.folder), "running": run.running, **run.summary} for run in runs}
 
 
 def _entries(run: RunResult, task: str) -> list[dict[str, Any]]:
-    """Reported phases of a run that have the task."""
+    """Summaries of the reported phases of a run that have the task."""
     return [entry for entry in run.summary["phases"] if task in entry["tasks"]]
 
 

@@ -13,7 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
-from maskrcnn_benchmark.incremental.replay.files import export_published, import_published, layout
+from maskrcnn_benchmark.incremental.replay.index_files import (
+    export_index_files,
+    published_order,
+    read_index_files,
+)
 from maskrcnn_benchmark.incremental.replay.plan import (
     ReplayPlan,
     build_replay_plan,
@@ -51,7 +55,7 @@ def test_layout_equals_the_reference(
     reference = np.load(golden_lst / "replay.npz")
     info, numbers = golden["replay"], golden["replay"]["steps"][str(step)]
     seed = info["python_random_seed"] + step if mode == "shuffled" else None
-    images, classes = layout(plan_of(golden, mini_plan, step), info["n_gpu"], info["n_iter"], seed)
+    images, classes = published_order(plan_of(golden, mini_plan, step), info["n_gpu"], info["n_iter"], seed)
     np.testing.assert_array_equal(images, reference[f"step{step}_{mode}_images"])
     np.testing.assert_array_equal(classes, reference[f"step{step}_{mode}_classes"])
     totals = Counter(classes.reshape(-1).tolist())
@@ -62,7 +66,7 @@ def test_layout_equals_the_reference(
 
 def test_layout_shorter_than_an_epoch(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
     plan = plan_of(golden, mini_plan, 1)
-    images, classes = layout(plan, 1, 5, None)
+    images, classes = published_order(plan, 1, 5, None)
     assert list(zip(images[0].tolist(), classes[0].tolist(), strict=True)) == plan.new_pairs[:5]
 
 
@@ -70,7 +74,7 @@ def test_without_replay_only_new_pairs_are_left(golden: dict[str, Any], mini_pla
     plan = plan_of(golden, mini_plan, 2, replay=False)
     assert plan.counts == [0] * 11
     assert plan.epoch_length == len(plan.new_pairs) == epoch_length(mini_plan, 2, replay=False) == 8
-    assert set(layout(plan, 1, 16, None)[1].reshape(-1).tolist()) == {12, 13, 14, 15, 16}
+    assert set(published_order(plan, 1, 16, None)[1].reshape(-1).tolist()) == {12, 13, 14, 15, 16}
 
 
 def test_plan_json_round_trip(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
@@ -110,22 +114,22 @@ def test_old_classes_approach_the_mean(pairs: list[tuple[int, int]], old: int) -
 
 def test_published_files_round_trip(golden: dict[str, Any], mini_plan: PhasePlan, tmp_path: Path) -> None:
     plan = plan_of(golden, mini_plan, 1)
-    paths = export_published(plan, tmp_path, world=4, samples_per_rank=30, shuffle_seed=3)
+    paths = export_index_files(plan, tmp_path, world=4, samples_per_rank=30, shuffle_seed=3)
     assert [p.name for p in paths] == [
         "lvis_indices_qry_step1_rand_balanced.json",
         "lvis_classes_qry_step1_rand_balanced.json",
     ]
-    images, classes = import_published(*paths, num_images=len(plan.image_ids), num_classes=11)
-    expected = layout(plan, 4, 30, 3)
+    images, classes = read_index_files(*paths, num_images=len(plan.image_ids), num_classes=11)
+    expected = published_order(plan, 4, 30, 3)
     np.testing.assert_array_equal(images, expected[0])
     np.testing.assert_array_equal(classes, expected[1])
     with pytest.raises(DataError, match="another step or data set"):
-        import_published(*paths, num_images=5, num_classes=11)
+        read_index_files(*paths, num_images=5, num_classes=11)
     with pytest.raises(DataError, match="values"):
-        import_published(*paths, num_images=len(plan.image_ids), num_classes=6)
+        read_index_files(*paths, num_images=len(plan.image_ids), num_classes=6)
     paths[1].write_text("[[1, 2], [3]]")
     with pytest.raises(DataError, match="equally long"):
-        import_published(*paths, num_images=len(plan.image_ids), num_classes=11)
+        read_index_files(*paths, num_images=len(plan.image_ids), num_classes=11)
 
 
 @pytest.mark.sample

@@ -11,7 +11,7 @@ from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, pha
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
 
-def make_plan(sizes: tuple[int, ...]) -> PhasePlan:
+def plan_from_cfg(sizes: tuple[int, ...]) -> PhasePlan:
     """Classes with ids 10, 20, ... and falling counts."""
     total = sum(sizes)
     infos = (
@@ -43,7 +43,7 @@ def test_impossible_sizes(base: int, step: int | list[int]) -> None:
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6).map(tuple))
 def test_phases_partition_the_labels(sizes: tuple[int, ...]) -> None:
-    plan = make_plan(sizes)
+    plan = plan_from_cfg(sizes)
     labels = [label for phase in range(plan.num_phases) for label in plan.new_labels(phase)]
     assert labels == list(range(1, sum(sizes) + 1))
     for phase in range(plan.num_phases):
@@ -55,27 +55,27 @@ def test_phases_partition_the_labels(sizes: tuple[int, ...]) -> None:
 
 
 def test_json_round_trip_and_hash() -> None:
-    plan = make_plan((3, 2))
+    plan = plan_from_cfg((3, 2))
     assert PhasePlan.from_json(plan.to_json()) == plan
     other = PhasePlan((plan.classes[1], plan.classes[0], *plan.classes[2:]), plan.sizes)
     assert plan.classes_hash(0) != other.classes_hash(0) != plan.classes_hash(1)
 
 
 def test_reports_may_group_otherwise_than_by_phase() -> None:
-    joint = make_plan((6,)).with_report_sizes([3, 2, 1])
+    joint = plan_from_cfg((6,)).with_report_sizes([3, 2, 1])
     ids = joint.seen_ids(0)
     assert joint.groups(0) == {"b0": ids[:3], "t0": ids[3:5], "t1": ids[5:]}
     assert joint.group_phases() == {"b0": 0, "t0": 0, "t1": 0} and joint.new_ids(0) == ids
-    coarse = make_plan((2, 2, 2)).with_report_sizes((3, 3))
+    coarse = plan_from_cfg((2, 2, 2)).with_report_sizes((3, 3))
     assert [list(coarse.groups(p)) for p in range(3)] == [[], ["b0"], ["b0", "t0"]]
     assert coarse.group_phases() == {"b0": 1, "t0": 2}
-    assert coarse.to_json() == make_plan((2, 2, 2)).to_json()
+    assert coarse.to_json() == plan_from_cfg((2, 2, 2)).to_json()
     with pytest.raises(ConfigError, match=r"LST.REPORT_SIZES \[3, 2\] cover 5 classes.* have 6"):
-        make_plan((6,)).with_report_sizes([3, 2])
+        plan_from_cfg((6,)).with_report_sizes([3, 2])
 
 
 def test_bad_plan_and_phase() -> None:
     with pytest.raises(DataError, match="do not divide 5 classes"):
-        PhasePlan(make_plan((3, 2)).classes, (3, 3))
+        PhasePlan(plan_from_cfg((3, 2)).classes, (3, 3))
     with pytest.raises(ConfigError, match="no phase 2: this plan has phases 0"):
-        make_plan((3, 2)).check_phase(2)
+        plan_from_cfg((3, 2)).check_phase(2)

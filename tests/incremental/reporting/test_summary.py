@@ -19,7 +19,7 @@ from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
-from maskrcnn_benchmark.incremental.plan.split import val_file
+from maskrcnn_benchmark.incremental.plan.split import derive_val_annotations
 from maskrcnn_benchmark.incremental.reporting.events import write_events
 from maskrcnn_benchmark.incremental.reporting.phase_report import (
     format_phase_report,
@@ -42,7 +42,7 @@ def evaluate(
     golden: dict[str, Any], folder: Path, plan: PhasePlan, phase: int, rule: str
 ) -> EvaluationReport:
     """Reference detections of the classes seen so far, as a phase's report evaluates them."""
-    data = val_file(golden["lvis_mini_val"], plan, phase, rule)
+    data = derive_val_annotations(golden["lvis_mini_val"], plan, phase, rule)
     images, seen = {im["id"] for im in data["images"]}, set(plan.seen_ids(phase))
     records = json.loads((folder / "detections_val.json").read_text())
     kept = [r for r in records if r["image_id"] in images and r["category_id"] in seen]
@@ -53,7 +53,9 @@ def evaluate(
 
 def confusion_of(golden: dict[str, Any], plan: PhasePlan, report: EvaluationReport, phase: int) -> Confusion:
     """What objects of the seen classes are taken for."""
-    return phase_confusion(val_file(golden["lvis_mini_val"], plan, phase, "all"), report, plan, phase)
+    return phase_confusion(
+        derive_val_annotations(golden["lvis_mini_val"], plan, phase, "all"), report, plan, phase
+    )
 
 
 @pytest.mark.parametrize("phase", [0, 1, 2])

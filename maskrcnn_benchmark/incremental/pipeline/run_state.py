@@ -1,4 +1,4 @@
-"""state.json: which stages of a run are finished, from which inputs and settings (lst spec 12.2)."""
+"""state.json: which stages of a run are finished, from which inputs and settings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def _now() -> str:
 
 
 class RunState:
-    """The records of a run folder; every change is on disk at once.
+    """Records of the stages of a run; each change is written to disk at once.
 
     A record is {"stage", "inputs": name -> SHA-256, "config": SHA-256 of the settings, "finished": time or
-    null}; null means begun. The hashes of large files are remembered with their size and modification time.
+    null}; null means begun. Hashes of files are cached by size and modification time.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -35,11 +35,11 @@ class RunState:
             self._stages, self._files = data["stages"], data["files"]
 
     def record(self, stage: str) -> dict[str, Any] | None:
-        """The record of a stage, None when it was never begun."""
+        """Record of a stage; None when it was never begun."""
         return self._stages.get(stage)
 
     def finished(self, stage: str) -> bool:
-        """Whether the stage has been completed (with whatever inputs)."""
+        """Whether the stage has been completed (with any inputs)."""
         return bool(self._stages.get(stage, {}).get("finished"))
 
     def stages(self) -> list[str]:
@@ -47,13 +47,13 @@ class RunState:
         return list(self._stages)
 
     def begin(self, stage: str, inputs: dict[str, str], config: str, *, finished: bool = False) -> None:
-        """Note that a stage starts with these inputs and settings, or that its results were taken over."""
+        """Record that a stage begins with these inputs and settings, or is `finished` by reused results."""
         end = _now() if finished else None
         self._stages[stage] = {"stage": stage, "inputs": inputs, "config": config, "finished": end}
         self._save()
 
     def finish(self, stage: str) -> None:
-        """Note that a begun stage is complete."""
+        """Record that a begun stage is complete."""
         self._stages[stage]["finished"] = _now()
         self._save()
 
@@ -76,5 +76,5 @@ class RunState:
         return known["sha256"]
 
     def _save(self) -> None:
-        """Write the file in one step."""
+        """Write the file atomically."""
         write_json(self.path, {"version": _VERSION, "stages": self._stages, "files": self._files}, indent=1)

@@ -206,7 +206,7 @@ def test_wrong_sorted_ids(released: list[CfgNode], split: Path, tmp_path: Path) 
     save_atomic({"model": read_checkpoint(step.MODEL.WEIGHT)["model"]}, bare)
     off = {**use, "MODEL.WEIGHT": str(bare), "MODEL.USE_DISTILL": False}
     fails(
-        step, off, DataError, r"entry \d+ of list 0 draws class .* which has none.*replay_indices", tmp_path
+        step, off, DataError, r"entry \d+ of list 0 samples class .* which has none.*replay_indices", tmp_path
     )
     fails(step, {"DATASETS.SORTED_IDS": ""}, ConfigError, "need DATASETS.SORTED_IDS", tmp_path)
     fails(base, {"DATASETS.TRAIN": step.DATASETS.TRAIN}, DataError, "has objects of category", tmp_path)

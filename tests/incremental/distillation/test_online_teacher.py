@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.data.types import Batch
-from maskrcnn_benchmark.incremental.distillation.online import OnlineTeacher
+from maskrcnn_benchmark.incremental.distillation.lookup import OnlineTeacher
 from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.structures.boxlist import BoxList

@@ -9,12 +9,11 @@ import pytest
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with
+from maskrcnn_benchmark.incremental.distillation.views import check_stored_views, stored_size
 from maskrcnn_benchmark.incremental.pipeline.phase_config import (
-    check_stored_views,
     derive_phase_cfg,
     stage_settings,
     step_iterations,
-    stored_size,
 )
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.replay.plan import epoch_length

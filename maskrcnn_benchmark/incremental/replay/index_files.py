@@ -1,4 +1,4 @@
-"""The two published replay files of a step: image indices and class labels per rank (lst spec section 3)."""
+"""The two released replay files of a step: image indices and class labels, a list per rank."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.rng import derive_seed
 
 
-def layout(
+def published_order(
     plan: ReplayPlan, world: int, samples_per_rank: int, shuffle_seed: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image indices and class labels, int64 (world, samples_per_rank) each: rank g reads row g in order.
+    """Pairs in the released order: image indices and class labels, int64 (world, samples_per_rank) each.
 
-    Whole epochs are permuted with a generator seeded by the epoch number; the rest is filled with the
-    beginning of the last epoch before its permutation. An old class walks cyclically through its image list,
-    over the epochs.
+    Rank g reads row g in order. Whole epochs are permuted with a generator seeded by the epoch index; the
+    rest is filled with the beginning of the last epoch before its permutation. An old class walks
+    cyclically through its image list, over the epochs.
 
     Args:
-        shuffle_seed: seed of the standard-library shuffle of every class' image list, in label order, as the
-            reference files were made; None keeps ascending order.
+        shuffle_seed: seed of the standard-library shuffle of each class's image list, in label order, as
+            for the released files; None keeps ascending order.
     """
     old_lists = [list(images) for images in plan.image_lists]
     if shuffle_seed is not None:
@@ -46,26 +46,26 @@ def layout(
     return pairs[..., 0], pairs[..., 1]
 
 
-def stream_layout(
+def scheduler_order(
     plan: ReplayPlan, world: int, samples_per_rank: int, images_per_rank: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays as of `layout` with the pairs that the scheduler draws online, in its order.
+    """Pairs that the scheduler samples online, in its order, as arrays like those of `published_order`.
 
     Args:
-        images_per_rank: images of a batch that come from each row; the run reads the same number per row.
+        images_per_rank: images of a batch that come from each row.
         seed: LST.SEED of the run.
 
     Raises:
-        DataError: when a row is no whole number of batches.
+        DataError: when `samples_per_rank` is no multiple of `images_per_rank`.
     """
     if samples_per_rank % images_per_rank:
         raise DataError(
-            f"{samples_per_rank} samples per rank are no whole number of batches of {images_per_rank}; make "
-            f"them a multiple of {images_per_rank}"
+            f"{samples_per_rank} samples per rank are no multiple of {images_per_rank} images per batch; "
+            f"give a multiple of {images_per_rank}"
         )
     stream = replay_sampler(plan, seed, images_per_rank=1, num_iters=0)
     pairs = np.array([stream.pair(p) for p in range(world * samples_per_rank)], dtype=np.int64)
-    # the stream goes batch by batch, in each batch rank by rank
+    # order of the stream: batch by batch, in each batch rank by rank
     batches = pairs.reshape(-1, world, images_per_rank, 2).swapaxes(0, 1)
     images, classes = batches.reshape(world, samples_per_rank, 2).transpose(2, 0, 1)
     return images, classes
@@ -81,7 +81,7 @@ def replay_sampler(
     rank: int = 0,
     start_iter: int = 0,
 ) -> ReplayPairSampler:
-    """The pairs of a step as the scheduler draws them online; `seed` is LST.SEED."""
+    """Sampler of the pairs of a step as the scheduler uses it online; `seed` is LST.SEED."""
     return ReplayPairSampler(
         plan.counts,
         plan.image_lists,
@@ -96,55 +96,58 @@ def replay_sampler(
 
 
 class _Epochs:
-    """Pairs of any epoch before its permutation: new pairs, then old classes in label order."""
+    """Pairs of each epoch before its permutation: new pairs, then old classes in label order."""
 
     def __init__(self, counts: list[int], lists: list[list[int]], new_pairs: list[tuple[int, int]]) -> None:
         self._new = np.array(new_pairs, dtype=np.int64).reshape(-1, 2)
         self._images = np.array([image for images in lists for image in images], dtype=np.int64)
-        draws, sizes = np.array(counts, dtype=np.int64), np.array([len(images) for images in lists], np.int64)
-        # one entry per replayed pair: its class, its place among the draws of the class, and of the class the
-        # number of draws, of images, and where its images begin
-        self._class = np.repeat(np.arange(len(draws)), draws)
-        self._place = np.arange(len(self._class)) - (np.cumsum(draws) - draws)[self._class]
-        self._draws, self._sizes = draws[self._class], sizes[self._class]
-        self._first = (np.cumsum(sizes) - sizes)[self._class]
+        samples = np.array(counts, dtype=np.int64)
+        sizes = np.array([len(images) for images in lists], np.int64)
+        # one entry per replayed pair: its class, its index among the samples of the class, and of the class
+        # the number of samples, the number of images, and the offset of its images
+        self._class = np.repeat(np.arange(len(samples)), samples)
+        self._index = np.arange(len(self._class)) - (np.cumsum(samples) - samples)[self._class]
+        self._samples, self._sizes = samples[self._class], sizes[self._class]
+        self._offset = (np.cumsum(sizes) - sizes)[self._class]
 
     def pairs(self, epoch: int) -> np.ndarray:
-        """(length, 2) int64: image, label."""
-        window = (epoch * self._draws + self._place) % self._sizes
-        replayed = np.stack([self._images[self._first + window], self._class + 1], axis=1)
+        """Pairs (length, 2) int64 of an epoch: image, label."""
+        window = (epoch * self._samples + self._index) % self._sizes
+        replayed = np.stack([self._images[self._offset + window], self._class + 1], axis=1)
         return np.concatenate([self._new, replayed])
 
 
-def published_names(phase: int) -> tuple[str, str]:
-    """File names of the release for the indices and the classes of a step."""
+def index_file_names(phase: int) -> tuple[str, str]:
+    """Released file names of the image indices and the class labels of a step."""
     return (
         f"lvis_indices_qry_step{phase}_rand_balanced.json",
         f"lvis_classes_qry_step{phase}_rand_balanced.json",
     )
 
 
-def write_published(
+def write_index_files(
     folder: str | Path, phase: int, images: np.ndarray, classes: np.ndarray
 ) -> tuple[Path, Path]:
-    """Write image indices and class labels (world, samples) under the published names; the paths."""
-    paths = tuple(Path(folder) / name for name in published_names(phase))
+    """Write image indices and class labels (world, samples) under the released names; returns the paths."""
+    paths = tuple(Path(folder) / name for name in index_file_names(phase))
     for path, array in zip(paths, (images, classes), strict=True):
         write_json(path, array.tolist())
     return paths[0], paths[1]
 
 
-def export_published(
+def export_index_files(
     plan: ReplayPlan, folder: str | Path, *, world: int, samples_per_rank: int, shuffle_seed: int | None
 ) -> tuple[Path, Path]:
-    """Write the two JSON files, each `world` lists of `samples_per_rank` numbers; returns the paths."""
-    return write_published(folder, plan.phase, *layout(plan, world, samples_per_rank, shuffle_seed))
+    """Write the two files, `world` lists of `samples_per_rank` values each; returns the paths."""
+    return write_index_files(
+        folder, plan.phase, *published_order(plan, world, samples_per_rank, shuffle_seed)
+    )
 
 
-def import_published(
+def read_index_files(
     indices_path: str | Path, classes_path: str | Path, *, num_images: int, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both files as int64 arrays (world, samples), checked against the data set of the step.
+    """Read both files as int64 arrays (world, samples), checked against the data set of the step.
 
     Raises:
         DataError: naming the file when the two differ in shape, an index is not below `num_images`, or a

@@ -1,4 +1,4 @@
-"""Runs that differ in some settings, each with several seeds; those with the same base phase share it."""
+"""Ablation: variants of a configuration with several seeds; runs with the same base phase share it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with, dump_config, load_config, save_config
 from maskrcnn_benchmark.config.yaml_text import read_yaml
-from maskrcnn_benchmark.incremental.pipeline.actions import make_plan
 from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg, stage_settings
 from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.plan.split import plan_from_cfg
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import read_json, sha256_json, write_json
 from maskrcnn_benchmark.utils.progress import Progress
@@ -29,10 +29,10 @@ Start = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is compared: a configuration, KEY VALUE pairs of all runs, those of every variant, seeds.
+    """A configuration, KEY VALUE pairs of all runs, those of each variant, seeds.
 
-    `last` are KEY VALUE pairs of all runs that win over those of the variants. `variants` begins with the
-    full method; then come variants that lack something, then `references`, which are no ablations.
+    `last` are KEY VALUE pairs of all runs that override those of the variants. `variants` begins with the
+    full method; variants without some part follow, then `references`, which are no ablations.
     """
 
     config: Path
@@ -44,17 +44,17 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One variant with one seed: its settings and the run whose base phase it takes over (or None)."""
+class AblationRun:
+    """One variant with one seed: its configuration and the run whose base phase it reuses (or None)."""
 
     variant: str
     seed: int
     cfg: CfgNode
-    donor: Run | None
+    donor: AblationRun | None
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Variant and seed, for messages."""
         return f"{self.variant}, seed {self.seed}"
 
     @property
@@ -63,7 +63,7 @@ class Run:
         return Path(self.cfg.OUTPUT_DIR)
 
     def done(self) -> bool:
-        """Whether it was finished with exactly these settings."""
+        """Whether the run was finished with exactly these settings."""
         marker = self.folder / MARKER
         return marker.is_file() and read_json(marker, "ablation marker")["settings"] == self.settings_hash()
 
@@ -85,15 +85,17 @@ def read_ablation(path: str | Path) -> Ablation:
     variants, references = tree.get("VARIANTS") or {}, tree.get("REFERENCES") or {}
     seeds, common = tree.get("SEEDS") or [0], tree.get("OPTS") or []
     lists = [common, *variants.values(), *references.values()]
-    good = not unknown and "CONFIG" in tree and variants and not set(variants) & set(references)
-    if not good or not all(isinstance(pairs, list) and len(pairs) % 2 == 0 for pairs in lists):
+    valid = not unknown and "CONFIG" in tree and variants and not set(variants) & set(references)
+    if not valid or not all(isinstance(pairs, list) and len(pairs) % 2 == 0 for pairs in lists):
         raise ConfigError(
             f"{path}: expected CONFIG, SEEDS, OPTS [KEY, VALUE, ...], VARIANTS and REFERENCES "
             f"{{name: [KEY, VALUE, ...]}} with different names, and nothing else (found {sorted(tree)})"
         )
     folders = {_folder_name(name) for name in variants | references}
     if len(folders) < len(variants) + len(references):
-        raise ConfigError(f"{path}: names of variants must differ in more than blanks and signs")
+        raise ConfigError(
+            f"{path}: names of variants must differ in letters or digits, not only in blanks and signs"
+        )
     return Ablation(
         config=Path(path).parent / tree["CONFIG"],
         seeds=tuple(int(s) for s in seeds),
@@ -103,13 +105,13 @@ def read_ablation(path: str | Path) -> Ablation:
     )
 
 
-def plan_runs(ablation: Ablation, out: Path) -> list[Run]:
-    """All runs in an order in which every donor of a base phase comes before those that take it over.
+def plan_runs(ablation: Ablation, out: Path) -> list[AblationRun]:
+    """All runs, ordered so that each donor of a base phase comes before the runs that reuse it.
 
     Raises:
-        ConfigError: for settings that do not fit, before anything is trained.
+        ConfigError: for settings that do not fit together, before anything is trained.
     """
-    donors: dict[str, Run] = {}
+    donors: dict[str, AblationRun] = {}
     files: dict[str, dict[str, Any]] = {}
     runs = []
     base = load_config(ablation.config)
@@ -124,25 +126,25 @@ def plan_runs(ablation: Ablation, out: Path) -> list[Run]:
             donor = donors.get(key)
             if donor is not None:
                 cfg = clone_with(cfg, ["LST.BASE_RUN", str(donor.folder)])
-            runs.append(Run(variant, seed, cfg, donor))
+            runs.append(AblationRun(variant, seed, cfg, donor))
             donors.setdefault(key, runs[-1])
     return runs
 
 
 def _folder_name(variant: str) -> str:
-    """The variant's name with one "_" for blanks and other signs."""
+    """Name of the variant with one "_" for blanks and other signs."""
     return re.sub(r"[^\w.-]+", "_", variant)
 
 
 def run_ablation(
-    runs: Sequence[Run], start: Start, jobs: int = 1, stop: Callable[[], None] = lambda: None
+    runs: Sequence[AblationRun], start: Start, jobs: int = 1, stop: Callable[[], None] = lambda: None
 ) -> None:
-    """Do the runs that are not done yet, `jobs` at a time; bases that others wait for come first.
+    """Execute the runs that are not done, `jobs` at a time; base phases that others wait for come first.
 
-    `stop` is called to end the running ones when one fails or the user interrupts; they can be continued.
+    `stop` is called to end the running ones when one fails or the user interrupts; they can be resumed.
 
     Raises:
-        UsageError: what the first failing run raised.
+        UsageError: the error of the first failing run.
     """
     waiting = [run for run in runs if not run.done()]
     needed = {run.donor.name: run.donor for run in waiting if run.donor is not None}
@@ -154,10 +156,10 @@ def run_ablation(
     with ThreadPoolExecutor(jobs) as pool:
         first = {run.name: pool.submit(_train_base, run, start) for run in bases}
 
-        def base_of(run: Run) -> Future[None] | None:
+        def base_of(run: AblationRun) -> Future[None] | None:
             return first.get((run.donor or run).name)
 
-        # runs that need not wait fill the time until the bases are done
+        # runs that wait for no base phase start first
         order = sorted(waiting, key=lambda run: base_of(run) is not None)
         futures = {pool.submit(_train_all, run, start, base_of(run)): run for run in order}
         try:
@@ -170,15 +172,15 @@ def run_ablation(
             raise
 
 
-def _train_base(run: Run, start: Start) -> None:
+def _train_base(run: AblationRun, start: Start) -> None:
     """Train the base phase of a run alone."""
     logger.info("base phase of %s", run.name)
     save_config(clone_with(run.cfg, ["LST.PHASES", (0,)]), run.folder / RUN_CONFIG)
     start(run.folder / RUN_CONFIG)
 
 
-def _train_all(run: Run, start: Start, before: Future[None] | None) -> None:
-    """Train all phases of a run when `before` is done, and mark it."""
+def _train_all(run: AblationRun, start: Start, before: Future[None] | None) -> None:
+    """Train all phases of a run when `before` is done, and mark it as done."""
     if before is not None:
         before.result()
     logger.info("%s begins", run.name)
@@ -188,8 +190,8 @@ def _train_all(run: Run, start: Start, before: Future[None] | None) -> None:
 
 
 def _base_key(cfg: CfgNode, annotations: dict[str, Any]) -> str:
-    """Equal for two runs whose base phases are the same."""
-    plan = make_plan(cfg, annotations)
+    """Hash that is equal for two runs with the same base phase."""
+    plan = plan_from_cfg(cfg, annotations)
     base = derive_phase_cfg(cfg, plan, 0, Path("base"))
-    places = [cfg.LST.ANN_TRAIN, cfg.LST.IMG_TRAIN]
-    return sha256_json([stage_settings(base, "train"), plan.to_json(), places])
+    data = [cfg.LST.ANN_TRAIN, cfg.LST.IMG_TRAIN]
+    return sha256_json([stage_settings(base, "train"), plan.to_json(), data])

@@ -15,13 +15,14 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with, load_config
-from maskrcnn_benchmark.incremental import distill_json, replay_files
-from maskrcnn_benchmark.incremental import dump as dumping
-from maskrcnn_benchmark.incremental import work as tasks
+from maskrcnn_benchmark.incremental.distillation import dump
+from maskrcnn_benchmark.incremental.distillation.json_files import export_logits
 from maskrcnn_benchmark.incremental.distillation.store import DistillStore
+from maskrcnn_benchmark.incremental.pipeline import evaluate_phase, prepare, train_phase
 from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.incremental.pipeline.scheduler import test_phase as report_of_phase
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.replay.index_files import export_index_files
 from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
 
@@ -81,10 +82,10 @@ def test_new_boxes_were_stored_and_the_body_stayed_frozen(finished: CfgNode) -> 
     plan = PhasePlan.from_json(json.loads((run / "classes.json").read_text()))
     data = json.loads(Path(finished.LST.ANN_TRAIN).read_text())
     new = {a["id"] for a in data["annotations"] if a["category_id"] in plan.new_ids(2)}
-    stored = {int(a) for image in store.image_ids for a in store.rows(int(image), 0).annotation_ids}
+    stored = {int(a) for image in store.image_ids for a in store.read(int(image), 0).annotation_ids}
     assert stored <= new and len(stored) >= 0.9 * len(new)
     assert store.header.num_old == 18 and store.header.phase == 2
-    row = store.rows(int(store.image_ids[0]), 1).cosines
+    row = store.read(int(store.image_ids[0]), 1).cosines
     assert row.shape[1] == 19 and abs(row).max() <= 1.0 + 1e-5
     before, after = weights(finished, 1), weights(finished, 2)
     changed = {
@@ -126,11 +127,11 @@ def test_stopped_anywhere_it_ends_like_an_unbroken_run(
     cfg = clone_with(finished, ["OUTPUT_DIR", str(tmp_path / "run")])
     run_lst(clone_with(cfg, ["LST.PHASES", (0,)]))  # between stages
     places = [
-        (dumping, "dump_rows", 2),  # plain views stored, mirrored ones not
-        (tasks, "grow_checkpoint", 1),
-        (tasks.DistillLookup, "__call__", 2),  # in the second iteration of phase 1
-        (tasks, "write_phase_report", 1),
-        (tasks, "build_replay_plan", 1),  # in phase 2, after its dump
+        (dump, "dump_cosines", 2),  # plain views stored, mirrored ones not
+        (prepare, "grow_checkpoint", 1),
+        (train_phase.DistillLookup, "__call__", 2),  # in the second iteration of phase 1
+        (evaluate_phase, "write_phase_report", 1),
+        (prepare, "build_replay_plan", 1),  # in phase 2, after its dump
     ]
     for owner, name, call in places:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -202,8 +203,8 @@ def test_published_files_drive_a_step(finished: CfgNode, tmp_path: Path) -> None
     run = tmp_path / "run"
     plan = ReplayPlan.from_json(json.loads((run / "phase_1" / "replay.json").read_text()))
     store = DistillStore(Path(finished.OUTPUT_DIR) / "phase_1" / "distill")
-    replay_files.export_published(plan, tmp_path, world=1, samples_per_rank=20, shuffle_seed=0)
-    distill_json.export_published(store, tmp_path / "logits_step1.json")
+    export_index_files(plan, tmp_path, world=1, samples_per_rank=20, shuffle_seed=0)
+    export_logits(store, tmp_path / "logits_step1.json")
     for phase in (1, 2):
         shutil.rmtree(run / f"phase_{phase}")
     files = {
@@ -217,7 +218,7 @@ def test_published_files_drive_a_step(finished: CfgNode, tmp_path: Path) -> None
     assert imported.image_ids.tolist() == store.image_ids.tolist()
     for image in store.image_ids.tolist():
         for flip in (0, 1):
-            one, two = store.rows(image, flip), imported.rows(image, flip)
+            one, two = store.read(image, flip), imported.read(image, flip)
             assert one.annotation_ids.tolist() == two.annotation_ids.tolist()
             assert (one.cosines == two.cosines).all()
     assert (run / "phase_1" / "report" / "metrics.json").exists()

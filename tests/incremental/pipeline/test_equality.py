@@ -14,8 +14,8 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.config.load import clone_with
-from maskrcnn_benchmark.incremental.distillation.lookup import RowSharing
-from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillRows, DistillStore
+from maskrcnn_benchmark.incremental.distillation.dump import CosineExchange
+from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillStore, ImageCosines
 from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.utils import comm
 
@@ -71,7 +71,7 @@ def _compare_stores(one: DistillStore, other: DistillStore) -> None:
     assert one.image_ids.tolist() == other.image_ids.tolist()
     for image in one.image_ids.tolist():
         for flip in (0, 1):
-            first, second = one.rows(image, flip), other.rows(image, flip)
+            first, second = one.read(image, flip), other.read(image, flip)
             assert first.annotation_ids.tolist() == second.annotation_ids.tolist()
             assert abs(first.cosines - second.cosines).max() < 1e-5
 
@@ -81,13 +81,13 @@ def _merge(folder: Path) -> None:
     header = DistillHeader(1, 2, "", "", (8, 8), (0, 1), "float32")
     images = {0: [], 1: [5, 3], 2: [4]}[comm.get_rank()]
     rows = [
-        DistillRows(image, flip, np.arange(image % 2 + 1) + image, np.full((image % 2 + 1, 3), image, "f4"))
+        ImageCosines(image, flip, np.arange(image % 2 + 1) + image, np.full((image % 2 + 1, 3), image, "f4"))
         for flip in (0, 1)
         for image in images
     ]
-    sharing = RowSharing(folder, header, held_bytes=30)  # two files of rank 1
-    sharing.add(rows)
-    sharing.merge(folder / "store")
+    exchange = CosineExchange(folder, header, max_bytes=30)  # two files of rank 1
+    exchange.add(rows)
+    exchange.write_store(folder / "store")
 
 
 def test_teacher_outputs_of_ranks_with_and_without_boxes(
@@ -96,5 +96,5 @@ def test_teacher_outputs_of_ranks_with_and_without_boxes(
     run_ranks(_merge, 3, tmp_path / "run")
     store = DistillStore(tmp_path / "run" / "store")
     assert store.image_ids.tolist() == [3, 4, 5]
-    assert store.rows(5, 1).cosines.tolist() == [[5.0] * 3] * 2
-    assert store.rows(4, 0).annotation_ids.tolist() == [4]
+    assert store.read(5, 1).cosines.tolist() == [[5.0] * 3] * 2
+    assert store.read(4, 0).annotation_ids.tolist() == [4]

@@ -81,7 +81,7 @@ def test_class_specific_masks_start_like_those_of_a_new_model() -> None:
 
 def test_given_rows_take_the_place_of_drawn_ones() -> None:
     old = state(3, 8)
-    drawn, given = grow(old, 3, 6), grow(old, 3, 6, new_rows={4: torch.full((8,), 2.0)})
+    drawn, given = grow(old, 3, 6), grow(old, 3, 6, class_weights={4: torch.full((8,), 2.0)})
     name = f"{BOX}.cls_score.weight"
     assert torch.equal(given[name][4], torch.full((8,), 2.0))
     kept = [0, 1, 2, 3, 5]
@@ -108,5 +108,5 @@ def test_checkpoint_file(tmp_path: Path) -> None:
     swapped = ["__background__", "spoon", "cup"]
     with pytest.raises(CheckpointError, match='label 1 is "cup", expected "spoon"'):
         grow_checkpoint(source, target, old_names=swapped, new_names=[*swapped, "fork"], **options)
-    with pytest.raises(CheckpointError, match="do not continue"):
+    with pytest.raises(CheckpointError, match="does not begin with the"):
         grow_checkpoint(source, target, old_names=names, new_names=[*swapped, "fork"], **options)

@@ -20,11 +20,12 @@ from maskrcnn_benchmark.engine import step
 from maskrcnn_benchmark.engine.finite_check import NonFiniteError, check_finite
 from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.incremental.pipeline import scheduler
-from maskrcnn_benchmark.incremental.pipeline.actions import Work, set_aside
+from maskrcnn_benchmark.incremental.pipeline.context import RunContext
 from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.incremental.pipeline.stage import RESUME, RUN, SKIP, Stage, decide
-from maskrcnn_benchmark.incremental.pipeline.state import RunState
+from maskrcnn_benchmark.incremental.pipeline.train_phase import set_aside_training
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.run_lock import claimed
 
@@ -58,7 +59,7 @@ def test_a_summary_lost_by_a_kill_is_made_up(base_cfg: CfgNode, monkeypatch: pyt
     assert {name: (run / name).read_bytes() for name in names} == before
 
 
-def _stage(folder: Path, restart: Callable[[], None], goes_on: bool = False, **settings: Any) -> Stage:
+def _stage(folder: Path, restart: Callable[[], None], resumable: bool = False, **settings: Any) -> Stage:
     return Stage(
         phase=0,
         name="train",
@@ -68,7 +69,7 @@ def _stage(folder: Path, restart: Callable[[], None], goes_on: bool = False, **s
         run=lambda: None,
         config_file=folder / "config.yml",
         restart=restart,
-        goes_on=lambda: goes_on,
+        resumable=lambda: resumable,
     )
 
 
@@ -101,10 +102,10 @@ def test_a_key_that_a_later_version_adds_changes_nothing(tmp_path: Path) -> None
 def test_only_after_a_bad_loss_do_other_settings_go_on(tmp_path: Path) -> None:
     state = RunState(tmp_path / "state.json")
     decide(_stage(tmp_path, lambda: None, lr=1), state, tmp_path)
-    assert decide(_stage(tmp_path, _kill, goes_on=True, lr=2), state, tmp_path) == RESUME
+    assert decide(_stage(tmp_path, _kill, resumable=True, lr=2), state, tmp_path) == RESUME
     (tmp_path / "out.txt").touch()
     state.finish("phase_0/train")
-    assert decide(_stage(tmp_path, lambda: None, goes_on=True, lr=3), state, tmp_path) == RUN
+    assert decide(_stage(tmp_path, lambda: None, resumable=True, lr=3), state, tmp_path) == RUN
 
 
 @pytest.mark.parametrize("killed_after", [0, 1, 2, 3])
@@ -112,7 +113,7 @@ def test_setting_aside_loses_nothing(
     tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
     run = Path(tiny_cfg.OUTPUT_DIR)
-    work = Work(tiny_cfg, run, PhaseData(tiny_cfg), lambda path: "")
+    context = RunContext(tiny_cfg, run, PhaseData(tiny_cfg), lambda path: "")
     folder = run / "phase_1"
     (folder / "previous").mkdir(parents=True)
     (folder / "previous" / "older.pth").touch()
@@ -129,8 +130,8 @@ def test_setting_aside_loses_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(_Killed):
         patch.setattr(os, "replace", replacement)
-        set_aside(work, 1)
-    set_aside(work, 1)
+        set_aside_training(context, 1)
+    set_aside_training(context, 1)
     assert sorted(p.name for p in (folder / "previous").iterdir()) == sorted(files)
     assert [p.name for p in folder.iterdir()] == ["previous"]
 

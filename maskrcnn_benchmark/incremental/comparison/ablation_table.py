@@ -1,4 +1,4 @@
-"""What an ablation found: AP and forgetting of every variant at the end, mean and spread over seeds."""
+"""Results of an ablation: final AP and forgetting of each variant, mean and std over seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from maskrcnn_benchmark.incremental.reporting.ablation import Ablation, Run
+from maskrcnn_benchmark.incremental.comparison.ablation import Ablation, AblationRun
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json, write_text
 from maskrcnn_benchmark.visualize.bars import Bar, draw_bars
@@ -17,7 +17,7 @@ Table = dict[str, Any]
 BEGIN, END = "<!-- ablation table: begin -->", "<!-- ablation table: end -->"
 
 
-def build_table(ablation: Ablation, runs: Sequence[Run]) -> Table:
+def build_table(ablation: Ablation, runs: Sequence[AblationRun]) -> Table:
     """Collect the summaries of finished runs.
 
     Returns:
@@ -27,21 +27,24 @@ def build_table(ablation: Ablation, runs: Sequence[Run]) -> Table:
         "std", "values"} (std None for one seed, mean None without values); "course" is {"seen", "b0": mean AP
         of the seen classes and of the base classes after every phase}.
     """
-    found: dict[str, dict[int, list[dict[str, Any]]]] = {name: {} for name in ablation.variants}
+    results: dict[str, dict[int, list[dict[str, Any]]]] = {name: {} for name in ablation.variants}
     for run in runs:
         if run.done():
-            found[run.variant][run.seed] = read_json(run.folder / "summary.json", "summary")["phases"]
+            results[run.variant][run.seed] = read_json(run.folder / "summary.json", "summary")["phases"]
     full = next(iter(ablation.variants))
-    names = {task for seeds in found.values() for phases in seeds.values() for task in phases[-1]["tasks"]}
+    names = {task for seeds in results.values() for phases in seeds.values() for task in phases[-1]["tasks"]}
     tasks = {
-        task: {name: _variant(found[name], found[full], task, name in ablation.references) for name in found}
+        task: {
+            name: _variant(results[name], results[full], task, name in ablation.references)
+            for name in results
+        }
         for task in sorted(names)
     }
     return {"seeds": list(ablation.seeds), "full": full, "tasks": tasks}
 
 
 def _variant(seeds: dict[int, list[Any]], full: dict[int, list[Any]], task: str, reference: bool) -> Table:
-    """The numbers of one variant in one task."""
+    """Results of one variant in one task."""
     ends = {seed: phases[-1]["tasks"][task] for seed, phases in seeds.items()}
     rows = list(ends.values())
     pairs = [
@@ -58,19 +61,19 @@ def _variant(seeds: dict[int, list[Any]], full: dict[int, list[Any]], task: str,
     return {
         "reference": reference,
         "seeds": list(ends),
-        "AP": _spread([row["metrics"]["AP"] for row in rows]),
-        "groups": {name: _spread([row["groups"][name] for row in rows]) for name in groups},
-        "forgetting": _spread([row["mean_forgetting"] for row in rows]),
-        "minus_full": _spread(difference),
+        "AP": _mean_and_std([row["metrics"]["AP"] for row in rows]),
+        "groups": {name: _mean_and_std([row["groups"][name] for row in rows]) for name in groups},
+        "forgetting": _mean_and_std([row["mean_forgetting"] for row in rows]),
+        "minus_full": _mean_and_std(difference),
         "course": {
-            name: [_spread(values)["mean"] for values in zip(*course, strict=True)]
+            name: [_mean_and_std(values)["mean"] for values in zip(*course, strict=True)]
             for name, course in courses.items()
         },
     }
 
 
-def _spread(values: Sequence[float | None]) -> Table:
-    """Mean and sample standard deviation of the defined values."""
+def _mean_and_std(values: Sequence[float | None]) -> Table:
+    """Mean and sample std of the defined values."""
     known = [v for v in values if v is not None]
     return {
         "mean": fmean(known) if known else None,
@@ -80,38 +83,38 @@ def _spread(values: Sequence[float | None]) -> Table:
 
 
 def better_variants(table: Table, task: str) -> list[str]:
-    """Ablated variants (no references) whose mean AP is above that of the full method."""
+    """Ablated variants (without references) whose mean AP is above that of the full method."""
     rows = table["tasks"][task].items()
     known = [(n, r["minus_full"]["mean"]) for n, r in rows if not r["reference"] and n != table["full"]]
     return [name for name, difference in known if difference is not None and difference > 0]
 
 
 def to_markdown(table: Table) -> str:
-    """One markdown table per task, mean +- standard deviation, and the verdict on the full method."""
+    """Format a markdown table per task, mean ± std, and a sentence on the rank of the full method."""
     parts = []
     for task, rows in table["tasks"].items():
         groups = list(dict.fromkeys(name for row in rows.values() for name in row["groups"]))
         header = ["variant", "seeds", "AP", "minus full", *groups, "forgotten"]
         lines = [header, ["---", *["---:"] * (len(header) - 1)]]
         for name, row in rows.items():
-            cells = [row["AP"], row["minus_full"] if name != table["full"] else None]
-            cells += [row["groups"].get(group) for group in groups] + [row["forgetting"]]
+            values = [row["AP"], row["minus_full"] if name != table["full"] else None]
+            values += [row["groups"].get(group) for group in groups] + [row["forgetting"]]
             title = f"*{name}*" if row["reference"] else name
-            lines.append([title, str(len(row["seeds"])), *(_cell(cell) for cell in cells)])
+            lines.append([title, str(len(row["seeds"])), *(_format(value) for value in values)])
         better = better_variants(table, task)
-        above = ", ".join(f"{name} (+{_cell(rows[name]['minus_full'])})" for name in better)
-        verdict = (
+        above = ", ".join(f"{name} (+{_format(rows[name]['minus_full'])})" for name in better)
+        sentence = (
             f"The full method does not have the highest mean AP; ablated variants above it: {above}."
             if better
             else "The full method has at least the mean AP of every ablated variant."
         )
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"**{task} AP after the last phase**\n\n{text}\n\n{verdict}")
+        parts.append(f"**{task} AP after the last phase**\n\n{text}\n\n{sentence}")
     return "\n\n".join(parts) if parts else "No run is finished yet."
 
 
-def _cell(value: Table | None) -> str:
-    """`0.610 ± 0.012`; "-" where nothing is defined."""
+def _format(value: Table | None) -> str:
+    """Mean and std like `0.610 ± 0.012`; "-" where undefined."""
     if value is None or value["mean"] is None:
         return "-"
     text = f"{value['mean']:.3f}"
@@ -150,7 +153,7 @@ def _course_chart(rows: Table, task: str, name: str) -> LineChart:
 
 
 def insert_into_page(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a markdown page by `text`.
+    """Replace the text between the two marks of a markdown page.
 
     Raises:
         DataError: when the page does not exist or lacks the marks.

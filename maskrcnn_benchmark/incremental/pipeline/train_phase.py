@@ -1,0 +1,82 @@
+"""Train one phase, and set the files of an earlier training aside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+
+from maskrcnn_benchmark.data.datasets.images import image_name
+from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
+from maskrcnn_benchmark.engine.train import train
+from maskrcnn_benchmark.engine.train_and_test import build_seeded_model
+from maskrcnn_benchmark.incremental.distillation.lookup import DistillLookup, OnlineTeacher
+from maskrcnn_benchmark.incremental.distillation.store import DistillStore
+from maskrcnn_benchmark.incremental.pipeline.context import RunContext
+from maskrcnn_benchmark.incremental.pipeline.evaluate_phase import evaluate_phase
+from maskrcnn_benchmark.incremental.pipeline.phase_data import base_batches, replay_batches
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.run_folder import PREVIOUS_FOLDER, REPLAY_FILE, STORE_FOLDER
+from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan
+from maskrcnn_benchmark.structures.model_input import StoredLogits
+from maskrcnn_benchmark.utils.files import read_json
+
+logger = logging.getLogger(__name__)
+_TRAINING_FILES = ("last_checkpoint", "model_*.pth", "metrics.jsonl", "tensorboard", NONFINITE_FILE)
+
+
+def train_phase(run: RunContext, plan: PhasePlan, phase: int) -> None:
+    """Train one phase into its folder, resuming where it was stopped; collective over ranks."""
+    cfg, folder = run.phase_cfg(plan, phase), run.folder(phase)
+    dataset = run.data.train_dataset(cfg, plan)
+    teacher = _teacher_outputs(run, plan, phase) if cfg.MODEL.USE_DISTILL else None
+    if phase == 0:
+        batches = base_batches(cfg, dataset)
+    else:
+        replay = ReplayPlan.from_json(read_json(folder / REPLAY_FILE, what="replay plan"))
+        batches = replay_batches(cfg, dataset, replay)
+    train(
+        cfg,
+        build_seeded_model(cfg),
+        batches,
+        output_dir=str(folder),
+        max_iter=cfg.SOLVER.MAX_ITER,
+        evaluate=lambda model, iteration: (
+            evaluate_phase(run, cfg, plan, model, f"iteration {iteration}").metrics
+        ),
+        distill=teacher,
+        classes=plan.names(phase),
+        extra_meta={"phase": phase, "label_to_category": [0, *plan.seen_ids(phase)]},
+        image_name=lambda index: image_name(dataset.get_img_info(index)),
+    )
+
+
+def _teacher_outputs(run: RunContext, plan: PhasePlan, phase: int) -> Callable[[Batch], StoredLogits]:
+    """Teacher outputs of a batch: read from the store, or computed by the teacher (LST.DISTILL.MODE)."""
+    cfg, num_old = run.phase_cfg(plan, phase), plan.num_old(phase)
+    if cfg.LST.DISTILL.MODE == "file":
+        return DistillLookup(DistillStore(run.folder(phase) / STORE_FOLDER), num_old)
+    teacher = run.load_final_model(plan, phase - 1).to(process_device(cfg.MODEL.DEVICE))
+    return OnlineTeacher(teacher, num_old, cfg.DATALOADER.SIZE_DIVISIBILITY)
+
+
+def set_aside_training(run: RunContext, phase: int) -> None:
+    """Move the training files of a phase into its folder `previous`, replacing an older set there.
+
+    They are collected in a temporary folder first, so that a process killed here loses none of them: the next
+    call completes the set.
+    """
+    folder = run.folder(phase)
+    target, partial = folder / PREVIOUS_FOLDER, folder / f"{PREVIOUS_FOLDER}.partial"
+    files = [path for pattern in _TRAINING_FILES for path in folder.glob(pattern)]
+    if not files and not partial.exists():
+        return
+    partial.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        os.replace(path, partial / path.name)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    logger.warning("phase %d: training starts again; its earlier files are in %s", phase, target)
