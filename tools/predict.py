@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from maskrcnn_benchmark.config.catalog import resolve_weight
-from maskrcnn_benchmark.config.classes import class_count
 from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.config.models import class_count
 from maskrcnn_benchmark.engine.fps import measure_fps
 from maskrcnn_benchmark.engine.frames import find_sources
 from maskrcnn_benchmark.engine.outputs import ResultFile

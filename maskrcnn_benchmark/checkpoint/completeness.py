@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maskrcnn_benchmark.checkpoint.matching import MatchReport, group_by_module
+from maskrcnn_benchmark.config.compat import USE_C5
+from maskrcnn_benchmark.config.models import families
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath
 
 _HEAD, _LISTED = "rpn.head.", 4
 _PARTS = ("backbone.", "rpn.")
-# Beginnings of names, and the key that decides whether a model has them; the first one that fits is named.
+# Beginnings of names that several families have, and the key that decides whether a model has them.
 _KEYS: tuple[tuple[str, str], ...] = (
-    ("rpn.head.convs_scoring", "MODEL.SIPMASK.RESCORING"),
-    ("rpn.head.mask_scoring", "MODEL.SIPMASK.RESCORING"),
-    ("rpn.head.feat_align.conv_adaption.bias", "MODEL.SIPMASK.ALIGN_BIAS"),
-    ("rpn.head.feat_align", "MODEL.SIPMASK_ON"),
-    ("rpn.head.sip_", "MODEL.SIPMASK_ON"),
     ("rpn.head.cls_tower", "NUM_CONVS, TOWER_NORM and TOWER_BIAS of the head"),
     ("rpn.head.bbox_tower", "NUM_CONVS, TOWER_NORM and TOWER_BIAS of the head"),
-    ("rpn.head", "which of MODEL.RETINANET_ON, FCOS_ON, SIPMASK_ON is True"),
+    ("rpn.head", "MODEL.HEAD or its published switch"),
     ("backbone.body", "MODEL.BACKBONE.CONV_BODY and MODEL.RESNETS"),
-    ("backbone.fpn", "MODEL.BACKBONE.CONV_BODY and MODEL.RETINANET.USE_C5"),
+    ("backbone.fpn", f"MODEL.NECK, the ending of MODEL.BACKBONE.CONV_BODY and {USE_C5}"),
 )
 
 
@@ -75,14 +72,15 @@ def _text(path: StrPath, missing: Sequence[str], unexpected: Sequence[str], reme
         for what, names in (("it lacks", missing), ("the model has no place for", unexpected))
         if names
     ]
-    keys = dict.fromkeys(
-        key
-        for name in (*missing, *unexpected)
-        for key in [next((key for start, key in _KEYS if name.startswith(start)), None)]
-        if key is not None
-    )
+    keys = dict.fromkeys(key for name in (*missing, *unexpected) if (key := _deciding_key(name)))
     check = f"check {'; '.join(keys)}; " if keys else ""
     return f"{path} is a file of another model; {'; '.join(parts)}; {check}{remedy}"
+
+
+def _deciding_key(name: str) -> str:
+    """Return the key that decides whether a model has a parameter, "" when it is not known."""
+    declared = [pair for family in families() for pair in family.tensor_keys]
+    return next((key for start, key in (*declared, *_KEYS) if name.startswith(start)), "")
 
 
 def _listed(names: Sequence[str]) -> str:

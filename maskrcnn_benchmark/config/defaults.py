@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.config.models import families
+
 # Keys whose value may have another type than their default.
 ALTERNATIVE_TYPES: dict[str, tuple[type, ...]] = {"LST.STEP_SIZE": (int, tuple)}
 
@@ -42,11 +44,20 @@ def get_cfg() -> CfgNode:
     cfg.TENSORBOARD_EXPERIMENT = (
         "logs/maskrcnn-benchmark"  # no effect; event files go to OUTPUT_DIR/tensorboard
     )
+    for family in families():
+        if family.defaults is not None:
+            cfg.MODEL[family.section] = family.defaults()
     return cfg
 
 
 def _model() -> CfgNode:
     model = CfgNode()
+    # Model family: rcnn | rpn | retinanet | fcos | sipmask, or one registered from outside; "" = by the
+    # published switches RPN_ONLY, RETINANET_ON, FCOS_ON and SIPMASK_ON, without any of them rcnn (two-stage).
+    model.HEAD = ""
+    # Between backbone and head: fpn (P2..P6) | fpn_p6p7 (P3..P7) | none; "" = by the ending of
+    # BACKBONE.CONV_BODY (-FPN, -FPN-RETINANET, -C4, -C5), without one what the family needs.
+    model.NECK = ""
     model.RPN_ONLY = False  # no box and mask heads: the result is the proposals
     model.MASK_ON = False  # add the mask head
     model.RETINANET_ON = False  # RetinaNet in place of RPN and heads
@@ -93,7 +104,9 @@ def _model() -> CfgNode:
 
 def _backbone() -> CfgNode:
     node = CfgNode()
-    node.CONV_BODY = "R-50-C4"  # backbone, by its registered name, or "torchvision/<model>" with FPN
+    # Backbone, by its registered name, which may end in a published name of a neck (see MODEL.NECK),
+    # or "torchvision/<model>".
+    node.CONV_BODY = "R-50-C4"
     node.NORM = "frozen"  # batch norm of torchvision bodies: frozen | train (behind the frozen stages)
     node.FREEZE_CONV_BODY_AT = 2  # first stages without gradient: 1 stem, 2 + layer1, ... 5 all; < 1 none
     return node

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.check import check_config
+from maskrcnn_benchmark.config.checks.general import check_config
 from maskrcnn_benchmark.config.compat import modernise
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
@@ -85,13 +85,23 @@ def dump_config(cfg: CfgNode) -> str:
 
 
 def changed_keys(before: str, now: str) -> list[str]:
-    """What differs between two texts of `dump_config`: "KEY was OLD, now NEW", without OUTPUT_DIR."""
+    """Compare two texts of `dump_config`: "KEY was OLD, now NEW" per changed key, without OUTPUT_DIR.
+
+    A key that `before`, written by an earlier version, does not have counts as its default.
+    """
+    defaults = dict(leaves(CfgNode(_plain(get_cfg()))))
     old, new = (dict(leaves(CfgNode(yaml.safe_load(text) or {}))) for text in (before, now))
-    return [
-        f"{key} was {old.get(key)}, now {new.get(key)}"
-        for key in dict.fromkeys([*old, *new])
-        if key != "OUTPUT_DIR" and old.get(key) != new.get(key)
-    ]
+    changed = []
+    for key in dict.fromkeys([*old, *new]):
+        was, value = old.get(key, defaults.get(key)), new.get(key)
+        if key != "OUTPUT_DIR" and was != value:
+            changed.append(f"{key} was {_shown(was)}, now {_shown(value)}")
+    return changed
+
+
+def _shown(value: Any) -> Any:
+    """Return a value for a message: quotes for text that would not be seen."""
+    return value if value != "" else "''"
 
 
 def _check(cfg: CfgNode, source: str) -> None:
@@ -120,7 +130,7 @@ def _layers(path: Path, parents: tuple[Path, ...]) -> Iterator[ConfigLayer]:
     bases = tree.pop(BASE_KEY, [])
     for base in [bases] if isinstance(bases, str) else bases:
         if not isinstance(base, str):
-            raise ConfigError(f"{path}: {BASE_KEY} must be a path or a list of paths, found {bases!r}")
+            raise ConfigError(f"{path}: {BASE_KEY} must be a path or a list of paths, got {bases!r}")
         yield from _layers(Path(os.path.normpath(path.parent / base)), (*parents, real))
     values, notes = modernise(tree)
     yield ConfigLayer(os.fspath(path), values, tuple(notes))

@@ -139,7 +139,7 @@ class _Merger:
                 return plain
         wanted = " or ".join(_NAMES.get(kind, "a list") for kind in allowed)
         example = f"{list(default)}" if isinstance(default, tuple) else f"{default!r}"
-        raise self._error(f"{key} must be {wanted}, found {value!r}; example: {key} {example}")
+        raise self._error(f"{key} must be {wanted}, got {value!r}; example: {key} {example}")
 
     def _elements(self, values: Sequence[Any], default: Any, key: str) -> list[Any]:
         """Elements of a list; those of a list of numbers must be numbers (floats like the default)."""
@@ -151,6 +151,6 @@ class _Merger:
         for value in values:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if (kind in (int, float) and not number) or (kind is bool and not isinstance(value, bool)):
-                raise self._error(f"{key} must be a list with {_NAMES[kind]} in every place, found {value!r}")
+                raise self._error(f"{key} must be a list with {_NAMES[kind]} in every place, got {value!r}")
             result.append(float(value) if kind is float else value)
         return result

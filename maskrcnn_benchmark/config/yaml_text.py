@@ -60,7 +60,5 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"configuration file {path} must hold keys and values, found a {type(tree).__name__}"
-        )
+        raise ConfigError(f"configuration file {path} must hold keys and values, got a {type(tree).__name__}")
     return tree

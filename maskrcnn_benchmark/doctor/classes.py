@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from maskrcnn_benchmark.config.classes import class_count, class_count_key
+from maskrcnn_benchmark.config.models import class_count, class_count_key
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, listed, note, ok, warning

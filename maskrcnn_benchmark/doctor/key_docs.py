@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import io
 import tokenize
 from pathlib import Path
 
 from maskrcnn_benchmark.config import defaults
+from maskrcnn_benchmark.config.models import families
 
 _ROOT = "get_cfg"
 _LIKE_ABOVE = "the same"
 
 
-@functools.cache
 def key_meanings() -> dict[str, str]:
-    """Full key -> comment of every key in the tree of defaults.
+    """Return full key -> comment of every key in the tree of defaults.
 
     A comment stands behind the value or, alone on its lines, above the assignment. "the same, testing" refers
-    to the key above and gets that key's comment in front.
+    to the key above and gets that key's comment in front. Sections of families from outside the package are
+    read from the source of their `defaults`.
     """
-    source = Path(defaults.__file__).read_text(encoding="utf-8")
+    result = dict(_meanings(defaults.__file__, _ROOT, ""))
+    for family in families():
+        if family.defaults is not None:
+            source = inspect.getsourcefile(family.defaults) or ""
+            result |= _meanings(source, family.defaults.__name__, f"MODEL.{family.section}.")
+    return result
+
+
+@functools.cache
+def _meanings(path: str, root: str, start: str) -> dict[str, str]:
+    """Return key -> comment of the keys that the function `root` of a source file sets, behind `start`."""
+    source = Path(path).read_text(encoding="utf-8")
     comments, alone = _comments(source)
     functions = {n.name: n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
     result: dict[str, str] = {}
@@ -49,7 +62,7 @@ def key_meanings() -> dict[str, str]:
             if text:
                 result[key] = text
 
-    visit(_ROOT, "")
+    visit(root, start)
     return result
 
 

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.classes import one_stage_model
+from maskrcnn_benchmark.config.keys import get_value
+from maskrcnn_benchmark.config.models import model_family
 from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
@@ -53,32 +54,28 @@ def step_peak(cfg: CfgNode, *, images: int, height: int, width: int) -> int:
 
 
 def matching_bytes(cfg: CfgNode, objects: int, height: int, width: int) -> int:
-    """Bytes of the overlaps between the anchors of an image and its `objects`.
+    """Estimate the bytes of target assignment for an image with `objects` objects.
 
-    The matcher works on groups of objects, so that at most MAX_PAIRS overlaps exist at a time. FCOS and
-    SipMask compare locations with objects instead.
+    Anchors: the matcher works on groups of objects, so that at most MAX_PAIRS IoUs exist at a time. Points:
+    every location is compared with every object. Grid cells and centres need little per location.
     """
-    name = one_stage_model(cfg)
-    if name in ("FCOS", "SIPMASK"):
-        strides = cfg.MODEL[name].FPN_STRIDES
-        return 4 * _LOCATION_ARRAYS * objects * sum(-(-height // s) * -(-width // s) for s in strides)
-    if name == "RETINANET":
-        strides = cfg.MODEL.RETINANET.ANCHOR_STRIDES
-        per_cell = len(cfg.MODEL.RETINANET.ASPECT_RATIOS) * cfg.MODEL.RETINANET.SCALES_PER_OCTAVE
-    else:
-        strides = cfg.MODEL.RPN.ANCHOR_STRIDE
-        ratios, sizes = len(cfg.MODEL.RPN.ASPECT_RATIOS), len(cfg.MODEL.RPN.ANCHOR_SIZES)
-        per_cell = ratios * (1 if len(strides) > 1 else sizes)
-    anchors = sum(-(-height // stride) * -(-width // stride) for stride in strides) * per_cell
+    targets = model_family(cfg).targets
+    strides = get_value(cfg, targets.strides)
+    locations = sum(-(-height // stride) * -(-width // stride) for stride in strides)
+    if targets.to == "points":
+        return 4 * _LOCATION_ARRAYS * objects * locations
+    if targets.to != "anchors":
+        return 4 * _LOCATION_ARRAYS * locations
+    anchors = locations * targets.anchors_per_location(cfg)
     pairs = min(objects * anchors, max(MAX_PAIRS, anchors))
-    return 4 * (_OVERLAP_ARRAYS * pairs + _ANCHOR_ARRAYS * anchors)
+    return 4 * (_IOU_ARRAYS * pairs + _ANCHOR_ARRAYS * anchors)
 
 
-_OVERLAP_ARRAYS, _ANCHOR_ARRAYS = 4, 12
-"""Arrays of float32 (objects, anchors), and of one number per anchor, that matching holds together."""
+_IOU_ARRAYS, _ANCHOR_ARRAYS = 4, 12
+"""Arrays of float32 (objects, anchors) and (anchors,) that matching holds together."""
 
 _LOCATION_ARRAYS = 12
-"""Arrays of float32 (locations, objects) that FCOS holds together: distances to four sides, tests."""
+"""Arrays of float32 (locations, objects) that assignment to points holds together: distances, tests."""
 
 
 def _losses(cfg: CfgNode, model: GeneralizedRCNN | OneStageDetector, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.classes import class_count
+from maskrcnn_benchmark.config.models import class_count
 from maskrcnn_benchmark.doctor.checkup import Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, ok
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
+from maskrcnn_benchmark.config.keys import get_value
+from maskrcnn_benchmark.config.models import has_roi_heads, model_family
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, size_keys
@@ -64,7 +65,7 @@ def _pixels(checkup: Checkup) -> Iterator[Finding]:
 def _proposals(checkup: Checkup) -> Iterator[Finding]:
     """Proposals of a pyramid are counted over the whole batch of a process (core spec 18, number 13)."""
     rpn = checkup.cfg.MODEL.RPN
-    if not (rpn.USE_FPN and rpn.FPN_POST_NMS_PER_BATCH) or not has_region_heads(checkup.cfg):
+    if not (rpn.USE_FPN and rpn.FPN_POST_NMS_PER_BATCH) or not has_roi_heads(checkup.cfg):
         return
     for job in checkup.jobs[:2]:
         images = -(-job.cfg.SOLVER.IMS_PER_BATCH // checkup.processes)
@@ -92,25 +93,11 @@ def _precision(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _tests(checkup: Checkup) -> Iterator[Finding]:
-    """Settings of the detections that are scored."""
-    cfg, heads = checkup.cfg, checkup.cfg.MODEL.ROI_HEADS
-    limit, key = heads.DETECTIONS_PER_IMG, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG"
-    if limit <= 0 and has_region_heads(cfg):
-        yield warning(
-            "the number of detections per image has no limit: testing may need very much memory and time",
-            key,
-            "MODEL.ROI_HEADS.SCORE_THRESH",
-            advice=f"set {key} 100 (COCO) or {LVIS_DETECTIONS} (LVIS)",
-        )
-    if cfg.MODEL.MASK_ON and cfg.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS:
-        yield warning(
-            "masks are pasted into the resized image inside the model, then resized again for the test: "
-            "slower, and a lower mask AP",
-            "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS",
-            advice="set MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS False; testing and drawing paste at the "
-            "original size",
-        )
-    if cfg.TEST.BBOX_AUG.ENABLED and not has_region_heads(cfg):
+    """Yield findings on settings of the detections that are evaluated."""
+    cfg, family = checkup.cfg, model_family(checkup.cfg)
+    for pitfall in family.pitfalls(cfg):
+        yield warning(pitfall.text, *pitfall.keys, advice=pitfall.advice)
+    if cfg.TEST.BBOX_AUG.ENABLED and not has_roi_heads(cfg):
         augment = "TEST.BBOX_AUG.ENABLED"
         yield error("test-time augmentation needs a box head", augment, advice=f"set {augment} False")
     try:
@@ -119,7 +106,8 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
         return
     if not lvis:
         return
-    classes = len(lvis[0].categories)
+    classes, key = len(lvis[0].categories), family.detections_key
+    limit = get_value(cfg, key)
     if 0 < limit < LVIS_DETECTIONS and classes >= MANY_CLASSES:
         yield warning(
             f"{limit} detections per image for {classes} LVIS categories; the protocol counts "
@@ -127,9 +115,10 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
             key,
             advice=f"set {key} {LVIS_DETECTIONS}",
         )
-    if heads.SCORE_THRESH > 0.01 and classes >= MANY_CLASSES and not checkup.lst:
+    threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH
+    if family.roi_heads and threshold > 0.01 and classes >= MANY_CLASSES and not checkup.lst:
         yield warning(
-            f"detections below a score of {heads.SCORE_THRESH:g} are dropped; with {classes} categories "
+            f"detections below a score of {threshold:g} are dropped; with {classes} categories "
             "the rare ones score low and lose AP",
             "MODEL.ROI_HEADS.SCORE_THRESH",
             advice="set MODEL.ROI_HEADS.SCORE_THRESH 0.0",
@@ -171,11 +160,10 @@ def _long_tail(checkup: Checkup) -> Iterator[Finding]:
 def _objects(checkup: Checkup) -> Iterator[Finding]:
     """Object sizes, as the network sees them, against the anchors."""
     cfg = checkup.cfg
-    name = one_stage_model(cfg)
-    if name in ("FCOS", "SIPMASK"):
+    key = model_family(cfg).targets.anchor_sizes
+    if not key:
         return  # no anchors
-    node = name or "RPN"
-    sizes, key = cfg.MODEL[node].ANCHOR_SIZES, f"MODEL.{node}.ANCHOR_SIZES"
+    sizes = get_value(cfg, key)
     smallest, largest, keys = min(sizes), max(sizes), (key, size_keys(cfg)[0])
     try:
         files = [annotations for _, annotations in checkup.annotations(TRAIN)]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from maskrcnn_benchmark.config.classes import one_stage_model
+from maskrcnn_benchmark.config.models import model_family
 from maskrcnn_benchmark.doctor.checkup import Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
 
-PUBLISHED_LR, PUBLISHED_ONE_STAGE_LR, PUBLISHED_STEP_LR, PUBLISHED_BATCH = 0.02, 0.01, 0.005, 16
-"""Rates for 16 images: of the published two-stage files, of RetinaNet, FCOS and SipMask, and of the LST
-release's steps (lst spec 7).
-"""
+PUBLISHED_STEP_LR, PUBLISHED_BATCH = 0.005, 16
+"""Learning rate of the steps of the LST release, and its images per update."""
 
 FACTOR = 2.0
 """Rates within this factor of the published ones are usual."""
@@ -57,7 +55,7 @@ def _rate(job: Job) -> Iterator[Finding]:
         else:
             yield ok(text, job.solver_key("BASE_LR"))
         return
-    published = PUBLISHED_LR if one_stage_model(job.cfg) is None else PUBLISHED_ONE_STAGE_LR
+    published = model_family(job.cfg).published_lr
     rule = published * batch / PUBLISHED_BATCH
     least = (PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH if job.phase > 0 else rule) / FACTOR
     text = (

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
-from maskrcnn_benchmark.config.classes import finds_masks, has_region_heads
+from maskrcnn_benchmark.config.keys import get_value
+from maskrcnn_benchmark.config.models import model_family, predicts_masks
 from maskrcnn_benchmark.doctor.checkup import TEST, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.doctor.models import job_model, model_size
@@ -127,9 +128,9 @@ def result_bytes(checkup: Checkup) -> float:
         return 0.0
     total = 0.0
     for job in checkup.jobs:
-        each = MASK_RECORD if finds_masks(job.cfg) else BOX_RECORD
+        each = MASK_RECORD if predicts_masks(job.cfg) else BOX_RECORD
         period = 0 if checkup.lst else job.cfg.SOLVER.TEST_PERIOD
         times = 1 + (job.cfg.SOLVER.MAX_ITER // period if period else 0)
-        node = job.cfg.MODEL.ROI_HEADS if has_region_heads(job.cfg) else job.cfg.TEST
-        total += times * images * max(node.DETECTIONS_PER_IMG, 0) * each
+        limit = get_value(job.cfg, model_family(job.cfg).detections_key)
+        total += times * images * max(limit, 0) * each
     return total

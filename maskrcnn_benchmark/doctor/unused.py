@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
-from maskrcnn_benchmark.config.defaults import get_cfg
-from maskrcnn_benchmark.config.keys import leaves
+from maskrcnn_benchmark.config.compat import NO_NECK, USE_C5
+from maskrcnn_benchmark.config.family import UnusedKeys
+from maskrcnn_benchmark.config.keys import get_value, leaves
+from maskrcnn_benchmark.config.models import families, has_roi_heads, model_family, model_neck
 from maskrcnn_benchmark.doctor.checkup import Checkup
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
 
@@ -18,19 +18,6 @@ NO_EFFECT = "no effect"
 
 C4, XCONV = "ResNet50Conv5ROIFeatureExtractor", "FPNXconv1fcFeatureExtractor"
 _DERIVED = ("MAX_ITER", "STEPS")  # SOLVER keys of a step that follow from its epoch length
-
-
-@dataclass(frozen=True)
-class Rule:
-    """`keys`: full keys, or beginnings that end in a dot. They have no effect when `applies`."""
-
-    keys: tuple[str, ...]
-    applies: Callable[[CfgNode], bool]
-    reason: str
-
-    def covers(self, key: str) -> bool:
-        """Whether the rule is about a key."""
-        return any(key == k or (k.endswith(".") and key.startswith(k)) for k in self.keys)
 
 
 def _parts(*names: str, node: str) -> tuple[str, ...]:
@@ -54,10 +41,9 @@ def _ranged(cfg: CfgNode) -> bool:
 
 
 def _deforms(cfg: CfgNode) -> bool:
-    """Whether the body or a tower has convolutions with offsets of their own."""
-    name = one_stage_model(cfg)
-    in_tower = name in ("FCOS", "SIPMASK") and cfg.MODEL[name].USE_DCN_IN_TOWER
-    return any(cfg.MODEL.RESNETS.STAGE_WITH_DCN) or in_tower
+    """Return whether backbone or head has deformable convolutions that a key switches on."""
+    key = model_family(cfg).deformable_key
+    return any(cfg.MODEL.RESNETS.STAGE_WITH_DCN) or (key != "" and bool(get_value(cfg, key)))
 
 
 def _box(cfg: CfgNode) -> str:
@@ -69,132 +55,124 @@ _SHARED = _parts(
     "POOLER_RESOLUTION", "POOLER_SCALES", "POOLER_SAMPLING_RATIO", "DILATION", "USE_GN", node=_MASK
 )
 
-# The pyramid of every one-stage model asks for this key; the others of its section are RetinaNet's own.
-_USE_C5 = "MODEL.RETINANET.USE_C5"
-_RETINANET = tuple(
-    key for key, _ in leaves(get_cfg()) if key.startswith("MODEL.RETINANET.") and key != _USE_C5
-)
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        (_USE_C5, "TEST.DETECTIONS_PER_IMG"),
-        lambda c: one_stage_model(c) is None,
-        "the model is two-stage: RETINANET_ON, FCOS_ON and SIPMASK_ON are False",
+RULES: tuple[UnusedKeys, ...] = (
+    UnusedKeys((USE_C5,), lambda c: model_neck(c) != "fpn_p6p7", "the neck is not fpn_p6p7"),
+    UnusedKeys(
+        ("TEST.DETECTIONS_PER_IMG",),
+        lambda c: not model_family(c).one_stage,
+        "the model is two-stage",
     ),
-    Rule(_RETINANET, lambda c: not c.MODEL.RETINANET_ON, "RETINANET_ON is False"),
-    Rule(("MODEL.FCOS.",), lambda c: not c.MODEL.FCOS_ON, "FCOS_ON is False"),
-    Rule(("MODEL.SIPMASK.",), lambda c: not c.MODEL.SIPMASK_ON, "SIPMASK_ON is False"),
-    Rule(
-        _parts("FAST_NMS_TOP_K", node="MODEL.SIPMASK"),
-        lambda c: c.MODEL.SIPMASK.NMS_TYPE != "fast",
-        "MODEL.SIPMASK.NMS_TYPE is not fast",
-    ),
-    Rule(
-        ("MODEL.SIPMASK.DISTANCES",),
-        lambda c: not c.MODEL.SIPMASK.NORM_REG_TARGETS,
-        "MODEL.SIPMASK.NORM_REG_TARGETS is False",
-    ),
-    Rule(
+    UnusedKeys(
         ("MODEL.ROI_KEYPOINT_HEAD.", "TEST.KEYPOINT_OKS_SIGMAS"),
-        lambda c: not c.MODEL.KEYPOINT_ON or not has_region_heads(c),
+        lambda c: not c.MODEL.KEYPOINT_ON or not has_roi_heads(c),
         "there is no keypoint head",
     ),
-    Rule(("MODEL.FBNET.",), lambda c: True, "the mobile backbone is not provided"),
-    Rule(
+    UnusedKeys(("MODEL.FBNET.",), lambda c: True, "the mobile backbone is not provided"),
+    UnusedKeys(
         (f"{_BOX}.", "MODEL.ROI_HEADS.", "MODEL.MASK_ON", "MODEL.KEYPOINT_ON"),
-        lambda c: not has_region_heads(c),
-        "there are no region heads",
+        lambda c: not has_roi_heads(c),
+        "there are no RoI heads",
     ),
-    Rule((f"{_MASK}.",), lambda c: not c.MODEL.MASK_ON or not has_region_heads(c), "there is no mask head"),
-    Rule(
+    UnusedKeys(
+        (f"{_MASK}.",), lambda c: not c.MODEL.MASK_ON or not has_roi_heads(c), "there is no mask head"
+    ),
+    UnusedKeys(
         _SHARED,
         lambda c: c.MODEL.ROI_MASK_HEAD.SHARE_BOX_FEATURE_EXTRACTOR,
         "the box head's features are shared",
     ),
-    Rule(
+    UnusedKeys(
         (f"{_MASK}.POSTPROCESS_MASKS_THRESHOLD",),
         lambda c: not c.MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS,
         "POSTPROCESS_MASKS is False",
     ),
-    Rule(("MODEL.FPN.",), lambda c: "-FPN" not in c.MODEL.BACKBONE.CONV_BODY, "the body has no pyramid"),
-    Rule(("MODEL.GROUP_NORM.",), lambda c: not _uses_group_norm(c), "no layer uses group norm"),
-    Rule(
+    UnusedKeys(("MODEL.FPN.",), lambda c: model_neck(c) == NO_NECK, "the model has no neck"),
+    UnusedKeys(("MODEL.GROUP_NORM.",), lambda c: not _uses_group_norm(c), "no layer uses group norm"),
+    UnusedKeys(
         _parts("FPN_POST_NMS_TOP_N_TRAIN", "FPN_POST_NMS_TOP_N_TEST", "FPN_POST_NMS_PER_BATCH", node=_RPN),
         lambda c: not c.MODEL.RPN.USE_FPN,
         "MODEL.RPN.USE_FPN is False",
     ),
-    Rule((f"{_RESNETS}.RES5_DILATION",), lambda c: _box(c) != C4, "only the C4 box head uses it"),
-    Rule(
+    UnusedKeys((f"{_RESNETS}.RES5_DILATION",), lambda c: _box(c) != C4, "only the C4 box head uses it"),
+    UnusedKeys(
         _parts("WITH_MODULATED_DCN", "DEFORMABLE_GROUPS", "DCN_INTERVAL", node=_RESNETS),
         lambda c: not any(c.MODEL.RESNETS.STAGE_WITH_DCN),
         "no stage is deformable",
     ),
-    Rule(
+    UnusedKeys(
         _parts("DILATION", "CONV_HEAD_DIM", "NUM_STACKED_CONVS", node=_BOX),
         lambda c: _box(c) != XCONV,
         f"only {XCONV} uses it",
     ),
-    Rule((f"{_BOX}.MLP_HEAD_DIM",), lambda c: _box(c) == C4, "the C4 box head has no such layer"),
-    Rule(
+    UnusedKeys((f"{_BOX}.MLP_HEAD_DIM",), lambda c: _box(c) == C4, "the C4 box head has no such layer"),
+    UnusedKeys(
         ("MODEL.FEW_SHOT.",), lambda c: "Cosine" not in c.MODEL.ROI_BOX_HEAD.PREDICTOR, "no cosine classifier"
     ),
-    Rule(
+    UnusedKeys(
         ("MODEL.QRY_BALANCE", "MODEL.USE_DISTILL", "MODEL.NUM_DISTILL_CLASSES"),
         lambda c: True,
         "the phases of LST.ENABLED runs set it",
     ),
-    Rule(("MODEL.QRY_INDICE_CLS",), lambda c: True, "published plans are named by LST.REPLAY.FILE_*"),
-    Rule(("MODEL.DISTILL_WEIGHTS_FILE",), lambda c: True, "published logits are named by LST.DISTILL.FILE"),
-    Rule(
+    UnusedKeys(("MODEL.QRY_INDICE_CLS",), lambda c: True, "published plans are named by LST.REPLAY.FILE_*"),
+    UnusedKeys(
+        ("MODEL.DISTILL_WEIGHTS_FILE",), lambda c: True, "published logits are named by LST.DISTILL.FILE"
+    ),
+    UnusedKeys(
         ("SOLVER.STEPS", "SOLVER.GAMMA"),
         lambda c: c.SOLVER.LR_SCHEDULER == "cosine",
         "LR_SCHEDULER is cosine",
     ),
-    Rule(("SOLVER.MOMENTUM",), lambda c: c.SOLVER.OPTIMIZER != "SGD", "OPTIMIZER is not SGD"),
-    Rule(
+    UnusedKeys(("SOLVER.MOMENTUM",), lambda c: c.SOLVER.OPTIMIZER != "SGD", "OPTIMIZER is not SGD"),
+    UnusedKeys(
         ("SOLVER.CLIP_GRADIENTS.TYPE", "SOLVER.CLIP_GRADIENTS.VALUE"),
         lambda c: not c.SOLVER.CLIP_GRADIENTS.ENABLED,
         "CLIP_GRADIENTS.ENABLED is False",
     ),
-    Rule(("SOLVER.DCONV_OFFSETS_LR_FACTOR",), lambda c: not _deforms(c), "no convolution predicts offsets"),
-    Rule(("INPUT.MIN_SIZE_TRAIN",), lambda c: _fixed(c, "TRAIN") or _ranged(c), "another key gives the size"),
-    Rule(
+    UnusedKeys(
+        ("SOLVER.DCONV_OFFSETS_LR_FACTOR",), lambda c: not _deforms(c), "no convolution predicts offsets"
+    ),
+    UnusedKeys(
+        ("INPUT.MIN_SIZE_TRAIN",), lambda c: _fixed(c, "TRAIN") or _ranged(c), "another key gives the size"
+    ),
+    UnusedKeys(
         ("INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_RANGE_TRAIN"),
         lambda c: _fixed(c, "TRAIN"),
         "INPUT.FIXED_SIZE_TRAIN gives the size",
     ),
-    Rule(
+    UnusedKeys(
         ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"),
         lambda c: _fixed(c, "TEST"),
         "INPUT.FIXED_SIZE_TEST gives the size",
     ),
-    Rule(("INPUT.SSD_AUG.",), lambda c: not c.INPUT.SSD_AUG.ENABLED, "INPUT.SSD_AUG.ENABLED is False"),
-    Rule(("TEST.BBOX_AUG.",), lambda c: not c.TEST.BBOX_AUG.ENABLED, "BBOX_AUG.ENABLED is False"),
-    Rule(("LST.",), lambda c: not c.LST.ENABLED, "LST.ENABLED is False"),
-    Rule(("DATASETS.",), lambda c: c.LST.ENABLED, "phases read LST.ANN_* and LST.IMG_*"),
-    Rule((f"{_BOX}.NUM_CLASSES",), lambda c: c.LST.ENABLED, "it follows from the phases"),
-    Rule(
+    UnusedKeys(("INPUT.SSD_AUG.",), lambda c: not c.INPUT.SSD_AUG.ENABLED, "INPUT.SSD_AUG.ENABLED is False"),
+    UnusedKeys(("TEST.BBOX_AUG.",), lambda c: not c.TEST.BBOX_AUG.ENABLED, "BBOX_AUG.ENABLED is False"),
+    UnusedKeys(("LST.",), lambda c: not c.LST.ENABLED, "LST.ENABLED is False"),
+    UnusedKeys(("DATASETS.",), lambda c: c.LST.ENABLED, "phases read LST.ANN_* and LST.IMG_*"),
+    UnusedKeys((f"{_BOX}.NUM_CLASSES",), lambda c: c.LST.ENABLED, "it follows from the phases"),
+    UnusedKeys(
         ("MODEL.BACKBONE.FREEZE_CONV_BODY_AT",),
         lambda c: c.LST.ENABLED,
         "phases take LST.FREEZE_BASE and LST.FREEZE_STEP",
     ),
-    Rule(("LST.PHASE",), lambda c: True, "the scheduler sets it"),
-    Rule(("LST.SORT_BY",), lambda c: bool(c.LST.SORTED_IDS), "LST.SORTED_IDS gives the order"),
-    Rule(("LST.STEP_MILESTONES",), lambda c: "STEPS" in c.LST.SOLVER_STEP, "LST.SOLVER_STEP.STEPS is given"),
-    Rule(
+    UnusedKeys(("LST.PHASE",), lambda c: True, "the scheduler sets it"),
+    UnusedKeys(("LST.SORT_BY",), lambda c: bool(c.LST.SORTED_IDS), "LST.SORTED_IDS gives the order"),
+    UnusedKeys(
+        ("LST.STEP_MILESTONES",), lambda c: "STEPS" in c.LST.SOLVER_STEP, "LST.SOLVER_STEP.STEPS is given"
+    ),
+    UnusedKeys(
         ("LST.REPLAY.EPOCHS",), lambda c: "MAX_ITER" in c.LST.SOLVER_STEP, "LST.SOLVER_STEP.MAX_ITER is given"
     ),
-    Rule(
+    UnusedKeys(
         ("LST.REPLAY.MODE", "LST.REPLAY.MIN_PER_CLASS"),
         lambda c: not c.LST.REPLAY.ENABLED,
         "LST.REPLAY.ENABLED is False",
     ),
-    Rule(
+    UnusedKeys(
         ("LST.REPLAY.FILE_IMAGES", "LST.REPLAY.FILE_CLASSES"),
         lambda c: c.LST.REPLAY.MODE != "file",
         "LST.REPLAY.MODE is not file",
     ),
-    Rule(
+    UnusedKeys(
         _parts("WEIGHT", "FLIPS", "DTYPE", "FILE", node="LST.DISTILL"),
         lambda c: not c.LST.DISTILL.ENABLED,
         "LST.DISTILL.ENABLED is False",
@@ -238,4 +216,18 @@ def _reason(cfg: CfgNode, key: str, meaning: str) -> str:
         in_steps = name in cfg.LST.SOLVER_STEP or name in _DERIVED
         if name in cfg.LST.SOLVER_BASE and in_steps and name != "CLIP_GRADIENTS":
             return "LST.SOLVER_BASE and LST.SOLVER_STEP (or the epoch length) give it"
-    return next((rule.reason for rule in RULES if rule.covers(key) and rule.applies(cfg)), "")
+    rules = (*_family_rules(cfg), *RULES)
+    return next((rule.reason for rule in rules if rule.covers(key) and rule.applies(cfg)), "")
+
+
+def _family_rules(cfg: CfgNode) -> Iterator[UnusedKeys]:
+    """Yield the sections of the families that the model is not, and what the model's family declares."""
+    chosen = model_family(cfg)
+    for family in families():
+        if family.name == chosen.name:
+            yield from family.unused
+        elif family.section:
+            key = f"MODEL.{family.section}."
+            why = f"{family.switch} is False" if family.switch else f"MODEL.HEAD is not {family.name}"
+            shared = (setting for setting, _ in leaves(cfg) if setting.startswith(key) and setting != USE_C5)
+            yield UnusedKeys(tuple(shared), lambda cfg: True, f"the model is not {family.title}: {why}")

@@ -14,7 +14,7 @@ from maskrcnn_benchmark.checkpoint.download import cache_path, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import read_weights
 from maskrcnn_benchmark.checkpoint.matching import MatchReport, match_names
-from maskrcnn_benchmark.config.classes import class_count_key
+from maskrcnn_benchmark.config.models import class_count_key
 from maskrcnn_benchmark.config.weights import resolve_weight
 from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning

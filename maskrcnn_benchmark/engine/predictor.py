@@ -15,7 +15,7 @@ from maskrcnn_benchmark.checkpoint.download import fetch, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
-from maskrcnn_benchmark.config.classes import class_count_key
+from maskrcnn_benchmark.config.models import class_count_key
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.layers.masks import image_masks

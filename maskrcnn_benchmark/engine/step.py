@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.classes import has_region_heads
+from maskrcnn_benchmark.config.models import has_roi_heads
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.finite_check import GRADIENT, MicroBatch, check_finite
 from maskrcnn_benchmark.solver.clipping import GradientClipper
@@ -55,7 +55,7 @@ def few_proposals(cfg: CfgNode) -> str:
     parity: the images of one process share FPN_POST_NMS_TOP_N_TRAIN, two of them in the published runs.
     """
     rpn, images = cfg.MODEL.RPN, max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
-    shared = rpn.FPN_POST_NMS_PER_BATCH and len(rpn.ANCHOR_STRIDE) > 1 and has_region_heads(cfg)
+    shared = rpn.FPN_POST_NMS_PER_BATCH and len(rpn.ANCHOR_STRIDE) > 1 and has_roi_heads(cfg)
     each, wanted = rpn.FPN_POST_NMS_TOP_N_TRAIN // images, cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
     if not shared or each >= wanted:
         return ""

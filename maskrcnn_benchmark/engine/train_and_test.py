@@ -16,7 +16,7 @@ from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
 from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
-from maskrcnn_benchmark.config.classes import class_count, class_count_key, finds_masks
+from maskrcnn_benchmark.config.models import class_count, class_count_key, predicts_masks
 from maskrcnn_benchmark.data.build import (
     AnyDataset,
     build_dataset,
@@ -201,7 +201,7 @@ def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> De
     """What judges the predictions of the model of `cfg` on `dataset`; processes share `folder`."""
     if class_count_key(cfg) is None:
         return ProposalEvaluator(dataset.annotations.raw, shard_folder=folder)
-    heads = {"segm": finds_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
+    heads = {"segm": predicts_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
     return DetectionEvaluator(
         dataset.annotations.raw,
         dataset.annotations.kind,

@@ -19,13 +19,15 @@ META_ARCHITECTURES: Registry[Any] = Registry(
 BACKBONES: Registry[Any] = Registry(
     "MODEL.BACKBONE.CONV_BODY", "maskrcnn_benchmark/modeling/backbones/build.py"
 )
-"""Function (cfg) -> nn.Sequential with children `body` [, `fpn`] and attribute `feature_specs`."""
+"""Function (cfg) -> nn.Module: images -> list of maps, finest first; attribute `feature_specs`."""
 
 NECKS: Registry[Any] = Registry("MODEL.NECK", "maskrcnn_benchmark/modeling/necks/build.py")
-"""Function (cfg, feature specs of the backbone) -> nn.Module with attribute `feature_specs`."""
+"""Function (cfg, feature specs of the backbone) -> nn.Module: list of maps -> list of maps, with attribute
+`feature_specs`; None for no neck.
+"""
 
 HEADS: Registry[Any] = Registry("MODEL.HEAD", "maskrcnn_benchmark/modeling/heads/build.py")
-"""Function (cfg, feature specs of the backbone) -> OneStageHead. The name is that of the model family."""
+"""Function (cfg, feature specs of the neck) -> OneStageHead. The name is that of the model family."""
 
 STEMS: Registry[Any] = Registry("MODEL.RESNETS.STEM_FUNC", "maskrcnn_benchmark/modeling/backbones/blocks.py")
 """Function (cfg) -> ResNet stem module."""

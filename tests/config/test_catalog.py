@@ -127,7 +127,7 @@ def test_user_catalog(tmp_path: Path) -> None:
     path = tmp_path / "catalog.py"
     path.write_text(USER)
     cfg = load_config(None, ["PATHS_CATALOG", str(path)])
-    assert resolve_dataset(cfg, "mine") == DatasetSpec("mine", "lvis", "a.json", "pictures")
+    assert resolve_dataset(cfg, "mine") == DatasetSpec("mine", "lvis", "a.json", "images")
     assert resolve_dataset(cfg, "coco_2014_train").kind == "coco"
     assert resolve_weight(cfg, "catalog://mine") == "/weights/mine.pth"
     assert resolve_weight(cfg, "catalog://ImageNetPretrained/MSRA/R-50").endswith("/MSRA/R-50.pkl")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from maskrcnn_benchmark.config import defaults
-from maskrcnn_benchmark.config.check import check_config
+from maskrcnn_benchmark.config.checks.general import check_config
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import get_value, leaves
 
@@ -268,8 +268,10 @@ LST.GROW.META.CLASSES = 5
 LST.GROW.META.SHOTS = 5
 LST.GROW.META.LR = 0.003
 """
-# Specification "sipmask" 7 and 14: the keys of FCOS, SipMask and their data.
+# The keys of FCOS, SipMask and their data, and those that choose a model family and its neck.
 ONE_STAGE = """
+MODEL.HEAD = ''
+MODEL.NECK = ''
 MODEL.FCOS_ON = False
 MODEL.SIPMASK_ON = False
 MODEL.USE_SYNCBN = False

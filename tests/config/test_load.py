@@ -80,23 +80,23 @@ def test_command_line_wins(tmp_path: Path) -> None:
         ("BASE_LR: 1", "x.yaml: unknown key BASE_LR; nearest known keys: SOLVER.BASE_LR"),
         ("MODLE: {MASK_ON: True}", "unknown key MODLE; nearest known keys: MODEL"),
         ("LST: {SOLVER_STEP: {BASE_LRR: 1}}", "nearest known keys: LST.SOLVER_STEP.BASE_LR"),
-        ("SEED: {A: 1}", "SEED must be a whole number, found {'A': 1}; example: SEED 0"),
-        ("SEED: True", "SEED must be a whole number, found True"),
-        ("SEED: 1.5", "SEED must be a whole number, found 1.5"),
+        ("SEED: {A: 1}", "SEED must be a whole number, got {'A': 1}; example: SEED 0"),
+        ("SEED: True", "SEED must be a whole number, got True"),
+        ("SEED: 1.5", "SEED must be a whole number, got 1.5"),
         ("SOLVER: 3", "SOLVER is a section with keys of its own, but 3 was given"),
         (
             "SOLVER: {BASE_LR: fast}",
-            "SOLVER.BASE_LR must be a number, found 'fast'; example: SOLVER.BASE_LR 0.001",
+            "SOLVER.BASE_LR must be a number, got 'fast'; example: SOLVER.BASE_LR 0.001",
         ),
-        ("SOLVER: {BASE_LR: True}", "SOLVER.BASE_LR must be a number, found True"),
+        ("SOLVER: {BASE_LR: True}", "SOLVER.BASE_LR must be a number, got True"),
         (
             "SOLVER: {STEPS: [a, b]}",
-            "SOLVER.STEPS must be a list with a whole number in every place, found 'a'",
+            "SOLVER.STEPS must be a list with a whole number in every place, got 'a'",
         ),
-        ("MODEL: {MASK_ON: 1}", "MODEL.MASK_ON must be True or False, found 1"),
-        ("MODEL: {WEIGHT: [a]}", "MODEL.WEIGHT must be text, found ['a']"),
+        ("MODEL: {MASK_ON: 1}", "MODEL.MASK_ON must be True or False, got 1"),
+        ("MODEL: {WEIGHT: [a]}", "MODEL.WEIGHT must be text, got ['a']"),
         ("a: [1,", "x.yaml is not valid yaml in line 1"),
-        ("- 1", "must hold keys and values, found a list"),
+        ("- 1", "must hold keys and values, got a list"),
         ("SEED: 1\nSEED: 2", "the key SEED is given twice"),
         ("DATASETS: {REGISTER: {a: lvis}}", "DATASETS.REGISTER.a needs the keys KIND, ANN_FILE, IMG_DIR"),
         (
@@ -177,7 +177,7 @@ def test_clone_with_leaves_the_original_alone() -> None:
     )
     assert (changed.SOLVER.STEPS, changed.MODEL.ROI_BOX_HEAD.NUM_CLASSES) == ((1, 2), 5)
     assert changed.is_frozen() and cfg == get_cfg()
-    with pytest.raises(ConfigError, match="SOLVER.IMS_PER_BATCH must be at least 1, found 0"):
+    with pytest.raises(ConfigError, match="SOLVER.IMS_PER_BATCH must be at least 1, got 0"):
         clone_with(cfg, ["SOLVER.IMS_PER_BATCH", 0])
 
 

@@ -68,7 +68,7 @@ def test_every_rule_names_keys() -> None:
         (("SOLVER.CLIP_GRADIENTS.VALUE", 2.0), "CLIP_GRADIENTS.ENABLED is False"),
         (("LST.BASE_SIZE", 3), "LST.ENABLED is False"),
         (("TEST.DETECTIONS_PER_IMG", 300), "the model is two-stage"),
-        (("MODEL.RETINANET.USE_C5", False), "the model is two-stage"),
+        (("MODEL.RETINANET.USE_C5", False), "the neck is not fpn_p6p7"),
         (("MODEL.FCOS.NUM_CONVS", 2), "FCOS_ON is False"),
         (("MODEL.SIPMASK.MASK_TH", 0.5), "SIPMASK_ON is False"),
         (("MODEL.RESNETS.DCN_INTERVAL", 3), "no stage is deformable"),

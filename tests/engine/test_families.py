@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageDraw
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.classes import class_count_key, finds_masks
 from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.config.models import class_count_key, predicts_masks
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
 from maskrcnn_benchmark.engine.train_and_test import test_plain, train_plain
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
@@ -100,7 +100,7 @@ def _tasks(cfg: CfgNode) -> set[str]:
     """What the model of `cfg` is judged by."""
     if class_count_key(cfg) is None:
         return {"box_proposal"}
-    optional = {"segm": finds_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
+    optional = {"segm": predicts_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
     return {"bbox"} | {task for task, on in optional.items() if on}
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
-from maskrcnn_benchmark.config.classes import has_region_heads, one_stage_model
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
+from maskrcnn_benchmark.config.models import has_roi_heads, model_family
 from maskrcnn_benchmark.incremental.comparison.ablation import read_ablation
 from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg
 from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
@@ -122,11 +122,11 @@ def test_builds_its_model(name: str) -> None:
     assert all(p.is_meta for p in model.parameters())
     assert sum(p.requires_grad for p in model.parameters()) > 30
     state = model.state_dict()
-    assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and has_region_heads(cfg))
+    assert any("roi_heads.mask" in n for n in state) == (cfg.MODEL.MASK_ON and has_roi_heads(cfg))
     assert any("roi_heads.keypoint" in n for n in state) == cfg.MODEL.KEYPOINT_ON
-    assert any("roi_heads.box" in n for n in state) == has_region_heads(cfg)
-    assert any("rpn.head.cls_tower" in n for n in state) == (one_stage_model(cfg) is not None)
-    assert any("rpn.head.sip_mask_lat" in n for n in state) == cfg.MODEL.SIPMASK_ON
+    assert any("roi_heads.box" in n for n in state) == has_roi_heads(cfg)
+    assert any("rpn.head.cls_tower" in n for n in state) == (model_family(cfg).one_stage)
+    assert any("rpn.head.sip_mask_lat" in n for n in state) == (model_family(cfg).name == "sipmask")
 
 
 @pytest.mark.parametrize("listed", SAME_PARAMETERS)

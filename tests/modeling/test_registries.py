@@ -44,11 +44,13 @@ def _overrides(key: str, name: str, groups: dict[str, Any]) -> list[Any]:
             *("MODEL.RPN_ONLY", True, "MODEL.MASK_ON", False, "MODEL.RPN.USE_FPN", False),
             *("MODEL.RPN.ANCHOR_STRIDE", (stride,), "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", channels),
         ]
-    if name.endswith("-RETINANET"):
-        needs = ["MODEL.RETINANET_ON", True, "MODEL.MASK_ON", False, "MODEL.RETINANET.NUM_CONVS", 1]
-    if key == "MODEL.HEAD":
-        pairs = ["MODEL.BACKBONE.CONV_BODY", "R-10-FPN-RETINANET", "MODEL.MASK_ON", False]
-        return [f"MODEL.{name.upper()}_ON", True, *pairs, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 64]
+    if key in ("MODEL.HEAD", "MODEL.NECK"):
+        result = ["MODEL.BACKBONE.CONV_BODY", "R-10", "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", 64]
+    if key == "MODEL.HEAD" or name == "fpn_p6p7":
+        needs = ["MODEL.MASK_ON", False, "MODEL.RETINANET.NUM_CONVS", 1]
+        needs += ["MODEL.HEAD", "retinanet"] if key == "MODEL.NECK" else []
+    if name == "none":
+        return [*groups["C4"], key, name]
     for item in needs:
         result += groups.get(item, [item])
     return [*result, key, name]

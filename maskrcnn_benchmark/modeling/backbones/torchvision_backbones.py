@@ -1,4 +1,4 @@
-"""Bodies made of torchvision's classifiers, under torchvision's own parameter names."""
+"""Backbones made of torchvision's classifiers, under torchvision's own parameter names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PREFIX = "torchvision/"
 STRIDES = (4, 8, 16, 32)
 _FAMILIES = ("resnet", "resnext", "wide_resnet", "mobilenet_v2", "mobilenet_v3", "efficientnet", "convnext")
 _PROBE = 64
-_NOT_BODY = ("avgpool", "fc")
+_NOT_FEATURES = ("avgpool", "fc")
 
 
-class TorchvisionBody(nn.Module):
+class TorchvisionBackbone(nn.Module):
     """The convolutions of a torchvision classifier; gives the last map of each stride 4, 8, 16 and 32.
 
     Args:
@@ -40,14 +40,14 @@ class TorchvisionBody(nn.Module):
     def __init__(self, name: str, *, freeze_at: int, train_norm: bool) -> None:
         super().__init__()
         network = _classifier(name)
-        parts = _body_parts(network)
+        parts = _feature_parts(network)
         if isinstance(network, ResNet):
             for key, part in parts.items():
                 self.add_module(key, part)
         else:
             self.features = nn.Sequential(*parts.values())
         with torch.device("meta"):
-            found = _probe(_body_parts(_classifier(name)))
+            found = _probe(_feature_parts(_classifier(name)))
         self._stages = [[key for key, _, _ in group] for _, group in groupby(found, key=lambda item: item[1])]
         ends = {stride: channels for _, stride, channels in found}
         if set(ends) - {1, 2} != set(STRIDES):
@@ -82,25 +82,25 @@ class TorchvisionBody(nn.Module):
         return outputs[-len(STRIDES) :]
 
 
-def body_names() -> list[str]:
+def backbone_names() -> list[str]:
     """Names after "torchvision/" that MODEL.BACKBONE.CONV_BODY takes."""
     return [name for name in list_models(module=None) if name.startswith(_FAMILIES)]
 
 
 def _classifier(name: str) -> nn.Module:
     """The network of torchvision with random weights."""
-    known = body_names()
+    known = backbone_names()
     if name not in known:
         near = close_matches(name, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"MODEL.BACKBONE.CONV_BODY {PREFIX}{name}: no such body; {hint}")
+        raise ConfigError(f"MODEL.BACKBONE.CONV_BODY {PREFIX}{name}: no such backbone; {hint}")
     return get_model(name, weights=None)
 
 
-def _body_parts(network: nn.Module) -> OrderedDict[str, nn.Module]:
+def _feature_parts(network: nn.Module) -> OrderedDict[str, nn.Module]:
     """What computes features, in order: children of a ResNet by name, others by number."""
     if isinstance(network, ResNet):
-        return OrderedDict((key, part) for key, part in network.named_children() if key not in _NOT_BODY)
+        return OrderedDict((key, part) for key, part in network.named_children() if key not in _NOT_FEATURES)
     return OrderedDict(network.get_submodule("features").named_children())
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from maskrcnn_benchmark.config.classes import one_stage_model
+from maskrcnn_benchmark.config.models import model_family
 from maskrcnn_benchmark.modeling.backbones.build import build_backbone
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.build import build_head
+from maskrcnn_benchmark.modeling.necks.build import BackboneWithNeck, build_neck
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
 from maskrcnn_benchmark.modeling.roi_heads.build import build_roi_heads
 from maskrcnn_benchmark.modeling.rpn.rpn import RegionProposalNetwork
@@ -19,19 +20,25 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
+def build_features(cfg: CfgNode) -> BackboneWithNeck:
+    """Build backbone and neck: MODEL.BACKBONE.CONV_BODY and MODEL.NECK."""
+    backbone: Any = build_backbone(cfg)
+    return BackboneWithNeck(backbone, build_neck(cfg, backbone.feature_specs))
+
+
 @META_ARCHITECTURES.register("GeneralizedRCNN")
 def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
-    """Two-stage detector, with MODEL.RETINANET_ON, FCOS_ON or SIPMASK_ON a one-stage one (parity: published
-    files name all so).
+    """Build backbone, neck, and the head of a one-stage family or else RPN and RoI heads.
 
+    Parity: published files of both kinds have this meta-architecture.
     ConfigError names keys that ask for parts which are not available.
     """
-    backbone = build_backbone(cfg)
-    section = one_stage_model(cfg)
-    if section is not None:
-        return OneStageDetector(backbone, build_head(cfg, section.lower(), backbone.feature_specs))
-    rpn = RegionProposalNetwork.from_cfg(cfg, backbone.feature_specs)
-    return GeneralizedRCNN(backbone, rpn, build_roi_heads(cfg, backbone.feature_specs))
+    family, features = model_family(cfg), build_features(cfg)
+    if family.one_stage:
+        return OneStageDetector(features, build_head(cfg, family.name, features.feature_specs))
+    rpn = RegionProposalNetwork.from_cfg(cfg, features.feature_specs)
+    roi_heads = build_roi_heads(cfg, features.feature_specs) if family.roi_heads else None
+    return GeneralizedRCNN(features, rpn, roi_heads)
 
 
 def build_detection_model(cfg: CfgNode) -> Any:

@@ -1,1 +1,1 @@
-"""Modules between a body and the heads."""
+"""Modules between a backbone and the heads."""

@@ -1,4 +1,4 @@
-"""Feature pyramid (Lin et al. 2017; core spec 6)."""
+"""Feature pyramid network, FPN (Lin et al. 2017)."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from maskrcnn_benchmark.structures.features import FeatureSpec, FeatureSpecs
 
 
 class LastLevelP6P7(nn.Module):
-    """Two more levels by 3x3 convolutions of stride 2: `p6` of C5 or P5, `p7` of the rectified P6."""
+    """P6 and P7 by 3x3 convolutions of stride 2: `p6` of C5 or P5, `p7` of P6 behind a ReLU."""
 
     levels = 2
 
-    def __init__(self, in_channels: int, out_channels: int, *, from_body: bool) -> None:
-        """in_channels: of C5 with `from_body`, else of P5."""
+    def __init__(self, in_channels: int, out_channels: int, *, from_c5: bool) -> None:
+        """in_channels: of C5 with `from_c5`, else of P5."""
         super().__init__()
-        self.from_body = from_body
+        self.from_c5 = from_c5
         self.p6 = kaiming_uniform_init(nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1))
         self.p7 = kaiming_uniform_init(nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1))
 
     def forward(self, c5: Tensor, p5: Tensor) -> list[Tensor]:
-        """(B,C,H,W) of both -> P6 and P7 (B,out,ceil(H/2),ceil(W/2)) and half of that again."""
-        p6 = self.p6(c5 if self.from_body else p5)
+        """C5 and P5, (B, C, H, W) each -> P6 (B, out, ceil(H/2), ceil(W/2)) and P7, half of that again."""
+        p6 = self.p6(c5 if self.from_c5 else p5)
         return [p6, self.p7(F.relu(p6))]
 
 
 class FPN(nn.Module):
-    """Top-down pyramid over C2..C5 giving P2..P5 and, with `extra_pool`, P6 = every second cell of P5.
+    """FPN over C2..C5 giving P2..P5 and, with `extra_pool`, P6: every second location of P5.
 
     Children `fpn_inner{i}` (1x1) and `fpn_layer{i}` (3x3), i = 1 for stride 4 (C2), 2 for stride 8 (C3), ...
     (parity: names in published files), and `top_blocks` for levels made by convolution. The level above is
-    brought to the size of the lateral by nearest neighbours, so sides need not be multiples of 32; for sides
-    that are, this equals the published doubling.
+    resized to the lateral by nearest neighbour, so sides need not be multiples of 32; for sides that are,
+    this equals the published doubling.
 
     `feature_specs`: channels and stride per returned map.
     """
@@ -51,7 +51,7 @@ class FPN(nn.Module):
         extra_pool: bool = True,
         top_blocks: LastLevelP6P7 | None = None,
     ) -> None:
-        """features: of the levels C_i that the pyramid is made from, finest first."""
+        """features: specs of the levels C_i that the FPN reads, finest first."""
         super().__init__()
         self.levels = [spec.stride.bit_length() - 2 for spec in features]
         self.extra_pool = extra_pool
@@ -68,9 +68,9 @@ class FPN(nn.Module):
         self.feature_specs = tuple(FeatureSpec(out_channels, stride) for stride in strides)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """List of (B,C_i,H_i,W_i), finest first -> list of (B,out,H_i,W_i) and the extra levels.
+        """List of (B, C_i, H_i, W_i), finest first -> list of (B, out, H_i, W_i) and the extra levels.
 
-        A body may give finer maps than the pyramid begins with.
+        The list may begin with finer maps than the FPN reads.
         """
         results: list[Tensor] = []
         top: Tensor | None = None

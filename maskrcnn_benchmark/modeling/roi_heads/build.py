@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-def build_roi_heads(cfg: CfgNode, features: FeatureSpecs) -> RoIHeads | None:
-    """Box head, with MODEL.MASK_ON and MODEL.KEYPOINT_ON those heads; None for RPN-only models.
+def build_roi_heads(cfg: CfgNode, features: FeatureSpecs) -> RoIHeads:
+    """Box head, with MODEL.MASK_ON and MODEL.KEYPOINT_ON those heads.
 
     Raises ConfigError for distillation without a cosine classifier.
     """
-    if cfg.MODEL.RPN_ONLY:
-        return None
     in_channels = common_channels(features)
     box = build_box_head(cfg, in_channels)
     mask = build_mask_head(cfg, in_channels, box.feature_extractor) if cfg.MODEL.MASK_ON else None

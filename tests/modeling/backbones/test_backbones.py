@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.modeling.backbones import blocks
-from maskrcnn_benchmark.modeling.backbones.build import build_backbone
+from maskrcnn_benchmark.modeling.detectors.build import build_features
 from maskrcnn_benchmark.modeling.necks.fpn import FPN
 from maskrcnn_benchmark.modeling.registry import BACKBONES, TRANSFORMATIONS
 from maskrcnn_benchmark.structures.features import FeatureSpec
@@ -30,14 +30,18 @@ def test_every_block_runs_forward_and_backward(small_cfg: Cfg, trans: str) -> No
     stem = "StemWithGN" if trans.endswith("GN") else "StemWithFixedBatchNorm"
     cfg = small_cfg("MODEL.RESNETS.TRANS_FUNC", trans, "MODEL.RESNETS.STEM_FUNC", stem)
     cfg.merge_from_list(["MODEL.RESNETS.WIDTH_PER_GROUP", 4])
-    backbone = build_backbone(cfg)
+    backbone = build_features(cfg)
     maps = backbone(torch.randn(2, 3, 64, 96))
     assert [tuple(m.shape) for m in maps] == [(2, 16, -(-64 // s), -(-96 // s)) for s in (4, 8, 16, 32, 64)]
     sum(m.sum() for m in maps).backward()
     assert all(p.grad is not None for p in backbone.parameters())
 
 
-@pytest.mark.parametrize("name", sorted({*BACKBONES.names()} - {"FBNet"}))
+ENTRIES = sorted({*BACKBONES.names()} - {"FBNet"})
+PUBLISHED = [f"R-{depth}-FPN{ending}" for depth in (10, 18, 50, 101, 152) for ending in ("", "-RETINANET")]
+
+
+@pytest.mark.parametrize("name", [*ENTRIES, *PUBLISHED])
 def test_every_entry_builds_and_runs(small_cfg: Cfg, name: str) -> None:
     channels = {"C4": 32, "C5": 64}.get(name[-2:], 16)
     cfg = small_cfg("MODEL.BACKBONE.CONV_BODY", name, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS", channels)
@@ -45,7 +49,7 @@ def test_every_entry_builds_and_runs(small_cfg: Cfg, name: str) -> None:
         cfg.merge_from_list(
             ["MODEL.RESNETS.TRANS_FUNC", "BottleneckWithGN", "MODEL.RESNETS.WIDTH_PER_GROUP", 4]
         )
-    backbone = build_backbone(cfg)
+    backbone = build_features(cfg)
     maps = backbone(torch.randn(1, 3, 32, 32))
     assert backbone.out_channels == channels
     for m, spec in zip(maps, backbone.feature_specs, strict=True):
@@ -56,7 +60,7 @@ def test_every_entry_builds_and_runs(small_cfg: Cfg, name: str) -> None:
 
 @pytest.mark.parametrize(("freeze_at", "frozen"), [(-1, []), (0, []), (1, ["stem"]), (2, ["stem", "layer1"])])
 def test_freezing(small_cfg: Cfg, freeze_at: int, frozen: list[str]) -> None:
-    body = build_backbone(small_cfg("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", freeze_at)).body
+    body = build_features(small_cfg("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", freeze_at)).body
     names = {n.split(".")[0] for n, p in body.named_parameters() if not p.requires_grad}
     assert names == set(frozen)
     trained = {n.split(".")[0] for n, p in body.named_parameters() if p.requires_grad}
@@ -66,18 +70,18 @@ def test_freezing(small_cfg: Cfg, freeze_at: int, frozen: list[str]) -> None:
 def test_stride_place_and_groups(small_cfg: Cfg) -> None:
     overrides = ("MODEL.BACKBONE.CONV_BODY", "R-50-FPN", "MODEL.RESNETS.TRANS_FUNC", "BottleneckWithGN")
     resnext = (*overrides, "MODEL.RESNETS.NUM_GROUPS", 4, "MODEL.RESNETS.WIDTH_PER_GROUP", 2)
-    block = build_backbone(small_cfg(*resnext, "MODEL.RESNETS.STRIDE_IN_1X1", False)).body.layer2[0]
+    block = build_features(small_cfg(*resnext, "MODEL.RESNETS.STRIDE_IN_1X1", False)).body.layer2[0]
     assert (block.conv1.stride, block.conv2.stride, block.conv2.groups) == ((1, 1), (2, 2), 4)
     assert block.conv2.weight.shape == (16, 4, 3, 3)
-    block = build_backbone(small_cfg(*overrides)).body.layer2[0]
+    block = build_features(small_cfg(*overrides)).body.layer2[0]
     assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
 
 
 def test_names_of_a_basic_block(small_cfg: Cfg) -> None:
-    layer = build_backbone(small_cfg()).body.layer2
+    layer = build_features(small_cfg()).body.layer2
     names = [n for n in layer.state_dict() if n.endswith(("conv1.weight", "conv2.weight", "0.weight"))]
     assert names == ["0.downsample.0.weight", "0.conv1.weight", "0.conv2.weight"]
-    assert "0.downsample.0.weight" not in build_backbone(small_cfg()).body.layer1.state_dict()
+    assert "0.downsample.0.weight" not in build_features(small_cfg()).body.layer1.state_dict()
 
 
 @pytest.mark.parametrize("trans", ["BottleneckWithGN", "BottleneckWithFixedBatchNorm"])
@@ -85,7 +89,7 @@ def test_names_of_a_basic_block(small_cfg: Cfg) -> None:
 def test_deformable_stages(small_cfg: Cfg, trans: str, modulated: bool, groups: int, per_tap: int) -> None:
     overrides = (*DEFORMABLE, "MODEL.RESNETS.TRANS_FUNC", trans, "MODEL.RESNETS.STRIDE_IN_1X1", False)
     overrides += ("MODEL.RESNETS.WITH_MODULATED_DCN", modulated, "MODEL.RESNETS.DEFORMABLE_GROUPS", groups)
-    backbone = build_backbone(small_cfg(*overrides))
+    backbone = build_features(small_cfg(*overrides))
     state = backbone.body.state_dict()
     assert "layer1.0.conv2.weight" in state and "layer1.0.conv2.offset.weight" not in state
     for i, width in ((2, 8), (3, 16), (4, 32)):
@@ -116,7 +120,7 @@ def test_every_nth_block_is_deformable(
     cfg = small_cfg(*DEFORMABLE, "MODEL.RESNETS.DCN_INTERVAL", interval)
     cfg.MODEL.BACKBONE.CONV_BODY = f"{body}-FPN"
     with torch.device("meta"):
-        state = build_backbone(cfg).state_dict()
+        state = build_features(cfg).state_dict()
     offsets = [name for name in state if name.endswith("conv2.offset.weight")]
     expected = [f"body.layer{s}.{b}.conv2.offset.weight" for s in blocks_of for b in blocks_of[s]]
     assert offsets == expected
@@ -126,7 +130,7 @@ def test_every_nth_block_is_deformable(
 def test_epsilon_of_frozen_batch_norm(small_cfg: Cfg) -> None:
     frozen = ("MODEL.RESNETS.TRANS_FUNC", "BasicBlockWithFixedBatchNorm")
     frozen += ("MODEL.RESNETS.STEM_FUNC", "StemWithFixedBatchNorm")
-    bodies = [build_backbone(small_cfg(*frozen, "MODEL.RESNETS.FROZEN_BN_EPS", e)).body for e in (0.0, 0.5)]
+    bodies = [build_features(small_cfg(*frozen, "MODEL.RESNETS.FROZEN_BN_EPS", e)).body for e in (0.0, 0.5)]
     bodies[1].load_state_dict(bodies[0].state_dict())
     for norms in zip(
         *[[m for m in b.modules() if isinstance(m, FrozenBatchNorm2d)] for b in bodies], strict=True
@@ -139,12 +143,12 @@ def test_epsilon_of_frozen_batch_norm(small_cfg: Cfg) -> None:
 
 
 @pytest.mark.parametrize("switch", ["RETINANET_ON", "FCOS_ON", "SIPMASK_ON"])
-def test_one_stage_models_share_a_pyramid(small_cfg: Cfg, switch: str) -> None:
+def test_one_stage_families_share_a_neck(small_cfg: Cfg, switch: str) -> None:
     cfg = small_cfg("MODEL.BACKBONE.CONV_BODY", "R-10-FPN-RETINANET", "MODEL.MASK_ON", False)
     cfg.merge_from_list([f"MODEL.{switch}", True])
     for use_c5, channels in ((True, 64), (False, 16)):
         cfg.MODEL.RETINANET.USE_C5 = use_c5
-        backbone = build_backbone(cfg)
+        backbone = build_features(cfg)
         assert backbone.fpn.top_blocks.p6.in_channels == channels
         maps = backbone(torch.randn(1, 3, 64, 128))
         assert [tuple(m.shape[2:]) for m in maps] == [(8, 16), (4, 8), (2, 4), (1, 2), (1, 1)]
@@ -152,27 +156,27 @@ def test_one_stage_models_share_a_pyramid(small_cfg: Cfg, switch: str) -> None:
 
 def test_deformable_blocks_share_groups_with_resnext(small_cfg: Cfg) -> None:
     overrides = (*DEFORMABLE, "MODEL.RESNETS.NUM_GROUPS", 4, "MODEL.RESNETS.WIDTH_PER_GROUP", 2)
-    conv = build_backbone(small_cfg(*overrides)).body.layer2[0].conv2
+    conv = build_features(small_cfg(*overrides)).body.layer2[0].conv2
     assert conv.conv.weight.shape == (16, 4, 3, 3) and conv.offset.groups == 1
 
 
 def test_wrong_keys_are_named(small_cfg: Cfg) -> None:
     with pytest.raises(ConfigError, match="R-50-FPN"):
-        build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-FPNN"))
+        build_features(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-FPNN"))
     with pytest.raises(ConfigError, match="BottleneckWithGN"):
-        build_backbone(small_cfg("MODEL.RESNETS.TRANS_FUNC", "BottleneckWithNG"))
+        build_features(small_cfg("MODEL.RESNETS.TRANS_FUNC", "BottleneckWithNG"))
     with pytest.raises(ConfigError, match="STAGE_WITH_DCN: only bottleneck blocks"):
-        build_backbone(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (False, True, True, True)))
+        build_features(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (False, True, True, True)))
     with pytest.raises(ConfigError, match=r"STAGE_WITH_DCN must hold four flags.* got \(True, True\)"):
-        build_backbone(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (True, True)))
+        build_features(small_cfg("MODEL.RESNETS.STAGE_WITH_DCN", (True, True)))
     with pytest.raises(ConfigError, match="DEFORMABLE_GROUPS must be at least 1, got 0"):
-        build_backbone(small_cfg("MODEL.RESNETS.DEFORMABLE_GROUPS", 0))
+        build_features(small_cfg("MODEL.RESNETS.DEFORMABLE_GROUPS", 0))
     with pytest.raises(ConfigError, match="DCN_INTERVAL must be at least 1, got 0"):
-        build_backbone(small_cfg("MODEL.RESNETS.DCN_INTERVAL", 0))
+        build_features(small_cfg("MODEL.RESNETS.DCN_INTERVAL", 0))
     with pytest.raises(ConfigError, match="DEFORMABLE_GROUPS: 3 groups do not divide the 8 channels"):
-        build_backbone(small_cfg(*DEFORMABLE, "MODEL.RESNETS.DEFORMABLE_GROUPS", 3))
+        build_features(small_cfg(*DEFORMABLE, "MODEL.RESNETS.DEFORMABLE_GROUPS", 3))
     with pytest.raises(ConfigError, match="BACKBONE_OUT_CHANNELS"):
-        build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-C4"))
+        build_features(small_cfg("MODEL.BACKBONE.CONV_BODY", "R-50-C4"))
 
 
 def test_fpn_equals_doubling_and_takes_odd_sizes() -> None:
@@ -208,7 +212,7 @@ def test_folded_statistics_change_nothing(
     names = ["MODEL.RESNETS.TRANS_FUNC", f"{kind}WithFixedBatchNorm"]
     cfg = small_cfg(*names, "MODEL.RESNETS.STEM_FUNC", "StemWithFixedBatchNorm")
     torch.manual_seed(0)
-    model = build_backbone(cfg).double()
+    model = build_features(cfg).double()
     for name, buffer in model.named_buffers():
         low, high = (0.5, 1.5) if name.endswith(("weight", "running_var")) else (-0.5, 0.5)
         buffer.uniform_(low, high)
@@ -229,5 +233,5 @@ def test_folded_statistics_change_nothing(
 
 def test_torchvision_bodies_are_not_deformable(small_cfg: Cfg) -> None:
     overrides = ("MODEL.BACKBONE.CONV_BODY", "torchvision/resnet18", *DEFORMABLE[4:])
-    with pytest.raises(ConfigError, match="the body torchvision/resnet18 cannot be deformable"):
-        build_backbone(small_cfg(*overrides))
+    with pytest.raises(ConfigError, match="the backbone torchvision/resnet18 cannot be deformable"):
+        build_features(small_cfg(*overrides))

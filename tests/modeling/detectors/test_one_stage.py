@@ -67,12 +67,12 @@ def test_where_p6_comes_from(build: Build, batch: Batch, use_c5: bool) -> None:
 
 
 def test_p7_sees_the_rectified_p6() -> None:
-    top = LastLevelP6P7(3, 4, from_body=True)
+    top = LastLevelP6P7(3, 4, from_c5=True)
     c5, p5 = torch.randn(1, 3, 9, 7), torch.randn(1, 4, 9, 7)
     p6, p7 = top(c5, p5)
     assert p6.shape == (1, 4, 5, 4) and p7.shape == (1, 4, 3, 2) and (p6 < 0).any()
     assert torch.equal(p7, top.p7(p6.relu())) and torch.equal(p6, top.p6(c5))
-    other = LastLevelP6P7(4, 4, from_body=False)
+    other = LastLevelP6P7(4, 4, from_c5=False)
     assert torch.equal(other(c5, p5)[0], other.p6(p5))
 
 

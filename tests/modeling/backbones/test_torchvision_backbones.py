@@ -13,8 +13,8 @@ from torchvision.models import get_model
 
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
-from maskrcnn_benchmark.modeling.backbones.build import build_backbone
-from maskrcnn_benchmark.modeling.backbones.torchvision_backbones import TorchvisionBody, body_names
+from maskrcnn_benchmark.modeling.backbones.torchvision_backbones import TorchvisionBackbone, backbone_names
+from maskrcnn_benchmark.modeling.detectors.build import build_features
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 Cfg = Callable[..., Any]
@@ -23,7 +23,7 @@ SMALL = ["resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "c
 
 @pytest.mark.parametrize("name", SMALL)
 def test_maps_of_every_family(small_cfg: Cfg, name: str) -> None:
-    backbone = build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", f"torchvision/{name}"))
+    backbone = build_features(small_cfg("MODEL.BACKBONE.CONV_BODY", f"torchvision/{name}"))
     maps = backbone(torch.randn(1, 3, 64, 96))
     assert [tuple(m.shape) for m in maps] == [(1, 16, -(-64 // s), -(-96 // s)) for s in (4, 8, 16, 32, 64)]
     sum(m.sum() for m in maps).backward()
@@ -31,12 +31,12 @@ def test_maps_of_every_family(small_cfg: Cfg, name: str) -> None:
 
 
 def test_names() -> None:
-    assert {"resnet50", "resnext101_32x8d", "wide_resnet50_2", *SMALL} <= set(body_names())
-    assert not [name for name in body_names() if "fcn" in name or "quantized" in name]
-    with pytest.raises(ConfigError, match=r"torchvision/resnet5: no such body; did you mean .*resnet50"):
-        TorchvisionBody("resnet5", freeze_at=0, train_norm=False)
-    with pytest.raises(ConfigError, match="no such body"):
-        TorchvisionBody("vgg16", freeze_at=0, train_norm=False)
+    assert {"resnet50", "resnext101_32x8d", "wide_resnet50_2", *SMALL} <= set(backbone_names())
+    assert not [name for name in backbone_names() if "fcn" in name or "quantized" in name]
+    with pytest.raises(ConfigError, match=r"torchvision/resnet5: no such backbone; did you mean .*resnet50"):
+        TorchvisionBackbone("resnet5", freeze_at=0, train_norm=False)
+    with pytest.raises(ConfigError, match="no such backbone"):
+        TorchvisionBackbone("vgg16", freeze_at=0, train_norm=False)
 
 
 def randomised(name: str) -> nn.Module:
@@ -59,7 +59,7 @@ def test_a_file_of_torchvision_gives_its_features(
     network = randomised(name)
     torch.save(network.state_dict(), tmp_path / "w.pth")
     body = f"torchvision/{name}"
-    backbone = build_backbone(small_cfg("MODEL.BACKBONE.CONV_BODY", body, "MODEL.BACKBONE.NORM", norm))
+    backbone = build_features(small_cfg("MODEL.BACKBONE.CONV_BODY", body, "MODEL.BACKBONE.NORM", norm))
     report = load_weights(backbone, tmp_path / "w.pth", conv_body=body)
     assert all(".num_batches_tracked" in n or n.startswith("fpn") for n in report.missing), report.missing
     assert all(n.startswith(("fc", "classifier")) or "tracked" in n for n in report.unexpected)
@@ -75,7 +75,7 @@ def test_a_file_of_torchvision_gives_its_features(
 
 @pytest.mark.parametrize(("freeze_at", "stages"), [(0, 0), (1, 1), (2, 2), (3, 3), (5, 5)])
 def test_frozen_stages_neither_learn_nor_follow_statistics(freeze_at: int, stages: int) -> None:
-    body = TorchvisionBody("resnet18", freeze_at=freeze_at, train_norm=True).train()
+    body = TorchvisionBackbone("resnet18", freeze_at=freeze_at, train_norm=True).train()
     groups = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]]
     for number, names in enumerate(groups):
         for name in names:

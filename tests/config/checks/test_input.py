@@ -13,8 +13,8 @@ ON = ("INPUT.SSD_AUG.ENABLED", "True")
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("INPUT.INTERPOLATION", "cv2"), "INPUT.INTERPOLATION must be pillow or opencv, found 'cv2'"),
-        (("INPUT.MIN_SIZE_RANGE_TRAIN", "(800, 640)"), r"MIN_SIZE_RANGE_TRAIN needs .* found \(800, 640\)"),
+        (("INPUT.INTERPOLATION", "cv2"), "INPUT.INTERPOLATION must be pillow or opencv, got 'cv2'"),
+        (("INPUT.MIN_SIZE_RANGE_TRAIN", "(800, 640)"), r"MIN_SIZE_RANGE_TRAIN needs .* got \(800, 640\)"),
         (("INPUT.MIN_SIZE_RANGE_TRAIN", "(-1, 640)"), "INPUT.MIN_SIZE_RANGE_TRAIN needs"),
         (("INPUT.MIN_SIZE_RANGE_TRAIN", "(0, 0)"), "INPUT.MIN_SIZE_RANGE_TRAIN needs"),
         (("INPUT.MIN_SIZE_RANGE_TRAIN", "(640.5, 800)"), "INPUT.MIN_SIZE_RANGE_TRAIN needs"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.config.checks.validators import at_least, choice, require
 from maskrcnn_benchmark.config.merge import merge_pairs
-from maskrcnn_benchmark.config.validators import at_least, choice, require
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "LST.SORT_BY": ("instance_count", "image_count", "file"),
@@ -50,22 +50,22 @@ def check_lst(cfg: CfgNode) -> None:
     sizes = lst.STEP_SIZE if isinstance(lst.STEP_SIZE, tuple) else (lst.STEP_SIZE,)
     require(
         all(isinstance(s, int) and s >= 1 for s in sizes),
-        f"LST.STEP_SIZE must be a number of classes from 1 on, or a list of them, found {lst.STEP_SIZE}",
+        f"LST.STEP_SIZE must be a number of classes from 1 on, or a list of them, got {lst.STEP_SIZE}",
     )
     require(
         all(isinstance(s, int) and s >= 1 for s in lst.REPORT_SIZES),
-        f"LST.REPORT_SIZES must list numbers of classes from 1 on, found {tuple(lst.REPORT_SIZES)}",
+        f"LST.REPORT_SIZES must list numbers of classes from 1 on, got {tuple(lst.REPORT_SIZES)}",
     )
     require(
         all(isinstance(p, int) and p >= 0 for p in lst.PHASES),
-        f"LST.PHASES must list phases from 0 on, found {tuple(lst.PHASES)}",
+        f"LST.PHASES must list phases from 0 on, got {tuple(lst.PHASES)}",
     )
     shares = lst.STEP_MILESTONES
     rising = all(0 < s < 1 for s in shares) and list(shares) == sorted(set(shares))
-    require(rising, f"LST.STEP_MILESTONES must rise between 0 and 1, found {tuple(shares)}")
+    require(rising, f"LST.STEP_MILESTONES must rise between 0 and 1, got {tuple(shares)}")
     require(
         len(lst.DISTILL.FLIPS) > 0 and set(lst.DISTILL.FLIPS) <= {0, 1},
-        f"LST.DISTILL.FLIPS must be (0,), (1,) or (0, 1), found {tuple(lst.DISTILL.FLIPS)}",
+        f"LST.DISTILL.FLIPS must be (0,), (1,) or (0, 1), got {tuple(lst.DISTILL.FLIPS)}",
     )
     _check_overrides(cfg)
     if lst.ENABLED:
@@ -76,8 +76,8 @@ def _check_overrides(cfg: CfgNode) -> None:
     """PHASE_OVERRIDES must be lists KEY, VALUE, ... that merge into the tree."""
     for phase, pairs in cfg.LST.PHASE_OVERRIDES.items():
         key = f"LST.PHASE_OVERRIDES.{phase}"
-        require(phase.isdecimal(), f"{key}: phases are numbered 0 (base), 1, 2, ..., found {phase!r}")
-        require(isinstance(pairs, list), f"{key} must be a list [KEY, VALUE, ...], found {pairs!r}")
+        require(phase.isdecimal(), f"{key}: phases are numbered 0 (base), 1, 2, ..., got {phase!r}")
+        require(isinstance(pairs, list), f"{key} must be a list [KEY, VALUE, ...], got {pairs!r}")
         trial = cfg.clone()
         trial.defrost()
         merge_pairs(trial, pairs, key)
@@ -107,5 +107,5 @@ def _check_enabled(cfg: CfgNode) -> None:
     require(
         lst.GROW.INIT == "normal" or "Cosine" in predictor,
         f"LST.GROW.INIT {lst.GROW.INIT} makes rows of a cosine classifier: MODEL.ROI_BOX_HEAD.PREDICTOR must "
-        f'be FPNCosinePredictor, found {predictor}; or set LST.GROW.INIT "normal"',
+        f'be FPNCosinePredictor, got {predictor}; or set LST.GROW.INIT "normal"',
     )

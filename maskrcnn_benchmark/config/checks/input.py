@@ -8,7 +8,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.validators import at_least, choice, require
+from maskrcnn_benchmark.config.checks.validators import at_least, choice, require
 
 INTERPOLATIONS = ("pillow", "opencv")
 OFF = (-1, -1)
@@ -20,14 +20,14 @@ def check_input(cfg: CfgNode) -> None:
     node = cfg.INPUT
     require(
         len(node.MIN_SIZE_TRAIN) > 0 and all(s >= 1 for s in node.MIN_SIZE_TRAIN),
-        f"INPUT.MIN_SIZE_TRAIN needs one short side or more, each at least 1, found "
+        f"INPUT.MIN_SIZE_TRAIN needs one short side or more, each at least 1, got "
         f"{tuple(node.MIN_SIZE_TRAIN)}",
     )
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         value = node[key]
-        require(len(value) == 3, f"INPUT.{key} needs one number per colour channel (3), found {list(value)}")
+        require(len(value) == 3, f"INPUT.{key} needs one number per colour channel (3), got {list(value)}")
     hue = node.HUE
-    require(0 <= hue <= 0.5, f"INPUT.HUE is a part of the colour circle, between 0 and 0.5, found {hue}")
+    require(0 <= hue <= 0.5, f"INPUT.HUE is a part of the colour circle, between 0 and 0.5, got {hue}")
     require(all(s > 0 for s in node.PIXEL_STD), "INPUT.PIXEL_STD must hold numbers above 0")
     choice(cfg, "INPUT.INTERPOLATION", INTERPOLATIONS)
     _check_sizes(node)
@@ -39,14 +39,14 @@ def _check_sizes(node: CfgNode) -> None:
     require(
         sides == OFF or (_whole(sides, 2) and 1 <= sides[0] <= sides[1]),
         f"INPUT.MIN_SIZE_RANGE_TRAIN needs the least and the largest short side, both at least 1, or {OFF} "
-        f"for INPUT.MIN_SIZE_TRAIN, found {sides}",
+        f"for INPUT.MIN_SIZE_TRAIN, got {sides}",
     )
     for key in ("FIXED_SIZE_TRAIN", "FIXED_SIZE_TEST"):
         size = tuple(node[key])
         require(
             _whole(size, 2) and (size == (0, 0) or min(size) >= 1),
             f"INPUT.{key} needs a width and a height, both at least 1, or (0, 0) to keep the ratio of "
-            f"sides, found {size}",
+            f"sides, got {size}",
         )
 
 
@@ -58,15 +58,15 @@ def _check_ssd(cfg: CfgNode) -> None:
         value = tuple(node[part])
         require(
             len(value) == 2 and least <= value[0] <= value[1] < math.inf,
-            f"{key}.{part} needs a least and a largest factor from {least} on, found {value}",
+            f"{key}.{part} needs a least and a largest factor from {least} on, got {value}",
         )
     require(
         all(0 < iou <= 1 for iou in node.CROP_MIN_IOUS),
-        f"{key}.CROP_MIN_IOUS must lie above 0 and at most at 1, found {tuple(node.CROP_MIN_IOUS)}",
+        f"{key}.CROP_MIN_IOUS must lie above 0 and at most at 1, got {tuple(node.CROP_MIN_IOUS)}",
     )
     require(
         0 < node.CROP_MIN_SIDE <= 1,
-        f"{key}.CROP_MIN_SIDE must lie above 0 and at most at 1, found {node.CROP_MIN_SIDE}",
+        f"{key}.CROP_MIN_SIDE must lie above 0 and at most at 1, got {node.CROP_MIN_SIDE}",
     )
     if not node.ENABLED:
         return

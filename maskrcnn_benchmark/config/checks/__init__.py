@@ -1,0 +1,1 @@
+"""Checks across keys: the general ones, and one file per model family."""
