@@ -5,13 +5,12 @@
         --config-file configs/e2e_mask_rcnn_R_50_FPN_1x.yaml MODEL.ROI_BOX_HEAD.NUM_CLASSES 91
     python tools/import_weights.py runs/x/model_final.pth --to torchvision --out theirs.pth
     python tools/import_weights.py runs/sipmask/model_final.pth --to mmdetection --out theirs.pth
-    python tools/import_weights.py other_mobilenet.pt --by-order --out body.pth \\
+    python tools/import_weights.py other_mobilenet.pt --by-order --out backbone.pth \\
         --config-file configs/torchvision/mask_rcnn_mobilenet_v2_FPN_1x.yaml
 
-Reads files of maskrcnn-benchmark (FCOS and SipMask-benchmark too), Caffe2 / Detectron (.pkl), torchvision
-(classifiers, Faster / Mask / Keypoint R-CNN) and mmdetection (SipMask); nothing in them is executed.
-With --config-file the result is loaded into that model; exit status 1 when shapes differ or a tensor of the
-model is not in the file (--by-order: of the body).
+Reads the published families of weight files (docs/weights.md); nothing in them is executed. With
+--config-file the result is loaded into that model; exit status 1 when shapes differ or a tensor of the model
+is not in the file (--by-order: of the backbone).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import argparse
 import torch
 
 from maskrcnn_benchmark.checkpoint.convert import convert_file, describe_file, verify
+from maskrcnn_benchmark.checkpoint.families.table import export_names
 from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
@@ -35,11 +35,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("file", metavar="FILE", help="weight file")
     parser.add_argument("--out", metavar="FILE", help="write the converted tensors")
+    parser.add_argument("--to", choices=export_names(), default="ours", help="names to write")
     parser.add_argument(
-        "--to", choices=("ours", "torchvision", "mmdetection"), default="ours", help="names to write"
-    )
-    parser.add_argument(
-        "--by-order", action="store_true", help="pair tensors with the body's by order and shape"
+        "--by-order", action="store_true", help="pair tensors with those of the backbone by order and shape"
     )
     parser.add_argument("--config-file", metavar="FILE", help="model that the result must fit")
     parser.add_argument("--shapes", action="store_true", help="list every tensor")
@@ -55,7 +53,7 @@ def main() -> int:
     if not (args.out or args.config_file):
         return 0
     if args.by_order and not args.config_file:
-        raise ConfigError("--by-order needs --config-file, whose body gives the names")
+        raise ConfigError("--by-order needs --config-file, whose backbone gives the names")
     model = None
     if args.config_file:
         with torch.device("meta"):
@@ -64,13 +62,13 @@ def main() -> int:
         args.file,
         to=args.to,
         conv_body=cfg.MODEL.BACKBONE.CONV_BODY,
-        body=model.get_submodule("backbone.body").state_dict()
+        backbone=model.get_submodule("backbone.body").state_dict()
         if args.by_order and model is not None
         else None,
     )
     fits = True
     if model is not None and args.to == "ours":
-        lines, fits = verify(model, state, body_only=args.by_order)
+        lines, fits = verify(model, state, backbone_only=args.by_order)
         print("\n".join(lines))
     if args.out:
         save_atomic(state, args.out)

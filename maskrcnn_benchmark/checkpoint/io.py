@@ -1,4 +1,4 @@
-"""Reading and writing checkpoint files: nothing in a file is executed, and a write is whole or absent."""
+"""Read and write checkpoint files: nothing in a file is executed, and a write is whole or absent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.checkpoint.caffe2 import read_caffe2
+from maskrcnn_benchmark.checkpoint.pickled_arrays import read_blobs
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath, atomic_path
 
 
 def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
-    """Read a weight file onto the CPU, or with `device` "meta" the names and shapes without the numbers.
+    """Read a weight file onto the CPU, or with `device` "meta" names and shapes without values.
 
     `.pkl` is Caffe2 (blob names stay as they are; always on the CPU); everything else is a torch file that
     holds a dict with `model` (and perhaps optimizer, iteration, classes ...), a dict with `state_dict`
@@ -28,10 +28,10 @@ def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
 
     Raises:
         CheckpointError: the file is missing, truncated, foreign, or holds objects other than tensors,
-            numbers, text and containers of them.
+            scalars, text and containers of them.
     """
     if str(path).endswith(".pkl"):
-        return {"model": read_caffe2(path)}
+        return {"model": read_blobs(path)}
     if not Path(path).is_file():
         raise CheckpointError(f"weight file {path} does not exist; check MODEL.WEIGHT")
     try:

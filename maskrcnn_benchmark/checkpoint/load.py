@@ -1,4 +1,4 @@
-"""Starting a model from a weight file of any of the published families."""
+"""Start a model from a weight file of any published family."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import os
 import torch
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.checkpoint.caffe2 import rename_blobs
 from maskrcnn_benchmark.checkpoint.completeness import refuse_incomplete, refuse_part_of_a_head
-from maskrcnn_benchmark.checkpoint.deformable import deform_names
 from maskrcnn_benchmark.checkpoint.download import fetch, is_url
+from maskrcnn_benchmark.checkpoint.families.base import WeightFamily
+from maskrcnn_benchmark.checkpoint.families.table import family_of
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
-from maskrcnn_benchmark.checkpoint.matching import MatchReport, match_names, strip_module_prefix
-from maskrcnn_benchmark.checkpoint.mmdet_sipmask import EPSILON, import_mmdet_sipmask, is_mmdet_sipmask
-from maskrcnn_benchmark.checkpoint.torchvision_detection import (
-    import_torchvision_detection,
-    is_torchvision_detection,
+from maskrcnn_benchmark.checkpoint.matching import (
+    MatchReport,
+    deform_names,
+    match_names,
+    strip_module_prefix,
 )
-from maskrcnn_benchmark.checkpoint.torchvision_resnet import import_torchvision_resnet, is_torchvision_resnet
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath
@@ -29,41 +28,28 @@ _logger = logging.getLogger(__name__)
 
 
 def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[str, Tensor]:
-    """Tensors of a file (or of a URL) under names that are names of the model or tails of them.
+    """Tensors of a file (or of a URL), shapes (...,) as in the model, under its names or tails of them.
 
-    Knows maskrcnn-benchmark files with and without `module.` (FCOS and SipMask-benchmark too), files
-    written here, Caffe2 pickles, torchvision's ResNets and two-stage detectors, mmdetection's SipMask.
-    Optimizer state, schedule and iteration in the file are not looked at.
+    Reads every family of `checkpoint/families/`. Optimizer state, schedule and iteration in the file are
+    ignored.
 
     Args:
         conv_body: MODEL.BACKBONE.CONV_BODY; Caffe2 names depend on the depth.
-        device: "meta" gives names and shapes without the numbers (`read_checkpoint`).
+        device: "meta" gives names and shapes without values (`read_checkpoint`).
 
     Raises:
-        CheckpointError: the file cannot be had or read.
+        CheckpointError: the file cannot be downloaded or read.
     """
-    return _named(*_read(path, device), conv_body)
+    family, state = _read(path, device)
+    return family.to_ours(state, conv_body)
 
 
-def _read(path: StrPath, device: str) -> tuple[str, dict[str, Tensor]]:
-    """The file on this machine, and its tensors without `module.`."""
+def _read(path: StrPath, device: str) -> tuple[WeightFamily, dict[str, Tensor]]:
+    """The family of a file, and its tensors without `module.`."""
     name = os.fspath(path)
     local = os.fspath(fetch(name)) if is_url(name) else name
-    return local, strip_module_prefix(read_checkpoint(local, device)["model"])
-
-
-def _named(local: str, state: dict[str, Tensor], conv_body: str) -> dict[str, Tensor]:
-    """The tensors under our names."""
-    if local.endswith(".pkl"):
-        names = rename_blobs(list(state), conv_body)
-        return {names[blob]: tensor for blob, tensor in state.items()}
-    if is_torchvision_detection(state):
-        return import_torchvision_detection(state)
-    if is_mmdet_sipmask(state):
-        return import_mmdet_sipmask(state)
-    if is_torchvision_resnet(state) and not conv_body.startswith("torchvision/"):
-        return import_torchvision_resnet(state)
-    return state
+    state = strip_module_prefix(read_checkpoint(local, device)["model"])
+    return family_of(state, local), state
 
 
 @torch.no_grad()
@@ -75,7 +61,7 @@ def load_weights(
     allow_mismatch: bool = False,
     complete: bool = False,
 ) -> MatchReport:
-    """Copy the weights of a file into `model` and log what fitted and what did not.
+    """Copy the weights of a file into `model` and log what fits and what does not.
 
     Args:
         path: file or URL (catalog names are resolved by `config.weights.resolve_weight`).
@@ -83,21 +69,20 @@ def load_weights(
         allow_mismatch: leave tensors of another shape at their initial values (fine-tuning with other
             classes) instead of refusing the file, and so the head of one-stage models where the file has
             only a part of it.
-        complete: the model is to detect with these weights as they are.
+        complete: the model will detect with these weights as they are.
 
     Returns:
-        The report of all names. Missing and unexpected names are reported, not refused, but for a part of a
-        one-stage head and with `complete`.
+        The report of all names. Missing and unexpected names are reported, not refused, except for a part of
+        a one-stage head and with `complete`.
 
     Raises:
         CheckpointError: the file cannot be read, no name of it fits, a shape differs, names are missing or
             unexpected (see above), or the model's batch norm has another epsilon than the file's.
     """
-    local, read = _read(path, "cpu")
-    if is_mmdet_sipmask(read):
-        _require_epsilon(model, path)
+    family, content = _read(path, "cpu")
+    _require_epsilon(model, family, path)
     targets = model.state_dict(keep_vars=True)
-    state = deform_names(_named(local, read, conv_body), targets)
+    state = deform_names(family.to_ours(content, conv_body), targets)
     report = match_names(
         {name: tuple(t.shape) for name, t in targets.items()},
         {name: tuple(t.shape) for name, t in state.items()},
@@ -107,20 +92,21 @@ def load_weights(
         refuse_incomplete(report, path)
     elif not allow_mismatch:
         refuse_part_of_a_head(report, path)
-    for name, found in report.matched.items():
-        targets[name].copy_(state[found])
-    for number, line in enumerate(report.lines()):
-        _logger.info("%s%s", f"{path}: " if number == 0 else "", line)
+    for name, in_file in report.matched.items():
+        targets[name].copy_(state[in_file])
+    for index, line in enumerate(report.lines()):
+        _logger.info("%s%s", f"{path}: " if index == 0 else "", line)
     return report
 
 
-def _require_epsilon(model: nn.Module, path: StrPath) -> None:
-    """CheckpointError for a model whose fixed batch norm would misread mmdetection's variances."""
-    wrong = {m.eps for m in model.modules() if isinstance(m, FrozenBatchNorm2d) and m.eps != EPSILON}
-    if wrong:
+def _require_epsilon(model: nn.Module, family: WeightFamily, path: StrPath) -> None:
+    """CheckpointError for a model whose fixed batch norm would misread the variances of the family."""
+    epsilon = family.frozen_bn_eps
+    wrong = {m.eps for m in model.modules() if isinstance(m, FrozenBatchNorm2d) and m.eps != epsilon}
+    if epsilon is not None and wrong:
         raise CheckpointError(
-            f"{path} is a file of mmdetection, whose batch norm adds {EPSILON:g} to the variance; set MODEL."
-            f"RESNETS.FROZEN_BN_EPS {EPSILON:g} (now {wrong.pop():g}) as configs/sipmask/*_caffe_fpn_* do"
+            f"{path} is a {family.name} file, whose batch norm adds {epsilon:g} to the variance; set MODEL."
+            f"RESNETS.FROZEN_BN_EPS {epsilon:g} (now {wrong.pop():g}) as {family.example_configs} do"
         )
 
 

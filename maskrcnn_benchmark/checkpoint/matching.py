@@ -1,4 +1,4 @@
-"""Which tensor of a file belongs to which tensor of the model."""
+"""Match tensors of a file with tensors of the model: by name, by tail of a name, or by order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from torch import Tensor
+
+from maskrcnn_benchmark.checkpoint.families.base import COUNTER
+from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.table import format_table
 
 T = TypeVar("T")
@@ -23,7 +27,7 @@ class Mismatch(NamedTuple):
 
 @dataclass
 class MatchReport:
-    """What became of every name.
+    """The outcome of matching, name by name.
 
     `matched` maps names of the model to names of the file; `missing` are names of the model without a
     counterpart, `unexpected` names of the file without use, `mismatched` pairs with different shapes.
@@ -82,7 +86,7 @@ def strip_module_prefix(state: Mapping[str, T]) -> dict[str, T]:
 
 
 def suffix_match(model_names: Iterable[str], file_names: Iterable[str]) -> dict[str, str | None]:
-    """For every name of the model the longest name of the file that is its tail, whole components only.
+    """Find for every name of the model the longest name of the file that is its tail, whole components only.
 
     "layer1.0.conv1.weight" fits "backbone.body.layer1.0.conv1.weight". A tail must not begin right behind a
     number: the stem's "conv1.weight" says nothing about "layer3.7.conv1.weight".
@@ -109,15 +113,63 @@ def match_names(model_shapes: Mapping[str, Shape], file_shapes: Mapping[str, Sha
     """
     report = MatchReport()
     used: set[str] = set()
-    for name, found in suffix_match(model_shapes, file_shapes).items():
-        if found is None:
+    for name, match in suffix_match(model_shapes, file_shapes).items():
+        if match is None:
             report.missing.append(name)
             continue
-        used.add(found)
-        wanted, given = tuple(model_shapes[name]), tuple(file_shapes[found])
-        if wanted == given:
-            report.matched[name] = found
+        used.add(match)
+        expected, shape = tuple(model_shapes[name]), tuple(file_shapes[match])
+        if expected == shape:
+            report.matched[name] = match
         else:
-            report.mismatched.append(Mismatch(name, found, wanted, given))
+            report.mismatched.append(Mismatch(name, match, expected, shape))
     report.unexpected = [name for name in file_shapes if name not in used]
     return report
+
+
+def deform_names(state: Mapping[str, T], model_names: Iterable[str]) -> dict[str, T]:
+    """Call `X.weight` `X.conv.weight` where the model's convolution X is deformable .
+
+    A deformable convolution of the model has `X.offset.weight` and `X.conv.weight`. Names of the file may
+    be tails of the model's; those that fit already stay.
+    """
+    names = set(model_names)
+    deformable = {
+        name.removesuffix(".offset.weight")
+        for name in names
+        if name.endswith(".offset.weight") and f"{name.removesuffix('.offset.weight')}.conv.weight" in names
+    }
+    tails = {".".join(parts[i:]) for parts in (n.split(".") for n in deformable) for i in range(len(parts))}
+    result = {}
+    for name, value in state.items():
+        stem = name.removesuffix(".weight")
+        becomes = name != stem and "." in stem and stem in tails and f"{stem}.conv.weight" not in state
+        result[f"{stem}.conv.weight" if becomes else name] = value
+    return result
+
+
+def match_by_order(
+    state: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, where: str = "the file"
+) -> dict[str, Tensor]:
+    """The first tensors of a file, of any shape (...,), under the names of `targets`, paired by their order.
+
+    For files of the same network under other names. Counters of batch norm are skipped on both sides, and so
+    are tensors of the file behind the last target (a classifier).
+
+    Raises:
+        CheckpointError: naming the first pair whose shapes differ, or that the file ends too early.
+    """
+    names = [name for name in targets if not name.endswith(COUNTER)]
+    in_file = [name for name in state if not name.endswith(COUNTER)]
+    if len(in_file) < len(names):
+        raise CheckpointError(
+            f"{where} has {len(in_file)} tensors, the backbone {len(names)}; by order they must be the same "
+            "network"
+        )
+    for name, other in zip(names, in_file, strict=False):
+        expected, shape = tuple(targets[name].shape), tuple(state[other].shape)
+        if expected != shape:
+            raise CheckpointError(
+                f"{where}: by order {other} {shape} meets {name} {expected}; the networks are not the same"
+            )
+    return {name: state[other] for name, other in zip(names, in_file, strict=False)}

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath
@@ -174,3 +176,13 @@ def read_pickled_arrays(path: StrPath) -> dict[str, np.ndarray]:
             "file of Caffe2 or Detectron"
         )
     return {name: value.astype(value.dtype.newbyteorder("=")) for name, value in arrays.items()}
+
+
+def read_blobs(path: StrPath) -> dict[str, Tensor]:
+    """Blobs of a Caffe2 pickle, tensors of any shape (...,), without those of the optimizer (`_momentum`).
+
+    Raises:
+        CheckpointError: as `read_pickled_arrays`.
+    """
+    arrays = read_pickled_arrays(path)
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if "_momentum" not in name}

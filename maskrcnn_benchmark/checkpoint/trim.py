@@ -1,8 +1,17 @@
-"""A COCO checkpoint without the layers that depend on its classes: the start of an LST run (lst spec 8.1)."""
+"""The parts of a two-stage detector's weights: their sizes, and a file without those that depend on classes.
+
+A COCO checkpoint without its class layers is what LST starts from (Hu et al. 2020, section 4.1; the released
+notebook trim_coco_pretrained_model.ipynb).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
+from maskrcnn_benchmark.checkpoint.matching import strip_module_prefix
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath
 
@@ -12,6 +21,31 @@ CLASS_LAYERS = (
     "roi_heads.box.predictor.bbox_pred",
     "roi_heads.mask.predictor.mask_fcn_logits",
 )
+OTHER = "other"
+PARTS = (
+    "backbone.body",
+    "backbone.fpn",
+    "rpn",
+    "roi_heads.box.feature_extractor",
+    "roi_heads.mask.feature_extractor",
+    "roi_heads.mask.predictor",
+    *CLASS_LAYERS,
+)
+"""Parts of a two-stage detector; layers that depend on the classes are parts of their own."""
+
+
+def part_sizes(state: Mapping[str, Tensor], parts: Sequence[str] = PARTS) -> dict[str, tuple[int, int]]:
+    """Count (tensors, values) of every part that `state` holds, in the order of `parts`.
+
+    A tensor (...,) belongs to the longest part that its name begins with, whole components only; what fits
+    none is under "other". A prefix `module.` is ignored.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, tensor in strip_module_prefix(state).items():
+        part = max((p for p in parts if name.startswith(f"{p}.")), key=len, default=OTHER)
+        tensors, values = sizes.get(part, (0, 0))
+        sizes[part] = tensors + 1, values + tensor.numel()
+    return {part: sizes[part] for part in (*parts, OTHER) if part in sizes}
 
 
 def trim_checkpoint(source: StrPath, target: StrPath, layers: tuple[str, ...] = CLASS_LAYERS) -> list[str]:

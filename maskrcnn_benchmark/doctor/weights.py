@@ -9,11 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.checkpoint.completeness import refuse_part_of_a_head
-from maskrcnn_benchmark.checkpoint.deformable import deform_names
 from maskrcnn_benchmark.checkpoint.download import cache_path, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import read_weights
-from maskrcnn_benchmark.checkpoint.matching import MatchReport, match_names
+from maskrcnn_benchmark.checkpoint.matching import MatchReport, deform_names, match_names
 from maskrcnn_benchmark.config.models import class_count_key
 from maskrcnn_benchmark.config.weights import resolve_weight
 from maskrcnn_benchmark.doctor.checkup import TRAIN, Checkup, Job

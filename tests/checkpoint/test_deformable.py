@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from maskrcnn_benchmark.checkpoint.deformable import deform_names
 from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.checkpoint.matching import deform_names
 from maskrcnn_benchmark.layers import DFConv2d
 
 MODEL = [

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn_benchmark.checkpoint.caffe2 import read_caffe2
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
+from maskrcnn_benchmark.checkpoint.pickled_arrays import read_blobs
 from maskrcnn_benchmark.utils.errors import CheckpointError, WriteError
 
 STATE = {"module.a.weight": torch.arange(6.0).view(2, 3), "module.a.bias": torch.zeros(2)}
@@ -137,7 +137,7 @@ def test_python_2_pickle(tmp_path: Path) -> None:
     )
     path = tmp_path / "py2.pkl"
     path.write_bytes(text)
-    assert read_caffe2(path)["a_w"].tolist() == [1.0, 2.0]
+    assert read_blobs(path)["a_w"].tolist() == [1.0, 2.0]
 
 
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskrcnn_benchmark.checkpoint.caffe2 import depth_of, rename_blobs
+from maskrcnn_benchmark.checkpoint.families.caffe2 import depth_of, rename_blobs
 from maskrcnn_benchmark.checkpoint.matching import match_names, strip_module_prefix, suffix_match
 from maskrcnn_benchmark.utils.errors import CheckpointError
 

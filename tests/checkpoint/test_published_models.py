@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn_benchmark.checkpoint.caffe2 import LAST_BLOCKS, rename_blobs
+from maskrcnn_benchmark.checkpoint.families.caffe2 import LAST_BLOCKS, rename_blobs
 from maskrcnn_benchmark.checkpoint.matching import Shape, match_names, strip_module_prefix
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model

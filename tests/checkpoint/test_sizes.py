@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from maskrcnn_benchmark.checkpoint.sizes import part_sizes
+from maskrcnn_benchmark.checkpoint.trim import part_sizes
 
 
 def test_every_tensor_is_in_the_longest_part_that_fits() -> None:

@@ -13,14 +13,15 @@ from torch import nn
 from torchvision.models.detection import keypointrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
 from torchvision.models.mobilenetv2 import mobilenet_v2
 
-from maskrcnn_benchmark.checkpoint.families import by_order, family_of
-from maskrcnn_benchmark.checkpoint.load import load_weights
-from maskrcnn_benchmark.checkpoint.torchvision_detection import (
-    export_torchvision_detection,
+from maskrcnn_benchmark.checkpoint.families.table import family_of
+from maskrcnn_benchmark.checkpoint.families.torchvision import (
+    export_detector,
     from_torchvision,
-    import_torchvision_detection,
+    import_detector,
     to_torchvision,
 )
+from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.checkpoint.matching import match_by_order
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.structures.image_list import to_image_list
@@ -89,7 +90,7 @@ def test_a_file_of_torchvision_computes_the_same(
 
 def test_names_there_and_back(peer: nn.Module, project_root: Path) -> None:
     state = {name: t for name, t in peer.state_dict().items() if not name.endswith(COUNTER)}
-    back = export_torchvision_detection(import_torchvision_detection(state))
+    back = export_detector(import_detector(state))
     assert list(back) == list(state)
     for name, tensor in state.items():
         torch.testing.assert_close(back[name], tensor)
@@ -115,19 +116,19 @@ def test_names_of_older_files(old: str, ours: str) -> None:
     assert from_torchvision(old) == ours
 
 
-def test_pairing_by_order() -> None:
+def test_pairing_match_by_order() -> None:
     body = mobilenet_v2(weights=None).features.state_dict()
     renamed = {f"layer.{i}": tensor for i, tensor in enumerate(body.values())}
     kept = [name for name in body if not name.endswith("num_batches_tracked")]
     plain = {f"x.{i}": body[name] for i, name in enumerate(kept)} | {"classifier.w": torch.zeros(3)}
-    found = by_order(plain, body)
+    found = match_by_order(plain, body)
     assert list(found) == kept and all(torch.equal(found[name], body[name]) for name in kept)
-    assert family_of(renamed) == "unknown"
+    assert family_of(renamed).name == "unknown"
     with pytest.raises(CheckpointError, match="the first file has 2 tensors"):
-        by_order(dict(list(plain.items())[:2]), body, where="the first file")
+        match_by_order(dict(list(plain.items())[:2]), body, where="the first file")
     swapped = {"x.1": plain["x.1"], **plain}
     with pytest.raises(CheckpointError, match=r"by order x\.1 \(32,\) meets 0\.0\.weight \(32, 3, 3, 3\)"):
-        by_order(swapped, body)
+        match_by_order(swapped, body)
 
 
 def _tool(project_root: Path, *words: Any) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.checkpoint.mmdet_sipmask import export_mmdet_sipmask
+from maskrcnn_benchmark.checkpoint.families.mmdetection_sipmask import export_sipmask
 from maskrcnn_benchmark.config.load import dump_config
 from maskrcnn_benchmark.doctor.checkup import Checkup
 from maskrcnn_benchmark.doctor.memory import check_memory
@@ -52,7 +52,7 @@ def test_a_file_that_will_be_downloaded(plain, the, tmp_path: Path, monkeypatch:
     finding = the(check_weights, checkup, "note", f"will be downloaded to {tmp_path}/R-50.pkl")
     assert "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/MSRA/R-50.pkl" in finding.advice
     # the tiny configuration divides by 57 and has its stride in the 3x3
-    finding = the(check_weights, checkup, "warning", "Caffe2 weights")
+    finding = the(check_weights, checkup, "warning", "Caffe2 / Detectron weights")
     assert "INPUT.PIXEL_STD" in finding.keys and "MODEL.RESNETS.STRIDE_IN_1X1 True" in finding.advice
 
 
@@ -100,7 +100,7 @@ def test_classes_that_are_stored_with_the_weights(plain, lst, the, tmp_path: Pat
     path = _file(tmp_path / "run.pth", record | {"iteration": 40, "optimizer": {}})
     checkup = plain("MODEL.WEIGHT", path)
     assert the(check_weights, checkup, "ok", "trained on the same 6 classes")
-    assert the(check_weights, checkup, "ok", "prepared as for those of an earlier run")
+    assert the(check_weights, checkup, "ok", "prepared as for weights of an earlier run")
     assert the(check_weights, checkup, "note", "of a run at iteration 40")
     _file(path, record | {"classes": [names[0], names[2], names[1], *names[3:]]})
     assert "label 1 is" in the(check_weights, plain("MODEL.WEIGHT", path), "warning", "other classes").found
@@ -178,8 +178,10 @@ def test_a_file_of_another_one_stage_variant(plain, the, worst, tmp_path: Path) 
 
 
 def test_a_file_of_mmdetection(plain, the, tmp_path: Path) -> None:
-    state = export_mmdet_sipmask(_state(plain(*ONE_STAGE)))
+    state = export_sipmask(_state(plain(*ONE_STAGE)))
     path = str(_file(tmp_path / "a.pth", {"meta": {"CLASSES": ("a", "b")}, "state_dict": state}))
     checkup = plain(*ONE_STAGE, "MODEL.WEIGHT", path)
-    assert "FROZEN_BN_EPS 1e-05" in the(check_weights, checkup, "warning", "those of mmdetection").advice
+    assert (
+        "FROZEN_BN_EPS 1e-05" in the(check_weights, checkup, "warning", "mmdetection SipMask weights").advice
+    )
     assert the(check_weights, checkup, "note", "other classes (3 names, the data has 7)")

@@ -7,7 +7,7 @@ import torch
 from checks.checker import Checker
 from checks.configs import published_config, unsupported_file
 from checks.core.inputs import Components
-from maskrcnn_benchmark.checkpoint.caffe2 import rename_blobs
+from maskrcnn_benchmark.checkpoint.families.caffe2 import rename_blobs
 from maskrcnn_benchmark.checkpoint.matching import match_names
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.lr import LRSchedule

@@ -20,7 +20,7 @@ from checks.sipmask.inputs import (
     override_module,
 )
 from checks.store import read_pair, statistics, unpack
-from maskrcnn_benchmark.checkpoint.mmdet_sipmask import import_mmdet_sipmask
+from maskrcnn_benchmark.checkpoint.families.mmdetection_sipmask import TABLE
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.fcos.head import FCOS
@@ -67,10 +67,10 @@ def _fill(model: OneStageDetector, folder: Path, info: dict[str, Any]) -> dict[s
     values = {key: value(prefix + key, tuple(shape) or (1,)).reshape(shape) for key, shape in shapes.items()}
     state = {key: torch.from_numpy(array.copy()) for key, array in values.items()}
     override(state, info)
-    model.load_state_dict(import_mmdet_sipmask(state), strict=True)
+    model.load_state_dict(TABLE.to_ours(state), strict=True)
     keys = list(state)
     numbered = {key: torch.tensor([number]) for number, key in enumerate(keys)}
-    return {keys[int(tensor)]: name for name, tensor in import_mmdet_sipmask(numbered).items()}
+    return {keys[int(tensor)]: name for name, tensor in TABLE.to_ours(numbered).items()}
 
 
 def _check_evaluation(

@@ -8,7 +8,7 @@ import torch
 
 from checks.checker import Checker
 from checks.files import CONFIGS
-from maskrcnn_benchmark.checkpoint.mmdet_sipmask import export_mmdet_sipmask, import_mmdet_sipmask
+from maskrcnn_benchmark.checkpoint.families.mmdetection_sipmask import TABLE, export_sipmask
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.files import read_json
@@ -25,8 +25,8 @@ def check_shapes(path: Path, checker: Checker) -> None:
         model = build_detection_model(load_config(_config_file(path.stem)))
         published = {key: torch.empty(tuple(shape)) for key, shape in shapes.items()}
         if path.stem.startswith(MMDET):
-            read = import_mmdet_sipmask(published)
-            back = export_mmdet_sipmask(model.state_dict())
+            read = TABLE.to_ours(published)
+            back = export_sipmask(model.state_dict())
         else:
             read, back = published, model.state_dict()
         for what, got, expected in (("read", read, model.state_dict()), ("write", back, published)):

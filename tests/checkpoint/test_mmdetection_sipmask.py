@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.checkpoint.convert import convert_file, describe_file
-from maskrcnn_benchmark.checkpoint.families import MMDET, OURS, family_of
+from maskrcnn_benchmark.checkpoint.families.mmdetection_sipmask import (
+    MMDETECTION_SIPMASK,
+    TABLE,
+    export_sipmask,
+)
+from maskrcnn_benchmark.checkpoint.families.table import OURS, family_of
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.checkpoint.matching import match_names
-from maskrcnn_benchmark.checkpoint.mmdet_sipmask import export_mmdet_sipmask, import_mmdet_sipmask
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.errors import CheckpointError
@@ -72,7 +76,7 @@ def _empty(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
 def _ours(name: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a published file under our names."""
     state = _empty(_shapes(name))
-    state = import_mmdet_sipmask(state) if name in THEIRS else state
+    state = TABLE.to_ours(state) if name in THEIRS else state
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
@@ -103,23 +107,23 @@ def test_every_list_is_tried() -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_published_names_are_those_of_the_model(name: str) -> None:
     assert _ours(name) == _model(CONFIGS[name])
-    assert family_of(_empty(_shapes(name))) == (MMDET if name in THEIRS else OURS)
+    assert family_of(_empty(_shapes(name))) == (MMDETECTION_SIPMASK if name in THEIRS else OURS)
 
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_back_to_the_published_names_and_shapes(name: str) -> None:
-    from_file = export_mmdet_sipmask(import_mmdet_sipmask(_empty(_shapes(name))))
+    from_file = export_sipmask(TABLE.to_ours(_empty(_shapes(name))))
     assert list(from_file) == list(_shapes(name))
     assert {key: tuple(t.shape) for key, t in from_file.items()} == _shapes(name)
     assert {t.dtype for key, t in from_file.items() if key.endswith(COUNTER)} == {torch.int64}
-    from_model = export_mmdet_sipmask(_empty(_model(CONFIGS[name])))
+    from_model = export_sipmask(_empty(_model(CONFIGS[name])))
     assert {key: tuple(t.shape) for key, t in from_model.items()} == _shapes(name)
 
 
 def test_examples_of_the_table() -> None:
     state = _empty(_shapes("mmdet_sipmask_plusplus_r101_caffe_fpn_ssd_gn_10x"))
     marked = {key: torch.full((), i) for i, key in enumerate(state)}
-    numbers = {int(value): key for key, value in import_mmdet_sipmask(marked).items()}
+    numbers = {int(value): key for key, value in TABLE.to_ours(marked).items()}
     pairs = {key: numbers.get(int(value)) for key, value in marked.items()}
     assert pairs["backbone.conv1.weight"] == "backbone.body.stem.conv1.weight"
     assert pairs["backbone.bn1.running_mean"] == "backbone.body.stem.bn1.running_mean"
@@ -148,7 +152,7 @@ def test_older_names_of_offsets() -> None:
         name.replace("conv2.conv_offset.", "conv2_offset."): shape
         for name, shape in _shapes("mmdet_sipmask_plusplus_r101_caffe_fpn_ssd_6x").items()
     }
-    found = {key: tuple(t.shape) for key, t in import_mmdet_sipmask(_empty(old)).items()}
+    found = {key: tuple(t.shape) for key, t in TABLE.to_ours(_empty(old)).items()}
     assert found == _model("sipmask/sipmask_plusplus_r101_caffe_fpn_ssd_6x")
 
 
@@ -157,7 +161,7 @@ def test_older_names_of_offsets() -> None:
 def test_a_file_of_mmdetection_loads(tmp_path: Path, prefix: str, wrapped: bool) -> None:
     model = _tiny("sipmask_plusplus", *REAL_TIME, "MODEL.RESNETS.TRANS_FUNC", "BottleneckWithFixedBatchNorm")
     own = dict(_filled(model))
-    state = {prefix + name: tensor for name, tensor in export_mmdet_sipmask(own).items()}
+    state = {prefix + name: tensor for name, tensor in export_sipmask(own).items()}
     meta = {"mmdet_version": "1.0", "CLASSES": ("cat", "dog"), "epoch": 12, "time": "today"}
     torch.save({"meta": meta, "state_dict": state, "optimizer": {}} if wrapped else state, tmp_path / "a.pth")
     report = load_weights(model, tmp_path / "a.pth", conv_body="R-10-FPN-RETINANET", complete=True)
@@ -165,7 +169,7 @@ def test_a_file_of_mmdetection_loads(tmp_path: Path, prefix: str, wrapped: bool)
     assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
     if wrapped:
         assert read_checkpoint(tmp_path / "a.pth")["classes"] == ["__background__", "cat", "dog"]
-        assert f"{MMDET}, {len(state)} tensors" in describe_file(tmp_path / "a.pth")
+        assert f"{MMDETECTION_SIPMASK.name}, {len(state)} tensors" in describe_file(tmp_path / "a.pth")
 
 
 def test_a_file_of_the_benchmark_gives_its_weights_alone(tmp_path: Path) -> None:
@@ -180,7 +184,7 @@ def test_a_file_of_the_benchmark_gives_its_weights_alone(tmp_path: Path) -> None
 
 def test_variances_need_their_epsilon(tmp_path: Path) -> None:
     model = _tiny("sipmask_544", *REAL_TIME)
-    torch.save(export_mmdet_sipmask(dict(_filled(model))), tmp_path / "a.pth")
+    torch.save(export_sipmask(dict(_filled(model))), tmp_path / "a.pth")
     assert not load_weights(model, tmp_path / "a.pth", conv_body="R-10-FPN-RETINANET", complete=True).missing
     other = _tiny("sipmask_544", *REAL_TIME, "MODEL.RESNETS.FROZEN_BN_EPS", 0.0)
     with pytest.raises(CheckpointError, match=r"set MODEL\.RESNETS\.FROZEN_BN_EPS 1e-05 \(now 0\)"):
@@ -274,7 +278,7 @@ def test_a_deeper_body_is_no_detector(tmp_path: Path) -> None:
 )
 def test_what_mmdetection_cannot_hold(config: str, opts: tuple, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        export_mmdet_sipmask(_tiny(config, *opts).state_dict())
+        export_sipmask(_tiny(config, *opts).state_dict())
 
 
 def test_the_tool_converts_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,7 +289,7 @@ def test_the_tool_converts_both_ways(tmp_path: Path, capsys: pytest.CaptureFixtu
         return stop.value.code
 
     model = _tiny("sipmask_544", *REAL_TIME)
-    theirs = export_mmdet_sipmask(dict(_filled(model)))
+    theirs = export_sipmask(dict(_filled(model)))
     torch.save({"meta": {}, "state_dict": theirs}, tmp_path / "a.pth")
     config = ROOT / "configs" / "tiny" / "sipmask_544.yaml"
     fits = ["--config-file", config, *REAL_TIME]
@@ -295,5 +299,7 @@ def test_the_tool_converts_both_ways(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert list(back) == list(theirs)
     assert all(torch.equal(back[n], t) and back[n].shape == t.shape for n, t in theirs.items())
     assert tool(tmp_path / "a.pth", *fits, "MODEL.SIPMASK.NUM_CONVS", 4) == 1
-    with pytest.raises(CheckpointError, match="one-stage weights have no names in torchvision's detectors"):
+    with pytest.raises(
+        CheckpointError, match="one-stage weights have no names in torchvision detector files"
+    ):
         convert_file(tmp_path / "ours.pth", to="torchvision", conv_body="R-10-FPN-RETINANET")

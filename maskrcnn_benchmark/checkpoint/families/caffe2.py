@@ -1,26 +1,13 @@
-"""Weight files of Caffe2 and Detectron (`.pkl`): their tensors, and what their names become."""
+"""Weight files of Caffe2 and Detectron (`.pkl`): their blob names become ours."""
 
 from __future__ import annotations
 
 import re
 
-import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.checkpoint.pickled_arrays import read_pickled_arrays
+from maskrcnn_benchmark.checkpoint.families.base import CAFFE2_IMAGES, State, WeightFamily
 from maskrcnn_benchmark.utils.errors import CheckpointError
-from maskrcnn_benchmark.utils.files import StrPath
-
-
-def read_caffe2(path: StrPath) -> dict[str, Tensor]:
-    """Blobs of a Caffe2 pickle by their Caffe2 names, without those of the optimizer (`_momentum`).
-
-    Raises:
-        CheckpointError: the file is missing, truncated, no pickle, or names anything but numpy arrays.
-    """
-    arrays = read_pickled_arrays(path)
-    return {name: torch.from_numpy(array) for name, array in arrays.items() if "_momentum" not in name}
-
 
 # Index of the last block of res2..res5, which Detectron puts into the names of FPN blobs.
 LAST_BLOCKS = {"R-50": (2, 3, 5, 2), "R-101": (2, 3, 22, 2), "R-152": (2, 7, 35, 2)}
@@ -29,14 +16,14 @@ _BRANCHES = {"2a": "1", "2b": "2", "2c": "3"}
 
 
 def depth_of(conv_body: str) -> str:
-    """Depth in the table of LAST_BLOCKS of a backbone name: "R-50-FPN" gives "R-50"."""
+    """Depth in LAST_BLOCKS of a backbone name: "R-50-FPN" gives "R-50"."""
     return re.sub(r"-(C4|C5|FPN)(-RETINANET)?$", "", conv_body)
 
 
 def rename_blobs(names: list[str], conv_body: str) -> dict[str, str]:
-    """Map Caffe2 blob names to parameter names (specification "core", section 3.1).
+    """Map Caffe2 blob names to parameter names (c2_model_loading.py of maskrcnn-benchmark).
 
-    The results are the tails of the model's names ("layer1.0.conv1.weight"), to be found by the suffix match.
+    The results are the tails of the model's names ("layer1.0.conv1.weight"), for the suffix match.
 
     Args:
         names: blob names without `_momentum` ones.
@@ -79,3 +66,25 @@ def _rename(name: str, last_blocks: tuple[int, ...]) -> str:
     if mask := re.fullmatch(r"_?(?:\[mask\]_)?(mask_)?fcn(\d+)", stem):
         return f"mask_fcn{mask[2]}.{tail}"
     return f"{'fc1000' if stem == 'pred' else stem}.{tail}"
+
+
+def _import(state: State, conv_body: str) -> dict[str, Tensor]:
+    names = rename_blobs(list(state), conv_body)
+    return {names[blob]: tensor for blob, tensor in state.items()}
+
+
+_STRIDE = "MODEL.RESNETS.STRIDE_IN_1X1"
+CAFFE2 = WeightFamily(
+    name="Caffe2 / Detectron",
+    matches=lambda state, path: path.endswith(".pkl"),
+    to_ours=_import,
+    expected_config=CAFFE2_IMAGES,
+    expected_by_file={
+        "R-50.pkl": {_STRIDE: True},
+        "R-101.pkl": {_STRIDE: True},
+        "R-50-GN.pkl": {_STRIDE: False},
+        "R-101-GN.pkl": {_STRIDE: False},
+        "X-101-32x8d.pkl": {_STRIDE: False},
+        "X-101-64x4d.pkl": {_STRIDE: False},
+    },
+)
