@@ -39,8 +39,9 @@ def commands() -> Iterator[tuple[str, str]]:
                 yield page, command
 
 
-ALL = sorted(set(commands()), key=lambda pair: PAGES.index(pair[0]))
-TOOL_COMMANDS = sorted({c for _, c in ALL if START.match(c) and not PLACEHOLDER.search(c)})
+ALL = list(dict.fromkeys(commands()))
+# In the order of the pages: a command may read what one before it wrote.
+TOOL_COMMANDS = list(dict.fromkeys(c for _, c in ALL if START.match(c) and not PLACEHOLDER.search(c)))
 
 
 def arguments(command: str) -> tuple[str, list[str]]:
