@@ -81,7 +81,7 @@ def make_world(root: Path, project: Path) -> None:
     for name in ("configs", "tools", "docs", "tests", "jupyter_notebook", "maskrcnn_benchmark"):
         (root / name).symlink_to(project / name)
     demo = root / "datasets" / "demo"
-    generate_demo(demo, DemoOptions(train=48, val=12, size=64, seed=0, classes=24), report=lambda text: None)
+    generate_demo(demo, DemoOptions(train=110, val=12, size=64, seed=0, classes=24), report=lambda text: None)
     train, val = (read_json(demo / f"{split}.json")["images"] for split in ("train", "val"))
     coco, lvis = root / "datasets" / "coco", root / "datasets" / "lvis" / "annotations"
     sample = root / "datasets" / "coco_sample"
@@ -93,12 +93,14 @@ def make_world(root: Path, project: Path) -> None:
         _copy_images(demo, sample / "images" / split)
     for folder in (coco / "annotations", lvis, sample / "annotations"):
         folder.mkdir(parents=True)
-    for split, images in (("train", train), ("valminusminival", train), ("minival", val), ("val", val)):
-        _write(coco / "annotations" / f"instances_{split}2014.json", images, 80, lvis=False)
+    splits = {"train2014": train, "valminusminival2014": train, "minival2014": val, "val2014": val}
+    for split, images in (splits | {"train2017": train, "val2017": val}).items():
+        _write(coco / "annotations" / f"instances_{split}.json", images, 80, lvis=False)
     for split, images in (("train", train), ("val", val)):
         _write(lvis / f"lvis_v0.5_{split}.json", images, 1230, lvis=True, per_class=2)
         shutil.copy(lvis / f"lvis_v0.5_{split}.json", root)
         _write(root / f"{split}.json", images, 10, lvis=False)
+        _write(root / f"people_{split}.json", images, 1, lvis=False, per_class=60)
         _write(sample / "annotations" / f"instances_{split}.json", images, 80, lvis=False)
         _write(sample / "annotations" / f"lvis_{split}.json", images, 80, lvis=True)
     _weights(root, project / "configs")
@@ -111,4 +113,9 @@ def _weights(root: Path, configs: Path) -> None:
     shutil.copy(root / "e2e_mask_rcnn_R_50_FPN_1x.pth", root / "trimmed_coco_model.pth")
     (root / "runs" / "x").mkdir(parents=True)
     shutil.copy(root / "e2e_mask_rcnn_R_50_FPN_1x.pth", root / "runs" / "x" / "model_final.pth")
-    _save_initial(configs / "sipmask" / "sipmask_R_50_FPN_1x.yaml", root / "SipMask_R50_1x.pth", [])
+    classes = ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", "91", "MODEL.RESNETS.STRIDE_IN_1X1", "False"]
+    _save_initial(mask_rcnn, root / "torchvision_like.pth", classes)
+    sipmask = configs / "sipmask"
+    _save_initial(sipmask / "sipmask_R_50_FPN_1x.yaml", root / "SipMask_R50_1x.pth", [])
+    mmdetection = root / "runs" / "sipmask" / "model_final.pth"
+    _save_initial(sipmask / "sipmask_r50_caffe_fpn_gn_1x.yaml", mmdetection, [])
