@@ -1,4 +1,4 @@
-"""Augmentation of the single-shot detector (Liu et al. 2016) as the real-time models of SipMask use it."""
+"""Data augmentation of the single-shot detector, SSD (Liu et al. 2016, section 2.2)."""
 
 from __future__ import annotations
 
