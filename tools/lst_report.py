@@ -18,12 +18,14 @@ from maskrcnn_benchmark.incremental.comparison.runs import (
     read_run,
     tasks_of,
 )
+from maskrcnn_benchmark.incremental.reporting.charts import summary_charts
 from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
-from maskrcnn_benchmark.incremental.reporting.summary import format_summary, summary_charts
+from maskrcnn_benchmark.incremental.reporting.summary import format_summary
 from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.errors import ConfigError
-from maskrcnn_benchmark.utils.files import atomic_path, write_json
-from maskrcnn_benchmark.visualize.curves import draw_charts
+from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.visualize.figure import save_figure
+from maskrcnn_benchmark.visualize.line_chart import plot_lines
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -70,8 +72,7 @@ def main() -> None:
             charts["comparison"] = comparison_charts(runs)
         for name, some in charts.items():
             if some:
-                with atomic_path(args.out / f"{name}.png") as path:
-                    draw_charts(some, columns=2).save(path)
+                save_figure(plot_lines(some, columns=min(2, len(some))), args.out / f"{name}.png")
                 print(f"drew {args.out / name}.png")
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskrcnn_benchmark.engine.run_chart import draw_run
+from maskrcnn_benchmark.engine.run_chart import plot_run
 from maskrcnn_benchmark.utils.cli import run_cli
-from maskrcnn_benchmark.utils.files import atomic_path
+from maskrcnn_benchmark.visualize.figure import save_figure
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -24,11 +24,9 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Read, draw, write."""
+    """Plot a run and write the file."""
     args = parse_arguments()
-    image = draw_run(args.run)
-    with atomic_path(args.out) as temporary:
-        image.save(temporary, format="PNG")
+    save_figure(plot_run(args.run), args.out)
     print(f"wrote {args.out}")
 
 

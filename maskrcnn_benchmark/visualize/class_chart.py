@@ -1,4 +1,4 @@
-"""A value per class over the sorted classes, with the base and the steps marked; drawn with Pillow alone."""
+"""A value per class over the sorted classes, with the base and the steps marked."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw
+from maskrcnn_benchmark.visualize.figure import GRID, INK, PALETTE, add_legend, label_axes, new_figure
 
-from maskrcnn_benchmark.visualize.colors import Color, load_font
-from maskrcnn_benchmark.visualize.curves import draw_marker, nice_ticks, rotated_text
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-_INK: Color = (40, 40, 40)
-_GRID: Color = (216, 216, 216)
-_FAINT: Color = (236, 236, 236)
-_BAND: Color = (240, 245, 251)
-_EDGE: Color = (120, 140, 165)
-_LEVEL: Color = (90, 90, 90)
-_SERIES: tuple[Color, ...] = ((128, 128, 128), (206, 72, 36), (28, 104, 178), (44, 140, 72))
-_LEFT, _RIGHT, _TOP, _ROW_OF_NAMES = 96, 24, 100, 15
-_BELOW = 0.1  # share of a decade below the lowest tick, so that marks there keep off the axis
+_SIZE = (8.2, 4.4)
+_NAMED_CLASSES = 60  # at most so many names fit below the axis
+_NAME_LENGTH, _NAME_HEIGHT = 28, 0.062  # characters at most, inches per character
+_BAND = "#F2F4F7"
+_HATCHES = ("", "////", "....")  # of groups whose colour is in use already
+# Colours belong to the groups: series differ in grey and marker.
+_SERIES = (("o", "#9A9A9A"), ("s", "#000000"), ("^", "#5C5C5C"), ("D", "#C4C4C4"))
 
 
 @dataclass(frozen=True)
 class ClassChart:
-    """What a chart shows.
+    """What a chart over classes shows.
 
     Attributes:
-        series: name -> a value per class in label order; None (and, with `log`, what is not positive) is
-            left out. A series may cover the first classes only.
-        groups: name -> number of classes, in label order: shaded in turn, with the name on top.
-        names: of the classes, written below the axis where there is room; labels (1, 2, ...) otherwise.
-        log: logarithmic y axis of whole decades. Else it begins at 0 unless a value is negative.
+        series: name -> a value per class in label order; None (and, with `log`, values below or equal to 0)
+            are left out. A series may cover the first classes only.
+        groups: name -> number of classes, in label order: marked by the colours of the groups.
+        names: of the classes, written below the axis where they fit; labels (1, 2, ...) otherwise.
+        log: logarithmic y axis of whole decades. Else it starts at 0 unless a value is negative.
         level: name and height of a dashed line across the chart.
     """
 
@@ -45,149 +47,108 @@ class ClassChart:
     level: tuple[str, float] | None = None
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """The plotting area in pixels, what it spans, and the ticks of its y axis."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    classes: int
-    ticks: Sequence[float]
-    log: bool
-
-    def x(self, position: float) -> float:
-        """Pixel column of the middle of class `position` (0, 1, ...)."""
-        return self.left + (position + 0.5) * (self.right - self.left) / max(1, self.classes)
-
-    def y(self, value: float) -> float:
-        """Pixel row of a value."""
-        low, high, here = self.ticks[0], self.ticks[-1], value
-        if self.log:
-            low, high, here = math.log10(low) - _BELOW, math.log10(high), math.log10(value)
-        return self.bottom - (here - low) / (high - low) * (self.bottom - self.top)
+def plot_classes(chart: ClassChart) -> Figure:
+    """Plot a mark per class and series over shaded groups, with a legend on the right."""
+    figure, (axes,) = new_figure(1, 1, _SIZE)
+    classes = max(1, sum(chart.groups.values()))
+    label_axes(axes, chart.title, "label (classes by training instances, descending)", chart.y_label)
+    axes.set_xlim(0.5, classes + 0.5)
+    handles = _plot_series(axes, chart, classes)
+    _scale_values(axes, chart)
+    _name_classes(figure, axes, chart.names, classes)
+    handles += _plot_groups(figure, axes, chart.groups)
+    figure.set_figwidth(figure.get_figwidth() + add_legend(axes, handles))
+    return figure
 
 
-def draw_class_chart(chart: ClassChart, size: tuple[int, int] = (980, 520)) -> Image.Image:
-    """The chart as an RGB image of `size` (w, h): a dot per class and series, legend above the plot."""
-    image = Image.new("RGB", size, (255, 255, 255))
-    pen = ImageDraw.Draw(image)
-    classes = sum(chart.groups.values())
-    font = load_font(_ROW_OF_NAMES - 3)
-    named = bool(chart.names) and (size[0] - _LEFT - _RIGHT) / max(1, classes) >= _ROW_OF_NAMES
-    below = max(font.getlength(n) for n in chart.names) + 46 if named else 66
-    ticks = _ticks(chart)
-    frame = _Frame(_LEFT, _TOP, size[0] - _RIGHT, size[1] - below, classes, ticks, chart.log)
-    pen.text((size[0] / 2, 22), chart.title, fill=_INK, font=load_font(19), anchor="mm")
-    _draw_groups(pen, chart, frame)
-    _draw_y_axis(pen, frame)
-    _draw_x_axis(image, pen, chart.names if named else (), frame)
+def _plot_series(axes: Axes, chart: ClassChart, classes: int) -> list[Artist]:
+    """Draw the marks, later series smaller so that they hide none, and the level; what the legend shows."""
+    handles: list[Artist] = []
+    width = _SIZE[0] * 72 / classes  # points per class
+    for index, (name, values) in enumerate(chart.series.items()):
+        marker, color = _SERIES[index % len(_SERIES)]
+        known = [(i, v) for i, v in enumerate(values, start=1) if v is not None and _is_shown(v, chart.log)]
+        style: dict[str, Any] = {"marker": marker, "color": color, "linestyle": "", "label": name}
+        size = min(8.0, max(2.5, 0.6 * width)) * 0.7**index
+        lines = axes.plot([i for i, _ in known], [v for _, v in known], markersize=size, zorder=3, **style)
+        lines[0].set_clip_on(False)
+        handles.append(axes.plot([], [], markersize=7 * 0.85**index, **style)[0])
     if chart.level is not None:
-        row = frame.y(chart.level[1])
-        for x in range(round(frame.left), round(frame.right), 12):
-            pen.line([(x, row), (min(x + 7, frame.right), row)], fill=_LEVEL, width=2)
-    radius = min(5.0, max(1.6, (frame.right - frame.left) / max(1, classes) * 0.32))
-    for number, values in enumerate(chart.series.values()):
-        for position, value in enumerate(values):
-            if _is_shown(value, chart.log):
-                _draw_value(pen, (frame.x(position), frame.y(value or 0.0)), number, radius)
-    _draw_legend(pen, chart, frame)
-    name = "class" if named else "label (classes by number of training instances, descending)"
-    pen.text(((frame.left + frame.right) / 2, size[1] - 16), name, fill=_INK, font=load_font(15), anchor="mm")
-    rotated_text(image, chart.y_label, center=(14, (frame.top + frame.bottom) / 2))
-    return image
+        name, height = chart.level
+        handles.append(axes.axhline(height, color=INK, linestyle="--", linewidth=1.2, label=name))
+    return handles
 
 
-def decades(low: float, high: float) -> list[float]:
-    """Whole powers of ten that enclose the positive numbers `low` to `high`; at least two."""
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
+def _is_shown(value: float, log: bool) -> bool:
+    """Whether a value has a position on the axis."""
+    return math.isfinite(value) and (value > 0 or not log)
 
 
-def _is_shown(value: float | None, log: bool) -> bool:
-    """Whether a value has a place in the chart."""
-    return value is not None and math.isfinite(value) and (value > 0 or not log)
-
-
-def _ticks(chart: ClassChart) -> list[float]:
-    """Marks of the y axis that enclose all values."""
+def _scale_values(axes: Axes, chart: ClassChart) -> None:
+    """Set the y axis: whole decades with a grid, or from 0 on."""
     values = [v for some in chart.series.values() for v in some if v is not None and _is_shown(v, chart.log)]
     values += [chart.level[1]] if chart.level is not None else []
     if chart.log:
-        return decades(min(values, default=1.0), max(values, default=1.0))
-    return nice_ticks(min([0.0, *values]), max(values, default=1.0))
+        low, high = decades(min(values, default=1.0), max(values, default=1.0))
+        axes.set_yscale("log")
+        axes.set_ylim(low * 10**-0.1, high * 10**0.02)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    else:
+        low, high = min([0.0, *values]), max(values, default=1.0)
+        axes.set_ylim(low, high + 0.05 * (high - low or 1.0))
+    axes.grid(axis="y", color=GRID)
 
 
-def _draw_groups(pen: ImageDraw.ImageDraw, chart: ClassChart, frame: _Frame) -> None:
-    """Shade every second group, draw the borders, write names in the largest size in which all fit.
+def decades(low: float, high: float) -> tuple[float, float]:
+    """Powers of ten that enclose the positive numbers `low` to `high`, at least one decade apart."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    return 10.0**first, 10.0 ** max(last, first + 1)
 
-    Where even the smallest does not fit, only names that fit are written.
+
+def _name_classes(figure: Figure, axes: Axes, names: Sequence[str], classes: int) -> None:
+    """Write the names of the classes upwards where they fit, else round labels."""
+    from matplotlib.ticker import MaxNLocator
+
+    if names and classes <= _NAMED_CLASSES:
+        texts = [name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 3]}..." for name in names]
+        axes.set_xticks(range(1, len(texts) + 1), texts, rotation=90, fontsize=8)
+        axes.set_xlabel("class (by training instances, descending)")
+        figure.set_figheight(figure.get_figheight() + _NAME_HEIGHT * max(map(len, texts)))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+
+
+def _plot_groups(figure: Figure, axes: Axes, groups: Mapping[str, int]) -> list[Artist]:
+    """Mark every group by a strip of its colour on top of the plot, and shade every second one.
+
+    Names with numbers of classes stand above the strips where all fit, else they are returned for the legend.
     """
-    edges = [0, *accumulate(chart.groups.values())]
-    spans = [(frame.x(a - 0.5), frame.x(b - 0.5)) for a, b in zip(edges, edges[1:], strict=False)]
-    for number, (left, right) in enumerate(spans):
-        if number % 2 == 0:
-            pen.rectangle([left, frame.top, right, frame.bottom], fill=_BAND)
-        if number > 0:
-            pen.line([(left, frame.top - 20), (left, frame.bottom)], fill=_EDGE)
-    named = list(zip(chart.groups, spans, strict=True))
+    from matplotlib.patches import Rectangle
 
-    def fits(name: str, span: tuple[float, float], size: int) -> bool:
-        return load_font(size).getlength(name) <= span[1] - span[0] - 6
-
-    size = next((s for s in (15, 14, 13, 12, 11, 10) if all(fits(n, span, s) for n, span in named)), 10)
-    for name, span in named:
-        if fits(name, span, size):
-            middle = ((span[0] + span[1]) / 2, frame.top - 11)
-            pen.text(middle, name, fill=_INK, font=load_font(size), anchor="mm")
-
-
-def _draw_y_axis(pen: ImageDraw.ImageDraw, frame: _Frame) -> None:
-    """Grid, numbers and the axis; with a logarithmic one faint lines at 2, 3, ... 9 of every decade."""
-    font = load_font(15)
-    for tick in frame.ticks:
-        if frame.log and tick < frame.ticks[-1]:
-            for row in (frame.y(tick * factor) for factor in range(2, 10)):
-                pen.line([(frame.left, row), (frame.right, row)], fill=_FAINT)
-        row = frame.y(tick)
-        pen.line([(frame.left, row), (frame.right, row)], fill=_GRID)
-        text = f"{tick:,.0f}".replace(",", " ") if tick >= 1000 else f"{tick:g}"
-        pen.text((frame.left - 9, row), text, fill=_INK, font=font, anchor="rm")
-    pen.line(
-        [(frame.left, frame.top), (frame.left, frame.bottom), (frame.right, frame.bottom)], fill=_INK, width=2
-    )
-
-
-def _draw_x_axis(image: Image.Image, pen: ImageDraw.ImageDraw, names: Sequence[str], frame: _Frame) -> None:
-    """Names of the classes, upwards; without them round labels."""
-    if names:
-        font_size = _ROW_OF_NAMES - 3
-        for position, name in enumerate(names):
-            length = load_font(font_size).getlength(name)
-            center = (frame.x(position), frame.bottom + 8 + length / 2)
-            rotated_text(image, name, center, size=font_size)
-        return
-    round_labels = (int(t) for t in nice_ticks(0, frame.classes, 8) if 1 < t <= frame.classes and t % 1 == 0)
-    for label in (1, *round_labels):
-        column = frame.x(label - 1)
-        pen.line([(column, frame.bottom), (column, frame.bottom + 5)], fill=_INK, width=2)
-        pen.text((column, frame.bottom + 18), str(label), fill=_INK, font=load_font(15), anchor="mm")
-
-
-def _draw_value(pen: ImageDraw.ImageDraw, point: tuple[float, float], number: int, radius: float) -> None:
-    """The mark of a class in the colour and form of its series; later ones are smaller and hide none."""
-    draw_marker(pen, point, _SERIES[number % len(_SERIES)], number, radius * 0.7**number)
-
-
-def _draw_legend(pen: ImageDraw.ImageDraw, chart: ClassChart, frame: _Frame) -> None:
-    """Mark and name of every series, then of the level, in one row between title and plot."""
-    x, y, font = frame.left, 54.0, load_font(15)
-    for number, name in enumerate(chart.series):
-        _draw_value(pen, (x + 6, y), number, 5.0)
-        pen.text((x + 18, y), name, fill=_INK, font=font, anchor="lm")
-        x += 44 + font.getlength(name)
-    if chart.level is not None:
-        for start in (0, 12):
-            pen.line([(x + start, y), (x + start + 7, y)], fill=_LEVEL, width=2)
-        pen.text((x + 26, y), chart.level[0], fill=_INK, font=font, anchor="lm")
+    edges = [0, *accumulate(groups.values())]
+    strips: list[Artist] = []
+    texts: list[Text] = []
+    across = axes.get_xaxis_transform()
+    for index, (name, count) in enumerate(groups.items()):
+        left, color = edges[index] + 0.5, PALETTE[index % len(PALETTE)]
+        if index % 2 == 0:
+            axes.axvspan(left, left + count, color=_BAND, zorder=0)
+        label = f"{name} ({count} class{'es' if count != 1 else ''})"
+        strip = Rectangle((left, 1.0), count, 0.025, transform=across, clip_on=False, label=label)
+        strip.set(facecolor=color, edgecolor="white", linewidth=0)
+        strip.set_hatch(_HATCHES[index // len(PALETTE) % len(_HATCHES)])
+        strips.append(axes.add_patch(strip))
+        middle = (left + count / 2, 1.04)
+        texts.append(
+            axes.text(*middle, label, transform=across, ha="center", va="bottom", fontsize=9, color=INK)
+        )
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=12, color=INK, pad=26 if texts else 6)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    room = [axes.bbox.width * count / max(1, edges[-1]) for count in groups.values()]
+    fits = all(t.get_window_extent(renderer).width < w - 4 for t, w in zip(texts, room, strict=True))
+    if fits:
+        return []
+    for text in texts:
+        text.remove()
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=12, color=INK, pad=12)
+    return strips

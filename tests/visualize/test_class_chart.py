@@ -1,69 +1,98 @@
-"""Charts over classes: places of marks, whole decades, group borders, names where there is room."""
+"""Charts over classes: marks, whole decades, groups and their names, any number of classes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from maskrcnn_benchmark.visualize.class_chart import ClassChart, decades, draw_class_chart
+from maskrcnn_benchmark.visualize.class_chart import ClassChart, decades, plot_classes
+from maskrcnn_benchmark.visualize.figure import PALETTE
 
-GREY, RED = (128, 128, 128), (206, 72, 36)
+Check = Callable[[Figure], list[str]]
 
 
-def rows_of(image: Image.Image, color: tuple[int, int, int]) -> list[int]:
-    """Pixel rows of the plot, text around it left out, that have this colour."""
-    pixels = np.asarray(image)[100:-67, 98:-24]
-    return np.flatnonzero((pixels == np.array(color)).all(axis=2).any(axis=1)).tolist()
+def points(figure: Figure) -> dict[str, list[tuple[float, float]]]:
+    """Marks of every series; the lines of one mark in the legend are empty."""
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) and line.get_marker() != "None"]
+    return {
+        str(line.get_label()): [(float(x), float(y)) for x, y in zip(*line.get_data(), strict=True)]
+        for line in lines
+    }
+
+
+def strips(figure: Figure) -> list[tuple[float, float, str]]:
+    """(left edge, width, colour) of the strip of every group."""
+    patches = [p for p in figure.axes[0].patches if str(p.get_label()).endswith(("classes)", "class)"))]
+    return [(p.get_x(), p.get_width(), to_hex(p.get_facecolor()).upper()) for p in patches]
 
 
 @given(st.floats(1e-3, 1e6), st.floats(1.0, 1e6))
 def test_decades_enclose(low: float, factor: float) -> None:
-    ticks = decades(low, low * factor)
-    assert ticks[0] <= low * (1 + 1e-6) and ticks[-1] >= low * factor * (1 - 1e-6)
-    assert len(ticks) >= 2 and all(math.isclose(b, 10 * a) for a, b in zip(ticks, ticks[1:], strict=False))
+    first, last = decades(low, low * factor)
+    assert first <= low * (1 + 1e-6) and last >= low * factor * (1 - 1e-6)
+    assert last >= 9.99 * first and math.log10(first) == pytest.approx(round(math.log10(first)))
 
 
-def test_a_decade_is_as_high_as_the_next() -> None:
-    tops = []
-    for value in (1.0, 10.0, 100.0):
-        chart = ClassChart("", "", {"a": [None, value], "b": [1.0, 1000.0]}, {"base": 2}, log=True)
-        rows = rows_of(draw_class_chart(chart), GREY)
-        tops.append(rows[0])
-    assert tops[0] - tops[1] == pytest.approx(tops[1] - tops[2], abs=1) and tops[1] - tops[2] > 50
+def test_marks_stand_at_their_labels() -> None:
+    chart = ClassChart("", "", {"a": [0.5, None, 0.7], "b": [0.1]}, {"base": 2, "step 1": 1})
+    assert points(plot_classes(chart)) == {"a": [(1.0, 0.5), (3.0, 0.7)], "b": [(1.0, 0.1)]}
 
 
-def test_what_has_no_logarithm_is_left_out() -> None:
+def test_values_without_a_logarithm_are_left_out(check_layout: Check) -> None:
     values = [0.0, -1.0, None, math.nan]
-    chart = ClassChart("", "", {"a": values, "b": [5.0]}, {"base": 4}, log=True)
-    image = draw_class_chart(chart)
-    assert not rows_of(image, GREY) and rows_of(image, RED)
+    figure = plot_classes(ClassChart("", "", {"a": values, "b": [5.0]}, {"base": 4}, log=True))
+    assert points(figure) == {"b": [(1.0, 5.0)]}
+    low, high = figure.axes[0].get_ylim()
+    assert figure.axes[0].get_yscale() == "log" and 0.5 < low < 1.0 and high >= 10.0
+    check_layout(figure)
 
 
 def test_a_mark_on_another_hides_none() -> None:
-    image = draw_class_chart(ClassChart("", "", {"a": [0.5], "b": [0.5]}, {"base": 1}))
-    assert len(rows_of(image, GREY)) > len(rows_of(image, RED)) > 3
+    figure = plot_classes(ClassChart("", "", {"a": [0.5], "b": [0.5]}, {"base": 1}))
+    first, second = (line for line in figure.axes[0].lines if len(line.get_xdata()))
+    assert first.get_markersize() > 1.3 * second.get_markersize()
 
 
-@pytest.mark.parametrize("classes", [1, 24, 1230])
-def test_any_number_of_classes(classes: int) -> None:
-    names = [f"class {i}" for i in range(classes)]
-    groups = {"base": classes} if classes == 1 else {"base": classes - 6, **{f"s{i}": 1 for i in range(6)}}
-    chart = ClassChart("t", "y", {"a": [1.0] * classes}, groups, names, log=True, level=("mean", 3.0))
-    assert draw_class_chart(chart, (700, 400)).size == (700, 400)
+def test_groups_have_the_colours_of_other_charts_and_names_with_sizes(check_layout: Check) -> None:
+    groups = {"base": 12, "step 1": 6, "step 2": 6}
+    names = [f"class_{i}" for i in range(24)]
+    figure = plot_classes(ClassChart("Instances", "instances", {"a": [1.0] * 24}, groups, names))
+    assert strips(figure) == [(0.5, 12.0, PALETTE[0]), (12.5, 6.0, PALETTE[1]), (18.5, 6.0, PALETTE[2])]
+    texts = check_layout(figure)
+    assert {"base (12 classes)", "step 1 (6 classes)", "step 2 (6 classes)", *names, "instances"} <= set(
+        texts
+    )
+    assert figure.axes[0].get_xlabel() == "class (by training instances, descending)"
 
 
-def test_names_take_room_from_the_plot_only_where_they_fit() -> None:
-    def depth(classes: int) -> int:
-        chart = ClassChart("", "", {"a": [0.0] * classes}, {"base": classes}, ["class"] * classes)
-        return rows_of(draw_class_chart(chart), GREY)[-1]
+@pytest.mark.parametrize("classes", [1, 2, 24, 60, 61, 1231])
+def test_any_number_of_classes(classes: int, check_layout: Check) -> None:
+    names = [f"class_{i}_with_a_long_name_of_a_rare_thing" for i in range(classes)]
+    steps = min(12, classes - 1)
+    groups = {"base": classes - steps, **{f"step {i}": 1 for i in range(1, steps + 1)}}
+    chart = ClassChart(
+        "t",
+        "instances",
+        {"a": [7.0] * classes},
+        groups,
+        names,
+        log=True,
+        level=("mean of the new classes", 3.0),
+    )
+    texts = check_layout(plot_classes(chart))
+    assert {
+        "a",
+        "mean of the new classes",
+        f"base ({classes - steps} class{'es' * (classes - steps > 1)})",
+    } <= set(texts)
+    assert any(text.startswith("class_0") for text in texts) == (classes <= 60)
 
-    assert depth(20) < depth(200)
 
-
-def test_no_classes() -> None:
-    assert draw_class_chart(ClassChart("t", "y", {}, {}, log=True)).size == (980, 520)
+def test_no_classes(check_layout: Check) -> None:
+    check_layout(plot_classes(ClassChart("t", "y", {}, {}, log=True)))

@@ -9,9 +9,10 @@ from typing import Any
 
 from maskrcnn_benchmark.incremental.comparison.ablation import Ablation, AblationRun
 from maskrcnn_benchmark.utils.errors import DataError
-from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json, write_text
-from maskrcnn_benchmark.visualize.bars import Bar, draw_bars
-from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
+from maskrcnn_benchmark.utils.files import read_json, write_json, write_text
+from maskrcnn_benchmark.visualize.bar_chart import Bar, plot_bars
+from maskrcnn_benchmark.visualize.figure import save_figure
+from maskrcnn_benchmark.visualize.line_chart import LineChart, plot_lines
 
 Table = dict[str, Any]
 BEGIN, END = "<!-- ablation table: begin -->", "<!-- ablation table: end -->"
@@ -131,16 +132,13 @@ def write_table(table: Table, out: Path) -> list[Path]:
     rows = table["tasks"][task]
     bars = [Bar(name, row["AP"]["values"], row["reference"]) for name, row in rows.items()]
     title = f"{task} AP of all classes after the last phase"
-    images = {
-        "ablation.png": draw_bars(title, f"{task} AP, dots: seeds", bars),
-        "ablation_course.png": draw_charts(
-            [_course_chart(rows, task, name) for name in ("b0", "seen")], size=(760, 460)
-        ),
+    figures = {
+        "ablation.png": plot_bars(title, f"{task} AP (0 to 1); dots: seeds", bars),
+        "ablation_course.png": plot_lines([_course_chart(rows, task, name) for name in ("b0", "seen")]),
     }
-    for name, image in images.items():
-        with atomic_path(out / name) as path:
-            image.save(path)
-    return [out / name for name in images]
+    for name, figure in figures.items():
+        save_figure(figure, out / name)
+    return [out / name for name in figures]
 
 
 def _course_chart(rows: Table, task: str, name: str) -> LineChart:
@@ -149,7 +147,7 @@ def _course_chart(rows: Table, task: str, name: str) -> LineChart:
     series = {v: row["course"][name] for v, row in rows.items() if len(row["course"][name]) == phases}
     ticks = ["0 (base)", *(str(p) for p in range(1, phases))]
     what = {"b0": "the base classes", "seen": "all classes seen"}[name]
-    return LineChart(f"{task} AP of {what}", "after phase", f"{task} AP", ticks, series)
+    return LineChart(f"{task} AP of {what}", "after phase", f"{task} AP (0 to 1)", ticks, series)
 
 
 def insert_into_page(page: Path, text: str) -> None:

@@ -18,11 +18,12 @@ from maskrcnn_benchmark.incremental.plan.run_folder import (
     STATE_FILE,
     phase_folder,
 )
+from maskrcnn_benchmark.incremental.reporting.charts import MEASURES, phase_ticks
 from maskrcnn_benchmark.incremental.reporting.reference import read_reference
-from maskrcnn_benchmark.incremental.reporting.summary import MEASURES, Summary, build_summary, phase_ticks
+from maskrcnn_benchmark.incremental.reporting.summary import Summary, build_summary
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.table import format_table
-from maskrcnn_benchmark.visualize.curves import LineChart
+from maskrcnn_benchmark.visualize.line_chart import LineChart
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ def comparison_charts(runs: Sequence[RunResult]) -> list[LineChart]:
     for task in tasks_of(runs):
         ap = {run.name: [_ap(run, task, phase) for phase in phases] for run in runs}
         lost = {run.name: [_ap(run, task, phase, "mean_forgetting") for phase in phases] for run in runs}
-        charts.append(LineChart(f"{task} AP of all seen classes", "after phase", f"{task} AP", ticks, ap))
-        charts.append(
-            LineChart(f"{task} AP that older groups lost", "after phase", "mean forgetting", ticks, lost)
-        )
+        axis = f"{task} AP (0 to 1)"
+        charts.append(LineChart(f"{task} AP of all seen classes", "after phase", axis, ticks, ap))
+        title, axis = f"{task} AP that older groups lost", f"mean difference of {task} AP"
+        charts.append(LineChart(title, "after phase", axis, ticks, lost))
     return charts
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
+from maskrcnn_benchmark.incremental.reporting.charts import MEASURES, summary_charts, summary_tasks
 from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, SUMMARY_METRICS, defined
 from maskrcnn_benchmark.incremental.reporting.reference import Reference
 from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
 from maskrcnn_benchmark.utils.table import format_table
-from maskrcnn_benchmark.visualize.curves import LineChart, draw_charts
+from maskrcnn_benchmark.visualize.figure import save_figure
+from maskrcnn_benchmark.visualize.line_chart import plot_lines
 
 Summary = dict[str, Any]
 SUMMARY_FILE = "summary.json"
-# Measures per class group in addition to its AP, and their titles in charts.
-MEASURES = {
-    "forgetting": "AP that class groups lost since their phase",
-    "intransigence": "AP that class groups lack to the reference",
-}
 
 
 def build_summary(plan: PhasePlan, run_dir: Path, reference: Reference | None = None) -> Summary:
@@ -82,13 +79,13 @@ def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
     """Write summary.csv (one row per phase), summary.png and, when these are complete, summary.json."""
     table = summary_rows(summary)
     # the last phase has the most columns and gives their order
-    columns = list(dict.fromkeys(name for row in reversed(table) for name in row))
+    names = list(dict.fromkeys(name for row in reversed(table) for name in row))
     with atomic_path(run_dir / "summary.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([["" if row.get(n) is None else row[n] for n in columns] for row in table])
-    with atomic_path(run_dir / "summary.png") as path:
-        draw_charts(summary_charts(summary, plan), columns=max(1, len(_tasks(summary)))).save(path)
+        writer.writerow(names)
+        writer.writerows([["" if row.get(n) is None else row[n] for n in names] for row in table])
+    columns = max(1, len(summary_tasks(summary)))
+    save_figure(plot_lines(summary_charts(summary, plan), columns), run_dir / "summary.png")
     write_json(run_dir / SUMMARY_FILE, summary, indent=1)
 
 
@@ -118,63 +115,9 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
     return rows
 
 
-def summary_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
-    """Per task the AP of every class group and of all seen classes after every phase, then per task what the
-    groups forgot and, with a reference, lack to it.
-    """
-    tasks = _tasks(summary)
-    charts = ap_charts(summary, plan)
-    for measure, title in MEASURES.items():
-        rows = [measure_chart(summary, task, measure, f"{task} {title}") for task in tasks]
-        if any(chart.series for chart in rows):
-            charts += rows
-    return charts
-
-
-def _tasks(summary: Summary) -> list[str]:
-    """Tasks that any phase has reported."""
-    return list(dict.fromkeys(task for entry in summary["phases"] for task in entry["tasks"]))
-
-
-def measure_chart(summary: Summary, task: str, measure: str, title: str) -> LineChart:
-    """Forgetting or intransigence of every class group after each phase that has it, and their mean."""
-    entries = [e for e in summary["phases"] if e["tasks"].get(task, {}).get(measure)]
-    values = [entry["tasks"][task] for entry in entries]
-    names = dict.fromkeys(name for v in values for name in v[measure])
-    series: dict[str, list[float | None]] = {name: [v[measure].get(name) for v in values] for name in names}
-    if series:
-        series["mean"] = [v[f"mean_{measure}"] for v in values]
-    return LineChart(
-        title, "after phase", f"{task} AP difference", phase_ticks(e["phase"] for e in entries), series
-    )
-
-
-def phase_ticks(phases: Iterable[int]) -> list[str]:
-    """Names of phases on an axis."""
-    return ["0 (base)" if phase == 0 else str(phase) for phase in phases]
-
-
-def ap_charts(summary: Summary, plan: PhasePlan) -> list[LineChart]:
-    """AP of every class group, and of all seen classes, after every phase; one chart per task."""
-    charts = []
-    for task in _tasks(summary):
-        present = [(e["phase"], e["tasks"][task]) for e in summary["phases"] if task in e["tasks"]]
-        last = max(phase for phase, _ in present)
-        series: dict[str, list[float | None]] = {
-            f"{name} ({len(ids)} classes)": [values["groups"].get(name) for _, values in present]
-            for name, ids in plan.groups(last).items()
-        }
-        series["all seen classes"] = [values["metrics"].get("AP") for _, values in present]
-        ticks = phase_ticks(phase for phase, _ in present)
-        charts.append(
-            LineChart(f"{task} AP of every class group", "after phase", f"{task} AP", ticks, series)
-        )
-    return charts
-
-
 def format_summary(summary: Summary, plan: PhasePlan) -> str:
     """Text tables, one per task: a row per phase with the metrics, every class group, mean forgetting."""
-    tasks = _tasks(summary)
+    tasks = summary_tasks(summary)
     groups = list(plan.groups(plan.num_phases - 1))
     parts = []
     for task in tasks:

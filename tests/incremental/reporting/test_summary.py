@@ -195,6 +195,9 @@ def test_intransigence_is_what_lacks_to_the_reference(
     folder = _reference(tmp_path_factory.mktemp("joint"), mini_plan, 0.9)
     summary = build_summary(mini_plan, finished, read_reference(folder, mini_plan))
     plain = build_summary(mini_plan, finished)
+    write_summary(plain, mini_plan, finished)
+    with Image.open(finished / "summary.png") as image:
+        height = image.height
     first, second, third = (e["tasks"]["segm"] for e in summary["phases"])
     base = (1.1 + 4 * 0.9) / 5
     assert first["intransigence"] == pytest.approx({"b0": base - first["groups"]["b0"]})
@@ -209,7 +212,7 @@ def test_intransigence_is_what_lacks_to_the_reference(
     assert summary_rows(summary)[2]["segm/intransigence"] == third["mean_intransigence"]
     write_summary(summary, mini_plan, finished)
     with Image.open(finished / "summary.png") as image:
-        assert image.size == (1640, 3 * 520)
+        assert image.height == pytest.approx(1.5 * height, abs=2)  # a third row of charts
 
 
 def test_a_reference_must_fit(finished: Path, mini_plan: PhasePlan, tmp_path: Path) -> None:
