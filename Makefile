@@ -7,13 +7,14 @@ DEMO_DATA ?= datasets/demo
 DEMO_CONFIG ?= configs/lst/demo.yaml
 OPTS ?=
 
-.PHONY: help setup setup-dev demo demo-forgetting test test-slow test-gpu chaos lint format cuda-check clean
+.PHONY: help setup setup-dev demo demo-forgetting test test-docs test-slow test-gpu chaos lint format cuda-check clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo             set up, make the demo data, train base and new classes in phases, report"
 	@echo "make demo-forgetting  the same without replay and distillation, for comparison"
 	@echo "make test             set up, run the tests"
+	@echo "make test-docs        run every command of README.md and docs/ in a small world"
 	@echo "make test-slow        the tests that take longer;  make test-gpu: those that need a GPU"
 	@echo "make chaos            kill a small run 50 times at random moments and compare it with an unbroken one"
 	@echo "make lint | format    ruff, clang-format, mypy | rewrite files in the project's format"
@@ -51,6 +52,9 @@ demo-forgetting: setup
 
 test: setup-dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 $(OPTS)
+
+test-docs: setup-dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m docs tests/meta $(OPTS)
 
 test-slow: setup-dev
 	$(PY) -m pytest -m slow $(OPTS)
