@@ -1,7 +1,7 @@
 """Reading training images: milliseconds per image of every stage and of the whole loader.
 
 The peer is the usual torchvision pipeline on the same files: Pillow, pycocotools' bitmaps of all objects,
-transforms.v2 (resize of image and bitmaps, mirror, normalise), and for the mask targets the RoIAlign of
+transforms.v2 (resize of image and bitmaps, flip, normalise), and for the mask targets the RoIAlign of
 the bitmaps that torchvision's Mask R-CNN does. Images are 640x480 JPEG, resized to 800x1066.
 """
 
@@ -114,7 +114,7 @@ class PeerDataset(Dataset):
 
 
 def _row(case: str, times: list[float], count: int) -> dict[str, Any]:
-    """Milliseconds per image of both."""
+    """The row of a stage: milliseconds per image of ours and the peer."""
     ours, peer = (t / count for t in times)
     return {
         "case": case,
@@ -126,7 +126,7 @@ def _row(case: str, times: list[float], count: int) -> dict[str, Any]:
 
 
 def _each(count: int, call: Callable[[int], object]) -> Callable[[], object]:
-    """All images, one after the other."""
+    """A call of `call` for every image index below `count`."""
 
     def run() -> object:
         for index in range(count):
@@ -137,7 +137,7 @@ def _each(count: int, call: Callable[[int], object]) -> Callable[[], object]:
 
 
 def _targets(dataset: DetectionDataset, peer: PeerDataset) -> list[Callable[[], object]]:
-    """Mask targets (28x28) of 128 positives of one image, from polygons and from bitmaps."""
+    """Calls that make mask targets (28x28) of 128 positives of one image: from polygons, from bitmaps."""
     source = torch.Generator().manual_seed(0)
     target = dataset[SampleKey(0)].target
     index = torch.randint(0, len(target), (POSITIVES,), generator=source)
@@ -152,8 +152,8 @@ def _targets(dataset: DetectionDataset, peer: PeerDataset) -> list[Callable[[], 
 
 
 def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """Rows per stage and per number of workers; `device` is only reported, as the work is the CPU's."""
-    count, budget, least = (4, 0.0, 1) if quick else (32, 20.0, 5)
+    """Rows per stage and per number of workers; `device` is only reported, since loading runs on the CPU."""
+    count, budget, min_rounds = (4, 0.0, 1) if quick else (32, 20.0, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, count)
@@ -172,13 +172,19 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
             ],
             "sample": [_each(count, lambda i: dataset[SampleKey(i, 0, i)]), _each(count, peer.__getitem__)],
         }
-        rows = [_row(case, median_ms(calls, device, budget, least), count) for case, calls in stages.items()]
+        rows = [
+            _row(case, median_ms(calls, device, budget, min_rounds), count) for case, calls in stages.items()
+        ]
         rows.append(
-            _row("mask targets of 128 boxes", median_ms(_targets(dataset, peer), device, budget, least), 1)
+            _row(
+                "mask targets of 128 boxes", median_ms(_targets(dataset, peer), device, budget, min_rounds), 1
+            )
         )
         for workers in (0, 1, 2):
             calls = _loaders(cfg, dataset, peer, workers, count)
-            rows.append(_row(f"loader, {workers} workers", median_ms(calls, device, budget, least), count))
+            rows.append(
+                _row(f"loader, {workers} workers", median_ms(calls, device, budget, min_rounds), count)
+            )
     return rows
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/eval.py [--scale 1.0] [--json FILE]
 
-Scale 1 is 2000 images with 1200 categories and 300 detections each for LVIS, 80 categories and 100
-detections for COCO. Each measurement is a process of its own; it counts from after the imports to the
-finished arrays, with the reading of the files. `process_s` counts the imports too.
+Scale 1 is 2000 images with 1200 categories and 300 detections each for LVIS, 80 categories and 100 detections
+for COCO. Each measurement runs in a separate process; it starts after the imports and ends with the finished
+arrays, the reading of the files included. `process_s` includes the imports too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SETS = {
     "lvis": {"images": 2000, "categories": 1200, "per_image": 300, "federated": True},
     "coco": {"images": 2000, "categories": 80, "per_image": 100, "federated": False},
 }
-# Highest ratios ours / peer that the project allows itself: CPU seconds, peak memory.
+# Highest accepted ratios ours / peer: CPU seconds, peak memory.
 LIMITS = {("lvis", "segm"): (0.05, 0.4), ("lvis", "bbox"): (0.05, 0.4)}
 COCO_LIMITS = (0.15, 1.0)
 Arrays = tuple[Any, Any]
@@ -84,7 +84,7 @@ def _compare(protocol: str, iou_type: str, folder: Path) -> dict[str, Any]:
 
 
 def _child(*words: str) -> dict[str, Any]:
-    """Run this file in a process of its own and read the last line it prints."""
+    """Run this file in a separate process and parse the last line it prints."""
     command = [sys.executable, __file__, "--child", *words]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -152,8 +152,8 @@ def _prepare_coco(protocol: str, iou_type: str, folder: Path) -> Callable[[], Ar
 
     def evaluate() -> Arrays:
         truth = COCO(str(folder / "truth.json"))
-        found = truth.loadRes(str(_result_file(protocol, iou_type, folder)))
-        evaluator = COCOeval(truth, found, iou_type)
+        detections = truth.loadRes(str(_result_file(protocol, iou_type, folder)))
+        evaluator = COCOeval(truth, detections, iou_type)
         evaluator.evaluate()
         evaluator.accumulate()
         return evaluator.eval["precision"], evaluator.eval["recall"]
@@ -171,8 +171,8 @@ def _prepare_lvis(protocol: str, iou_type: str, folder: Path) -> Callable[[], Ar
 
     def evaluate() -> Arrays:
         truth = LVIS(str(folder / "truth.json"))
-        found = LVISResults(truth, str(_result_file(protocol, iou_type, folder)))
-        evaluator = LVISEval(truth, found, iou_type)
+        detections = LVISResults(truth, str(_result_file(protocol, iou_type, folder)))
+        evaluator = LVISEval(truth, detections, iou_type)
         evaluator.evaluate()
         evaluator.accumulate()
         return evaluator.eval["precision"], evaluator.eval["recall"]
@@ -187,8 +187,8 @@ def _cpu_seconds() -> float:
 
 def peak_megabytes() -> float:
     """Peak resident memory of this program alone (ru_maxrss would count the parent's before exec)."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found.group(1)) / 1024 if found else 0.0
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match.group(1)) / 1024 if match else 0.0
 
 
 def format_rows(rows: list[dict[str, Any]]) -> str:
@@ -216,8 +216,8 @@ def main() -> int:
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        step, *words = arguments.child
-        print(json.dumps({"make": _make, "measure": _measure}[step](*words)))
+        command, *words = arguments.child
+        print(json.dumps({"make": _make, "measure": _measure}[command](*words)))
         return 0
     known = {"-".join(case): case for case in CASES}
     wrong = [name for name in arguments.case or [] if name not in known]

@@ -12,7 +12,7 @@ from pycocotools import mask as mask_utils
 WIDTH, HEIGHT = 640, 480
 JITTERS = 5  # candidate shapes per object
 RANDOM_SHAPES = 400  # shapes anywhere, shared by all images
-SHARE_NEAR = 0.6  # detections at an object
+FRACTION_NEAR = 0.6  # detections at an object
 
 
 def write_set(
@@ -29,7 +29,7 @@ def write_set(
     rng = np.random.default_rng(seed)
     weights = 1.0 / np.arange(1, categories + 1)
     weights /= weights.sum()
-    shared = [_shape(rng, *_place(rng)) for _ in range(RANDOM_SHAPES)]
+    shared = [_shape(rng, *_sample_circle(rng)) for _ in range(RANDOM_SHAPES)]
     truth: dict[str, Any] = {"images": [], "annotations": [], "categories": _categories(categories)}
     names = ["results"] if federated else ["results_bbox", "results_segm"]
     lines: dict[str, list[str]] = {name: [] for name in names}
@@ -63,8 +63,8 @@ def _categories(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _place(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Centre and radius; radii spread over all three area ranges."""
+def _sample_circle(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Sample centre and radius; radii cover all three area ranges."""
     return rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), float(np.exp(rng.uniform(np.log(6), np.log(120))))
 
 
@@ -76,7 +76,7 @@ def _polygon(rng: np.random.Generator, x: float, y: float, radius: float) -> lis
 
 
 def _shape(rng: np.random.Generator, x: float, y: float, radius: float) -> dict[str, Any]:
-    """Box and mask of a detection."""
+    """Box and mask of a star-shaped detection."""
     rle = mask_utils.frPyObjects([_polygon(rng, x, y, radius)], HEIGHT, WIDTH)[0]
     box = [round(float(side) + float(rng.uniform(0, 1)), 2) for side in mask_utils.toBbox(rle)]
     return {"bbox": box, "segmentation": {"size": [HEIGHT, WIDTH], "counts": rle["counts"].decode()}}
@@ -88,8 +88,8 @@ def _objects(
     """Annotations of one image without ids; category and candidate shapes of detections of each."""
     out, near = [], []
     for _ in range(int(rng.integers(6, 19))):
-        place = _place(rng)
-        polygon = _polygon(rng, *place)
+        circle = _sample_circle(rng)
+        polygon = _polygon(rng, *circle)
         rle = mask_utils.frPyObjects([polygon], HEIGHT, WIDTH)[0]
         crowd = crowds and rng.random() < 0.02
         mask = {"size": rle["size"], "counts": rle["counts"].decode()} if crowd else [polygon]
@@ -103,7 +103,7 @@ def _objects(
                 "iscrowd": int(crowd),
             }
         )
-        shapes = [_shape(rng, *(np.array(place) * rng.normal(1, 0.08, 3))) for _ in range(JITTERS)]
+        shapes = [_shape(rng, *(np.array(circle) * rng.normal(1, 0.08, 3))) for _ in range(JITTERS)]
         near.append((out[-1]["category_id"], shapes))
     return out, near
 
@@ -122,11 +122,11 @@ def _detections(
     rows = []
     for other in anything.tolist():
         category, shapes = near[int(rng.integers(len(near)))]
-        if rng.random() >= SHARE_NEAR:
+        if rng.random() >= FRACTION_NEAR:
             shapes = shared
-        fate = rng.random()
-        if shapes is shared or fate > 0.6:
-            category = other if fate > 0.5 else int(rng.choice(likely))
+        outcome = rng.random()
+        if shapes is shared or outcome > 0.6:
+            category = other if outcome > 0.5 else int(rng.choice(likely))
         shape = shapes[int(rng.integers(len(shapes)))]
         row = {"image_id": image, "category_id": category, "score": round(float(rng.random()), 4)}
         rows.append(row | shape)

@@ -1,8 +1,8 @@
 """Preparation of an LST run at the size of LVIS v0.5: seconds and peak memory of every stage.
 
 The annotations are made from the real counts of the classes (lvis_annotations.py), which are read from
-$MRB_SAMPLE_DATA/lvis_v0.5_category_counts.json. Every stage is a process of its own, as in a run that is
-stopped and started; its peak memory counts the pages of mapped files, and its time starts after the imports.
+$MRB_SAMPLE_DATA/lvis_v0.5_category_counts.json. Every stage runs in a separate process, as in a run that is
+stopped and resumed; its peak memory counts the pages of mapped files, and its time starts after the imports.
 The last stage makes the report of the last phase from a file of detections (eval_sets.py): 300 with masks in
 each of 5000 images, all 1230 classes.
 """
@@ -62,10 +62,10 @@ CLASSES = 1230
 
 
 def counts_file() -> str:
-    """Path of the class counts; UsageError when $MRB_SAMPLE_DATA does not lead to them."""
+    """Path of the class counts; UsageError when $MRB_SAMPLE_DATA does not point to them."""
     path = Path(os.environ.get("MRB_SAMPLE_DATA", "")) / COUNTS
     if not path.is_file():
-        raise UsageError(f"suite lst needs {COUNTS}: set MRB_SAMPLE_DATA to the folder that holds it")
+        raise UsageError(f"suite lst needs {COUNTS}: set MRB_SAMPLE_DATA to the folder with it")
     return str(path)
 
 
@@ -148,15 +148,15 @@ def _report(folder: Path) -> str:
     """Both tasks, groups, confusion, every file and table of the last phase's report."""
     plan = read_plan(folder / "run")
     last = plan.num_phases - 1
-    truth, found = read_json(folder / "truth.json"), Detections.read(folder / "results.json")
+    truth, detections = read_json(folder / "truth.json"), Detections.read(folder / "results.json")
     labels = [0, *plan.seen_ids(last)]
-    judge = DetectionEvaluator(truth, "lvis", labels, ("bbox", "segm"), groups=report_groups(plan, last))
-    report = judge.evaluate_detections(found)
+    evaluator = DetectionEvaluator(truth, "lvis", labels, ("bbox", "segm"), groups=report_groups(plan, last))
+    report = evaluator.evaluate_detections(detections)
     confusion = phase_confusion(truth, report, plan, last)
     target = folder / "run" / f"phase_{last}" / "report"
     write_phase_report(report, plan, last, target, confusion=confusion, details={})
     format_phase_report(report, plan, last)
-    return f"{len(found)} detections in {len(truth['images'])} images"
+    return f"{len(detections)} detections in {len(truth['images'])} images"
 
 
 def _child(stage: str, folder: Path) -> None:

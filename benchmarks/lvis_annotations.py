@@ -3,7 +3,7 @@
     python benchmarks/lvis_annotations.py COUNTS.json OUT.json [--scale 1.0]
 
 COUNTS.json lists for every category id, name, image_count, instance_count and frequency. Every category gets
-exactly its numbers of images and objects; places and outlines are random, from a seed.
+exactly its counts of images and objects; locations and outlines are random, from a seed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEDIAN_POINTS = 28
 
 
 def scaled_counts(path: str, scale: float) -> list[dict[str, Any]]:
-    """The categories of a counts file, numbers multiplied by `scale` (at least 1 image and object)."""
+    """The categories of a counts file, counts multiplied by `scale` (at least 1 image and object)."""
     categories = read_json(path, "category counts")
     for category in categories:
         category["image_count"] = max(1, round(category["image_count"] * scale))

@@ -1,11 +1,11 @@
 """Mask R-CNN R-50-FPN beside torchvision's at 800x1216, and the cost of 1231 classes.
 
 Rows `inference` and `training step` compare whole passes with the same weights, image, objects and
-proposals (model_pairs); the rows with a colon split them by stage. Rows `1231 classes` compare a model with
-1231 classes with the same model with 81. `_ms` is elapsed time, `_cpu_ms` the time computed on all threads.
+proposals (model_pairs); rows with a colon split them by stage. Rows `1231 classes` compare a model with
+1231 classes with the same model with 81. `_ms` is elapsed time, `_cpu_ms` CPU time on all threads.
 Memory is what a pass adds to the resident set at its peak (model and momentum are there already), for the
 class rows together with parameters and momentum. `bound_ms` is what convolutions and matrix products need at
-the rate of a large matrix product in the same precision, `of_bound` its share of the time.
+the rate of a large matrix product in the same precision, `of_bound` its fraction of the time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from model_bound import bound_ms, matrix_rate, operations_of
 from model_pairs import (
+    fix_proposals,
     load_class_config,
     load_model_config,
     make_objects,
@@ -25,7 +26,6 @@ from model_pairs import (
     make_peer_optimizer,
     peer_detections,
     peer_losses,
-    share_proposals,
     trainable,
 )
 from model_precision import agreement, autocast
@@ -62,7 +62,7 @@ def _row(
     target: float | None = None,
     bound: float | None = None,
 ) -> dict[str, Any]:
-    """One line of the table. bound: least milliseconds of ours."""
+    """A row of the table. bound: min milliseconds of ours."""
     ours, other = times
     both = None not in memory
     return {
@@ -92,42 +92,42 @@ def _image(size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def _watch(model: nn.Module) -> list[int]:
-    """How many boxes and masks the last pass predicted, kept up to date by hooks."""
+    """Counts of the boxes and masks that the last pass predicted, updated by hooks."""
     counts = [0, 0]
 
-    def keep(place: int) -> Callable[..., None]:
+    def keep(index: int) -> Callable[..., None]:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
-            counts[place] = len(inputs[0])
+            counts[index] = len(inputs[0])
 
         return hook
 
-    for place, name in enumerate(PREDICTORS[type(model)]):
-        model.get_submodule(name).register_forward_hook(keep(place))
+    for index, name in enumerate(PREDICTORS[type(model)]):
+        model.get_submodule(name).register_forward_hook(keep(index))
     return counts
 
 
 def _work(*sides: list[int]) -> str:
-    """What both did, in words."""
+    """Counts of boxes and masks of both, in words."""
     return "; ".join(f"{boxes} boxes {masks} masks" for boxes, masks in sides)
 
 
 class Step:
-    """A training step, gradients cleared before it."""
+    """A training iteration, gradients cleared before it."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, losses: Callable[[], dict[str, Tensor]]) -> None:
         self.optimizer = optimizer
         self.losses = losses
 
     def backward(self, total: Tensor) -> None:
-        """Gradients of the loss."""
+        """Compute the gradients of the loss."""
         total.backward()
 
     def update(self) -> None:
-        """New weights."""
+        """Update the weights."""
         self.optimizer.step()
 
     def __call__(self) -> None:
-        """All of it."""
+        """One whole iteration."""
         self.optimizer.zero_grad(set_to_none=True)
         self.backward(torch.stack(list(self.losses().values())).sum())
         self.update()
@@ -146,12 +146,12 @@ class Pair:
         targets, peer_targets = make_objects(*size)
         self.targets = [target.to(device) for target in targets]
         self.peer_targets = [{key: value.to(device) for key, value in one.items()} for one in peer_targets]
-        share_proposals(self.ours, self.peer, targets[0], cfg)
+        fix_proposals(self.ours, self.peer, targets[0], cfg)
         self.counts = [_watch(self.ours), _watch(self.peer)]
         self.optimizers = build_optimizer(cfg, self.ours), make_peer_optimizer(self.peer, cfg)
 
     def inference(self, clocks: tuple[Clock, Clock] | None = None) -> list[Call]:
-        """Detection with pasted masks."""
+        """Calls of detection with pasted masks, ours and the peer's."""
         self.ours.eval()
         self.peer.eval()
         paste: Callable[..., Tensor] = paste_masks
@@ -161,8 +161,8 @@ class Pair:
 
         @torch.no_grad()
         def ours() -> object:
-            found = self.ours(self.image)[0]
-            return paste(found.get_field("mask")[:, 0], found.bbox, *self.size, 0.5, 1)
+            detections = self.ours(self.image)[0]
+            return paste(detections.get_field("mask")[:, 0], detections.bbox, *self.size, 0.5, 1)
 
         @torch.no_grad()
         def peer() -> object:
@@ -171,7 +171,7 @@ class Pair:
         return [ours, peer]
 
     def training(self, clocks: tuple[Clock, Clock] | None = None) -> list[Call]:
-        """Losses, gradients and update."""
+        """Calls of a training iteration, ours and the peer's."""
         self.ours.train()
         self.peer.train()
         steps = [
@@ -256,7 +256,7 @@ def _class_rows(device: torch.device, size: tuple[int, int], masks: str, quick: 
     for classes in (1231, 81):
         cfg = load_class_config(masks, classes, quick=quick)
         model = make_ours(cfg).to(device).train()
-        share_proposals(model, None, objects[0], cfg)
+        fix_proposals(model, None, objects[0], cfg)
         counts.append(_watch(model))
         models.append(model)
         losses = partial(model, image, targets)

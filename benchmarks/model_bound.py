@@ -1,4 +1,4 @@
-"""How fast a pass could be: its operations over the rate at which the machine multiplies matrices."""
+"""Lower bound of the time of a pass: its operations over the device's rate of matrix products."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from timing import Call, median_ms
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE = 2048
-"""Of the matrices whose product is timed."""
+"""Side of the matrices whose product is timed."""
 
 
 def operations_of(call: Call) -> float:
@@ -18,7 +18,7 @@ def operations_of(call: Call) -> float:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product with the threads that are set."""
+    """Operations per second of a large matrix product with the current number of threads."""
     side = SIDE if device.type == "cpu" else 4 * SIDE
     a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
     (product_ms,) = median_ms([lambda: a @ b], device, 1.0)
@@ -26,5 +26,5 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def bound_ms(operations: float, rate: float) -> float:
-    """Least milliseconds for so many operations."""
+    """Min milliseconds for `operations`."""
     return 1000 * operations / rate

@@ -1,11 +1,10 @@
 """Mask R-CNN R-50-FPN of this project and of torchvision with the same weights, for benchmarks.
 
-Both see one image with the same objects, keep stem and second stage frozen, normalise with fixed
-statistics, and put the stride into the 3x3 convolutions (torchvision's layout). Each selects proposals of
-its own, but both hand on the same list, because random weights would give different and useless ones: 1000
-for detection, 2000 for training, of which more than enough overlap an object to fill the quota of positives.
-What differs is the work that each library does for the same outcome, and the +1 of the published box
-convention.
+Both see one image with the same objects, keep stem and second stage frozen, normalise with fixed statistics,
+and put the stride into the 3x3 convolutions (torchvision's layout). Each selects its proposals, but both pass
+on the same list, because random weights would give different and useless ones: 1000 for detection, 2000 for
+training, with more than enough near an object to fill the quota of positives. What differs is the work that
+each library does for the same result, and the +1 of the published box convention.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from maskrcnn_benchmark.structures.masks import SegmentationMask
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 CLASSES = 81
-SCORE_SPREAD = 1.5
+SCORE_SCALE = 1.5
 """Factor on the random class weights: makes scores pass the threshold, so that there are detections."""
 
 
@@ -43,7 +42,7 @@ QUICK += ["MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN", 200, "MODEL.RPN.FPN_POST_NMS_TOP
 
 
 def load_model_config(*, quick: bool = False) -> CfgNode:
-    """The published Mask R-CNN R-50-FPN with torchvision's place of the stride and selection per image."""
+    """The published Mask R-CNN R-50-FPN with torchvision's position of the stride and selection per image."""
     settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", "MODEL.RESNETS.STRIDE_IN_1X1", False]
     settings += ["MODEL.RPN.FPN_POST_NMS_PER_BATCH", False, *SOLVER, *(QUICK if quick else [])]
     return load_config(str(CONFIGS / "e2e_mask_rcnn_R_50_FPN_1x.yaml"), [str(value) for value in settings])
@@ -53,7 +52,7 @@ def load_class_config(masks: str, classes: int, *, quick: bool = False) -> CfgNo
     """A model with so many classes, background included.
 
     `masks` "from class weights": the LST model (cosine classifier, transferred masks); "per class": the
-    published Mask R-CNN. `quick` takes a ResNet-18 body and leaves out the fully connected mask branch.
+    published Mask R-CNN. `quick` takes a ResNet-18 backbone and leaves out the fully connected mask branch.
     """
     name = {"from class weights": "coco_mask_fpn_lst.yaml", "per class": "coco_mask_fpn.yaml"}[masks]
     settings: list[object] = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHT", "", *SOLVER]
@@ -66,7 +65,7 @@ def load_class_config(masks: str, classes: int, *, quick: bool = False) -> CfgNo
 
 
 def make_ours(cfg: CfgNode) -> GeneralizedRCNN:
-    """The model with seeded random weights, class scores spread."""
+    """The model with seeded random weights, class scores scaled."""
     torch.manual_seed(0)
     model = build_detection_model(cfg)
     with torch.no_grad():
@@ -74,7 +73,7 @@ def make_ours(cfg: CfgNode) -> GeneralizedRCNN:
             if name.endswith("running_var"):
                 buffer.fill_(2.0)  # keeps the activations of random weights in range
         box = model.get_submodule("roi_heads.box.predictor")
-        box.get_parameter("cls_score.weight").mul_(SCORE_SPREAD)
+        box.get_parameter("cls_score.weight").mul_(SCORE_SCALE)
     return model
 
 
@@ -100,7 +99,7 @@ def peer_name(name: str) -> str:
 
 
 def make_peer(ours: GeneralizedRCNN, cfg: CfgNode) -> MaskRCNN:
-    """torchvision's model with the weights of `ours` and equal numbers of proposals and detections."""
+    """torchvision's model with the weights of `ours` and equal counts of proposals and detections."""
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
     )
@@ -127,7 +126,7 @@ def make_peer(ours: GeneralizedRCNN, cfg: CfgNode) -> MaskRCNN:
 
 
 def make_peer_optimizer(model: MaskRCNN, cfg: CfgNode) -> torch.optim.SGD:
-    """SGD with the same numbers, as torchvision's reference training makes it."""
+    """SGD with the same hyperparameters, as torchvision's reference training makes it."""
     solver = cfg.SOLVER
     return torch.optim.SGD(
         trainable(model), lr=solver.BASE_LR, momentum=solver.MOMENTUM, weight_decay=solver.WEIGHT_DECAY
@@ -154,7 +153,7 @@ def make_objects(height: int, width: int, count: int = 8) -> tuple[list[BoxList]
 
 
 def make_proposals(objects: BoxList, count: int) -> Tensor:
-    """Boxes (count,4) xyxy: a fifth are shifted copies of the objects, the others lie and spread anywhere."""
+    """Boxes (count,4) xyxy: a fifth are shifted copies of the objects, the others are anywhere."""
     source = torch.Generator().manual_seed(3)
     width, height = objects.size
     near = objects.bbox.repeat(-(-count // 5 // len(objects)), 1)[: count // 5]
@@ -179,8 +178,8 @@ def _replaced_selection(select: Callable[..., list[BoxList]], boxes: Tensor) -> 
     return selection
 
 
-def share_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxList, cfg: CfgNode) -> None:
-    """Make both models hand on the same proposals, after they have selected their own."""
+def fix_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxList, cfg: CfgNode) -> None:
+    """Make both models pass on the same proposals, after they have selected theirs."""
     device = next(ours.parameters()).device
     counts = cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TEST, cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN
     boxes = [make_proposals(objects, count).to(device) for count in counts]  # index: whether in training
@@ -188,10 +187,10 @@ def share_proposals(ours: GeneralizedRCNN, peer: MaskRCNN | None, objects: BoxLi
         selector.select = _replaced_selection(selector.select, boxes[training])  # type: ignore[method-assign]
     if peer is None:
         return
-    select_own = peer.rpn.filter_proposals
+    select_peer_proposals = peer.rpn.filter_proposals
 
     def select_peer(*args: Any) -> tuple[list[Tensor], list[Tensor]]:
-        _, scores = select_own(*args)
+        _, scores = select_peer_proposals(*args)
         return [boxes[peer.training]], scores
 
     peer.rpn.filter_proposals = select_peer  # type: ignore[method-assign]
@@ -214,8 +213,8 @@ def peer_detections(
     batch = PeerImages(images, [(height, width)])
     features = model.backbone(images)
     proposals, _ = model.rpn(batch, features)
-    found, _ = model.roi_heads(features, proposals, batch.image_sizes)
-    result = found[0]
+    detections, _ = model.roi_heads(features, proposals, batch.image_sizes)
+    result = detections[0]
     result["masks"] = paste(result["masks"], result["boxes"], (height, width)) > 0.5
     return result
 

@@ -1,4 +1,4 @@
-"""Where the time of a detector goes: calls of its parts are clocked while the whole runs."""
+"""Time of the stages of a detector: calls of its parts are clocked while the whole runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRC
 from maskrcnn_benchmark.utils.clock import Clock, Elapsed, median_of
 
 WHOLE = "whole"
-FORWARD = ("body", "pyramid", "proposal head", "proposals")
+FORWARD = ("backbone", "FPN", "proposal head", "proposals")
 INFERENCE = (*FORWARD, "box head", "detections", "mask head", "paste")
 TRAINING = (*FORWARD, "proposal loss", "box samples", "box head", "mask head", "backward", "optimizer")
 
 
 def medians_ms(clock: Clock, stages: tuple[str, ...]) -> dict[str, Elapsed]:
-    """Medians over the rounds, the first (warm-up) left out; "rest" is the whole without the stages."""
+    """Medians over the rounds, without the first (warm-up); "rest" is the whole without the stages."""
     times = {stage: clock.times(stage)[1:] for stage in stages} | {"rest": clock.times(WHOLE)[1:]}
     return {stage: median_of(values).to_ms() for stage, values in times.items()}
 
@@ -25,8 +25,8 @@ def clock_ours(model: GeneralizedRCNN, clock: Clock) -> None:
     clock.parts(
         model,
         {
-            "backbone.body": "body",
-            "backbone.fpn": "pyramid",
+            "backbone.body": "backbone",
+            "backbone.fpn": "FPN",
             **TWO_STAGE,
             "rpn.loss": "proposal loss",
             "roi_heads.box.targets.sample": "box samples",
@@ -39,8 +39,8 @@ def clock_peer(model: MaskRCNN, clock: Clock) -> None:
     clock.parts(
         model,
         {
-            "backbone.body": "body",
-            "backbone.fpn": "pyramid",
+            "backbone.body": "backbone",
+            "backbone.fpn": "FPN",
             "rpn.head": "proposal head",
             "roi_heads.box_roi_pool": "box head",
             "roi_heads.box_head": "box head",

@@ -1,4 +1,4 @@
-"""What the cases of the operations benchmark share."""
+"""Cases of the operations benchmark: sizes, inputs, calls."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Size:
 
 @dataclass(frozen=True)
 class Case:
-    """Ours and the peer (None where torchvision has no such operation) on the same input, the least bytes and
-    operations.
+    """Ours and the peer (None where torchvision has no such operation) on the same input.
+
+    moved and operations are the min bytes and operations of the call.
     """
 
     op: str
@@ -37,7 +38,7 @@ class Case:
 
 
 def make_boxes(count: int, size: Size, generator: torch.Generator) -> Tensor:
-    """Boxes (count, 4) inside the image, sides from 12 pixels to the image, evenly in the logarithm."""
+    """Boxes (count, 4) inside the image, sides from 12 pixels to the image, log-uniform."""
     limits = torch.tensor([size.width, size.height]) - 1.0
     sides = 12 * (limits / 12) ** torch.rand(count, 2, generator=generator)
     corner = (limits - sides) * torch.rand(count, 2, generator=generator)
@@ -45,14 +46,14 @@ def make_boxes(count: int, size: Size, generator: torch.Generator) -> Tensor:
 
 
 def bind(function: Callable[[list[Tensor]], Tensor], maps: list[Tensor]) -> Call:
-    """The function with its argument."""
+    """A call of `function` with `maps`."""
     return lambda: function(maps)
 
 
 def backward_of(function: Callable[[list[Tensor]], Tensor], maps: list[Tensor]) -> Call:
-    """The backward pass alone, as often as wanted."""
+    """A repeatable call of the backward pass alone."""
     leaves = [m.detach().requires_grad_() for m in maps]
     out = function(leaves)
     cotangent = torch.ones_like(out)
-    # A peer may leave out a level without boxes.
+    # A peer may skip a level without boxes.
     return lambda: torch.autograd.grad(out, leaves, cotangent, retain_graph=True, allow_unused=True)

@@ -13,22 +13,22 @@ from maskrcnn_benchmark.layers import deform_conv2d, deform_psroi_pooling
 STRIDE = 16
 TAPS = 9
 SAMPLES = 4
-# Operations per sampled number: four products and three sums; going back also four products and sums for the
-# place, and four for the map.
-SAMPLE, SPREAD = 7, 23
+# Operations per sampled value: four products and three sums; the backward pass adds four products and sums
+# for the offset, and four for the map.
+SAMPLE, SAMPLE_BACKWARD = 7, 23
 
 
 def deform_conv_cases(size: Size, device: torch.device, generator: torch.Generator) -> list[Case]:
-    """Modulated 3x3 convolutions on the level of stride 16, dense and in 32 groups; offsets of some cells."""
+    """Modulated 3x3 convolutions on the level of stride 16, dense and in 32 groups, offsets of std 1."""
     height, width, channels = size.height // STRIDE, size.width // STRIDE, size.channels
 
-    def draw(*shape: int) -> Tensor:
+    def sample(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device)
 
     cases = []
     for suffix, groups in (("", 1), (" grouped", 32)):
-        x, offset = draw(1, channels, height, width), draw(1, 2 * TAPS, height, width)
-        mask, weight = draw(1, TAPS, height, width).sigmoid(), draw(channels, channels // groups, 3, 3)
+        x, offset = sample(1, channels, height, width), sample(1, 2 * TAPS, height, width)
+        mask, weight = sample(1, TAPS, height, width).sigmoid(), sample(channels, channels // groups, 3, 3)
 
         def ours(t: list[Tensor]) -> Tensor:
             return deform_conv2d(t[0], t[1], t[3], padding=1, mask=t[2])
@@ -48,7 +48,7 @@ def deform_conv_cases(size: Size, device: torch.device, generator: torch.Generat
                 backward_of(ours, tensors),
                 backward_of(peer, tensors),
                 2 * read + size_of(x),
-                2 * product + SPREAD * columns,
+                2 * product + SAMPLE_BACKWARD * columns,
             ),
         ]
     return cases
@@ -57,15 +57,15 @@ def deform_conv_cases(size: Size, device: torch.device, generator: torch.Generat
 def deform_psroi_cases(size: Size, device: torch.device, generator: torch.Generator) -> list[Case]:
     """As many channels in as out, 7 x 7 bins of 4 x 4 samples, one class of shifts.
 
-    A bin is at best a product of two lists of as many cells as it has samples per axis, and one more.
+    A bin is at best a product of two lists of as many pixels as it has samples per axis, and one more.
     """
     feature = torch.randn(1, size.channels, size.height // STRIDE, size.width // STRIDE, generator=generator)
     boxes = make_boxes(size.rois, size, generator)
     rois = torch.cat([torch.zeros(size.rois, 1), boxes], dim=1).to(device)
     trans = torch.randn(size.rois, 2, 7, 7, generator=generator).to(device)
-    cells = (boxes[:, 2:] - boxes[:, :2]).div(STRIDE * 7).ceil().add(1).clamp(max=SAMPLES + 1).prod(1).sum()
+    pixels = (boxes[:, 2:] - boxes[:, :2]).div(STRIDE * 7).ceil().add(1).clamp(max=SAMPLES + 1).prod(1).sum()
     pooled = size.rois * size.channels * 49
-    operations = 2.0 * cells.item() * 49 * size.channels
+    operations = 2.0 * pixels.item() * 49 * size.channels
 
     def ours(t: list[Tensor]) -> Tensor:
         return deform_psroi_pooling(

@@ -1,4 +1,4 @@
-"""Cases of ROI max pooling and of the sigmoid focal loss."""
+"""Cases of RoI max pooling and of the sigmoid focal loss."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ STRIDE = 8
 CLASSES, ANCHORS = 80, 9
 OBJECTS = 10
 GAMMA, ALPHA = 2.0, 0.25
-# Operations per number: absolute value, an exponential (19), a logarithm (16), a reciprocal, products and
+# Operations per logit: absolute value, an exponential (19), a logarithm (16), a reciprocal, products and
 # choices of the loss (10); three more for the slope.
 LOSS, SLOPE = 47, 50
 
 
 def pool_cases(size: Size, device: torch.device, generator: torch.Generator) -> list[Case]:
-    """roi_pool on the level of stride 8, forward and backward: a comparison per cell, an addition per bin."""
+    """roi_pool at stride 8, forward and backward: a comparison per pixel, an addition per bin."""
     map_size = (size.height // STRIDE, size.width // STRIDE)
     feature = torch.randn(1, size.channels, *map_size, generator=generator).to(device)
     boxes = make_boxes(size.rois, size, generator)
     rois = torch.cat([torch.zeros(size.rois, 1), boxes], dim=1).to(device)
     side, scale = (size.pooled, size.pooled), 1 / STRIDE
-    cells = ((boxes[:, 2:] - boxes[:, :2]) * scale + 1).prod(1).sum().item() * size.channels
+    pixels = ((boxes[:, 2:] - boxes[:, :2]) * scale + 1).prod(1).sum().item() * size.channels
     bins = float(size.rois * size.channels * size.pooled**2)
 
     def ours(x: list[Tensor]) -> Tensor:
@@ -35,9 +35,9 @@ def pool_cases(size: Size, device: torch.device, generator: torch.Generator) -> 
     def peer(x: list[Tensor]) -> Tensor:
         return torchvision.ops.roi_pool(x[0], rois, side, scale)
 
-    read = min(size_of(feature), 4 * cells)
+    read = min(size_of(feature), 4 * pixels)
     return [
-        Case("roi_pool", bind(ours, [feature]), bind(peer, [feature]), 8 * bins + read, cells),
+        Case("roi_pool", bind(ours, [feature]), bind(peer, [feature]), 8 * bins + read, pixels),
         Case(
             "roi_pool backward",
             backward_of(ours, [feature]),
@@ -54,8 +54,8 @@ def focal_cases(size: Size, device: torch.device, generator: torch.Generator) ->
     rows = ANCHORS * sum(-(-size.height // s) * -(-size.width // s) for s in strides)
     logits = (torch.randn(rows, CLASSES, generator=generator) - 4).to(device)
     targets = torch.zeros(rows, dtype=torch.int64)
-    chosen = torch.randint(0, rows, (4 * OBJECTS,), generator=generator)
-    targets[chosen] = torch.randint(1, CLASSES + 1, (len(chosen),), generator=generator)
+    positives = torch.randint(0, rows, (4 * OBJECTS,), generator=generator)
+    targets[positives] = torch.randint(1, CLASSES + 1, (len(positives),), generator=generator)
     targets = targets.to(device)
     ones = torch.nn.functional.one_hot(targets, CLASSES + 1)[:, 1:].float()
 
@@ -65,14 +65,14 @@ def focal_cases(size: Size, device: torch.device, generator: torch.Generator) ->
     def peer(x: list[Tensor]) -> Tensor:
         return torchvision.ops.sigmoid_focal_loss(x[0], ones, ALPHA, GAMMA, reduction="sum")
 
-    numbers, read = float(logits.numel()), size_of(logits, targets)
+    elements, read = float(logits.numel()), size_of(logits, targets)
     return [
-        Case("sigmoid_focal_loss", bind(ours, [logits]), bind(peer, [logits]), read, LOSS * numbers),
+        Case("sigmoid_focal_loss", bind(ours, [logits]), bind(peer, [logits]), read, LOSS * elements),
         Case(
             "sigmoid_focal_loss backward",
             backward_of(ours, [logits]),
             backward_of(peer, [logits]),
             read + size_of(logits),
-            SLOPE * numbers,
+            SLOPE * elements,
         ),
     ]

@@ -1,9 +1,9 @@
 """Native operations beside torchvision's, at three sizes, with the bound that bytes and operations set.
 
-`bound_ms` is the time that the least traffic (every input that is read and every output, once) or the least
-arithmetic takes at the speed of this machine, measured in the same run with a copy and a matrix product. The
-peers differ in conventions (no +1 in box sizes), not in the amount of work; deformable position-sensitive
-pooling has none, and that of crop split and the quadrant masks is their composition from torch operations.
+`bound_ms` is the time of the min traffic (every input that is read and every output, once) or the min
+arithmetic at the speed of the device, measured in the same run with a copy and a matrix product. The peers
+differ in conventions (no +1 in box sizes), not in the amount of work; deformable position-sensitive pooling
+has none, and that of crop split and the quadrant masks is their composition from torch operations.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from op_case import Case, Size, backward_of, bind, make_boxes
 from op_deform import deform_conv_cases, deform_psroi_cases
 from op_one_stage import focal_cases, pool_cases
 from op_quadrants import quadrant_cases
-from timing import Machine, median_ms, peak_mb, size_of
+from timing import DeviceSpeed, median_ms, peak_mb, size_of
 from torch import Tensor
 
 from maskrcnn_benchmark.layers import fpn_roi_align, nms, roi_align
@@ -35,8 +35,9 @@ SIZES = (
 
 
 def nms_case(size: Size, device: torch.device, generator: torch.Generator) -> Case:
-    """Proposals in crowds: eight of ten are shifted copies. A kept box must meet every other kept one, any
-    other box at least one.
+    """Crowded proposals: eight of ten are shifted copies.
+
+    NMS compares at least every pair of kept boxes, and every other box with one of them.
     """
     boxes = make_boxes(size.boxes, size, generator)
     boxes = boxes[torch.randint(0, size.boxes // 5, (size.boxes,), generator=generator)]
@@ -53,16 +54,16 @@ def nms_case(size: Size, device: torch.device, generator: torch.Generator) -> Ca
     )
 
 
-def pooling_work(rois: Tensor, scales: Tensor, size: Size, cells: int) -> tuple[float, float]:
-    """Cells of one channel that regions read, each once, and operations of the separable sums.
+def pooling_work(rois: Tensor, scales: Tensor, size: Size, pixels: int) -> tuple[float, float]:
+    """Pixels of one channel that RoIs read, each once, and operations of the separable sums.
 
-    A bin has 2 * RATIO taps per axis; a region reads at most `side + 2` cells and all its taps per axis.
+    A bin has 2 * RATIO taps per axis; an RoI reads at most `side + 2` pixels and all its taps per axis.
     """
     sides = (rois[:, 3:] - rois[:, 1:3]) * scales[:, None] + 2
     read = sides.clamp(max=2 * RATIO * size.pooled)
     taps = 2 * RATIO
     operations = 2 * taps * size.pooled * (read[:, 0].sum().item() + len(rois) * size.pooled)
-    return min(cells, read.prod(1).sum().item()), operations * size.channels
+    return min(pixels, read.prod(1).sum().item()), operations * size.channels
 
 
 def align_cases(size: Size, device: torch.device, generator: torch.Generator) -> list[Case]:
@@ -99,7 +100,7 @@ def align_cases(size: Size, device: torch.device, generator: torch.Generator) ->
 
 
 def fpn_cases(size: Size, device: torch.device, generator: torch.Generator) -> list[Case]:
-    """The whole pyramid, forward and backward, in planar and channels-last layout."""
+    """fpn_roi_align on four levels, forward and backward, in planar and channels-last layout."""
     levels = [
         torch.randn(1, size.channels, size.height // s, size.width // s, generator=generator).to(device)
         for s in STRIDES
@@ -109,8 +110,8 @@ def fpn_cases(size: Size, device: torch.device, generator: torch.Generator) -> l
     side, names = (size.pooled, size.pooled), [str(i) for i in range(len(STRIDES))]
     pooler = torchvision.ops.MultiScaleRoIAlign(names, size.pooled, RATIO)
     mean_level = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt().div(224).log2().floor().add(4).clamp(2, 5)
-    cells = sum(level[0, 0].numel() for level in levels)
-    read, operations = pooling_work(rois, 2.0**-mean_level, size, cells)
+    pixels = sum(level[0, 0].numel() for level in levels)
+    read, operations = pooling_work(rois, 2.0**-mean_level, size, pixels)
     pooled = 4.0 * size.rois * size.channels * size.pooled**2
 
     def ours(x: list[Tensor]) -> Tensor:
@@ -138,7 +139,7 @@ def fpn_cases(size: Size, device: torch.device, generator: torch.Generator) -> l
 
 def measure(device: torch.device, quick: bool) -> list[dict[str, str | float | None]]:
     """One row per operation and size."""
-    machine, rows = Machine(device), []
+    speed, rows = DeviceSpeed(device), []
     for size in SIZES[:1] if quick else SIZES:
         generator = torch.Generator().manual_seed(0)
         cases = [nms_case(size, device, generator)]
@@ -150,7 +151,7 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, str | float | N
             calls = [case.ours] if case.peer is None else [case.ours, case.peer]
             ours, *others = median_ms(calls, device, 0.05 if quick else 2.0)
             peer = others[0] if others else None
-            bound = machine.bound_ms(case.moved, case.operations)
+            bound = speed.bound_ms(case.moved, case.operations)
             rows.append(
                 {
                     "op": case.op,
@@ -169,5 +170,5 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, str | float | N
 
 
 def rounded(value: float | None) -> float | None:
-    """One decimal, or nothing."""
+    """Rounded to one decimal, or None."""
     return None if value is None else round(value, 1)

@@ -46,8 +46,8 @@ def load_suite(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """What a reader needs to judge the numbers."""
+def describe_device(device: torch.device) -> dict[str, str | int]:
+    """Device, threads and torch version, for the table."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "device": f"{device.type} ({name})",
@@ -66,12 +66,12 @@ def main() -> None:
     args = parser.parse_args()
     suite = load_suite(args.suite)
     device = resolve_device(args.device)
-    machine = describe_machine(device)
-    print(", ".join(f"{key}: {value}" for key, value in machine.items()), flush=True)
+    environment = describe_device(device)
+    print(", ".join(f"{key}: {value}" for key, value in environment.items()), flush=True)
     rows = suite.measure(device, args.quick)
     print(format_table(list(rows[0]), [list(row.values()) for row in rows]))
     if args.json:
-        write_json(args.json, {"suite": args.suite, "machine": machine, "rows": rows}, indent=2)
+        write_json(args.json, {"suite": args.suite, "machine": environment, "rows": rows}, indent=2)
 
 
 if __name__ == "__main__":

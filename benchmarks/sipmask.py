@@ -1,8 +1,8 @@
 """SipMask's inference by stage, one image at a time, beside torchvision's RetinaNet, and its mask memory.
 
-Weights are random; the threshold is set so that CANDIDATES pairs of location and class enter the suppression,
-as many as a trained model has on a full image, and 100 detections come out. `share` is a stage's part of
-the whole. The rows of memory show what assembling the masks of 100 detections adds at its peak.
+Weights are random; the threshold is set so that CANDIDATES pairs of location and class enter NMS, as many as
+a trained model has on a crowded image, and 100 detections remain. `share` is the fraction of the whole time.
+The last row shows the peak memory of assembling the masks of 100 detections.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ CASES = {
 PARTS = {
     "backbone": "backbone",
     "rpn.forward": "head",
-    "rpn.predict": "candidates, suppression",
+    "rpn.predict": "candidates, NMS",
     "rpn._with_masks": "masks",
 }
 CANDIDATES, DETECTIONS, ROUNDS = 1000, 100, 7
-MASK_SHARE, MASK_MEMORY_MB = 0.15, 150.0
+MASK_FRACTION, MASK_MEMORY_MB = 0.15, 150.0
 LARGE, LARGE_INPUT = (800, 1333), (800, 1344)
 
 
@@ -61,15 +61,15 @@ def _model(name: str, device: torch.device) -> OneStageDetector:
 
 @torch.no_grad()
 def _set_threshold(model: OneStageDetector, images: ImageList) -> None:
-    """Let CANDIDATES pairs pass."""
+    """Set the score threshold so that CANDIDATES pairs of location and class pass."""
     head = model.rpn
     assert isinstance(head, SipMask)
     outputs = model.rpn(model.backbone(images.tensors))
-    open_door = dataclasses.replace(head.detection.candidates, threshold=0.0, on_score=True)
-    (found,) = find_candidates(outputs.boxes, head.points(outputs), open_door)
-    scores = found.scores.square() if open_door.root else found.scores
-    least = float(scores.topk(min(CANDIDATES, len(scores))).values[-1])
-    chosen = dataclasses.replace(open_door, threshold=least)
+    lenient = dataclasses.replace(head.detection.candidates, threshold=0.0, on_score=True)
+    (candidates,) = find_candidates(outputs.boxes, head.points(outputs), lenient)
+    scores = candidates.scores.square() if lenient.root else candidates.scores
+    threshold = float(scores.topk(min(CANDIDATES, len(scores))).values[-1])
+    chosen = dataclasses.replace(lenient, threshold=threshold)
     head.detection = dataclasses.replace(head.detection, candidates=chosen)
 
 
@@ -86,10 +86,10 @@ def _stage_rows(name: str, device: torch.device, quick: bool) -> list[dict[str, 
     _set_threshold(model, images)
     clock = Clock(device)
     clock.parts(model, PARTS)
-    found = 0
+    detections = 0
     for _ in range(1 + (1 if quick else ROUNDS)):
         with torch.no_grad(), clock.stage("rest"):
-            found = len(model(images)[0])
+            detections = len(model(images)[0])
         clock.end_round()
     clock.restore()
     times = {stage: median_of(clock.times(stage)[1:]).to_ms().wall for stage in (*PARTS.values(), "rest")}
@@ -100,7 +100,7 @@ def _stage_rows(name: str, device: torch.device, quick: bool) -> list[dict[str, 
             size,
             ours_ms=round(ms, 1),
             share=round(ms / whole, 3),
-            target=MASK_SHARE if stage == "masks" else None,
+            target=MASK_FRACTION if stage == "masks" else None,
         )
         for stage, ms in times.items()
     ]
@@ -115,7 +115,7 @@ def _stage_rows(name: str, device: torch.device, quick: bool) -> list[dict[str, 
         share=1.0,
         peer_ms=round(both[1].wall, 1),
         ratio=round(both[0].wall / both[1].wall, 3),
-        work=f"{found} detections; peer: RetinaNet R-50 at 800 x 1216",
+        work=f"{detections} detections; peer: RetinaNet R-50 at 800 x 1216",
     )
     return [whole_row, *rows]
 

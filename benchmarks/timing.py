@@ -1,4 +1,4 @@
-"""Medians, peak memory and what the machine can do at best."""
+"""Medians of times, peak memory, and lower bounds from the speed of the device."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ def _seconds(call: Call, device: torch.device) -> Elapsed:
     return end - start
 
 
-def median_times(calls: list[Call], device: torch.device, budget_s: float, least: int = 5) -> list[Elapsed]:
-    """Median milliseconds of each call on both clocks; they take turns, so a busy machine slows all of them.
+def median_times(
+    calls: list[Call], device: torch.device, budget_s: float, min_rounds: int = 5
+) -> list[Elapsed]:
+    """Median milliseconds of each call on both clocks; they take turns, so other load slows all of them.
 
-    One warm-up each, then rounds until `budget_s` seconds are over, at least `least` rounds.
+    One warm-up each, then rounds until `budget_s` seconds are over, at least `min_rounds` rounds.
     """
     for call in calls:
         _seconds(call, device)
     times: list[list[Elapsed]] = [[] for _ in calls]
     end = time.perf_counter() + budget_s
-    while len(times[0]) < least or time.perf_counter() < end:
+    while len(times[0]) < min_rounds or time.perf_counter() < end:
         for call, seconds in zip(calls, times, strict=True):
             seconds.append(_seconds(call, device))
     return [median_of(seconds).to_ms() for seconds in times]
 
 
-def median_ms(calls: list[Call], device: torch.device, budget_s: float, least: int = 5) -> list[float]:
+def median_ms(calls: list[Call], device: torch.device, budget_s: float, min_rounds: int = 5) -> list[float]:
     """Median elapsed milliseconds of each call, see `median_times`."""
-    return [times.wall for times in median_times(calls, device, budget_s, least)]
+    return [times.wall for times in median_times(calls, device, budget_s, min_rounds)]
 
 
 def _status_mb(key: str) -> float:
@@ -52,7 +54,7 @@ def _status_mb(key: str) -> float:
 
 
 def peak_mb(call: Call, device: torch.device) -> float | None:
-    """Most memory that one call holds beyond what was there before, result included, in MiB.
+    """Peak memory of one call above that before it, result included, in MiB.
 
     On the CPU from the peak of the resident set, which only Linux can reset: None elsewhere.
     """
@@ -73,7 +75,7 @@ def peak_mb(call: Call, device: torch.device) -> float | None:
         return None
 
 
-class Machine:
+class DeviceSpeed:
     """Bandwidth (bytes per second) and float32 arithmetic (operations per second), measured once."""
 
     def __init__(self, device: torch.device) -> None:
@@ -87,7 +89,7 @@ class Machine:
         self.arithmetic = 2 * side**3 / product_ms * 1000
 
     def bound_ms(self, moved: float, operations: float) -> float:
-        """Least time for so many bytes and operations: the slower of the two, as if they overlapped."""
+        """Min time for so many bytes and operations: the slower of the two, as if they ran at once."""
         return 1000 * max(moved / self.bandwidth, operations / self.arithmetic)
 
 

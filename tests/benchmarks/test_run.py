@@ -90,7 +90,7 @@ def test_quick_run_of_the_lst_suite(project_root: Path, sample_data: Path, tmp_p
 @pytest.mark.slow
 @pytest.mark.sample
 def test_preparation_at_full_size(project_root: Path, sample_data: Path, tmp_path: Path) -> None:
-    """Epoch lengths of LST spec section 3, at most 4 GB, a store of step 1 below 60 MB."""
+    """Epoch lengths of LST (Hu et al. 2020), at most 4 GB, a store of step 1 below 60 MB."""
     done = run(project_root, "lst", "--json", str(tmp_path / "lst.json"))
     assert done.returncode == 0, done.stderr
     rows = {row["stage"]: row for row in read_json(tmp_path / "lst.json")["rows"]}
@@ -101,18 +101,21 @@ def test_preparation_at_full_size(project_root: Path, sample_data: Path, tmp_pat
 
 
 def test_quick_run_of_the_model_suite(project_root: Path, tmp_path: Path) -> None:
-    """Both sides do the same work, and the stages are all there and make up the whole."""
+    """Both models do the same work, and the stages are complete and sum to the whole."""
     pytest.importorskip("torchvision")
     done = run(project_root, "model", "--quick", "--json", str(tmp_path / "model.json"))
     assert done.returncode == 0, done.stderr
     rows = {row["case"]: row for row in read_json(tmp_path / "model.json")["rows"]}
     assert rows["inference"]["work"] == "100 boxes 10 masks; 100 boxes 10 masks"
     assert rows["training step"]["work"] == "32 boxes 8 masks; 32 boxes 8 masks"
-    for case, stages in (("inference", ("body", "detections", "paste")), ("training step", ("backward",))):
+    for case, stages in (
+        ("inference", ("backbone", "detections", "paste")),
+        ("training step", ("backward",)),
+    ):
         assert {f"{case}: {stage}" for stage in stages} <= set(rows)
         for side in ("ours_cpu_ms", "peer_cpu_ms"):
             parts = {name: row[side] for name, row in rows.items() if name.startswith(f"{case}: ")}
-            assert parts[f"{case}: body"] > 0 and -0.05 * sum(parts.values()) < parts[f"{case}: rest"]
+            assert parts[f"{case}: backbone"] > 0 and -0.05 * sum(parts.values()) < parts[f"{case}: rest"]
     for masks in ("from class weights", "per class"):
         row = rows[f"1231 classes, masks {masks}"]
         assert row["peer"] == "81 classes" and row["target"] == 1.15

@@ -42,7 +42,7 @@ WORDS = {
 # What stays: published names, other libraries' names, and true intersections.
 ALLOWED = re.compile(
     r"backbone\.body|CONV_BODY|conv_body|FREEZE_CONV_BODY|body\.|contextlib|suppress\(|Picture\b|PICTURE\b|real_pictures|--pictures|"
-    r"non_?max_?suppression|ZERO_OVERLAP_MATCHES",
+    r"non_?max_?suppression|ZERO_OVERLAP_MATCHES|SUPPRESS\b",
 )
 _WORD = re.compile(
     r"(?<![A-Za-z])(?:" + "|".join(f"(?:{w})" for w in WORDS) + r")(?![A-Za-z])", re.IGNORECASE
