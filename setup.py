@@ -1,11 +1,11 @@
 """Build of the native operations, for `pip install --no-build-isolation -e .`.
 
 CPU kernels are always built; CUDA kernels when torch is a CUDA build, a CUDA compiler is found and a GPU is
-visible. FORCE_CUDA=1 asks for them without a GPU (TORCH_CUDA_ARCH_LIST says for which), FORCE_CUDA=0 leaves
-them out. `python setup.py build_ext --inplace` builds without installing; `python setup.py check_cuda`
+visible. FORCE_CUDA=1 builds them without a GPU (TORCH_CUDA_ARCH_LIST names the architectures), FORCE_CUDA=0
+skips them. `python setup.py build_ext --inplace` builds without installing; `python setup.py check_cuda`
 compiles every CUDA source for one architecture and keeps nothing, with or without a GPU. The library defines
-no Python module: one build serves every Python version. Nothing is done twice: an unchanged library is kept,
-and after an edit only the changed sources are compiled.
+no Python module: one build serves every Python version. An unchanged library is kept, and after an edit only
+the changed sources are compiled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NVCC_FLAGS = ["-O3", "-std=c++17", "--fmad=false", "--expt-relaxed-constexpr"]
 
 
 def fail(sentence: str) -> None:
-    """End the build with one sentence."""
+    """Exit with an error message of one sentence."""
     sys.exit(f"error: {sentence}")
 
 
@@ -55,7 +55,7 @@ def find_toolkit() -> Path | None:
 
 
 def toolkit_problem(toolkit: Path | None, torch_cuda: str | None) -> str | None:
-    """Why CUDA sources cannot be compiled, with the remedy, or None."""
+    """Why CUDA sources cannot be compiled, with the fix, or None."""
     if torch_cuda is None:
         return "this torch is built without CUDA; install a CUDA build of torch"
     if toolkit is None:
@@ -65,9 +65,9 @@ def toolkit_problem(toolkit: Path | None, torch_cuda: str | None) -> str | None:
     text = subprocess.run([str(toolkit / "bin" / "nvcc"), "--version"], capture_output=True, text=True).stdout
     release = re.search(r"release (\d+)\.(\d+)", text)
     if release is None or release.group(1) != torch_cuda.split(".")[0]:
-        found = ".".join(release.groups()) if release else "an unknown version"
+        version = ".".join(release.groups()) if release else "an unknown version"
         return (
-            f"the CUDA toolkit in {toolkit} is {found}, torch was built with {torch_cuda}; "
+            f"the CUDA toolkit in {toolkit} is {version}, torch was built with {torch_cuda}; "
             f"set CUDA_HOME to a toolkit {torch_cuda.split('.')[0]}.x"
         )
     return None
@@ -78,8 +78,8 @@ def pip_cuda_headers(torch_cuda: str) -> list[str]:
     spec = importlib.util.find_spec("nvidia")
     major = torch_cuda.split(".")[0]
     folders: list[Path] = []
-    for place in spec.submodule_search_locations if spec and spec.submodule_search_locations else []:
-        folders += [Path(place) / f"cu{major}" / "include", *sorted(Path(place).glob("*/include"))]
+    for location in spec.submodule_search_locations if spec and spec.submodule_search_locations else []:
+        folders += [Path(location) / f"cu{major}" / "include", *sorted(Path(location).glob("*/include"))]
     return list(dict.fromkeys(str(folder) for folder in folders if folder.is_dir()))
 
 
@@ -106,7 +106,7 @@ def want_cuda() -> tuple[bool, Path | None, str]:
 
 
 def require_compiler() -> None:
-    """Stop when there is no C++ compiler."""
+    """Exit with an error when there is no C++ compiler."""
     name = os.environ.get("CXX", "").split(" ")[0]
     if name and not shutil.which(name):
         fail(f"the C++ compiler named by CXX is not found: {name}; correct or unset CXX")
@@ -145,7 +145,7 @@ def make_extension(cuda: bool) -> Extension:
 
 
 def build_command() -> type[Command]:
-    """torch's build_ext with a lasting build folder, so that unchanged sources are not compiled again."""
+    """torch's build_ext with a permanent build folder, so that unchanged sources are not compiled again."""
     from torch.utils.cpp_extension import BuildExtension
 
     class BuildNative(BuildExtension):
@@ -158,20 +158,20 @@ def build_command() -> type[Command]:
             self.settings_changed = False
 
         def run(self) -> None:
-            """Start anew when a setting has changed (CUDA, torch, ...), else build what is outdated."""
+            """Rebuild all when a setting has changed (CUDA, torch, ...), else only outdated files."""
             require_compiler()
             cuda = any(source.endswith(".cu") for source in self.extensions[0].sources)
             settings = BUILD / "settings.txt"
-            wanted = describe_settings(cuda)
-            if settings.is_file() and settings.read_text() != wanted:
+            current = describe_settings(cuda)
+            if settings.is_file() and settings.read_text() != current:
                 shutil.rmtree(BUILD)
                 self.settings_changed = True
             super().run()
             BUILD.mkdir(parents=True, exist_ok=True)
-            settings.write_text(wanted)
+            settings.write_text(current)
 
         def build_extension(self, ext: Extension) -> None:
-            """Leave a library alone that is newer than its sources (torch's command would link it again)."""
+            """Keep a library that is newer than its sources (torch's command would link it again)."""
             library = Path(self.get_ext_fullpath(ext.name))
             inputs = [ROOT / name for name in (*ext.sources, *ext.depends, "setup.py")]
             fresh = library.is_file() and all(i.stat().st_mtime <= library.stat().st_mtime for i in inputs)
@@ -181,7 +181,7 @@ def build_command() -> type[Command]:
                 super().build_extension(ext)
 
         def copy_extensions_to_source(self) -> None:
-            """Copy the library beside the package, unless it is there already."""
+            """Copy the library into the package, unless it is there already."""
             for extension in self.extensions:
                 name = self.get_ext_filename(self.get_ext_fullname(extension.name))
                 built, target = Path(self.build_lib) / name, ROOT / name
@@ -194,7 +194,7 @@ def build_command() -> type[Command]:
 
 
 def describe_settings(cuda: bool) -> str:
-    """What the object files depend on besides the sources."""
+    """Text of the settings that object files depend on besides the sources."""
     import torch
 
     arches = os.environ.get("TORCH_CUDA_ARCH_LIST", "") if cuda else ""
@@ -215,10 +215,10 @@ class CheckCuda(Command):
         self.arch = "sm_80"
 
     def finalize_options(self) -> None:
-        """Nothing to settle."""
+        """No option depends on another."""
 
     def run(self) -> None:
-        """One line per source."""
+        """Compile and print one line per source."""
         import torch
         from torch.utils.cpp_extension import COMMON_NVCC_FLAGS, include_paths
 

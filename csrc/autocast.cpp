@@ -1,5 +1,5 @@
 // Autocast of deform_conv2d: like any convolution it runs in the lower precision. Offsets keep theirs, since
-// places need every digit they have.
+// sampling positions need full precision.
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>

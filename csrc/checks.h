@@ -1,5 +1,5 @@
 // Argument checks shared by the CPU and CUDA kernels. Every message names the operation, the argument, what
-// was expected and what came; shapes and values raise ValueError in Python, data types TypeError.
+// was expected and what was given; shapes and values raise ValueError in Python, data types TypeError.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,5 @@
-// What the CPU and CUDA kernels of crop_split and of the quadrant masks share: which cell of a box a pixel is
-// in. Boxes are xyxy in pixels of the plane; a pixel is inside where x1 <= x < x2 and y1 <= y < y2.
+// What the CPU and CUDA kernels of crop_split and of the quadrant masks share: which grid cell of a box a
+// pixel is in. Boxes are xyxy in pixels of the plane; a pixel is inside where x1 <= x < x2 and y1 <= y < y2.
 #pragma once
 
 #include <c10/macros/Macros.h>
@@ -10,10 +10,12 @@
 
 namespace mrb {
 
-constexpr int64_t kMaxCells = 64;
+constexpr int64_t kMaxGridSize = 64;
 constexpr int64_t kMaxPlaneSide = 1 << 24;  // whole numbers up to here are exact in float32
 
-inline void check_cells(const char* op, int64_t cells) { check_range(op, "cells", cells, 1, kMaxCells); }
+inline void check_grid_size(const char* op, int64_t grid_size) {
+  check_range(op, "grid_size", grid_size, 1, kMaxGridSize);
+}
 
 inline void check_boxes(const char* op, const at::Tensor& boxes, int64_t count, const char* other_name,
                         const at::Tensor& other) {
@@ -23,9 +25,9 @@ inline void check_boxes(const char* op, const at::Tensor& boxes, int64_t count, 
 }
 
 inline void check_crop_split(const char* op, const char* name, const at::Tensor& data,
-                             const at::Tensor& boxes, int64_t cells) {
-  check_cells(op, cells);
-  check_shape(op, name, data, {cells * cells, -1, -1, -1}, "(cells * cells, H, W, n)");
+                             const at::Tensor& boxes, int64_t grid_size) {
+  check_grid_size(op, grid_size);
+  check_shape(op, name, data, {grid_size * grid_size, -1, -1, -1}, "(grid_size * grid_size, H, W, n)");
   check_floating(op, name, data);
   check_range(op, "H", data.size(1), 0, kMaxPlaneSide);
   check_range(op, "W", data.size(2), 0, kMaxPlaneSide);
@@ -33,33 +35,33 @@ inline void check_crop_split(const char* op, const char* name, const at::Tensor&
 }
 
 inline void check_crop_split_grad(const char* op, const at::Tensor& grad, const at::Tensor& boxes,
-                                  int64_t cells) {
-  check_cells(op, cells);
+                                  int64_t grid_size) {
+  check_grid_size(op, grid_size);
   check_shape(op, "grad", grad, {-1, -1, -1}, "(H, W, n)");
   check_floating(op, "grad", grad);
   check_boxes(op, boxes, grad.size(2), "grad", grad);
 }
 
-// One axis of a box. parity: the side grows by 0.1, which moves the splits a little, and is divided in
-// float64; all else is float32.
-struct CellAxis {
+// One axis of a box, divided into grid grid_size. parity: the side grows by 0.1, which moves the splits a
+// little, and is divided in float64; all else is float32.
+struct GridAxis {
   float low, high, size;
-  int32_t cells;
+  int32_t grid_size;
 
-  C10_HOST_DEVICE CellAxis(float from, float to, int64_t count)
+  C10_HOST_DEVICE GridAxis(float from, float to, int64_t count)
       : low(from),
         high(to),
         size(static_cast<float>((static_cast<double>(to - from) + 0.1) / static_cast<double>(count))),
-        cells(static_cast<int32_t>(count)) {}
+        grid_size(static_cast<int32_t>(count)) {}
 
-  // The cell of a pixel, counted from `low`; -1 outside, also for a NaN. Sides too long for the 0.1 to count
-  // end in the last cell.
+  // The grid cell of a pixel, counted from `low`; -1 outside, also for a NaN. Sides too long for the 0.1 to
+  // count end in the last cell.
   C10_HOST_DEVICE int32_t cell(int64_t pixel) const {
     const float at = static_cast<float>(pixel);
     if (!(at >= low && at < high)) return -1;
-    const float place = (at - low) / size;
-    if (!(place >= 1.0f)) return 0;
-    return place < static_cast<float>(cells) ? static_cast<int32_t>(place) : cells - 1;
+    const float position = (at - low) / size;
+    if (!(position >= 1.0f)) return 0;
+    return position < static_cast<float>(grid_size) ? static_cast<int32_t>(position) : grid_size - 1;
   }
 
   // Cell c covers the pixels from border(c) to border(c + 1) of a plane with `side` pixels; all borders of an

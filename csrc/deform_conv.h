@@ -1,5 +1,5 @@
-// What the CPU and CUDA kernels of deform_conv2d share: argument checks, sizes, and where a tap samples
-// (Dai et al. 2017; Zhu et al. 2019 for the mask).
+// What the CPU and CUDA kernels of deform_conv2d share: argument checks and sizes (Dai et al. 2017, section
+// 2.1; Zhu et al. 2019, section 3.2, for the mask).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,8 +15,8 @@
 
 namespace mrb {
 
-// Sizes of one call. Channels lie in `groups` of the convolution and, independently, in `offset_groups` that
-// move together. A tap is a cell of the kernel.
+// Sizes of one call. Channels are split into the `groups` of the convolution and, independently, into
+// `offset_groups` that share their offsets. A tap is one (row, column) of the kernel.
 struct DeformConv {
   int64_t images, channels, height, width;
   int64_t out_channels, out_height, out_width;
@@ -44,10 +44,10 @@ inline int64_t conv_extent(const char* op, const char* what, int64_t size, int64
   check_range(op, "stride", stride, 1, kMaxGeometry);
   check_range(op, "padding", padding, 0, kMaxGeometry);
   check_range(op, "dilation", dilation, 1, kMaxGeometry);
-  const int64_t room = size + 2 * padding - dilation * (kernel - 1) - 1;
-  TORCH_CHECK_VALUE(room >= 0, op, ": the kernel spans ", dilation * (kernel - 1) + 1,
-                    " cells, more than the ", what, " of the padded input, ", size + 2 * padding);
-  return room / stride + 1;
+  const int64_t span = size + 2 * padding - dilation * (kernel - 1) - 1;
+  TORCH_CHECK_VALUE(span >= 0, op, ": the kernel spans ", dilation * (kernel - 1) + 1,
+                    " pixels, more than the ", what, " of the padded input, ", size + 2 * padding);
+  return span / stride + 1;
 }
 
 // Raises ValueError and TypeError; returns the sizes.
@@ -66,7 +66,7 @@ inline DeformConv check_deform_conv(const char* op, const at::Tensor& input, con
   TORCH_CHECK_VALUE(weight.numel() > 0, op, ": weight must not be empty, got ", shape_text(weight));
   const at::IntArrayRef pairs[] = {stride, padding, dilation};
   for (const at::IntArrayRef& pair : pairs) {
-    TORCH_CHECK_VALUE(pair.size() == 2, op, ": stride, padding and dilation must hold two numbers, got ",
+    TORCH_CHECK_VALUE(pair.size() == 2, op, ": stride, padding and dilation must hold two values, got ",
                       pair.size());
   }
   DeformConv conv{};
@@ -78,10 +78,10 @@ inline DeformConv check_deform_conv(const char* op, const at::Tensor& input, con
   conv.kernel_h = weight.size(2);
   conv.kernel_w = weight.size(3);
   TORCH_CHECK_VALUE(conv.kernel_h <= kMaxTaps && conv.kernel_w <= kMaxTaps && conv.taps() <= kMaxTaps, op,
-                    ": the kernel must have at most ", kMaxTaps, " cells, got ", shape_text(weight));
+                    ": the kernel must have at most ", kMaxTaps, " taps, got ", shape_text(weight));
   TORCH_CHECK_VALUE(conv.height < INT32_MAX / 2 && conv.width < INT32_MAX / 2 &&
                         (conv.height + 3) * (conv.width + 2) <= INT32_MAX,
-                    op, ": a map of input must have fewer than 2^31 cells, got ", shape_text(input));
+                    op, ": a map of input must have fewer than 2^31 pixels, got ", shape_text(input));
   TORCH_CHECK_VALUE(conv.channels % weight.size(1) == 0, op, ": the channels of input, ", conv.channels,
                     ", must be a multiple of weight.size(1), ", weight.size(1));
   conv.groups = conv.channels / weight.size(1);
@@ -95,15 +95,15 @@ inline DeformConv check_deform_conv(const char* op, const at::Tensor& input, con
   conv.out_width =
       conv_extent(op, "width", conv.width, conv.kernel_w, conv.stride_w, conv.pad_w, conv.dilation_w);
   TORCH_CHECK_VALUE(conv.out_height <= INT32_MAX / conv.out_width, op,
-                    ": a map of the result must have fewer than 2^31 cells, got ", conv.out_height, " x ",
+                    ": a map of the result must have fewer than 2^31 pixels, got ", conv.out_height, " x ",
                     conv.out_width);
   check_shape(op, "offset", offset, {conv.images, -1, conv.out_height, conv.out_width},
-              "(B, 2 * deformable groups * kernel cells, out height, out width)");
+              "(B, 2 * deformable groups * kernel taps, out height, out width)");
   check_floating(op, "offset", offset);
   check_device(op, "offset", offset, "input", input);
   const int64_t per_group = 2 * conv.taps();
   TORCH_CHECK_VALUE(offset.size(1) > 0 && offset.size(1) % per_group == 0, op,
-                    ": offset must have a multiple of 2 * kernel cells (", per_group, ") channels, got ",
+                    ": offset must have a multiple of 2 * kernel taps (", per_group, ") channels, got ",
                     offset.size(1));
   conv.offset_groups = offset.size(1) / per_group;
   TORCH_CHECK_VALUE(conv.channels % conv.offset_groups == 0, op, ": the channels of input, ", conv.channels,
@@ -111,7 +111,7 @@ inline DeformConv check_deform_conv(const char* op, const at::Tensor& input, con
   if (mask.has_value()) {
     check_shape(op, "mask", *mask,
                 {conv.images, conv.offset_groups * conv.taps(), conv.out_height, conv.out_width},
-                "(B, deformable groups * kernel cells, out height, out width)");
+                "(B, deformable groups * kernel taps, out height, out width)");
     check_floating(op, "mask", *mask);
     check_device(op, "mask", *mask, "input", input);
   }
@@ -137,22 +137,17 @@ inline void check_deform_needed(const char* op, const std::optional<at::Tensor>&
   TORCH_CHECK_VALUE(mask.has_value() || !needed[2], op, ": there is no mask to have a gradient");
 }
 
-// A map that is stored pixel by pixel, and not also plane by plane.
-inline at::MemoryFormat format_like(const at::Tensor& map) {
-  const bool last = map.is_contiguous(at::MemoryFormat::ChannelsLast) && !map.is_contiguous();
-  return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-}
-
 // Part of the derivatives (B, offset groups, taps, 3, pixels) with respect to y, x and factor, in the shape
 // and dtype of offset or mask.
-inline at::Tensor place_grad(const at::Tensor& places, int64_t first, int64_t count, const at::Tensor& like) {
+inline at::Tensor take_tap_grads(const at::Tensor& tap_grads, int64_t first, int64_t count,
+                                 const at::Tensor& like) {
   at::Tensor result = at::empty(like.sizes(), like.options());
-  result.view({places.size(0), places.size(1), places.size(2), count, places.size(4)})
-      .copy_(places.narrow(3, first, count));
+  result.view({tap_grads.size(0), tap_grads.size(1), tap_grads.size(2), count, tap_grads.size(4)})
+      .copy_(tap_grads.narrow(3, first, count));
   return result;
 }
 
-// Gradients of input, offset, mask and weight; those not asked for have no elements.
+// Gradients of input, offset, mask and weight; those not needed have no elements.
 using DeformGrads = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 }  // namespace mrb

@@ -1,5 +1,5 @@
 // What the CPU and CUDA kernels of deform_psroi_pooling share: argument checks and where a bin samples (Dai
-// et al. 2017, "Deformable convolutional networks", section 2.2).
+// et al. 2017, section 2.2).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,13 +10,14 @@
 #include <optional>
 #include <tuple>
 
+#include "bilinear.h"
 #include "checks.h"
 
 namespace mrb {
 
-// Settings of one call. Bin (row, column) of output channel o reads channel (o * groups + g_row) * groups +
+// Arguments of one call. Bin (row, column) of output channel o reads channel (o * groups + g_row) * groups +
 // g_column of the map, with g = bin * groups / pooled.
-struct PsRoi {
+struct PsRoiArgs {
   int64_t images, channels, height, width, rois;
   int64_t out_dim, groups, pooled, parts, samples, classes;
   double scale, trans_std;
@@ -27,10 +28,10 @@ struct PsRoi {
 
 constexpr int64_t kMaxSide = 1 << 10;  // bins, parts, groups, samples per axis
 
-inline PsRoi check_psroi(const char* op, const at::Tensor& input, const at::Tensor& rois,
-                         const std::optional<at::Tensor>& trans, double spatial_scale, int64_t output_dim,
-                         int64_t group_size, int64_t pooled_size, int64_t part_size, int64_t sample_per_part,
-                         double trans_std) {
+inline PsRoiArgs check_psroi(const char* op, const at::Tensor& input, const at::Tensor& rois,
+                             const std::optional<at::Tensor>& trans, double spatial_scale, int64_t output_dim,
+                             int64_t group_size, int64_t pooled_size, int64_t part_size,
+                             int64_t sample_per_part, double trans_std) {
   check_range(op, "output_dim", output_dim, 1, INT32_MAX);
   check_range(op, "group_size", group_size, 1, kMaxSide);
   check_range(op, "pooled_size", pooled_size, 1, kMaxSide);
@@ -49,20 +50,20 @@ inline PsRoi check_psroi(const char* op, const at::Tensor& input, const at::Tens
   check_shape(op, "rois", rois, {-1, 5}, "(R, 5): image index, x1, y1, x2, y2");
   check_floating(op, "rois", rois);
   check_device(op, "rois", rois, "input", input);
-  PsRoi pool{input.size(0),
-             input.size(1),
-             input.size(2),
-             input.size(3),
-             rois.size(0),
-             output_dim,
-             group_size,
-             pooled_size,
-             part_size,
-             sample_per_part,
-             1,
-             spatial_scale,
-             trans_std,
-             trans.has_value()};
+  PsRoiArgs pool{input.size(0),
+                 input.size(1),
+                 input.size(2),
+                 input.size(3),
+                 rois.size(0),
+                 output_dim,
+                 group_size,
+                 pooled_size,
+                 part_size,
+                 sample_per_part,
+                 1,
+                 spatial_scale,
+                 trans_std,
+                 trans.has_value()};
   if (!trans.has_value()) return pool;
   check_shape(op, "trans", *trans, {rois.size(0), -1, part_size, part_size},
               "(R, 2 * classes, part_size, part_size)");
@@ -75,7 +76,7 @@ inline PsRoi check_psroi(const char* op, const at::Tensor& input, const at::Tens
   return pool;
 }
 
-inline void check_psroi_grad(const char* op, const PsRoi& pool, const at::Tensor& input,
+inline void check_psroi_grad(const char* op, const PsRoiArgs& pool, const at::Tensor& input,
                              const at::Tensor& grad, const std::array<bool, 2>& needed) {
   check_shape(op, "grad", grad, {pool.rois, pool.out_dim, pool.pooled, pool.pooled},
               "(R, output_dim, pooled_size, pooled_size)");
@@ -85,7 +86,7 @@ inline void check_psroi_grad(const char* op, const PsRoi& pool, const at::Tensor
 }
 
 // parity: edges are rounded to whole pixels (half away from zero) before scaling, and a side is at least 0.1
-// cells.
+// pixels.
 template <typename T>
 struct PsRoiBox {
   T left, top, width, height;
@@ -102,8 +103,8 @@ struct PsRoiBox {
   }
 };
 
-// Samples of one bin along one axis. parity: at start + i * step, not in the middle of their part; those more
-// than half a cell outside the map do not count, the others are clamped to it.
+// Samples of one bin along one axis. parity: at start + i * step, not in the middle of their part; see
+// bilinear.h for those that count.
 template <typename T>
 struct PsAxis {
   T start, step;
@@ -114,30 +115,11 @@ struct PsAxis {
     step = size / static_cast<T>(samples);
   }
 
-  C10_HOST_DEVICE T at(int64_t i) const { return start + static_cast<T>(i) * step; }
-
-  C10_HOST_DEVICE static bool counts(T place, int64_t size) {
-    return place >= T(-.5) && place <= static_cast<T>(size) - T(.5);
-  }
+  C10_HOST_DEVICE T position(int64_t i) const { return start + static_cast<T>(i) * step; }
 };
 
-// The cells that a counted sample reads; both are the same one at whole places.
-template <typename T>
-struct PsTap {
-  int64_t low, high;
-  T share;
-
-  C10_HOST_DEVICE PsTap(T place, int64_t size) {
-    const T last = static_cast<T>(size - 1);
-    const T clamped = place > T(0) ? (place < last ? place : last) : T(0);
-    low = static_cast<int64_t>(clamped);
-    high = static_cast<T>(low) < clamped ? low + 1 : low;
-    share = clamped - static_cast<T>(low);
-  }
-};
-
-// Part of the offsets, or group of channels, that a bin belongs to.
-C10_HOST_DEVICE inline int64_t ps_share(int64_t bin, int64_t parts, int64_t bins) {
+// Index of the part of the offsets, or of the group of channels, that a bin belongs to.
+C10_HOST_DEVICE inline int64_t psroi_part(int64_t bin, int64_t parts, int64_t bins) {
   return bin * parts / bins;
 }
 

@@ -1,5 +1,5 @@
-// One binary for every x86-64 machine: a function marked MRB_MULTIVERSION is compiled for plain x86-64, AVX2
-// and AVX-512, and the loader takes the best one the processor has. Products and sums are never fused
+// One binary for every x86-64 processor: a function marked MRB_MULTIVERSION is compiled for plain x86-64,
+// AVX2 and AVX-512, and the loader picks the best one for the processor. Products and sums are never fused
 // (-ffp-contract=off), so all versions compute the same bits. Such functions are no templates (compilers
 // mishandle those); templates that they share are MRB_INLINE.
 #pragma once

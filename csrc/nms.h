@@ -1,4 +1,4 @@
-// What the CPU and CUDA kernels of nms share: argument checks and the overlap of two boxes.
+// What the CPU and CUDA kernels of nms share: argument checks and the IoU of two boxes.
 #pragma once
 
 #include <c10/macros/Macros.h>
@@ -12,7 +12,7 @@ inline void check_nms(const char* op, const at::Tensor& boxes, const at::Tensor&
                       double iou_threshold) {
   check_shape(op, "boxes", boxes, {-1, 4}, "(N, 4)");
   check_floating(op, "boxes", boxes);
-  check_shape(op, "scores", scores, {boxes.size(0)}, "(N,), one number per box");
+  check_shape(op, "scores", scores, {boxes.size(0)}, "(N,), one score per box");
   check_floating(op, "scores", scores);
   check_device(op, "scores", scores, "boxes", boxes);
   check_fraction(op, "iou_threshold", iou_threshold);
@@ -25,7 +25,7 @@ inline void check_labels(const char* op, const at::Tensor& boxes, const at::Tens
   check_device(op, "labels", labels, "boxes", boxes);
 }
 
-C10_HOST_DEVICE MRB_INLINE float side_overlap(float low_a, float high_a, float low_b, float high_b) {
+C10_HOST_DEVICE MRB_INLINE float intersection_side(float low_a, float high_a, float low_b, float high_b) {
   const float side = (high_a < high_b ? high_a : high_b) - (low_a > low_b ? low_a : low_b) + 1.0f;
   return side > 0.0f ? side : 0.0f;
 }
@@ -35,8 +35,9 @@ C10_HOST_DEVICE MRB_INLINE float box_area(float x1, float y1, float x2, float y2
   return (x2 - x1 + 1.0f) * (y2 - y1 + 1.0f);
 }
 
-// A box with a NaN has a NaN area, so that the comparison is false: it neither suppresses nor is suppressed.
-C10_HOST_DEVICE MRB_INLINE bool overlaps(float intersection, float area_a, float area_b, float threshold) {
+// Whether the IoU is above the threshold. A box with a NaN has a NaN area, so that the comparison is false:
+// it neither drops another box nor is dropped.
+C10_HOST_DEVICE MRB_INLINE bool iou_above(float intersection, float area_a, float area_b, float threshold) {
   return intersection / (area_a + area_b - intersection) > threshold;
 }
 

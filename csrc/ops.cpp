@@ -1,9 +1,9 @@
 // Table of contents of the native operations: every schema of torch.ops.maskrcnn_benchmark. cpu/<op>.cpp and
-// cuda/<op>.cu hold the kernels, evaluation/ those that only evaluation needs, maskrcnn_benchmark/layers the
-// fake kernels, derivatives and Python faces.
+// cuda/<op>.cu hold the kernels, evaluation/ those that only evaluation needs,
+// maskrcnn_benchmark/layers/<op>.py the Python function, the fake kernel and the derivative.
 //
-// Autocast needs no kernels of its own, except for deform_conv2d (autocast.cpp): it leaves the arguments
-// alone, and every kernel takes half precision and computes coordinates and sums in float32 at least.
+// Autocast needs no separate kernels, except for deform_conv2d (autocast.cpp): it leaves the arguments
+// unchanged, and every kernel takes half precision and computes coordinates and sums in float32 at least.
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
@@ -15,12 +15,12 @@ constexpr bool kWithCuda = false;
 
 TORCH_LIBRARY(maskrcnn_benchmark, m) {
   const std::vector<at::Tag> plain = {at::Tag::pt2_compliant_tag};
-  const std::vector<at::Tag> sized_by_data = {at::Tag::pt2_compliant_tag, at::Tag::dynamic_output_shape};
+  const std::vector<at::Tag> dynamic_size = {at::Tag::pt2_compliant_tag, at::Tag::dynamic_output_shape};
 
   // Indices of the kept boxes, ascending.
-  m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", sized_by_data);
+  m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", dynamic_size);
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold) -> Tensor",
-        sized_by_data);
+        dynamic_size);
 
   // (B, C, H, W), (R, 5) -> (R, C, pooled_h, pooled_w), and its adjoint.
   m.def(
@@ -37,7 +37,7 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "fpn_levels(Tensor boxes, int first_level, int levels, int canonical_level, float canonical_size) "
       "-> Tensor",
       plain);
-  // roi_align from the level of each region: levels (B, C, H_l, W_l), (R, 5) -> (R, C, pooled_h, pooled_w),
+  // roi_align from the level of each RoI: levels (B, C, H_l, W_l), (R, 5) -> (R, C, pooled_h, pooled_w),
   // and its adjoint, one gradient per level.
   m.def(
       "fpn_roi_align(Tensor[] features, Tensor rois, float[] scales, SymInt pooled_h, SymInt pooled_w, "
@@ -72,8 +72,8 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "int sample_per_part, float trans_std, bool[2] needed) -> (Tensor, Tensor)",
       plain);
 
-  // (B, C, H, W), (R, 5) -> maxima (R, C, pooled_h, pooled_w) and the cells that hold them, int32, -1 for
-  // none.
+  // (B, C, H, W), (R, 5) -> maxima (R, C, pooled_h, pooled_w) and their pixels (row * W + column), int32, -1
+  // for none.
   m.def(
       "roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_h, SymInt pooled_w) "
       "-> (Tensor, Tensor)",
@@ -97,28 +97,29 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "-> Tensor",
       plain);
 
-  // (C * C, H, W, n), (n, 4) -> (H, W, n), C = cells, and its adjoint.
-  m.def("crop_split(Tensor data, Tensor boxes, int cells) -> Tensor", plain);
-  m.def("crop_split_backward(Tensor grad, Tensor boxes, int cells) -> Tensor", plain);
+  // (G * G, H, W, n), (n, 4) -> (H, W, n), G = grid_size, and its adjoint.
+  m.def("crop_split(Tensor data, Tensor boxes, int grid_size) -> Tensor", plain);
+  m.def("crop_split_backward(Tensor grad, Tensor boxes, int grid_size) -> Tensor", plain);
 
-  // (n, C * C * K), (K, H, W), (n, 4) -> (n, H, W), and the gradients of coefficients and basis.
-  m.def("quadrant_masks(Tensor coefficients, Tensor basis, Tensor boxes, int cells) -> Tensor", plain);
+  // (n, G * G * K), (K, H, W), (n, 4) -> (n, H, W), G = grid_size, and the gradients of coefficients and
+  // basis.
+  m.def("quadrant_masks(Tensor coefficients, Tensor basis, Tensor boxes, int grid_size) -> Tensor", plain);
   m.def(
       "quadrant_masks_backward(Tensor grad, Tensor masks, Tensor coefficients, Tensor basis, Tensor boxes, "
-      "int cells) -> (Tensor, Tensor)",
+      "int grid_size) -> (Tensor, Tensor)",
       plain);
   // The cross entropy with targets (m, H, W) of those, summed over each box: (n,); and its gradients.
   m.def(
       "quadrant_mask_loss(Tensor coefficients, Tensor basis, Tensor boxes, Tensor targets, "
-      "Tensor target_index, int cells) -> Tensor",
+      "Tensor target_index, int grid_size) -> Tensor",
       plain);
   m.def(
       "quadrant_mask_loss_backward(Tensor grad, Tensor coefficients, Tensor basis, Tensor boxes, "
-      "Tensor targets, Tensor target_index, int cells) -> (Tensor, Tensor)",
+      "Tensor targets, Tensor target_index, int grid_size) -> (Tensor, Tensor)",
       plain);
-  // The masks resized, compared and cut: bool (n, height, width).
+  // The masks resized, compared with the threshold and cropped: bool (n, height, width).
   m.def(
-      "assemble_masks(Tensor coefficients, Tensor basis, Tensor boxes, int cells, SymInt resized_h, "
+      "assemble_masks(Tensor coefficients, Tensor basis, Tensor boxes, int grid_size, SymInt resized_h, "
       "SymInt resized_w, SymInt height, SymInt width, float threshold, float step_y=0, float step_x=0) "
       "-> Tensor",
       plain);
@@ -132,19 +133,19 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
   // Evaluation, CPU only (maskrcnn_benchmark/evaluation). Masks are run-length encoded: one text and a table
   // (N, 4) of begin, length, height, width.
   m.def(
-      "box_overlaps(Tensor det_boxes, Tensor gt_boxes, Tensor gt_crowd, Tensor det_start, Tensor gt_start) "
+      "box_iou(Tensor det_boxes, Tensor gt_boxes, Tensor gt_crowd, Tensor det_start, Tensor gt_start) "
       "-> Tensor");
   m.def(
-      "mask_overlaps(Tensor det_text, Tensor det_table, Tensor gt_text, Tensor gt_table, Tensor gt_crowd, "
+      "mask_iou(Tensor det_text, Tensor det_table, Tensor gt_text, Tensor gt_table, Tensor gt_crowd, "
       "Tensor det_start, Tensor gt_start) -> (Tensor, int, int)");
   m.def(
-      "match_cells(Tensor ious, Tensor det_start, Tensor gt_start, Tensor det_areas, Tensor forgiven, "
+      "match_detections(Tensor ious, Tensor det_start, Tensor gt_start, Tensor det_areas, Tensor det_ignore, "
       "Tensor gt_areas, Tensor gt_ignore, Tensor gt_crowd, Tensor thresholds, Tensor area_ranges) "
       "-> (Tensor, Tensor)");
   m.def(
       "accumulate_precision(Tensor outcome, Tensor gt_ignored, Tensor scores, Tensor det_rank, "
       "Tensor det_start, Tensor gt_start, Tensor recall_points, int[] max_dets) -> (Tensor, Tensor)");
-  // Areas (N,), boxes (N, 4), what is wrong with the text of each (0: nothing).
+  // Areas (N,), boxes (N, 4), the defect of the text of each (0: none).
   m.def("rle_measure(Tensor text, Tensor table) -> (Tensor, Tensor, Tensor)");
   m.def(
       "rle_from_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, Tensor sizes) "

@@ -1,8 +1,10 @@
-// What the CPU and CUDA kernels of paste_masks share: argument checks and where a mask lands in the image.
+// What the CPU and CUDA kernels of paste_masks share: argument checks and which pixels of the image a mask
+// covers.
 #pragma once
 
 #include <c10/macros/Macros.h>
 
+#include "bilinear.h"
 #include "checks.h"
 
 namespace mrb {
@@ -35,7 +37,7 @@ struct PasteSpan {
   int64_t high;
 };
 
-// Toward zero; numbers beyond +-2^30 are far outside any image and are clamped there.
+// Toward zero; values beyond +-2^30 are far outside any image and are clamped there.
 C10_HOST_DEVICE inline int64_t truncate_pixel(float value) {
   const float bound = 1073741824.0f;
   const float clamped = value < -bound ? -bound : (value > bound ? bound : value);
@@ -57,26 +59,5 @@ C10_HOST_DEVICE inline PasteSpan paste_span(float low, float high, float scale, 
   span.high = last + 1 < image ? last + 1 : image;
   return span;
 }
-
-// Bilinear resize without aligned corners: the two source cells of target cell i and the share of the second.
-struct ResizeTap {
-  int64_t low;
-  int64_t high;
-  float share;
-
-  C10_HOST_DEVICE ResizeTap(int64_t i, int64_t source, int64_t target)
-      : ResizeTap(i, source, static_cast<float>(source) / static_cast<float>(target)) {}
-
-  // `ratio` source cells per target cell.
-  C10_HOST_DEVICE ResizeTap(int64_t i, int64_t source, float ratio) {
-    const float at = ratio * (static_cast<float>(i) + 0.5f) - 0.5f;
-    const float clamped = at > 0.0f ? at : 0.0f;
-    low = static_cast<int64_t>(clamped);
-    if (low > source - 1) low = source - 1;
-    high = low + 1 < source ? low + 1 : low;
-    const float rest = clamped - static_cast<float>(low);
-    share = rest < 1.0f ? rest : 1.0f;
-  }
-};
 
 }  // namespace mrb

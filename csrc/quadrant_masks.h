@@ -1,21 +1,23 @@
 // What the CPU and CUDA kernels of the quadrant masks share: argument checks, probability, loss and slope of
 // one pixel.
 //
-// The mask of an instance is sigmoid(coefficients of the cell . basis) inside its box and 0 outside; channel
-// cell * K + k of the coefficients belongs to basis map k, cells count row by row (crop_split.h).
+// The mask of an instance is sigmoid(coefficients of the grid cell . basis) inside its box and 0 outside;
+// channel cell * K + k of the coefficients belongs to basis map k, grid cells count row by row
+// (crop_split.h).
 #pragma once
 
 #include <cmath>
 
+#include "bilinear.h"
 #include "crop_split.h"
 #include "vector_math.h"
 
 namespace mrb {
 
 inline void check_quadrants(const char* op, const at::Tensor& coefficients, const at::Tensor& basis,
-                            const at::Tensor& boxes, int64_t cells) {
-  check_cells(op, cells);
-  check_shape(op, "coefficients", coefficients, {-1, -1}, "(n, cells * cells * K)");
+                            const at::Tensor& boxes, int64_t grid_size) {
+  check_grid_size(op, grid_size);
+  check_shape(op, "coefficients", coefficients, {-1, -1}, "(n, grid_size * grid_size * K)");
   check_floating(op, "coefficients", coefficients);
   check_shape(op, "basis", basis, {-1, -1, -1}, "(K, H, W)");
   check_floating(op, "basis", basis);
@@ -23,13 +25,14 @@ inline void check_quadrants(const char* op, const at::Tensor& coefficients, cons
   check_range(op, "K", basis.size(0), 1, INT32_MAX);
   check_range(op, "H", basis.size(1), 0, kMaxPlaneSide);
   check_range(op, "W", basis.size(2), 0, kMaxPlaneSide);
-  TORCH_CHECK_VALUE(coefficients.size(1) == cells * cells * basis.size(0), op, ": coefficients must have ",
-                    cells * cells * basis.size(0), " columns (", cells, " x ", cells, " cells, ",
-                    basis.size(0), " basis maps), got ", shape_text(coefficients));
+  TORCH_CHECK_VALUE(coefficients.size(1) == grid_size * grid_size * basis.size(0), op,
+                    ": coefficients must have ", grid_size * grid_size * basis.size(0), " columns (",
+                    grid_size, " x ", grid_size, " grid cells, ", basis.size(0), " basis maps), got ",
+                    shape_text(coefficients));
   check_boxes(op, boxes, coefficients.size(0), "coefficients", coefficients);
 }
 
-// Numbers are computed in float32, or in float64 where an input is.
+// Values are computed in float32, or in float64 where an input is.
 inline at::ScalarType wide_type(const at::Tensor& coefficients, const at::Tensor& basis) {
   const bool wide = coefficients.scalar_type() == at::kDouble || basis.scalar_type() == at::kDouble;
   return wide ? at::kDouble : at::kFloat;
@@ -55,7 +58,7 @@ inline void check_mask_targets(const char* op, const at::Tensor& targets, const 
 
 inline void check_mask_loss_grad(const char* op, const at::Tensor& grad, const at::Tensor& coefficients,
                                  const at::Tensor& basis) {
-  check_shape(op, "grad", grad, {coefficients.size(0)}, "(n,), one number per instance");
+  check_shape(op, "grad", grad, {coefficients.size(0)}, "(n,), one value per instance");
   check_dtype(op, "grad", grad, wide_type(coefficients, basis));
   check_device(op, "grad", grad, "coefficients", coefficients);
 }
@@ -78,7 +81,7 @@ inline void check_assembly(const char* op, const at::Tensor& basis, int64_t resi
 
 // Pixels of the plane per resized pixel, from the sizes unless it is given.
 inline float resize_step(int64_t plane, int64_t resized, double step) {
-  return step > 0 ? static_cast<float>(step) : static_cast<float>(plane) / static_cast<float>(resized);
+  return step > 0 ? static_cast<float>(step) : resize_step(plane, resized);
 }
 
 // A NaN stays one.
@@ -102,8 +105,8 @@ C10_HOST_DEVICE MRB_INLINE T cross_entropy(T p, bool target) {
 // Derivative of the cross entropy by x. parity: that of the logarithms is bounded, without regard to -100.
 template <typename T>
 C10_HOST_DEVICE MRB_INLINE T cross_entropy_slope(T p, bool target) {
-  const T slope = p * (T(1) - p), least = T(1e-12);
-  return (p - (target ? T(1) : T(0))) / (slope > least ? slope : least) * slope;
+  const T slope = p * (T(1) - p), min_slope = T(1e-12);
+  return (p - (target ? T(1) : T(0))) / (slope > min_slope ? slope : min_slope) * slope;
 }
 
 }  // namespace mrb

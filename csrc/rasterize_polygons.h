@@ -1,7 +1,7 @@
 // What the CPU and CUDA kernels of rasterize_polygons share: argument checks, the crop window and the
 // crossings of an edge with the columns of the raster.
 //
-// The raster is that of the COCO mask library: vertices are rounded on a grid five times finer, edges are
+// The raster is that of pycocotools: vertices are rounded on a grid five times finer, edges are
 // walked on that grid, and where an edge passes the middle of a column it toggles all following pixels in
 // column-major order. Here the crossings are computed per column instead of walking the edge, so that far
 // away vertices cost nothing.
@@ -14,7 +14,7 @@
 namespace mrb {
 
 constexpr int64_t kMaxRasterSide = 4096;
-constexpr int64_t kFine = 5;  // parity: grid of the COCO mask library
+constexpr int64_t kFine = 5;  // parity: grid of pycocotools
 
 inline void check_rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygon_offsets,
                                      const at::Tensor& instance_offsets, const at::Tensor& instance_of_box,
@@ -29,7 +29,7 @@ inline void check_rasterize_polygons(const at::Tensor& coords, const at::Tensor&
   check_shape(op, "instance_offsets", instance_offsets, {-1}, "(I + 1,)");
   check_shape(op, "instance_of_box", instance_of_box, {boxes.size(0)}, "(R,), one instance per box");
   TORCH_CHECK_VALUE(polygon_offsets.size(0) > 0 && instance_offsets.size(0) > 0, op,
-                    ": polygon_offsets and instance_offsets must hold at least the number 0, got shapes ",
+                    ": polygon_offsets and instance_offsets must hold at least one 0, got shapes ",
                     shape_text(polygon_offsets), " and ", shape_text(instance_offsets));
   check_dtype(op, "polygon_offsets", polygon_offsets, at::kLong);
   check_dtype(op, "instance_offsets", instance_offsets, at::kLong);
@@ -68,7 +68,7 @@ struct CropWindow {
   }
 };
 
-// A coordinate on the fine grid of the raster, rounded as the COCO mask library does (half up, then toward
+// A coordinate on the fine grid of the raster, rounded as pycocotools does (half up, then toward
 // zero).
 C10_HOST_DEVICE inline int64_t fine_coordinate(double value) {
   const double fine = static_cast<double>(kFine) * value + 0.5;
@@ -124,13 +124,13 @@ C10_HOST_DEVICE inline void edge_crossings(int64_t xs, int64_t ys, int64_t xe, i
       const int64_t here = along(ys, slope, t), next = along(ys, slope, t + 1);
       emit(column, crossing_row(here < next ? here : next, height));
     } else {
-      // The last step t on this side of the middle: near the analytic place, found exactly by stepping.
-      const bool rising = slope > 0.0;
+      // The last step t on this side of the middle: near the analytic solution, then exact by stepping.
+      const bool increasing = slope > 0.0;
       const double guess = (static_cast<double>(before) + 0.5 - static_cast<double>(xs)) / slope;
       int64_t t = guess > 0.0 ? static_cast<int64_t>(guess) : 0;
       if (t > dy - 1) t = dy - 1;
-      while (t > 0 && (along(xs, slope, t) > before) == rising) --t;
-      while (t < dy - 1 && (along(xs, slope, t + 1) > before) != rising) ++t;
+      while (t > 0 && (along(xs, slope, t) > before) == increasing) --t;
+      while (t < dy - 1 && (along(xs, slope, t + 1) > before) != increasing) ++t;
       emit(column, crossing_row(ys + t, height));
     }
   }

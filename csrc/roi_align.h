@@ -1,12 +1,15 @@
-// What the CPU and CUDA kernels of roi_align share: argument checks and where a region is sampled (not
-// "aligned": no half-pixel shift, sides of at least one cell).
+// What the CPU and CUDA kernels of roi_align share, over one map or the levels of an FPN: argument checks and
+// where an RoI is sampled (He et al. 2017, section 3; no half-pixel shift, sides of at least one pixel).
 #pragma once
 
 #include <c10/macros/Macros.h>
 
 #include <cmath>
+#include <vector>
 
+#include "bilinear.h"
 #include "checks.h"
+#include "fpn_levels.h"
 
 namespace mrb {
 
@@ -49,7 +52,7 @@ inline void check_roi_align_backward(const at::Tensor& grad, const at::Tensor& r
                     grad.size(0), "), got ", rois.size(0));
 }
 
-// Samples of one region along one axis: bin b holds `grid` of them, the i-th at start + b * bin + (i + .5) *
+// Samples of one RoI along one axis: bin b holds `grid` of them, the i-th at start + b * bin + (i + .5) *
 // bin / grid.
 template <typename T>
 struct RoiAxis {
@@ -69,8 +72,8 @@ struct RoiAxis {
     return start + static_cast<T>(b) * bin + (static_cast<T>(i) + T(.5)) * bin / grid;
   }
 
-  // Samples [first, last) of bin b that can fall on the map: a region far larger than the map costs no more
-  // than the map. The range is wide by two on each side; `Tap` drops what is outside.
+  // Samples [first, last) of bin b that can fall on the map: an RoI far larger than the map costs no more
+  // than the map. The range is wide by two on each side; `roi_align_reads` drops what is outside.
   C10_HOST_DEVICE void inside(int64_t b, int64_t size, int64_t* first, int64_t* last) const {
     const T origin = start + static_cast<T>(b) * bin;
     const T step = bin / grid;
@@ -79,31 +82,6 @@ struct RoiAxis {
     const T limit = grid < T(1 << 30) ? grid : T(1 << 30);
     *first = low > T(0) ? static_cast<int64_t>(low < limit ? low : limit) : 0;
     *last = high < limit ? static_cast<int64_t>(high > T(0) ? high : T(0)) : static_cast<int64_t>(limit);
-  }
-};
-
-// The two cells that a sample reads, and the share of the second; `inside` is false beyond one cell off the
-// map.
-template <typename T>
-struct Tap {
-  bool inside;
-  int64_t low;
-  int64_t high;
-  T share;
-
-  C10_HOST_DEVICE Tap(T position, int64_t size) {
-    inside = position >= T(-1) && position <= static_cast<T>(size);
-    low = high = 0;
-    share = T(0);
-    if (!inside) return;
-    const T clamped = position > T(0) ? position : T(0);
-    low = static_cast<int64_t>(clamped);
-    if (low >= size - 1) {
-      low = high = size - 1;
-    } else {
-      high = low + 1;
-      share = clamped - static_cast<T>(low);
-    }
   }
 };
 
@@ -117,6 +95,57 @@ C10_HOST_DEVICE inline bool finite_roi(const T* roi, T scale) {
   const T width = roi[3] * scale - roi[1] * scale;
   const T height = roi[4] * scale - roi[2] * scale;
   return width - width == T(0) && height - height == T(0);
+}
+
+// Arguments of one call of roi_align or fpn_roi_align: every RoI is pooled from the level that `rule` assigns
+// to it. `op` is the name for messages. A rule with one level needs no box sizes: roi_align.
+struct RoiAlignArgs {
+  const char* op;
+  LevelRule rule;
+  std::vector<double> scales;
+  int64_t pooled_h, pooled_w, sampling_ratio;
+};
+
+inline RoiAlignArgs single_level(const char* op, double spatial_scale, int64_t pooled_h, int64_t pooled_w,
+                                 int64_t sampling_ratio) {
+  return {op, {0, 1, 0, 1.0f}, {spatial_scale}, pooled_h, pooled_w, sampling_ratio};
+}
+
+struct FeatureShape {
+  int64_t images, channels;
+  std::vector<int64_t> heights, widths;
+};
+
+// The kernels of both operations (cpu/roi_align.cpp, cuda/roi_align.cu); arguments are checked already.
+// Gradients are in the dtype of `grad`, one per level.
+at::Tensor roi_align_cpu(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois);
+std::vector<at::Tensor> roi_align_backward_cpu(const RoiAlignArgs& args, const at::Tensor& grad,
+                                               const at::Tensor& rois, const FeatureShape& shape,
+                                               bool channels_last);
+at::Tensor roi_align_cuda(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois);
+std::vector<at::Tensor> roi_align_backward_cuda(const RoiAlignArgs& args, const at::Tensor& grad,
+                                                const at::Tensor& rois, const FeatureShape& shape,
+                                                bool channels_last);
+
+// The operations: checks, then the kernel of one device.
+using ForwardKernel = decltype(roi_align_cpu);
+using BackwardKernel = decltype(roi_align_backward_cpu);
+
+template <ForwardKernel* forward>
+at::Tensor roi_align(const at::Tensor& input, const at::Tensor& rois, double spatial_scale, int64_t pooled_h,
+                     int64_t pooled_w, int64_t sampling_ratio) {
+  check_roi_align(input, rois, spatial_scale, pooled_h, pooled_w, sampling_ratio);
+  return forward(single_level("roi_align", spatial_scale, pooled_h, pooled_w, sampling_ratio), input, rois);
+}
+
+template <BackwardKernel* backward>
+at::Tensor roi_align_backward(const at::Tensor& grad, const at::Tensor& rois, double spatial_scale,
+                              int64_t batch, int64_t channels, int64_t height, int64_t width,
+                              int64_t sampling_ratio) {
+  const char* op = "roi_align_backward";
+  check_roi_align_backward(grad, rois, spatial_scale, batch, channels, height, width, sampling_ratio);
+  return backward(single_level(op, spatial_scale, grad.size(2), grad.size(3), sampling_ratio), grad, rois,
+                  {batch, channels, {height}, {width}}, /*channels_last=*/false)[0];
 }
 
 }  // namespace mrb

@@ -1,5 +1,5 @@
-// What the CPU and CUDA kernels of roi_pool share: argument checks and the cells of a bin (Girshick, Fast
-// R-CNN, 2015).
+// What the CPU and CUDA kernels of roi_pool share: argument checks and the pixels of a bin (Girshick 2015,
+// Fast R-CNN, section 2.1).
 #pragma once
 
 #include "roi_align.h"
@@ -10,7 +10,7 @@ inline void check_pool_map(const char* op, int64_t height, int64_t width) {
   check_range(op, "height", height, 1, INT32_MAX);
   check_range(op, "width", width, 1, INT32_MAX);
   TORCH_CHECK_VALUE(height * width <= INT32_MAX, op,
-                    ": a map must have less than 2^31 cells (argmax is int32), got ", height, " x ", width);
+                    ": a map must have less than 2^31 pixels (argmax is int32), got ", height, " x ", width);
 }
 
 inline void check_roi_pool(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
@@ -41,7 +41,7 @@ inline void check_roi_pool_backward(const at::Tensor& grad, const at::Tensor& ro
   check_device(op, "argmax", argmax, "grad", grad);
 }
 
-// Cells of one region along one axis. Ends are rounded half away from zero; numbers beyond +-2^30 are far
+// Pixels of one RoI along one axis. Ends are rounded half away from zero; values beyond +-2^30 are far
 // outside any map and are clamped there.
 template <typename T>
 struct PoolAxis {
@@ -49,20 +49,20 @@ struct PoolAxis {
   T bin;
 
   C10_HOST_DEVICE PoolAxis(T low, T high, T scale, int64_t pooled) {
-    start = cell(low * scale);
-    const int64_t size = cell(high * scale) - start + 1;
+    start = pixel(low * scale);
+    const int64_t size = pixel(high * scale) - start + 1;
     bin = static_cast<T>(size > 1 ? size : 1) / static_cast<T>(pooled);
   }
 
-  // Cells [first, last) of bin b that lie on a map of `size` cells; none when last <= first.
-  C10_HOST_DEVICE void cells(int64_t b, int64_t size, int64_t* first, int64_t* last) const {
+  // Pixels [first, last) of bin b that are on a map of `size` pixels; none when last <= first.
+  C10_HOST_DEVICE void pixels(int64_t b, int64_t size, int64_t* first, int64_t* last) const {
     const int64_t low = static_cast<int64_t>(floor(static_cast<T>(b) * bin)) + start;
     const int64_t high = static_cast<int64_t>(ceil(static_cast<T>(b + 1) * bin)) + start;
     *first = low > 0 ? (low < size ? low : size) : 0;
     *last = high > 0 ? (high < size ? high : size) : 0;
   }
 
-  C10_HOST_DEVICE static int64_t cell(T position) {
+  C10_HOST_DEVICE static int64_t pixel(T position) {
     const T bound = T(1073741824);
     const T clamped = position < -bound ? -bound : (position > bound ? bound : position);
     return static_cast<int64_t>(round(clamped));

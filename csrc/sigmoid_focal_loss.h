@@ -1,6 +1,6 @@
-// What the CPU and CUDA kernels of sigmoid_focal_loss share: argument checks and the loss of one number.
+// What the CPU and CUDA kernels of sigmoid_focal_loss share: argument checks and the loss of one logit.
 //
-// Row i has one target: 0 is background, c = 1..C makes column c - 1 the positive one, -1 leaves the row out.
+// Row i has one target: 0 is background, c = 1..C makes column c - 1 the positive one, -1 ignores the row.
 // With p = sigmoid(x): positive -alpha (1-p)^gamma log p, negative -(1-alpha) p^gamma log(1-p).
 #pragma once
 
@@ -32,8 +32,8 @@ inline void check_focal_grad(const char* op, const at::Tensor& grad, const at::T
   check_device(op, "grad", grad, "logits", logits);
 }
 
-// A gradient that a sum sends back: one number, repeated without memory.
-inline bool is_one_number(const at::Tensor& grad) {
+// The gradient of a sum: one value, expanded without memory.
+inline bool is_expanded_scalar(const at::Tensor& grad) {
   return grad.numel() > 0 && grad.stride(0) == 0 && grad.stride(1) == 0;
 }
 
@@ -78,17 +78,17 @@ struct Focal {
   // parity: the logarithm ends at that of the smallest normal float, in the slope too.
   C10_HOST_DEVICE MRB_INLINE T positive(T x) const {
     const Sigmoid<T> s(x);
-    return -alpha * power<false>(s.q, s.log_q) * floored(s.log_p);
+    return -alpha * power<false>(s.q, s.log_q) * bounded(s.log_p);
   }
 
   C10_HOST_DEVICE MRB_INLINE T positive_slope(T x) const {
     const Sigmoid<T> s(x);
-    return alpha * power<false>(s.q, s.log_q) * (gamma * s.p * floored(s.log_p) - s.q);
+    return alpha * power<false>(s.q, s.log_q) * (gamma * s.p * bounded(s.log_p) - s.q);
   }
 
-  C10_HOST_DEVICE static MRB_INLINE T floored(T logarithm) {
-    const T least = T(-87.33654475055310899);
-    return logarithm < least ? least : logarithm;
+  C10_HOST_DEVICE static MRB_INLINE T bounded(T logarithm) {
+    const T min_log = T(-87.33654475055310899);
+    return logarithm < min_log ? min_log : logarithm;
   }
 };
 

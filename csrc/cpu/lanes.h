@@ -1,5 +1,5 @@
 // Copies between maps and blocks of 16 channels that lie side by side ("lanes"), so that arithmetic on them
-// runs in full vectors whatever the width of a region. T is float or double, S the type of the map.
+// runs in full vectors whatever the width of an RoI. T is float or double, S the type of the map.
 #pragma once
 
 #include <algorithm>
@@ -73,23 +73,23 @@ struct LaneMap {
   S* at(int64_t row, int64_t column) const { return data + (row * width + column) * pixel; }
 };
 
-// Copies the cells at the crossings of `rows` and `columns` to `window`, row by row.
+// Copies the pixels at the crossings of `rows` and `columns` to `window`, row by row.
 template <typename S, typename T>
 void load_window(const LaneMap<const S>& map, const int32_t* rows, int32_t row_count, const int32_t* columns,
                  int32_t column_count, T* window) {
-  const bool run = columns[column_count - 1] - columns[0] + 1 == column_count;
+  const bool contiguous = columns[column_count - 1] - columns[0] + 1 == column_count;
   for (int32_t r = 0; r < row_count; ++r, window += column_count * kLanes) {
-    if (run && map.pixel == 1) {
+    if (contiguous && map.pixel == 1) {
       to_lanes(map.at(rows[r], columns[0]), map.plane, column_count, map.lanes, window);
       continue;
     }
     for (int32_t i = 0; i < column_count; ++i) {
-      const S* cell = map.at(rows[r], columns[i]);
+      const S* pixel = map.at(rows[r], columns[i]);
       T* to = window + i * kLanes;
       if (map.plane == 1 && map.lanes == kLanes) {
-        for (int64_t lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<T>(cell[lane]);
+        for (int64_t lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<T>(pixel[lane]);
       } else {
-        for (int64_t lane = 0; lane < map.lanes; ++lane) to[lane] = static_cast<T>(cell[lane * map.plane]);
+        for (int64_t lane = 0; lane < map.lanes; ++lane) to[lane] = static_cast<T>(pixel[lane * map.plane]);
       }
     }
   }
@@ -98,17 +98,17 @@ void load_window(const LaneMap<const S>& map, const int32_t* rows, int32_t row_c
 // Writes the rows [first, last) of a whole map in lanes to `map`, and zero to its other rows.
 template <typename S, typename T>
 void store_rows(const T* block, int64_t first, int64_t last, const LaneMap<S>& map) {
-  const int64_t begin = first * map.width, end = last * map.width, cells = map.height * map.width;
+  const int64_t begin = first * map.width, end = last * map.width, plane_size = map.height * map.width;
   if (map.pixel == 1) {
     for (int64_t lane = 0; lane < map.lanes; ++lane) {
       S* plane = map.data + lane * map.plane;
       std::fill(plane, plane + begin, S(0));
-      std::fill(plane + end, plane + cells, S(0));
+      std::fill(plane + end, plane + plane_size, S(0));
     }
     from_lanes(block + begin * kLanes, map.plane, end - begin, map.lanes, map.data + begin);
     return;
   }
-  for (int64_t i = 0; i < cells; ++i) {
+  for (int64_t i = 0; i < plane_size; ++i) {
     S* to = map.data + i * map.pixel;
     const T* from = block + i * kLanes;
     const bool inside = i >= begin && i < end;

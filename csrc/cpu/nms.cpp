@@ -1,9 +1,9 @@
-// Greedy non-maximum suppression on the CPU.
+// Greedy NMS on the CPU.
 //
-// Boxes are laid out by falling score, one array per coordinate. Blocks of them are decided in order; the
-// boxes a block keeps then strike out later ones, eight or sixteen at a time and by several threads, since
-// each thread owns its boxes. Struck boxes are squeezed out now and then, so that crowded inputs get shorter
-// as they go.
+// Boxes are stored in descending score order, one array per coordinate. Blocks of them are decided in order;
+// the boxes that a block keeps then drop later ones, eight or sixteen at a time and by several threads, each
+// with its range of boxes. Dropped boxes are removed from the arrays when a third is dropped, so that crowded
+// inputs get shorter on the way.
 #include "../nms.h"
 
 #include <ATen/Parallel.h>
@@ -20,16 +20,16 @@ namespace {
 constexpr int64_t kBlock = 64;
 constexpr int64_t kTile = 1024;
 // Pairs of boxes per thread and block below which waking threads costs more than it saves, most of all on a
-// busy machine.
+// busy processor.
 constexpr int64_t kPairsPerThread = 1 << 20;
 
-struct Lanes {
+struct Boxes {
   float* x1;
   float* y1;
   float* x2;
   float* y2;
   float* area;
-  int32_t* dead;
+  int32_t* dropped;
   int64_t* source;  // row of the caller's boxes
 
   void move(int64_t from, int64_t to) const {
@@ -38,59 +38,62 @@ struct Lanes {
     x2[to] = x2[from];
     y2[to] = y2[from];
     area[to] = area[from];
-    dead[to] = dead[from];
+    dropped[to] = dropped[from];
     source[to] = source[from];
   }
 };
 
-// Marks the boxes [begin, end) that box i overlaps by more than the threshold.
-MRB_MULTIVERSION void strike(const Lanes& all, int64_t i, int64_t begin, int64_t end, float threshold) {
+// Marks the boxes [begin, end) whose IoU with box i is above the threshold.
+MRB_MULTIVERSION void drop_overlapping(const Boxes& all, int64_t i, int64_t begin, int64_t end,
+                                       float threshold) {
   const float* MRB_RESTRICT x1 = all.x1;
   const float* MRB_RESTRICT y1 = all.y1;
   const float* MRB_RESTRICT x2 = all.x2;
   const float* MRB_RESTRICT y2 = all.y2;
   const float* MRB_RESTRICT area = all.area;
-  int32_t* MRB_RESTRICT dead = all.dead;
+  int32_t* MRB_RESTRICT dropped = all.dropped;
   const float ix1 = x1[i], iy1 = y1[i], ix2 = x2[i], iy2 = y2[i], iarea = area[i];
   for (int64_t j = begin; j < end; ++j) {
-    const float intersection = side_overlap(ix1, ix2, x1[j], x2[j]) * side_overlap(iy1, iy2, y1[j], y2[j]);
-    dead[j] |= overlaps(intersection, iarea, area[j], threshold);
+    const float intersection =
+        intersection_side(ix1, ix2, x1[j], x2[j]) * intersection_side(iy1, iy2, y1[j], y2[j]);
+    dropped[j] |= iou_above(intersection, iarea, area[j], threshold);
   }
 }
 
-// Moves the living among [begin, end) to the front when a third of them is dead; returns the new end.
-int64_t squeeze(const Lanes& boxes, int64_t begin, int64_t end) {
-  int64_t dead = 0;
-  for (int64_t j = begin; j < end; ++j) dead += boxes.dead[j];
-  if (dead * 3 < end - begin) return end;
+// Moves the remaining boxes of [begin, end) to the front when a third of them is dropped; returns the new
+// end.
+int64_t compact(const Boxes& boxes, int64_t begin, int64_t end) {
+  int64_t dropped = 0;
+  for (int64_t j = begin; j < end; ++j) dropped += boxes.dropped[j];
+  if (dropped * 3 < end - begin) return end;
   int64_t out = begin;
   for (int64_t j = begin; j < end; ++j) {
-    if (!boxes.dead[j]) boxes.move(j, out++);
+    if (!boxes.dropped[j]) boxes.move(j, out++);
   }
   return out;
 }
 
-// Decides the boxes [begin, end), all of one class, and sets keep[source] for those that stay.
-void suppress_range(const Lanes& boxes, int64_t begin, int64_t end, float threshold, uint8_t* keep) {
+// Greedy NMS of the boxes [begin, end), all of one class; sets keep[source] for the kept ones.
+void nms_range(const Boxes& boxes, int64_t begin, int64_t end, float threshold, uint8_t* keep) {
   int64_t kept[kBlock];
   while (begin < end) {
     const int64_t block_end = std::min(begin + kBlock, end);
     int64_t count = 0;
     for (int64_t i = begin; i < block_end; ++i) {
-      if (boxes.dead[i]) continue;
+      if (boxes.dropped[i]) continue;
       kept[count++] = i;
       keep[boxes.source[i]] = 1;
-      strike(boxes, i, i + 1, block_end, threshold);
+      drop_overlapping(boxes, i, i + 1, block_end, threshold);
     }
     at::parallel_for(block_end, end, kPairsPerThread / std::max<int64_t>(count, 1),
                      [&](int64_t from, int64_t to) {
                        for (int64_t tile = from; tile < to; tile += kTile) {
                          for (int64_t k = 0; k < count; ++k)
-                           strike(boxes, kept[k], tile, std::min(tile + kTile, to), threshold);
+                           drop_overlapping(boxes, kept[k], tile, std::min(tile + kTile, to), threshold);
                        }
                      });
     begin = block_end;
-    end = squeeze(boxes, begin, end);
+    end = compact(boxes, begin, end);
   }
 }
 
@@ -104,31 +107,31 @@ at::Tensor indices_of(const std::vector<uint8_t>& keep) {
   return result;
 }
 
-// `order`: rows by class, then falling score; `starts`: where each class begins, and the number of rows.
-at::Tensor suppress(const at::Tensor& boxes, const at::Tensor& order, const std::vector<int64_t>& starts,
-                    float threshold) {
+// `order`: rows by class, then descending score; `starts`: where each class begins, and the number of rows.
+at::Tensor run_nms(const at::Tensor& boxes, const at::Tensor& order, const std::vector<int64_t>& starts,
+                   float threshold) {
   const int64_t n = boxes.size(0);
   const at::Tensor rows = boxes.to(at::kFloat).contiguous();
   const float* data = rows.const_data_ptr<float>();
   const int64_t* source = order.const_data_ptr<int64_t>();
   std::vector<float> values(5 * n);
-  std::vector<int32_t> dead(n, 0);
+  std::vector<int32_t> dropped(n, 0);
   std::vector<int64_t> index(source, source + n);
   float* base = values.data();
-  const Lanes lanes{base, base + n, base + 2 * n, base + 3 * n, base + 4 * n, dead.data(), index.data()};
+  const Boxes sorted{base, base + n, base + 2 * n, base + 3 * n, base + 4 * n, dropped.data(), index.data()};
   for (int64_t i = 0; i < n; ++i) {
     const float* box = data + 4 * index[i];
-    lanes.x1[i] = box[0];
-    lanes.y1[i] = box[1];
-    lanes.x2[i] = box[2];
-    lanes.y2[i] = box[3];
-    lanes.area[i] = box_area(box[0], box[1], box[2], box[3]);
+    sorted.x1[i] = box[0];
+    sorted.y1[i] = box[1];
+    sorted.x2[i] = box[2];
+    sorted.y2[i] = box[3];
+    sorted.area[i] = box_area(box[0], box[1], box[2], box[3]);
   }
   std::vector<uint8_t> keep(n, 0);
   const int64_t classes = static_cast<int64_t>(starts.size()) - 1;
   const auto decide = [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c)
-      suppress_range(lanes, starts[c], starts[c + 1], threshold, keep.data());
+      nms_range(sorted, starts[c], starts[c + 1], threshold, keep.data());
   };
   // Threads share the classes, or the boxes of the only class (a nested parallel loop would run on one
   // thread).
@@ -140,14 +143,14 @@ at::Tensor suppress(const at::Tensor& boxes, const at::Tensor& order, const std:
   return indices_of(keep);
 }
 
-at::Tensor by_falling_score(const at::Tensor& scores) {
+at::Tensor by_descending_score(const at::Tensor& scores) {
   return std::get<1>(at::sort(scores, /*stable=*/true, /*dim=*/0, /*descending=*/true)).contiguous();
 }
 
 at::Tensor nms(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold) {
   check_nms("nms", boxes, scores, iou_threshold);
   if (boxes.size(0) == 0) return at::empty({0}, at::kLong);
-  return suppress(boxes, by_falling_score(scores), {0, boxes.size(0)}, static_cast<float>(iou_threshold));
+  return run_nms(boxes, by_descending_score(scores), {0, boxes.size(0)}, static_cast<float>(iou_threshold));
 }
 
 at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const at::Tensor& labels,
@@ -156,7 +159,7 @@ at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const 
   check_labels("batched_nms", boxes, labels);
   const int64_t n = boxes.size(0);
   if (n == 0) return at::empty({0}, at::kLong);
-  const at::Tensor by_score = by_falling_score(scores);
+  const at::Tensor by_score = by_descending_score(scores);
   const auto [sorted_labels, position] = at::sort(labels.to(at::kLong).index_select(0, by_score),
                                                   /*stable=*/true, /*dim=*/0, /*descending=*/false);
   const at::Tensor order = by_score.index_select(0, position);
@@ -166,7 +169,7 @@ at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const 
     if (label[i] != label[i - 1]) starts.push_back(i);
   }
   starts.push_back(n);
-  return suppress(boxes, order, starts, static_cast<float>(iou_threshold));
+  return run_nms(boxes, order, starts, static_cast<float>(iou_threshold));
 }
 
 }  // namespace

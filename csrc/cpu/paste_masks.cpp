@@ -1,5 +1,4 @@
-// Mask pasting on the CPU. Per instance, each source row is stretched to the image's columns once; every
-// image row then blends two stretched rows and compares with the threshold, all along contiguous memory.
+// Mask pasting on the CPU, instance by instance, row by row (resize_rows.h).
 #include "../paste_masks.h"
 
 #include <ATen/Parallel.h>
@@ -8,72 +7,14 @@
 
 #include <vector>
 
-#include "../multiversion.h"
+#include "resize_rows.h"
 
 namespace mrb {
 namespace {
 
-// Image columns of one instance: source cells and shares, and the two stretched rows in use.
-struct Stretch {
-  std::vector<int32_t> low, high;
-  std::vector<float> share;
-  std::vector<float> first, second;
-  int64_t first_row, second_row;
-
-  void prepare(const PasteSpan& span, int64_t source) {
-    const int64_t width = span.high - span.low;
-    low.resize(width);
-    high.resize(width);
-    share.resize(width);
-    first.resize(width);
-    second.resize(width);
-    first_row = second_row = -1;
-    for (int64_t i = 0; i < width; ++i) {
-      const ResizeTap tap(span.low + i - span.start, source, span.size);
-      low[i] = static_cast<int32_t>(tap.low);
-      high[i] = static_cast<int32_t>(tap.high);
-      share[i] = tap.share;
-    }
-  }
-};
-
-MRB_MULTIVERSION void stretch_row(const float* MRB_RESTRICT source, const Stretch& columns,
-                                  float* MRB_RESTRICT out) {
-  const int32_t* MRB_RESTRICT low = columns.low.data();
-  const int32_t* MRB_RESTRICT high = columns.high.data();
-  const float* MRB_RESTRICT share = columns.share.data();
-  const int64_t width = static_cast<int64_t>(columns.low.size());
-  for (int64_t i = 0; i < width; ++i)
-    out[i] = (1.0f - share[i]) * source[low[i]] + share[i] * source[high[i]];
-}
-
-MRB_MULTIVERSION void blend_rows(const float* MRB_RESTRICT first, const float* MRB_RESTRICT second,
-                                 float share, float threshold, int64_t width, uint8_t* MRB_RESTRICT out) {
-  const float rest = 1.0f - share;
-  for (int64_t i = 0; i < width; ++i) out[i] = rest * first[i] + share * second[i] > threshold;
-}
-
-// Brings source rows `low` and `high` into first and second; rows only move down, so one of them is often
-// there.
-void load_rows(Stretch& s, const float* mask, int64_t side, int64_t low, int64_t high) {
-  if (s.first_row != low) {
-    if (s.second_row == low) {
-      std::swap(s.first, s.second);
-      std::swap(s.first_row, s.second_row);
-    } else {
-      stretch_row(mask + low * side, s, s.first.data());
-      s.first_row = low;
-    }
-  }
-  if (s.second_row != high) {
-    stretch_row(mask + high * side, s, s.second.data());
-    s.second_row = high;
-  }
-}
-
 void paste_one(const float* mask, int64_t side, const float* box, int64_t padding, int64_t height,
-               int64_t width, float threshold, Stretch& stretch, std::vector<float>& padded,
-               uint8_t* image) {
+               int64_t width, float threshold, ResizeTaps& columns, ResizedRows& rows,
+               std::vector<float>& padded, uint8_t* image) {
   const int64_t source = side + 2 * padding;
   const float scale = static_cast<float>(static_cast<double>(source) / static_cast<double>(side));
   const PasteSpan x = paste_span(box[0], box[2], scale, width);
@@ -83,11 +24,18 @@ void paste_one(const float* mask, int64_t side, const float* box, int64_t paddin
   for (int64_t r = 0; r < side; ++r) {
     std::copy(mask + r * side, mask + (r + 1) * side, padded.data() + (r + padding) * source + padding);
   }
-  stretch.prepare(x, source);
+  const int64_t count = x.high - x.low;
+  columns.fill(source, resize_step(source, x.size), x.low - x.start, x.high - x.start);
+  rows.reset(count);
+  const auto compute = [&](int64_t row, float* out) {
+    resize_row(padded.data() + row * source, columns.low.data(), columns.high.data(), columns.weight.data(),
+               count, out);
+  };
+  const float step = resize_step(source, y.size);
   for (int64_t row = y.low; row < y.high; ++row) {
-    const ResizeTap tap(row - y.start, source, y.size);
-    load_rows(stretch, padded.data(), source, tap.low, tap.high);
-    blend_rows(stretch.first.data(), stretch.second.data(), tap.share, threshold, x.high - x.low,
+    const BilinearTap<float> tap = resize_tap(row - y.start, source, step);
+    rows.load(tap.low, tap.high, compute);
+    blend_rows(rows.above.data(), rows.below.data(), tap.weight, threshold, count,
                image + row * width + x.low);
   }
 }
@@ -98,16 +46,17 @@ at::Tensor paste_masks(const at::Tensor& masks, const at::Tensor& boxes, int64_t
   const int64_t count = masks.size(0), side = masks.size(1);
   at::Tensor result = at::zeros({count, height, width}, masks.options().dtype(at::kBool));
   const at::Tensor source = masks.to(at::kFloat).contiguous();
-  const at::Tensor places = boxes.to(at::kFloat).contiguous();
+  const at::Tensor box_rows = boxes.to(at::kFloat).contiguous();
   const float* mask = source.const_data_ptr<float>();
-  const float* box = places.const_data_ptr<float>();
+  const float* box = box_rows.const_data_ptr<float>();
   uint8_t* out = reinterpret_cast<uint8_t*>(result.mutable_data_ptr<bool>());
   at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
-    Stretch stretch;
+    ResizeTaps columns;
+    ResizedRows rows;
     std::vector<float> padded;
     for (int64_t n = first; n < last; ++n) {
       paste_one(mask + n * side * side, side, box + 4 * n, padding, height, width,
-                static_cast<float>(threshold), stretch, padded, out + n * height * width);
+                static_cast<float>(threshold), columns, rows, padded, out + n * height * width);
     }
   });
   return result;

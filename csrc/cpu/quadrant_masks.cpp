@@ -1,7 +1,7 @@
-// Quadrant masks and their loss on the CPU. The plane is cut into strips of rows, which are worked on in
-// parallel, each for all instances, while its part of the basis is in the cache. A strip owns its rows of the
-// masks and of the gradient of the basis; sums per instance are added strip by strip. Strips depend on the
-// size of the plane only, so results are the same for any number of threads.
+// Quadrant masks and their loss on the CPU. The plane is cut into strips of rows, which are processed in
+// parallel, each for all instances, while its part of the basis is in the cache. A strip alone writes its
+// rows of the masks and of the gradient of the basis; sums per instance are added strip by strip. Strips
+// depend on the size of the plane only, so results are the same for any number of threads.
 #include "../quadrant_masks.h"
 
 #include <ATen/Dispatch.h>
@@ -9,7 +9,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "../plain_ops.h"
+#include "../kernel_guard.h"
 #include "quadrant_rows.h"
 
 namespace mrb {
@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kMinStripRows = 8;
 constexpr int64_t kMaxStrips = 32;
 
-// The part of a cell of an instance that lies in one strip.
+// The part of a grid cell of an instance that is in one strip.
 struct Patch {
   int64_t instance, cell;
   int64_t first_row, last_row;
@@ -35,15 +35,15 @@ struct Strips {
 
   // Calls visit(patch) for all patches of strip `s`, instance by instance.
   template <typename Visit>
-  void walk(int64_t s, const CellBorders& borders, int64_t instances, const Visit& visit) const {
-    const int64_t cells = borders.cells, begin = s * rows, end = std::min(height, begin + rows);
+  void walk(int64_t s, const GridBorders& borders, int64_t instances, const Visit& visit) const {
+    const int64_t grid_size = borders.grid_size, begin = s * rows, end = std::min(height, begin + rows);
     for (int64_t i = 0; i < instances; ++i) {
       const int32_t *y = borders.rows(i), *x = borders.columns(i);
-      if (y[0] >= end || y[cells] <= begin) continue;
-      for (int64_t r = 0; r < cells; ++r) {
+      if (y[0] >= end || y[grid_size] <= begin) continue;
+      for (int64_t r = 0; r < grid_size; ++r) {
         const int64_t first = std::max<int64_t>(y[r], begin), last = std::min<int64_t>(y[r + 1], end);
-        for (int64_t c = 0; c < cells && first < last; ++c) {
-          if (x[c] < x[c + 1]) visit(Patch{i, r * cells + c, first, last, x[c], x[c + 1] - x[c]});
+        for (int64_t c = 0; c < grid_size && first < last; ++c) {
+          if (x[c] < x[c + 1]) visit(Patch{i, r * grid_size + c, first, last, x[c], x[c + 1] - x[c]});
         }
       }
     }
@@ -54,13 +54,13 @@ struct Strips {
 struct Quadrants {
   at::Tensor coefficients;
   RowMajor basis;
-  CellBorders borders;
+  GridBorders borders;
   Strips strips;
 
-  Quadrants(const at::Tensor& c, const at::Tensor& b, const at::Tensor& boxes, int64_t cells)
+  Quadrants(const at::Tensor& c, const at::Tensor& b, const at::Tensor& boxes, int64_t grid_size)
       : coefficients(c.to(wide_type(c, b)).contiguous()),
         basis(RowMajor::copy_of(b, wide_type(c, b))),
-        borders(boxes, b.size(1), b.size(2), cells),
+        borders(boxes, b.size(1), b.size(2), grid_size),
         strips(b.size(1)) {}
 
   int64_t instances() const { return coefficients.size(0); }
@@ -88,7 +88,7 @@ struct Quadrants {
   }
 };
 
-// The image of each instance, row by row.
+// The target mask of each instance, row by row.
 struct Targets {
   at::Tensor planes, index;
 
@@ -122,8 +122,8 @@ std::tuple<at::Tensor, at::Tensor> gradients(const Quadrants& q, at::ScalarType 
       std::fill(sums.begin(), sums.end(), T(0));
       for (int64_t y = patch.first_row; y < patch.last_row; ++y) {
         slopes(patch, y, run.data());
-        run_spread(run.data(), q.of<T>(patch), q.basis.row<T>(y) + patch.column, maps, q.basis.pitch,
-                   patch.count, sums.data(), basis_grad.row<T>(y) + patch.column);
+        run_backward(run.data(), q.of<T>(patch), q.basis.row<T>(y) + patch.column, maps, q.basis.pitch,
+                     patch.count, sums.data(), basis_grad.row<T>(y) + patch.column);
       }
       T* to = part + patch.instance * channels + patch.cell * maps;
       for (int64_t k = 0; k < maps; ++k) {
@@ -134,18 +134,18 @@ std::tuple<at::Tensor, at::Tensor> gradients(const Quadrants& q, at::ScalarType 
   const at::Tensor coefficients_grad = at::zeros_like(q.coefficients);
   T* to = coefficients_grad.mutable_data_ptr<T>();
   const T* from = parts.const_data_ptr<T>();
-  const int64_t numbers = instances * channels;
-  for (int64_t s = 0; s < q.strips.count; ++s, from += numbers) {
-    for (int64_t i = 0; i < numbers; ++i) to[i] += from[i];
+  const int64_t values = instances * channels;
+  for (int64_t s = 0; s < q.strips.count; ++s, from += values) {
+    for (int64_t i = 0; i < values; ++i) to[i] += from[i];
   }
   return {coefficients_grad.to(coefficients_type), basis_grad.to_maps(basis_type)};
 }
 
 at::Tensor quadrant_masks(const at::Tensor& coefficients, const at::Tensor& basis, const at::Tensor& boxes,
-                          int64_t cells) {
-  check_quadrants("quadrant_masks", coefficients, basis, boxes, cells);
-  const PlainOps plain;
-  const Quadrants q(coefficients, basis, boxes, cells);
+                          int64_t grid_size) {
+  check_quadrants("quadrant_masks", coefficients, basis, boxes, grid_size);
+  const KernelGuard kernel_guard;
+  const Quadrants q(coefficients, basis, boxes, grid_size);
   const at::Tensor masks =
       at::zeros({q.instances(), q.basis.height, q.basis.width}, q.coefficients.options());
   AT_DISPATCH_FLOATING_TYPES(masks.scalar_type(), "quadrant_masks", [&] {
@@ -166,13 +166,13 @@ at::Tensor quadrant_masks(const at::Tensor& coefficients, const at::Tensor& basi
 std::tuple<at::Tensor, at::Tensor> quadrant_masks_backward(const at::Tensor& grad, const at::Tensor& masks,
                                                            const at::Tensor& coefficients,
                                                            const at::Tensor& basis, const at::Tensor& boxes,
-                                                           int64_t cells) {
+                                                           int64_t grid_size) {
   constexpr const char* op = "quadrant_masks_backward";
-  check_quadrants(op, coefficients, basis, boxes, cells);
+  check_quadrants(op, coefficients, basis, boxes, grid_size);
   check_planes(op, "grad", grad, coefficients, basis);
   check_planes(op, "masks", masks, coefficients, basis);
-  const PlainOps plain;
-  const Quadrants q(coefficients, basis, boxes, cells);
+  const KernelGuard kernel_guard;
+  const Quadrants q(coefficients, basis, boxes, grid_size);
   const at::Tensor above = grad.contiguous(), p = masks.contiguous();
   std::tuple<at::Tensor, at::Tensor> result;
   AT_DISPATCH_FLOATING_TYPES(p.scalar_type(), op, [&] {
@@ -188,13 +188,13 @@ std::tuple<at::Tensor, at::Tensor> quadrant_masks_backward(const at::Tensor& gra
 
 at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& basis,
                               const at::Tensor& boxes, const at::Tensor& targets,
-                              const at::Tensor& target_index, int64_t cells) {
+                              const at::Tensor& target_index, int64_t grid_size) {
   constexpr const char* op = "quadrant_mask_loss";
-  check_quadrants(op, coefficients, basis, boxes, cells);
+  check_quadrants(op, coefficients, basis, boxes, grid_size);
   check_mask_targets(op, targets, target_index, coefficients, basis);
-  const PlainOps plain;
-  const Quadrants q(coefficients, basis, boxes, cells);
-  const Targets images(op, targets, target_index);
+  const KernelGuard kernel_guard;
+  const Quadrants q(coefficients, basis, boxes, grid_size);
+  const Targets target_masks(op, targets, target_index);
   const int64_t instances = q.instances();
   std::vector<double> parts(q.strips.count * instances, 0.0);
   const at::Tensor losses = at::zeros({instances}, q.coefficients.options());
@@ -205,7 +205,7 @@ at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& 
         for (int64_t y = patch.first_row; y < patch.last_row; ++y) {
           q.probabilities(patch, y, run.data());
           parts[s * instances + patch.instance] +=
-              run_cross_entropy(run.data(), images.run(patch, y), patch.count);
+              run_cross_entropy(run.data(), target_masks.run(patch, y), patch.count);
         }
       });
     });
@@ -220,14 +220,14 @@ at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& 
 
 std::tuple<at::Tensor, at::Tensor> quadrant_mask_loss_backward(
     const at::Tensor& grad, const at::Tensor& coefficients, const at::Tensor& basis, const at::Tensor& boxes,
-    const at::Tensor& targets, const at::Tensor& target_index, int64_t cells) {
+    const at::Tensor& targets, const at::Tensor& target_index, int64_t grid_size) {
   constexpr const char* op = "quadrant_mask_loss_backward";
-  check_quadrants(op, coefficients, basis, boxes, cells);
+  check_quadrants(op, coefficients, basis, boxes, grid_size);
   check_mask_targets(op, targets, target_index, coefficients, basis);
   check_mask_loss_grad(op, grad, coefficients, basis);
-  const PlainOps plain;
-  const Quadrants q(coefficients, basis, boxes, cells);
-  const Targets images(op, targets, target_index);
+  const KernelGuard kernel_guard;
+  const Quadrants q(coefficients, basis, boxes, grid_size);
+  const Targets target_masks(op, targets, target_index);
   const at::Tensor above = grad.contiguous();
   std::tuple<at::Tensor, at::Tensor> result;
   AT_DISPATCH_FLOATING_TYPES(above.scalar_type(), op, [&] {
@@ -235,7 +235,7 @@ std::tuple<at::Tensor, at::Tensor> quadrant_mask_loss_backward(
     result = gradients<scalar_t>(q, coefficients.scalar_type(), basis.scalar_type(),
                                  [&](const Patch& patch, int64_t y, scalar_t* out) {
                                    q.probabilities(patch, y, out);
-                                   run_cross_entropy_slopes(g[patch.instance], images.run(patch, y),
+                                   run_cross_entropy_slopes(g[patch.instance], target_masks.run(patch, y),
                                                             patch.count, out);
                                  });
   });

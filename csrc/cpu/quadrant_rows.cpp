@@ -9,24 +9,24 @@
 namespace mrb {
 namespace {
 
-void fill_borders(const CellAxis& axis, int64_t side, int32_t* borders) {
-  for (int32_t c = 0; c <= axis.cells; ++c) borders[c] = static_cast<int32_t>(axis.border(c, side));
+void fill_borders(const GridAxis& axis, int64_t side, int32_t* borders) {
+  for (int32_t c = 0; c <= axis.grid_size; ++c) borders[c] = static_cast<int32_t>(axis.border(c, side));
 }
 
 template <typename T>
 using Block = Vec<T, kRunLanes>;
 
 template <typename T>
-MRB_INLINE Block<T>& block_at(T* place) {
-  return *reinterpret_cast<Block<T>*>(place);
+MRB_INLINE Block<T>& block_at(T* data) {
+  return *reinterpret_cast<Block<T>*>(data);
 }
 
 template <typename T>
-MRB_INLINE const Block<T>& block_at(const T* place) {
-  return *reinterpret_cast<const Block<T>*>(place);
+MRB_INLINE const Block<T>& block_at(const T* data) {
+  return *reinterpret_cast<const Block<T>*>(data);
 }
 
-// `blocks` blocks side by side, so that their sums do not wait for each other.
+// `blocks` blocks side by side, so that their sums are independent.
 template <int blocks, typename T>
 MRB_INLINE void logits(const T* coefficients, const T* basis, int64_t maps, int64_t pitch, T* out) {
   Block<T> sums[blocks] = {};
@@ -47,14 +47,14 @@ MRB_INLINE void probabilities(const T* coefficients, const T* basis, int64_t map
 
 template <typename T>
 MRB_INLINE T cross_entropies(const T* MRB_RESTRICT p, const uint8_t* MRB_RESTRICT target, int64_t count) {
-  T strands[kRunLanes] = {};
+  T lanes[kRunLanes] = {};
   const int64_t whole = count / kRunLanes * kRunLanes;
   for (int64_t i = 0; i < whole; i += kRunLanes) {
-    for (int64_t j = 0; j < kRunLanes; ++j) strands[j] += cross_entropy(p[i + j], target[i + j] != 0);
+    for (int64_t j = 0; j < kRunLanes; ++j) lanes[j] += cross_entropy(p[i + j], target[i + j] != 0);
   }
-  for (int64_t i = whole; i < count; ++i) strands[i - whole] += cross_entropy(p[i], target[i] != 0);
+  for (int64_t i = whole; i < count; ++i) lanes[i - whole] += cross_entropy(p[i], target[i] != 0);
   T sum = T(0);
-  for (T strand : strands) sum += strand;
+  for (T lane : lanes) sum += lane;
   return sum;
 }
 
@@ -71,9 +71,9 @@ MRB_INLINE void sigmoid_slopes(const T* MRB_RESTRICT grad, const T* MRB_RESTRICT
 }
 
 template <typename T>
-MRB_INLINE void spread(const T* MRB_RESTRICT slopes, const T* MRB_RESTRICT coefficients,
-                       const T* MRB_RESTRICT basis, int64_t maps, int64_t pitch, int64_t count,
-                       T* MRB_RESTRICT sums, T* MRB_RESTRICT basis_grad) {
+MRB_INLINE void backward(const T* MRB_RESTRICT slopes, const T* MRB_RESTRICT coefficients,
+                         const T* MRB_RESTRICT basis, int64_t maps, int64_t pitch, int64_t count,
+                         T* MRB_RESTRICT sums, T* MRB_RESTRICT basis_grad) {
   int64_t i = 0;
   for (; i + kRunLanes <= count; i += kRunLanes) {
     const Block<T> slope = block_at(slopes + i);
@@ -92,13 +92,15 @@ MRB_INLINE void spread(const T* MRB_RESTRICT slopes, const T* MRB_RESTRICT coeff
 
 }  // namespace
 
-CellBorders::CellBorders(const at::Tensor& boxes, int64_t height, int64_t width, int64_t cells)
-    : cells(cells), columns_(boxes.size(0) * (cells + 1)), rows_(boxes.size(0) * (cells + 1)) {
-  const at::Tensor places = boxes.to(at::kFloat).contiguous();
-  const float* box = places.const_data_ptr<float>();
+GridBorders::GridBorders(const at::Tensor& boxes, int64_t height, int64_t width, int64_t grid_size)
+    : grid_size(grid_size),
+      columns_(boxes.size(0) * (grid_size + 1)),
+      rows_(boxes.size(0) * (grid_size + 1)) {
+  const at::Tensor box_rows = boxes.to(at::kFloat).contiguous();
+  const float* box = box_rows.const_data_ptr<float>();
   for (int64_t i = 0; i < boxes.size(0); ++i, box += 4) {
-    fill_borders(CellAxis(box[0], box[2], cells), width, columns_.data() + i * (cells + 1));
-    fill_borders(CellAxis(box[1], box[3], cells), height, rows_.data() + i * (cells + 1));
+    fill_borders(GridAxis(box[0], box[2], grid_size), width, columns_.data() + i * (grid_size + 1));
+    fill_borders(GridAxis(box[1], box[3], grid_size), height, rows_.data() + i * (grid_size + 1));
   }
 }
 
@@ -117,7 +119,7 @@ at::Tensor RowMajor::to_maps(at::ScalarType type) const {
   return data.narrow(2, 0, width).transpose(0, 1).to(type).contiguous();
 }
 
-// Named for each type: templates cannot have versions per processor.
+// One function per type: templates cannot have versions per processor.
 MRB_MULTIVERSION void run_probabilities(const float* coefficients, const float* basis, int64_t maps,
                                         int64_t pitch, int64_t count, float* out) {
   probabilities(coefficients, basis, maps, pitch, count, out);
@@ -152,15 +154,16 @@ MRB_MULTIVERSION void run_sigmoid_slopes(const double* grad, const double* p, in
   sigmoid_slopes(grad, p, count, slopes);
 }
 
-MRB_MULTIVERSION void run_spread(const float* slopes, const float* coefficients, const float* basis,
-                                 int64_t maps, int64_t pitch, int64_t count, float* sums, float* basis_grad) {
-  spread(slopes, coefficients, basis, maps, pitch, count, sums, basis_grad);
+MRB_MULTIVERSION void run_backward(const float* slopes, const float* coefficients, const float* basis,
+                                   int64_t maps, int64_t pitch, int64_t count, float* sums,
+                                   float* basis_grad) {
+  backward(slopes, coefficients, basis, maps, pitch, count, sums, basis_grad);
 }
 
-MRB_MULTIVERSION void run_spread(const double* slopes, const double* coefficients, const double* basis,
-                                 int64_t maps, int64_t pitch, int64_t count, double* sums,
-                                 double* basis_grad) {
-  spread(slopes, coefficients, basis, maps, pitch, count, sums, basis_grad);
+MRB_MULTIVERSION void run_backward(const double* slopes, const double* coefficients, const double* basis,
+                                   int64_t maps, int64_t pitch, int64_t count, double* sums,
+                                   double* basis_grad) {
+  backward(slopes, coefficients, basis, maps, pitch, count, sums, basis_grad);
 }
 
 }  // namespace mrb

@@ -1,5 +1,5 @@
-// What the CPU kernels of the quadrant masks share: where the cells of every box lie, the basis in an order
-// in which they read it, and the arithmetic on one run of pixels that lie in one row and one cell.
+// What the CPU kernels of the quadrant masks share: the borders of the grid cells of every box, the basis in
+// the order in which they read it, and the arithmetic on one run of pixels of one row and one grid cell.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,25 +10,25 @@
 
 namespace mrb {
 
-constexpr int64_t kRunLanes = 16;  // runs are worked on in blocks of this many pixels
+constexpr int64_t kRunLanes = 16;  // runs are processed in blocks of this many pixels
 
-// Borders of the cells of every box along both axes: cell c of box i covers the pixels from borders[c] to
-// borders[c + 1] of the plane.
-class CellBorders {
+// Borders of the grid cells of every box along both axes: cell c of box i covers the pixels from borders[c]
+// to borders[c + 1] of the plane.
+class GridBorders {
  public:
-  CellBorders(const at::Tensor& boxes, int64_t height, int64_t width, int64_t cells);
+  GridBorders(const at::Tensor& boxes, int64_t height, int64_t width, int64_t grid_size);
 
-  const int32_t* columns(int64_t box) const { return columns_.data() + box * (cells + 1); }
-  const int32_t* rows(int64_t box) const { return rows_.data() + box * (cells + 1); }
+  const int32_t* columns(int64_t box) const { return columns_.data() + box * (grid_size + 1); }
+  const int32_t* rows(int64_t box) const { return rows_.data() + box * (grid_size + 1); }
 
-  const int64_t cells;
+  const int64_t grid_size;
 
  private:
   std::vector<int32_t> columns_, rows_;
 };
 
-// Maps (K, H, W) as (H, K, pitch) of float or double: a row of all maps lies together, and a block of lanes
-// that starts at any pixel of a row stays in memory.
+// Maps (K, H, W) as (H, K, pitch) of float or double: a row of all maps is contiguous, and a block of lanes
+// that starts at any pixel of a row is inside the memory.
 struct RowMajor {
   at::Tensor data;
   int64_t maps, height, width, pitch;
@@ -43,7 +43,7 @@ struct RowMajor {
   }
 };
 
-// Room for a run of `width` pixels, filled up to a whole block.
+// Size of a buffer for a run of `width` pixels, rounded up to a whole block.
 inline int64_t padded_run(int64_t width) { return (width / kRunLanes + 1) * kRunLanes; }
 
 // out = probabilities of a run; `basis` points at its first pixel in map 0. Whole blocks are written.
@@ -66,9 +66,9 @@ void run_sigmoid_slopes(const double* grad, const double* p, int64_t count, doub
 
 // Adds the products of the slopes with the basis to sums[map][lane], and with the coefficients to the
 // gradient of the basis.
-void run_spread(const float* slopes, const float* coefficients, const float* basis, int64_t maps,
-                int64_t pitch, int64_t count, float* sums, float* basis_grad);
-void run_spread(const double* slopes, const double* coefficients, const double* basis, int64_t maps,
-                int64_t pitch, int64_t count, double* sums, double* basis_grad);
+void run_backward(const float* slopes, const float* coefficients, const float* basis, int64_t maps,
+                  int64_t pitch, int64_t count, float* sums, float* basis_grad);
+void run_backward(const double* slopes, const double* coefficients, const double* basis, int64_t maps,
+                  int64_t pitch, int64_t count, double* sums, double* basis_grad);
 
 }  // namespace mrb

@@ -17,7 +17,7 @@ void check_offsets(const char* name, const at::Tensor& offsets, int64_t total, c
   const int64_t count = offsets.size(0);
   TORCH_CHECK_VALUE(value[0] == 0, "rasterize_polygons: ", name, " must begin with 0, got ", value[0]);
   for (int64_t i = 1; i < count; ++i) {
-    TORCH_CHECK_VALUE(value[i] >= value[i - 1], "rasterize_polygons: ", name, " must not fall, got ",
+    TORCH_CHECK_VALUE(value[i] >= value[i - 1], "rasterize_polygons: ", name, " must not decrease, got ",
                       value[i - 1], " then ", value[i], " at ", i);
   }
   TORCH_CHECK_VALUE(value[count - 1] == total, "rasterize_polygons: ", name, " must end with the number of ",
@@ -31,8 +31,8 @@ struct Polygons {
 };
 
 // Toggles of one polygon in column-major order, then their running parity or-ed into mask (row-major).
-void draw_polygon(const double* points, int64_t count, const CropWindow& window, int64_t size,
-                  std::vector<uint8_t>& toggles, uint8_t* mask) {
+void rasterize_polygon(const double* points, int64_t count, const CropWindow& window, int64_t size,
+                       std::vector<uint8_t>& toggles, uint8_t* mask) {
   std::fill(toggles.begin(), toggles.end(), 0);
   const auto emit = [&](int64_t column, int64_t row) { toggles[column * size + row] ^= 1; };
   int64_t x = fine_coordinate(points[2 * count - 2], window.x, window.scale_x);
@@ -61,15 +61,16 @@ at::Tensor rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygo
   const at::Tensor point_tensor = coords.to(at::kDouble).contiguous();
   const at::Tensor polygon_tensor = polygon_offsets.contiguous(),
                    instance_tensor = instance_offsets.contiguous();
-  const at::Tensor chosen_tensor = instance_of_box.contiguous();
+  const at::Tensor index_tensor = instance_of_box.contiguous();
   const at::Tensor box_tensor = boxes.to(at::kFloat).contiguous();
   check_offsets("polygon_offsets", polygon_tensor, coords.size(0), "points");
   check_offsets("instance_offsets", instance_tensor, polygon_offsets.size(0) - 1, "polygons");
   const int64_t count = boxes.size(0), instances = instance_offsets.size(0) - 1;
-  const int64_t* chosen = chosen_tensor.const_data_ptr<int64_t>();
+  const int64_t* instance_of = index_tensor.const_data_ptr<int64_t>();
   for (int64_t r = 0; r < count; ++r) {
-    TORCH_CHECK_VALUE(chosen[r] >= 0 && chosen[r] < instances, "rasterize_polygons: instance_of_box[", r,
-                      "] must be from 0 to ", instances - 1, ", got ", chosen[r]);
+    TORCH_CHECK_VALUE(instance_of[r] >= 0 && instance_of[r] < instances,
+                      "rasterize_polygons: instance_of_box[", r, "] must be from 0 to ", instances - 1,
+                      ", got ", instance_of[r]);
   }
   const Polygons polygons{point_tensor.const_data_ptr<double>(), polygon_tensor.const_data_ptr<int64_t>(),
                           instance_tensor.const_data_ptr<int64_t>()};
@@ -81,12 +82,12 @@ at::Tensor rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygo
     for (int64_t r = first; r < last; ++r) {
       const CropWindow window(box + 4 * r, image_w, image_h, size);
       if (!window.valid) continue;
-      for (int64_t k = polygons.instance_offsets[chosen[r]]; k < polygons.instance_offsets[chosen[r] + 1];
-           ++k) {
+      for (int64_t k = polygons.instance_offsets[instance_of[r]];
+           k < polygons.instance_offsets[instance_of[r] + 1]; ++k) {
         const int64_t begin = polygons.polygon_offsets[k], points = polygons.polygon_offsets[k + 1] - begin;
         // Fewer than three points enclose nothing.
         if (points < 3) continue;
-        draw_polygon(polygons.coords + 2 * begin, points, window, size, toggles, out + r * size * size);
+        rasterize_polygon(polygons.coords + 2 * begin, points, window, size, toggles, out + r * size * size);
       }
     }
   });

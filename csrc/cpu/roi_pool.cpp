@@ -1,6 +1,6 @@
-// ROI max pooling on the CPU. Forward: rows of 16 channels are laid side by side (lanes.h), so that maxima
-// and their places are taken in full vectors in planar and channels-last maps alike. Backward: each plane of
-// the gradient belongs to one thread, which makes the sums the same for any number of threads.
+// RoI max pooling on the CPU. Forward: rows of 16 channels are stored side by side (lanes.h), so that maxima
+// and their indices are computed in full vectors in planar and channels-last maps alike. Backward: each plane
+// of the gradient belongs to one thread, which makes the sums the same for any number of threads.
 #include "../roi_pool.h"
 
 #include <ATen/Dispatch.h>
@@ -19,8 +19,8 @@ namespace mrb {
 namespace {
 
 constexpr int64_t kRoiBlock = 256;
-constexpr int64_t kPlaneCells = 1 << 16;  // cells of the gradient that a thread works on at a time, about
-constexpr int64_t kWindowCells = 2048;    // cells of 16 channels held at a time, when a bin needs no more
+constexpr int64_t kPlanePixels = 1 << 16;  // pixels of the gradient that a thread processes at a time, about
+constexpr int64_t kWindowPixels = 2048;    // pixels of 16 channels held at a time, when a bin needs no more
 
 struct Span {
   int64_t first = 0, last = 0;
@@ -28,7 +28,7 @@ struct Span {
   int64_t size() const { return last > first ? last - first : 0; }
 };
 
-// The cells that a region's bins read; rows and columns hold one span per bin.
+// The pixels that the bins of an RoI read; rows and columns hold one span per bin.
 struct PoolPlan {
   int64_t roi, image;
   std::vector<Span> rows, columns;
@@ -44,39 +44,39 @@ Span hull(const std::vector<Span>& spans) {
   return all;
 }
 
-// Rows of cells of 16 channels, from map row `first_row` and column `first_column` on, and room for one row
-// of maxima and the map rows that hold them.
+// Rows of pixels of 16 channels, from map row `first_row` and column `first_column` on, and a buffer for one
+// row of maxima and the map rows that hold them.
 template <typename T>
 struct Window {
-  const T* cells;
+  const T* pixels;
   int64_t first_row, first_column, columns, map_width;
   T* top;
   int32_t* top_row;
 };
 
-// Maxima down the given rows, for every column and channel. Of equal numbers the first one wins, a NaN
+// Maxima down the given rows, for every column and channel. Of equal values the first one wins, a NaN
 // always.
 template <typename T>
 MRB_INLINE void max_down(const Window<T>& window, Span rows) {
   const int64_t n = window.columns * kLanes;
-  const T* MRB_RESTRICT cell = window.cells + (rows.first - window.first_row) * n;
+  const T* MRB_RESTRICT pixel = window.pixels + (rows.first - window.first_row) * n;
   T* MRB_RESTRICT top = window.top;
   int32_t* MRB_RESTRICT top_row = window.top_row;
-  for (int64_t j = 0; j < n; ++j) top[j] = cell[j];
+  for (int64_t j = 0; j < n; ++j) top[j] = pixel[j];
   for (int64_t j = 0; j < n; ++j) top_row[j] = static_cast<int32_t>(rows.first);
   for (int64_t y = rows.first + 1; y < rows.last; ++y) {
-    cell += n;
+    pixel += n;
     const int32_t row = static_cast<int32_t>(y);
     for (int64_t j = 0; j < n; ++j) {
-      const bool take = (cell[j] > top[j]) | (cell[j] != cell[j]);
-      top[j] = take ? cell[j] : top[j];
+      const bool take = (pixel[j] > top[j]) | (pixel[j] != pixel[j]);
+      top[j] = take ? pixel[j] : top[j];
       top_row[j] = take ? row : top_row[j];
     }
   }
 }
 
-// Maxima of one row of bins and where they are: (bins, kLanes) each; of equal numbers the first cell in
-// reading order. An empty bin gives 0 and -1.
+// Maxima of one row of bins and their indices: (bins, kLanes) each; of equal values the first pixel in
+// row-major order. An empty bin gives 0 and -1.
 template <typename T>
 MRB_INLINE void max_of_bins(const Window<T>& window, Span rows, const Span* columns, int64_t bins,
                             T* MRB_RESTRICT value, int32_t* MRB_RESTRICT where) {
@@ -121,11 +121,11 @@ MRB_MULTIVERSION void max_lanes(const Window<double>& window, Span rows, const S
 struct PoolShape {
   int64_t images, channels, height, width, pooled_h, pooled_w;
 
-  int64_t cells() const { return height * width; }
+  int64_t pixels() const { return height * width; }
   int64_t bins() const { return pooled_h * pooled_w; }
 };
 
-// Raises ValueError for an image index outside the batch. Regions with a NaN or an infinite number get no
+// Raises ValueError for an image index outside the batch. RoIs with a NaN or an infinite value get no
 // columns. `rois` is contiguous, (R, 5).
 template <typename T>
 std::vector<PoolPlan> plan_pools(const at::Tensor& rois, T scale, const PoolShape& shape) {
@@ -143,9 +143,9 @@ std::vector<PoolPlan> plan_pools(const at::Tensor& rois, T scale, const PoolShap
     plan.columns.resize(shape.pooled_w);
     plan.rows.resize(shape.pooled_h);
     for (int64_t b = 0; b < shape.pooled_w; ++b)
-      x.cells(b, shape.width, &plan.columns[b].first, &plan.columns[b].last);
+      x.pixels(b, shape.width, &plan.columns[b].first, &plan.columns[b].last);
     for (int64_t b = 0; b < shape.pooled_h; ++b)
-      y.cells(b, shape.height, &plan.rows[b].first, &plan.rows[b].last);
+      y.pixels(b, shape.height, &plan.rows[b].first, &plan.rows[b].last);
     plan.all_columns = hull(plan.columns);
     plan.all_rows = hull(plan.rows);
   }
@@ -154,40 +154,41 @@ std::vector<PoolPlan> plan_pools(const at::Tensor& rois, T scale, const PoolShap
   return plans;
 }
 
-// What a thread works in.
+// Buffers of a thread.
 template <typename T>
-struct PoolRoom {
-  std::vector<T> cells, top, value;
+struct PoolWorkspace {
+  std::vector<T> pixels, top, value;
   std::vector<int32_t> top_row, where;
 
-  explicit PoolRoom(const PoolShape& shape)
+  explicit PoolWorkspace(const PoolShape& shape)
       : top(shape.width * kLanes),
         value(shape.bins() * kLanes),
         top_row(shape.width * kLanes),
         where(shape.bins() * kLanes) {}
 };
 
-// One block of channels of one region (`numbers`: 0, 1, 2, ...), to room.value and room.where (bins, kLanes).
+// One block of channels of one RoI (`indices`: 0, 1, 2, ...), to workspace.value and workspace.where (bins,
+// kLanes).
 template <typename S, typename T>
 void pool_block(const LaneMap<const S>& map, const PoolPlan& plan, const PoolShape& shape,
-                const std::vector<int32_t>& numbers, PoolRoom<T>& room) {
-  std::vector<T>& cells = room.cells;
+                const std::vector<int32_t>& indices, PoolWorkspace<T>& workspace) {
+  std::vector<T>& pixels = workspace.pixels;
   const Span columns = plan.all_columns;
-  const int64_t fit = columns.size() > 0 ? kWindowCells / columns.size() : 0;
+  const int64_t fit = columns.size() > 0 ? kWindowPixels / columns.size() : 0;
   Span held;
   for (int64_t b = 0; b < shape.pooled_h; ++b) {
     const Span rows = plan.rows[b];
     if (rows.size() > 0 && columns.size() > 0 && (rows.first < held.first || rows.last > held.last)) {
       held = {rows.first, std::min(plan.all_rows.last, std::max(rows.last, rows.first + fit))};
-      cells.resize(std::max<size_t>(cells.size(), held.size() * columns.size() * kLanes));
-      load_window(map, numbers.data() + held.first, static_cast<int32_t>(held.size()),
-                  numbers.data() + columns.first, static_cast<int32_t>(columns.size()), cells.data());
+      pixels.resize(std::max<size_t>(pixels.size(), held.size() * columns.size() * kLanes));
+      load_window(map, indices.data() + held.first, static_cast<int32_t>(held.size()),
+                  indices.data() + columns.first, static_cast<int32_t>(columns.size()), pixels.data());
     }
-    const Window<T> window{cells.data(), held.first,      columns.first,      columns.size(),
-                           shape.width,  room.top.data(), room.top_row.data()};
+    const Window<T> window{pixels.data(), held.first,           columns.first,           columns.size(),
+                           shape.width,   workspace.top.data(), workspace.top_row.data()};
     const int64_t at = b * shape.pooled_w * kLanes;
-    max_lanes(window, rows, plan.columns.data(), shape.pooled_w, room.value.data() + at,
-              room.where.data() + at);
+    max_lanes(window, rows, plan.columns.data(), shape.pooled_w, workspace.value.data() + at,
+              workspace.where.data() + at);
   }
 }
 
@@ -196,15 +197,15 @@ void pool_all(const at::Tensor& input, const std::vector<PoolPlan>& plans, const
               at::Tensor& output, at::Tensor& argmax) {
   const S* data = input.const_data_ptr<S>();
   S* out = output.mutable_data_ptr<S>();
-  int32_t* places = argmax.mutable_data_ptr<int32_t>();
-  std::vector<int32_t> numbers(std::max(shape.height, shape.width));
-  for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<int32_t>(i);
-  // Regions of one image in turn, so that the planes of a block stay in the cache.
+  int32_t* argmax_data = argmax.mutable_data_ptr<int32_t>();
+  std::vector<int32_t> indices(std::max(shape.height, shape.width));
+  for (size_t i = 0; i < indices.size(); ++i) indices[i] = static_cast<int32_t>(i);
+  // RoIs of one image in turn, so that the planes of a block stay in the cache.
   const int64_t count = static_cast<int64_t>(plans.size()), area = shape.bins();
   const int64_t blocks = (shape.channels + kLanes - 1) / kLanes;
   const int64_t roi_tasks = (count + kRoiBlock - 1) / kRoiBlock;
   at::parallel_for(0, roi_tasks * blocks, 1, [&](int64_t first_task, int64_t last_task) {
-    PoolRoom<T> room(shape);
+    PoolWorkspace<T> workspace(shape);
     for (int64_t task = first_task; task < last_task; ++task) {
       const int64_t r = task % roi_tasks * kRoiBlock, c = task / roi_tasks * kLanes;
       const int64_t lanes = std::min(kLanes, shape.channels - c);
@@ -213,18 +214,18 @@ void pool_all(const at::Tensor& input, const std::vector<PoolPlan>& plans, const
         const int64_t at = (plan.roi * shape.channels + c) * area;
         if (plan.rows.empty()) {
           std::fill(out + at, out + at + lanes * area, std::numeric_limits<S>::quiet_NaN());
-          std::fill(places + at, places + at + lanes * area, -1);
+          std::fill(argmax_data + at, argmax_data + at + lanes * area, -1);
           continue;
         }
-        const LaneMap<const S> map{data + (plan.image * shape.channels + c) * shape.cells(),
+        const LaneMap<const S> map{data + (plan.image * shape.channels + c) * shape.pixels(),
                                    shape.height,
                                    shape.width,
-                                   shape.cells(),
+                                   shape.pixels(),
                                    1,
                                    lanes};
-        pool_block(map, plan, shape, numbers, room);
-        from_lanes(room.value.data(), area, area, lanes, out + at);
-        from_lanes(room.where.data(), area, area, lanes, places + at);
+        pool_block(map, plan, shape, indices, workspace);
+        from_lanes(workspace.value.data(), area, area, lanes, out + at);
+        from_lanes(workspace.where.data(), area, area, lanes, argmax_data + at);
       }
     }
   });
@@ -240,8 +241,8 @@ std::tuple<at::Tensor, at::Tensor> roi_pool(const at::Tensor& input, const at::T
   if (output.numel() == 0) return {output, argmax};
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, output.scalar_type(), "roi_pool", [&] {
     using T = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
-    const at::Tensor regions = rois.to(c10::CppTypeToScalarType<T>::value).contiguous();
-    const auto plans = plan_pools<T>(regions, static_cast<T>(spatial_scale), shape);
+    const at::Tensor typed_rois = rois.to(c10::CppTypeToScalarType<T>::value).contiguous();
+    const auto plans = plan_pools<T>(typed_rois, static_cast<T>(spatial_scale), shape);
     pool_all<scalar_t, T>(source, plans, shape, output, argmax);
   });
   return {output, argmax};
@@ -251,45 +252,45 @@ std::tuple<at::Tensor, at::Tensor> roi_pool(const at::Tensor& input, const at::T
 std::vector<std::vector<int64_t>> rois_by_image(const at::Tensor& rois, int64_t images) {
   const at::Tensor rows = rois.to(at::kDouble).contiguous();
   const double* data = rows.const_data_ptr<double>();
-  std::vector<std::vector<int64_t>> found(images);
+  std::vector<std::vector<int64_t>> rows_of_image(images);
   for (int64_t r = 0; r < rois.size(0); ++r, data += 5) {
     TORCH_CHECK_VALUE(data[0] >= 0.0 && data[0] < static_cast<double>(images), "roi_pool_backward: rois[", r,
                       ", 0] (image index) must be from 0 to ", images - 1, ", got ", data[0]);
-    found[static_cast<int64_t>(data[0])].push_back(r);
+    rows_of_image[static_cast<int64_t>(data[0])].push_back(r);
   }
-  return found;
+  return rows_of_image;
 }
 
 template <typename S, typename T>
 void unpool_all(const at::Tensor& grad, const at::Tensor& argmax,
                 const std::vector<std::vector<int64_t>>& rois, const PoolShape& shape, at::Tensor& result) {
   const S* from = grad.const_data_ptr<S>();
-  const int32_t* places = argmax.const_data_ptr<int32_t>();
+  const int32_t* indices = argmax.const_data_ptr<int32_t>();
   S* out = result.mutable_data_ptr<S>();
-  const int64_t area = shape.bins(), cells = shape.cells();
-  const int64_t block = std::min(kLanes, std::max<int64_t>(1, kPlaneCells / cells));
+  const int64_t area = shape.bins(), pixels = shape.pixels();
+  const int64_t block = std::min(kLanes, std::max<int64_t>(1, kPlanePixels / pixels));
   const int64_t blocks = (shape.channels + block - 1) / block;
   at::parallel_for(0, shape.images * blocks, 1, [&](int64_t first, int64_t last) {
-    std::vector<T> sums(std::is_same_v<S, T> ? 0 : block * cells);
+    std::vector<T> sums(std::is_same_v<S, T> ? 0 : block * pixels);
     for (int64_t task = first; task < last; ++task) {
       const int64_t image = task / blocks, channel = task % blocks * block;
       const int64_t planes = std::min(block, shape.channels - channel);
-      S* target = out + (image * shape.channels + channel) * cells;
+      S* target = out + (image * shape.channels + channel) * pixels;
       T* to = sums.data();
       if constexpr (std::is_same_v<S, T>) to = target;
-      std::fill(to, to + planes * cells, T(0));
+      std::fill(to, to + planes * pixels, T(0));
       for (int64_t r : rois[image]) {
         int64_t i = (r * shape.channels + channel) * area;
         for (int64_t plane = 0; plane < planes; ++plane) {
           for (const int64_t end = i + area; i < end; ++i) {
-            // Also leaves out -1 of empty bins.
-            const uint32_t place = static_cast<uint32_t>(places[i]);
-            if (place < cells) to[plane * cells + place] += static_cast<T>(from[i]);
+            // Also skips the -1 of empty bins.
+            const uint32_t pixel = static_cast<uint32_t>(indices[i]);
+            if (pixel < pixels) to[plane * pixels + pixel] += static_cast<T>(from[i]);
           }
         }
       }
       if constexpr (!std::is_same_v<S, T>) {
-        for (int64_t i = 0; i < planes * cells; ++i) target[i] = static_cast<S>(sums[i]);
+        for (int64_t i = 0; i < planes * pixels; ++i) target[i] = static_cast<S>(sums[i]);
       }
     }
   });
@@ -301,10 +302,10 @@ at::Tensor roi_pool_backward(const at::Tensor& grad, const at::Tensor& rois, con
   const PoolShape shape{batch, channels, height, width, grad.size(2), grad.size(3)};
   const auto by_image = rois_by_image(rois, batch);
   at::Tensor result = at::empty({batch, channels, height, width}, grad.options());
-  const at::Tensor from = grad.contiguous(), places = argmax.contiguous();
+  const at::Tensor from = grad.contiguous(), indices = argmax.contiguous();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_pool_backward", [&] {
     using T = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
-    unpool_all<scalar_t, T>(from, places, by_image, shape, result);
+    unpool_all<scalar_t, T>(from, indices, by_image, shape, result);
   });
   return result;
 }

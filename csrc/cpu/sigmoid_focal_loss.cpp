@@ -1,6 +1,6 @@
-// Sigmoid focal loss on the CPU. Nearly all numbers belong to negative columns: they are computed in long
-// runs, which end at a positive column or a row that is left out. Sums are taken block by block in float64,
-// so they are the same for any number of threads.
+// Sigmoid focal loss on the CPU. Nearly all logits belong to negative columns: they are computed in long
+// runs, which end at a positive column or an ignored row. Sums are taken block by block in float64, so they
+// are the same for any number of threads.
 #include "../sigmoid_focal_loss.h"
 
 #include <ATen/Dispatch.h>
@@ -15,40 +15,41 @@
 namespace mrb {
 namespace {
 
-constexpr int64_t kChunk = 512;        // numbers worked on at a time
-constexpr int64_t kBlock = 32 * 1024;  // numbers of a block of rows, about
+constexpr int64_t kChunk = 512;        // logits processed at a time
+constexpr int64_t kBlock = 32 * 1024;  // logits of a block of rows, about
 
-enum class Want { kLoss, kSlope };
+enum class Result { kLoss, kSlope };
 
-// Named for each type: templates cannot have versions per processor.
+// One function per type: templates cannot have versions per processor.
 template <bool square, typename T>
-MRB_INLINE void fill(Want want, const Focal<T>& focal, const T* MRB_RESTRICT x, int64_t n,
+MRB_INLINE void fill(Result result, const Focal<T>& focal, const T* MRB_RESTRICT x, int64_t n,
                      T* MRB_RESTRICT out) {
-  if (want == Want::kLoss) {
+  if (result == Result::kLoss) {
     for (int64_t i = 0; i < n; ++i) out[i] = focal.template negative<square>(x[i]);
   } else {
     for (int64_t i = 0; i < n; ++i) out[i] = focal.template negative_slope<square>(x[i]);
   }
 }
 
-MRB_MULTIVERSION void negatives(Want want, const Focal<float>& focal, const float* x, int64_t n, float* out) {
-  focal.gamma == 2.0f ? fill<true>(want, focal, x, n, out) : fill<false>(want, focal, x, n, out);
+MRB_MULTIVERSION void negatives(Result result, const Focal<float>& focal, const float* x, int64_t n,
+                                float* out) {
+  focal.gamma == 2.0f ? fill<true>(result, focal, x, n, out) : fill<false>(result, focal, x, n, out);
 }
 
-MRB_MULTIVERSION void negatives(Want want, const Focal<double>& focal, const double* x, int64_t n,
+MRB_MULTIVERSION void negatives(Result result, const Focal<double>& focal, const double* x, int64_t n,
                                 double* out) {
-  focal.gamma == 2.0 ? fill<true>(want, focal, x, n, out) : fill<false>(want, focal, x, n, out);
+  focal.gamma == 2.0 ? fill<true>(result, focal, x, n, out) : fill<false>(result, focal, x, n, out);
 }
 
-// Sum in 16 strands, the same on every processor.
+// Sum in 16 lanes, the same on every processor.
 MRB_MULTIVERSION double sum_of(const float* x, int64_t n) {
-  float strands[16] = {};
+  float lanes[16] = {};
   const int64_t whole = n / 16 * 16;
   for (int64_t i = 0; i < whole; i += 16) {
-    for (int64_t j = 0; j < 16; ++j) strands[j] += x[i + j];
+    for (int64_t j = 0; j < 16; ++j) lanes[j] += x[i + j];
   }
   double sum = 0.0;
-  for (float strand : strands) sum += strand;
+  for (float lane : lanes) sum += lane;
   for (int64_t i = whole; i < n; ++i) sum += x[i];
   return sum;
 }
@@ -59,8 +60,8 @@ double sum_of(const double* x, int64_t n) {
   return sum;
 }
 
-// Logits (rows, columns) with their targets; calls run(begin, end) for stretches of negatives, single(i) for
-// positives and skip(begin, end) for rows that are left out, in the order of the numbers.
+// Logits (rows, columns) with their targets; calls run(begin, end) for ranges of negatives, single(i) for
+// positives and skip(begin, end) for ignored rows, in the order of the logits.
 struct Rows {
   const int64_t* targets;
   int64_t columns;
@@ -87,7 +88,7 @@ struct Rows {
   int64_t rows_per_block() const { return std::max<int64_t>(1, kBlock / std::max<int64_t>(1, columns)); }
 };
 
-// Room for a chunk of numbers of type S as T, where the types differ.
+// Buffer for a chunk of values of type S as T, where the types differ.
 template <typename S, typename T>
 struct Chunk {
   T in[kChunk], out[kChunk];
@@ -126,9 +127,9 @@ void fill_losses(const Rows& rows, const Focal<T>& focal, const S* x, int64_t co
         [&](int64_t begin, int64_t end) {
           in_chunks(begin, end, [&](int64_t i, int64_t n) {
             if constexpr (std::is_same_v<S, T>) {
-              negatives(Want::kLoss, focal, x + i, n, out + i);
+              negatives(Result::kLoss, focal, x + i, n, out + i);
             } else {
-              negatives(Want::kLoss, focal, chunk.read(x + i, n), n, chunk.out);
+              negatives(Result::kLoss, focal, chunk.read(x + i, n), n, chunk.out);
               for (int64_t k = 0; k < n; ++k) out[i + k] = static_cast<S>(chunk.out[k]);
             }
           });
@@ -150,7 +151,7 @@ double sum_losses(const Rows& rows, const Focal<T>& focal, const S* x, int64_t c
           block * step, std::min(count, (block + 1) * step),
           [&](int64_t begin, int64_t end) {
             in_chunks(begin, end, [&](int64_t i, int64_t n) {
-              negatives(Want::kLoss, focal, chunk.read(x + i, n), n, chunk.out);
+              negatives(Result::kLoss, focal, chunk.read(x + i, n), n, chunk.out);
               sum += sum_of(chunk.out, n);
             });
           },
@@ -162,19 +163,19 @@ double sum_losses(const Rows& rows, const Focal<T>& focal, const S* x, int64_t c
   return total;
 }
 
-// `grad` holds one number per logit, or with `one` a single number for all of them.
+// `grad` holds one value per logit, or with `expanded` a single value for all of them.
 template <typename S, typename T>
-void fill_slopes(const Rows& rows, const Focal<T>& focal, const S* grad, bool one, const S* x, int64_t count,
-                 S* out) {
+void fill_slopes(const Rows& rows, const Focal<T>& focal, const S* grad, bool expanded, const S* x,
+                 int64_t count, S* out) {
   at::parallel_for(0, count, rows.rows_per_block(), [&](int64_t first, int64_t last) {
     Chunk<S, T> chunk;
     rows.walk(
         first, last,
         [&](int64_t begin, int64_t end) {
           in_chunks(begin, end, [&](int64_t i, int64_t n) {
-            negatives(Want::kSlope, focal, chunk.read(x + i, n), n, chunk.out);
-            const T single = one ? static_cast<T>(grad[0]) : T(0);
-            if (one) {
+            negatives(Result::kSlope, focal, chunk.read(x + i, n), n, chunk.out);
+            const T single = expanded ? static_cast<T>(grad[0]) : T(0);
+            if (expanded) {
               for (int64_t k = 0; k < n; ++k) out[i + k] = static_cast<S>(single * chunk.out[k]);
             } else {
               for (int64_t k = 0; k < n; ++k)
@@ -183,8 +184,8 @@ void fill_slopes(const Rows& rows, const Focal<T>& focal, const S* grad, bool on
           });
         },
         [&](int64_t i) {
-          out[i] =
-              static_cast<S>(static_cast<T>(grad[one ? 0 : i]) * focal.positive_slope(static_cast<T>(x[i])));
+          out[i] = static_cast<S>(static_cast<T>(grad[expanded ? 0 : i]) *
+                                  focal.positive_slope(static_cast<T>(x[i])));
         },
         [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, S(0)); });
   });
@@ -237,15 +238,15 @@ at::Tensor sigmoid_focal_loss_backward(const at::Tensor& grad, const at::Tensor&
   check_focal_grad(op, grad, logits);
   const at::Tensor source = logits.contiguous();
   const at::Tensor labels = checked_targets(op, targets, logits.size(1));
-  const bool one = is_one_number(grad);
-  const at::Tensor from = one ? grad : grad.contiguous();
+  const bool expanded = is_expanded_scalar(grad);
+  const at::Tensor from = expanded ? grad : grad.contiguous();
   at::Tensor slopes = at::empty(source.sizes(), source.options());
   const Rows rows{labels.const_data_ptr<int64_t>(), logits.size(1)};
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, source.scalar_type(), "sigmoid_focal_loss_backward", [&] {
         using T = Wide<scalar_t>;
         const Focal<T> focal{static_cast<T>(gamma), static_cast<T>(alpha)};
-        fill_slopes<scalar_t, T>(rows, focal, from.const_data_ptr<scalar_t>(), one,
+        fill_slopes<scalar_t, T>(rows, focal, from.const_data_ptr<scalar_t>(), expanded,
                                  source.const_data_ptr<scalar_t>(), source.size(0),
                                  slopes.mutable_data_ptr<scalar_t>());
       });

@@ -1,5 +1,5 @@
-// Eight or sixteen numbers side by side as one value, wherever they lie in memory; the compiler maps it to
-// the registers of each target.
+// Eight or sixteen values side by side as one, at any alignment; the compiler maps it to the registers of
+// each target.
 #pragma once
 
 #include <cstdint>

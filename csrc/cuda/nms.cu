@@ -1,8 +1,9 @@
-// Greedy non-maximum suppression on CUDA.
+// Greedy NMS on CUDA.
 //
-// Boxes are sorted by falling score. For a chunk of rows, one kernel writes a bit per pair (row, later box)
-// that says "overlaps too much"; a second kernel, one block, decides the rows in order, 64 at a time, and
-// merges the bits of those it keeps. Chunks bound the memory, and nothing is read back before the result.
+// Boxes are sorted by descending score. For a chunk of rows, one kernel writes a bit per pair (row, later
+// box) that says "IoU above the threshold"; a second kernel, one block, decides the rows in order, 64 at a
+// time, and merges the bits of those it keeps. Chunks bound the memory, and nothing is read back before the
+// result.
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/nonzero.h>
@@ -20,9 +21,10 @@ constexpr int kWord = 64;
 constexpr int64_t kChunk = 2048;  // rows per pair of launches, a multiple of kWord
 constexpr int kScanThreads = 1024;
 
-// bits[row - begin][word]: boxes 64 word .. 64 word + 63 that come after `row` and that it suppresses.
-__global__ void overlap_bits(const float4* boxes, const int64_t* labels, int64_t n, int64_t begin,
-                             int64_t rows, int64_t words, float threshold, uint64_t* bits) {
+// bits[row - begin][word]: boxes 64 word .. 64 word + 63 that come after `row` and whose IoU with it is above
+// the threshold.
+__global__ void iou_bits(const float4* boxes, const int64_t* labels, int64_t n, int64_t begin, int64_t rows,
+                         int64_t words, float threshold, uint64_t* bits) {
   MRB_GRID_LOOP(i, rows * words) {
     const int64_t row = begin + i / words;
     const int64_t word = i % words;
@@ -35,8 +37,9 @@ __global__ void overlap_bits(const float4* boxes, const int64_t* labels, int64_t
       for (int64_t j = first > row + 1 ? first : row + 1; j < last; ++j) {
         if (labels != nullptr && labels[j] != labels[row]) continue;
         const float4 b = boxes[j];
-        const float intersection = side_overlap(a.x, a.z, b.x, b.z) * side_overlap(a.y, a.w, b.y, b.w);
-        if (overlaps(intersection, area, box_area(b.x, b.y, b.z, b.w), threshold)) {
+        const float intersection =
+            intersection_side(a.x, a.z, b.x, b.z) * intersection_side(a.y, a.w, b.y, b.w);
+        if (iou_above(intersection, area, box_area(b.x, b.y, b.z, b.w), threshold)) {
           result |= uint64_t(1) << (j - first);
         }
       }
@@ -45,7 +48,7 @@ __global__ void overlap_bits(const float4* boxes, const int64_t* labels, int64_t
   }
 }
 
-// One block. removed[word]: boxes struck so far; keep[source[row]] is set for the rows that stay.
+// One block. removed[word]: boxes dropped so far; keep[source[row]] is set for the kept rows.
 __global__ void decide_rows(const uint64_t* bits, const int64_t* source, int64_t begin, int64_t rows,
                             int64_t words, uint64_t* removed, bool* keep) {
   __shared__ uint64_t diagonal[kWord];
@@ -56,31 +59,32 @@ __global__ void decide_rows(const uint64_t* bits, const int64_t* source, int64_t
     if (threadIdx.x < count) diagonal[threadIdx.x] = bits[(local + threadIdx.x) * words + word];
     __syncthreads();
     if (threadIdx.x == 0) {
-      uint64_t struck = removed[word];
-      uint64_t stay = 0;
+      uint64_t dropped = removed[word];
+      uint64_t kept_bits = 0;
       for (int i = 0; i < count; ++i) {
-        if (struck >> i & 1) continue;
-        stay |= uint64_t(1) << i;
-        struck |= diagonal[i];
+        if (dropped >> i & 1) continue;
+        kept_bits |= uint64_t(1) << i;
+        dropped |= diagonal[i];
       }
-      kept = stay;
+      kept = kept_bits;
     }
     __syncthreads();
-    const uint64_t stay = kept;
-    if (threadIdx.x < count && (stay >> threadIdx.x & 1)) keep[source[begin + local + threadIdx.x]] = true;
+    const uint64_t kept_bits = kept;
+    if (threadIdx.x < count && (kept_bits >> threadIdx.x & 1))
+      keep[source[begin + local + threadIdx.x]] = true;
     for (int64_t w = word + 1 + threadIdx.x; w < words; w += blockDim.x) {
-      uint64_t struck = removed[w];
-      for (uint64_t left = stay; left != 0; left &= left - 1) {
-        struck |= bits[(local + __ffsll(static_cast<long long>(left)) - 1) * words + w];
+      uint64_t dropped = removed[w];
+      for (uint64_t left = kept_bits; left != 0; left &= left - 1) {
+        dropped |= bits[(local + __ffsll(static_cast<long long>(left)) - 1) * words + w];
       }
-      removed[w] = struck;
+      removed[w] = dropped;
     }
     __syncthreads();
   }
 }
 
-at::Tensor suppress(const at::Tensor& boxes, const at::Tensor& scores, const at::Tensor* labels,
-                    float threshold) {
+at::Tensor run_nms(const at::Tensor& boxes, const at::Tensor& scores, const at::Tensor* labels,
+                   float threshold) {
   const c10::cuda::CUDAGuard guard(boxes.device());
   const int64_t n = boxes.size(0);
   const auto longs = boxes.options().dtype(at::kLong);
@@ -100,7 +104,7 @@ at::Tensor suppress(const at::Tensor& boxes, const at::Tensor& scores, const at:
   const auto stream = at::cuda::getCurrentCUDAStream();
   for (int64_t begin = 0; begin < n; begin += chunk) {
     const int64_t rows = std::min(chunk, n - begin);
-    overlap_bits<<<blocks_for(rows * words), kThreads, 0, stream>>>(
+    iou_bits<<<blocks_for(rows * words), kThreads, 0, stream>>>(
         reinterpret_cast<const float4*>(sorted.const_data_ptr<float>()), class_data, n, begin, rows, words,
         threshold, bit_data);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
@@ -113,14 +117,14 @@ at::Tensor suppress(const at::Tensor& boxes, const at::Tensor& scores, const at:
 
 at::Tensor nms(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold) {
   check_nms("nms", boxes, scores, iou_threshold);
-  return suppress(boxes, scores, nullptr, static_cast<float>(iou_threshold));
+  return run_nms(boxes, scores, nullptr, static_cast<float>(iou_threshold));
 }
 
 at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const at::Tensor& labels,
                        double iou_threshold) {
   check_nms("batched_nms", boxes, scores, iou_threshold);
   check_labels("batched_nms", boxes, labels);
-  return suppress(boxes, scores, &labels, static_cast<float>(iou_threshold));
+  return run_nms(boxes, scores, &labels, static_cast<float>(iou_threshold));
 }
 
 }  // namespace

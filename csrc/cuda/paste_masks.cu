@@ -1,4 +1,4 @@
-// Mask pasting on CUDA: one thread per pixel of the images, which all get written.
+// Mask pasting on CUDA: one thread per pixel of the result, all of which are written.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -8,8 +8,8 @@
 namespace mrb {
 namespace {
 
-// Probability at a cell of the mask with its zero frame.
-__device__ float framed(const float* mask, int64_t side, int64_t padding, int64_t row, int64_t column) {
+// Probability at a pixel of the mask with its zero padding.
+__device__ float padded_mask(const float* mask, int64_t side, int64_t padding, int64_t row, int64_t column) {
   const int64_t r = row - padding, c = column - padding;
   return r >= 0 && r < side && c >= 0 && c < side ? mask[r * side + c] : 0.0f;
 }
@@ -26,14 +26,14 @@ __global__ void paste(int64_t total, const float* masks, const float4* boxes, in
     const PasteSpan y = paste_span(box.y, box.w, scale, height);
     bool inside = column >= x.low && column < x.high && row >= y.low && row < y.high;
     if (inside) {
-      const ResizeTap tx(column - x.start, source, x.size);
-      const ResizeTap ty(row - y.start, source, y.size);
+      const auto tx = resize_tap(column - x.start, source, resize_step(source, x.size));
+      const auto ty = resize_tap(row - y.start, source, resize_step(source, y.size));
       const float* mask = masks + n * side * side;
-      const float upper = (1.0f - tx.share) * framed(mask, side, padding, ty.low, tx.low) +
-                          tx.share * framed(mask, side, padding, ty.low, tx.high);
-      const float lower = (1.0f - tx.share) * framed(mask, side, padding, ty.high, tx.low) +
-                          tx.share * framed(mask, side, padding, ty.high, tx.high);
-      inside = (1.0f - ty.share) * upper + ty.share * lower > threshold;
+      const float upper = (1.0f - tx.weight) * padded_mask(mask, side, padding, ty.low, tx.low) +
+                          tx.weight * padded_mask(mask, side, padding, ty.low, tx.high);
+      const float lower = (1.0f - tx.weight) * padded_mask(mask, side, padding, ty.high, tx.low) +
+                          tx.weight * padded_mask(mask, side, padding, ty.high, tx.high);
+      inside = (1.0f - ty.weight) * upper + ty.weight * lower > threshold;
     }
     out[i] = inside;
   }
@@ -47,11 +47,11 @@ at::Tensor paste_masks(const at::Tensor& masks, const at::Tensor& boxes, int64_t
   at::Tensor result = at::empty({masks.size(0), height, width}, masks.options().dtype(at::kBool));
   if (result.numel() == 0) return result;
   const at::Tensor source = masks.to(at::kFloat).contiguous();
-  const at::Tensor places = boxes.to(at::kFloat).contiguous();
+  const at::Tensor box_rows = boxes.to(at::kFloat).contiguous();
   const float scale = static_cast<float>(static_cast<double>(side + 2 * padding) / static_cast<double>(side));
   paste<<<blocks_for(result.numel()), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
       result.numel(), source.const_data_ptr<float>(),
-      reinterpret_cast<const float4*>(places.const_data_ptr<float>()), side, padding, scale, height, width,
+      reinterpret_cast<const float4*>(box_rows.const_data_ptr<float>()), side, padding, scale, height, width,
       static_cast<float>(threshold), result.mutable_data_ptr<bool>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return result;

@@ -1,7 +1,7 @@
 // Quadrant masks and their loss on CUDA. Masks: one thread per pixel of every plane. Loss: one block per
-// instance and strip of rows. Gradients: one block per cell of an instance sums over its pixels, one thread
-// per pixel of the basis sums over the instances. Nothing is added with atomics, so every sum has a fixed
-// order and results are the same in every run.
+// instance and strip of rows. Gradients: one block per grid cell of an instance sums over its pixels, one
+// thread per pixel of the basis sums over the instances. Nothing is added with atomics, so every sum has a
+// fixed order and results are the same in every run.
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
@@ -10,7 +10,7 @@
 
 #include <limits>
 
-#include "../plain_ops.h"
+#include "../kernel_guard.h"
 #include "quadrants.h"
 
 namespace mrb {
@@ -32,7 +32,7 @@ struct MaskSlope {
   }
 };
 
-// True images; an instance whose index is out of range has NaN for its loss and slopes.
+// Target masks; an instance whose index is out of range has NaN for its loss and slopes.
 struct Targets {
   const uint8_t* planes;
   const int64_t* index;
@@ -62,16 +62,16 @@ __device__ T warp_sum(T value) {
   return value;
 }
 
-// One number per instance and strip of rows.
+// One partial sum per instance and strip of rows.
 template <typename T>
 __global__ void loss_parts(Quadrants<T> q, Targets targets, int64_t strips, double* parts) {
   __shared__ double shared[kThreads / kWarp];
   for (int64_t block = blockIdx.x; block < q.instances * strips; block += gridDim.x) {
     const int64_t n = block / strips, from = block % strips * kStripRows;
-    const CellAxis columns = q.columns(n), rows = q.rows(n);
-    const int64_t x = columns.border(0, q.width), w = columns.border(columns.cells, q.width) - x;
+    const GridAxis columns = q.columns(n), rows = q.rows(n);
+    const int64_t x = columns.border(0, q.width), w = columns.border(columns.grid_size, q.width) - x;
     const int64_t y = max(from, rows.border(0, q.height));
-    const int64_t h = min(from + kStripRows, rows.border(rows.cells, q.height)) - y;
+    const int64_t h = min(from + kStripRows, rows.border(rows.grid_size, q.height)) - y;
     double sum = 0.0;
     for (int64_t i = threadIdx.x; h > 0 && i < w * h; i += blockDim.x) {
       const int64_t pixel = (y + i / w) * q.width + x + i % w;
@@ -95,9 +95,10 @@ template <typename T, typename Slope>
 __global__ void coefficient_grads(Quadrants<T> q, Slope slope, T* out) {
   __shared__ T shared[kThreads / kWarp][kMapsAtOnce];
   for (int64_t pair = blockIdx.x; pair < q.pairs(); pair += gridDim.x) {
-    const int64_t n = pair / (q.cells * q.cells), cell = pair % (q.cells * q.cells);
-    const CellAxis columns = q.columns(n), rows = q.rows(n);
-    const int32_t column = static_cast<int32_t>(cell % q.cells), row = static_cast<int32_t>(cell / q.cells);
+    const int64_t n = pair / (q.grid_size * q.grid_size), cell = pair % (q.grid_size * q.grid_size);
+    const GridAxis columns = q.columns(n), rows = q.rows(n);
+    const int32_t column = static_cast<int32_t>(cell % q.grid_size),
+                  row = static_cast<int32_t>(cell / q.grid_size);
     const int64_t x = columns.border(column, q.width), w = columns.border(column + 1, q.width) - x;
     const int64_t y = rows.border(row, q.height), h = rows.border(row + 1, q.height) - y;
     for (int64_t first = 0; first < q.maps; first += kMapsAtOnce) {
@@ -173,11 +174,11 @@ Gradients gradients(const Quadrants<T>& q, const Slope& slope, const at::Tensor&
 }
 
 at::Tensor quadrant_masks(const at::Tensor& coefficients, const at::Tensor& basis, const at::Tensor& boxes,
-                          int64_t cells) {
-  check_quadrants("quadrant_masks", coefficients, basis, boxes, cells);
-  const PlainOps plain;
+                          int64_t grid_size) {
+  check_quadrants("quadrant_masks", coefficients, basis, boxes, grid_size);
+  const KernelGuard kernel_guard;
   const c10::cuda::CUDAGuard guard(coefficients.device());
-  const QuadrantTensors tensors(coefficients, basis, boxes, cells, wide_type(coefficients, basis));
+  const QuadrantTensors tensors(coefficients, basis, boxes, grid_size, wide_type(coefficients, basis));
   at::Tensor masks =
       at::empty({coefficients.size(0), basis.size(1), basis.size(2)}, tensors.coefficients.options());
   if (masks.numel() == 0) return masks;
@@ -191,15 +192,15 @@ at::Tensor quadrant_masks(const at::Tensor& coefficients, const at::Tensor& basi
 
 Gradients quadrant_masks_backward(const at::Tensor& grad, const at::Tensor& masks,
                                   const at::Tensor& coefficients, const at::Tensor& basis,
-                                  const at::Tensor& boxes, int64_t cells) {
+                                  const at::Tensor& boxes, int64_t grid_size) {
   const char* op = "quadrant_masks_backward";
-  check_quadrants(op, coefficients, basis, boxes, cells);
+  check_quadrants(op, coefficients, basis, boxes, grid_size);
   check_planes(op, "grad", grad, coefficients, basis);
   check_planes(op, "masks", masks, coefficients, basis);
-  const PlainOps plain;
+  const KernelGuard kernel_guard;
   const c10::cuda::CUDAGuard guard(coefficients.device());
   const auto type = wide_type(coefficients, basis);
-  const QuadrantTensors tensors(coefficients, basis, boxes, cells, type);
+  const QuadrantTensors tensors(coefficients, basis, boxes, grid_size, type);
   const at::Tensor above = grad.contiguous(), p = masks.contiguous();
   Gradients result;
   AT_DISPATCH_FLOATING_TYPES(type, "quadrant_masks_backward", [&] {
@@ -211,24 +212,24 @@ Gradients quadrant_masks_backward(const at::Tensor& grad, const at::Tensor& mask
 
 at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& basis,
                               const at::Tensor& boxes, const at::Tensor& targets,
-                              const at::Tensor& target_index, int64_t cells) {
+                              const at::Tensor& target_index, int64_t grid_size) {
   const char* op = "quadrant_mask_loss";
-  check_quadrants(op, coefficients, basis, boxes, cells);
+  check_quadrants(op, coefficients, basis, boxes, grid_size);
   check_mask_targets(op, targets, target_index, coefficients, basis);
-  const PlainOps plain;
+  const KernelGuard kernel_guard;
   const c10::cuda::CUDAGuard guard(coefficients.device());
   const auto type = wide_type(coefficients, basis);
-  const QuadrantTensors tensors(coefficients, basis, boxes, cells, type);
+  const QuadrantTensors tensors(coefficients, basis, boxes, grid_size, type);
   const at::Tensor planes = targets.contiguous(), index = target_index.contiguous();
   const int64_t strips = (basis.size(1) + kStripRows - 1) / kStripRows;
   at::Tensor parts =
       at::empty({coefficients.size(0), strips}, tensors.coefficients.options().dtype(at::kDouble));
   if (parts.numel() == 0) return at::zeros({coefficients.size(0)}, tensors.coefficients.options());
-  const Targets images{static_cast<const uint8_t*>(planes.const_data_ptr()),
-                         index.const_data_ptr<int64_t>(), planes.size(0)};
+  const Targets target_masks{static_cast<const uint8_t*>(planes.const_data_ptr()),
+                             index.const_data_ptr<int64_t>(), planes.size(0)};
   AT_DISPATCH_FLOATING_TYPES(type, "quadrant_mask_loss", [&] {
     loss_parts<scalar_t><<<grid_of(parts.numel()), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-        tensors.view<scalar_t>(), images, strips, parts.mutable_data_ptr<double>());
+        tensors.view<scalar_t>(), target_masks, strips, parts.mutable_data_ptr<double>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return parts.sum(1).to(type);
@@ -237,22 +238,22 @@ at::Tensor quadrant_mask_loss(const at::Tensor& coefficients, const at::Tensor& 
 Gradients quadrant_mask_loss_backward(const at::Tensor& grad, const at::Tensor& coefficients,
                                       const at::Tensor& basis, const at::Tensor& boxes,
                                       const at::Tensor& targets, const at::Tensor& target_index,
-                                      int64_t cells) {
+                                      int64_t grid_size) {
   const char* op = "quadrant_mask_loss_backward";
-  check_quadrants(op, coefficients, basis, boxes, cells);
+  check_quadrants(op, coefficients, basis, boxes, grid_size);
   check_mask_targets(op, targets, target_index, coefficients, basis);
   check_mask_loss_grad(op, grad, coefficients, basis);
-  const PlainOps plain;
+  const KernelGuard kernel_guard;
   const c10::cuda::CUDAGuard guard(coefficients.device());
   const auto type = wide_type(coefficients, basis);
-  const QuadrantTensors tensors(coefficients, basis, boxes, cells, type);
+  const QuadrantTensors tensors(coefficients, basis, boxes, grid_size, type);
   const at::Tensor planes = targets.contiguous(), index = target_index.contiguous();
   const at::Tensor above = grad.contiguous();
-  const Targets images{static_cast<const uint8_t*>(planes.const_data_ptr()),
-                         index.const_data_ptr<int64_t>(), planes.size(0)};
+  const Targets target_masks{static_cast<const uint8_t*>(planes.const_data_ptr()),
+                             index.const_data_ptr<int64_t>(), planes.size(0)};
   Gradients result;
   AT_DISPATCH_FLOATING_TYPES(type, "quadrant_mask_loss_backward", [&] {
-    const LossSlope<scalar_t> slope{above.const_data_ptr<scalar_t>(), images};
+    const LossSlope<scalar_t> slope{above.const_data_ptr<scalar_t>(), target_masks};
     result = gradients<scalar_t>(tensors.view<scalar_t>(), slope, coefficients, basis, type);
   });
   return result;

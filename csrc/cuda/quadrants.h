@@ -11,24 +11,26 @@ struct Quadrants {
   const T* coefficients;
   const T* basis;
   const float* boxes;  // (n, 4)
-  int64_t instances, maps, height, width, cells;
+  int64_t instances, maps, height, width, grid_size;
 
   __host__ __device__ int64_t plane() const { return height * width; }
-  __host__ __device__ int64_t pairs() const { return instances * cells * cells; }
+  __host__ __device__ int64_t pairs() const { return instances * grid_size * grid_size; }
 
-  __device__ CellAxis columns(int64_t n) const { return CellAxis(boxes[4 * n], boxes[4 * n + 2], cells); }
-  __device__ CellAxis rows(int64_t n) const { return CellAxis(boxes[4 * n + 1], boxes[4 * n + 3], cells); }
+  __device__ GridAxis columns(int64_t n) const { return GridAxis(boxes[4 * n], boxes[4 * n + 2], grid_size); }
+  __device__ GridAxis rows(int64_t n) const {
+    return GridAxis(boxes[4 * n + 1], boxes[4 * n + 3], grid_size);
+  }
 
-  // The cell of a pixel of the plane, -1 outside the box.
+  // The grid cell of a pixel of the plane, -1 outside the box.
   __device__ int64_t cell(int64_t n, int64_t pixel) const {
     const int32_t column = columns(n).cell(pixel % width);
     if (column < 0) return -1;
     const int32_t row = rows(n).cell(pixel / width);
-    return row < 0 ? -1 : row * cells + column;
+    return row < 0 ? -1 : row * grid_size + column;
   }
 
   __device__ const T* of(int64_t n, int64_t cell) const {
-    return coefficients + (n * cells * cells + cell) * maps;
+    return coefficients + (n * grid_size * grid_size + cell) * maps;
   }
 
   __device__ T probability(int64_t n, int64_t cell, int64_t pixel) const {
@@ -42,14 +44,14 @@ struct Quadrants {
 // The tensors behind a Quadrants, in its type.
 struct QuadrantTensors {
   at::Tensor coefficients, basis, boxes;
-  int64_t cells;
+  int64_t grid_size;
 
-  QuadrantTensors(const at::Tensor& c, const at::Tensor& b, const at::Tensor& places, int64_t count,
+  QuadrantTensors(const at::Tensor& c, const at::Tensor& b, const at::Tensor& box_rows, int64_t count,
                   at::ScalarType type)
       : coefficients(c.to(type).contiguous()),
         basis(b.to(type).contiguous()),
-        boxes(places.to(at::kFloat).contiguous()),
-        cells(count) {}
+        boxes(box_rows.to(at::kFloat).contiguous()),
+        grid_size(count) {}
 
   template <typename T>
   Quadrants<T> view() const {
@@ -60,7 +62,7 @@ struct QuadrantTensors {
             basis.size(0),
             basis.size(1),
             basis.size(2),
-            cells};
+            grid_size};
   }
 };
 

@@ -1,6 +1,6 @@
 // Polygon mask targets on CUDA: one block per box, threads share the edges, then the columns.
-// Offsets and instance numbers are not read back to be checked: out of order or out of range, they draw
-// nothing.
+// Offsets and instance indices are not read back to be checked: out of order or out of range, they give empty
+// masks.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
@@ -20,7 +20,7 @@ struct Polygons {
   int64_t points, polygons, instances;
 };
 
-// Sets bits of toggles, `words` per column, for the edges that this thread owns.
+// Sets bits of toggles, `words` per column, for the edges of this thread.
 __device__ void toggle_edges(const double* points, int64_t count, const CropWindow& window, int64_t size,
                              int64_t words, unsigned int* toggles) {
   const auto emit = [&](int64_t column, int64_t row) {
@@ -88,16 +88,16 @@ at::Tensor rasterize_polygons(const at::Tensor& coords, const at::Tensor& polygo
   if (count == 0) return result;
   const at::Tensor points = coords.to(at::kDouble).contiguous();
   const at::Tensor polygons = polygon_offsets.contiguous(), instances = instance_offsets.contiguous();
-  const at::Tensor chosen = instance_of_box.contiguous(), places = boxes.to(at::kFloat).contiguous();
-  // Enough blocks to fill a GPU, and at most 64 MiB of scratch memory.
-  const int64_t most = std::max<int64_t>(1, (int64_t(1) << 24) / (size * words));
-  const int64_t blocks = std::min<int64_t>({count, 1024, most});
+  const at::Tensor chosen = instance_of_box.contiguous(), box_rows = boxes.to(at::kFloat).contiguous();
+  // Enough blocks to fill a GPU, and at max_blocks 64 MiB of scratch memory.
+  const int64_t max_blocks = std::max<int64_t>(1, (int64_t(1) << 24) / (size * words));
+  const int64_t blocks = std::min<int64_t>({count, 1024, max_blocks});
   const at::Tensor scratch = at::empty({blocks, size, words}, boxes.options().dtype(at::kInt));
   const Polygons all{points.const_data_ptr<double>(),     polygons.const_data_ptr<int64_t>(),
                      instances.const_data_ptr<int64_t>(), coords.size(0),
                      polygon_offsets.size(0) - 1,         instance_offsets.size(0) - 1};
   rasterize<<<static_cast<unsigned int>(blocks), 64, 0, at::cuda::getCurrentCUDAStream()>>>(
-      all, chosen.const_data_ptr<int64_t>(), places.const_data_ptr<float>(), count, image_w, image_h, size,
+      all, chosen.const_data_ptr<int64_t>(), box_rows.const_data_ptr<float>(), count, image_w, image_h, size,
       words, reinterpret_cast<unsigned int*>(scratch.data_ptr<int>()), result.mutable_data_ptr<bool>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return result;

@@ -1,6 +1,6 @@
-// ROI max pooling on CUDA: one thread per output number. The backward pass adds with atomics, so its last
-// bits vary from run to run (torch.use_deterministic_algorithms reports it). A region with a NaN, an infinite
-// number or an image index outside the batch gives NaN, place -1 and no gradient.
+// RoI max pooling on CUDA: one thread per output element. The backward pass adds with atomics, so its last
+// bits vary from run to run (torch.use_deterministic_algorithms reports it). An RoI with a NaN, an infinite
+// value or an image index outside the batch gives NaN, index -1 and no gradient.
 #include <ATen/AccumulateType.h>
 #include <ATen/Context.h>
 #include <ATen/Dispatch.h>
@@ -11,7 +11,7 @@
 #include <ATen/cuda/Atomic.cuh>
 #include <limits>
 
-#include "../fpn_roi_align.h"
+#include "../memory_format.h"
 #include "../roi_pool.h"
 #include "launch.h"
 
@@ -22,10 +22,10 @@ struct PoolShape {
   int64_t images, channels, height, width, pooled_h, pooled_w;
   bool channels_last;
 
-  // Where a cell lies in memory; `cell` is row * width + column.
-  __device__ int64_t at(int64_t image, int64_t channel, int64_t cell) const {
-    const int64_t cells = height * width;
-    return image * channels * cells + (channels_last ? cell * channels + channel : channel * cells + cell);
+  // Offset of a pixel in memory; `pixel` is row * width + column.
+  __device__ int64_t at(int64_t image, int64_t channel, int64_t pixel) const {
+    const int64_t plane = height * width;
+    return image * channels * plane + (channels_last ? pixel * channels + channel : channel * plane + pixel);
   }
 };
 
@@ -47,36 +47,36 @@ __global__ void pool(int64_t total, const S* input, PoolShape shape, T scale, co
     }
     const PoolAxis<T> x(roi[1], roi[3], scale, shape.pooled_w), y(roi[2], roi[4], scale, shape.pooled_h);
     int64_t first_x, last_x, first_y, last_y;
-    x.cells(bin % shape.pooled_w, shape.width, &first_x, &last_x);
-    y.cells(bin / shape.pooled_w, shape.height, &first_y, &last_y);
+    x.pixels(bin % shape.pooled_w, shape.width, &first_x, &last_x);
+    y.pixels(bin / shape.pooled_w, shape.height, &first_y, &last_y);
     const bool empty = first_x >= last_x || first_y >= last_y;
     T best = empty ? T(0) : -std::numeric_limits<T>::infinity();
-    int64_t place = empty ? -1 : first_y * shape.width + first_x;
+    int64_t index = empty ? -1 : first_y * shape.width + first_x;
     for (int64_t row = first_y; row < last_y; ++row) {
       for (int64_t column = first_x; column < last_x; ++column) {
-        const int64_t cell = row * shape.width + column;
-        const T value = static_cast<T>(input[shape.at(static_cast<int64_t>(roi[0]), channel, cell)]);
+        const int64_t pixel = row * shape.width + column;
+        const T value = static_cast<T>(input[shape.at(static_cast<int64_t>(roi[0]), channel, pixel)]);
         if (value > best || value != value) {
           best = value;
-          place = cell;
+          index = pixel;
         }
       }
     }
     output[offset] = static_cast<S>(best);
-    argmax[offset] = static_cast<int32_t>(place);
+    argmax[offset] = static_cast<int32_t>(index);
   }
 }
 
 template <typename S, typename T>
 __global__ void unpool(int64_t total, const S* grad, const T* rois, const int32_t* argmax, PoolShape shape,
                        T* sums) {
-  const int64_t area = shape.pooled_h * shape.pooled_w, cells = shape.height * shape.width;
+  const int64_t area = shape.pooled_h * shape.pooled_w, plane = shape.height * shape.width;
   MRB_GRID_LOOP(i, total) {
     const T image = rois[5 * (i / (area * shape.channels))];
-    const int64_t cell = argmax[i];
-    if (cell < 0 || cell >= cells || !(image >= T(0) && image < static_cast<T>(shape.images))) continue;
+    const int64_t pixel = argmax[i];
+    if (pixel < 0 || pixel >= plane || !(image >= T(0) && image < static_cast<T>(shape.images))) continue;
     const int64_t channel = i / area % shape.channels;
-    gpuAtomicAddNoReturn(sums + shape.at(static_cast<int64_t>(image), channel, cell),
+    gpuAtomicAddNoReturn(sums + shape.at(static_cast<int64_t>(image), channel, pixel),
                          static_cast<T>(grad[i]));
   }
 }
@@ -94,10 +94,11 @@ std::tuple<at::Tensor, at::Tensor> roi_pool(const at::Tensor& input, const at::T
   if (output.numel() == 0) return {output, argmax};
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, output.scalar_type(), "roi_pool", [&] {
     using T = at::acc_type<scalar_t, true>;
-    const at::Tensor regions = rois.to(c10::CppTypeToScalarType<T>::value).contiguous();
+    const at::Tensor typed_rois = rois.to(c10::CppTypeToScalarType<T>::value).contiguous();
     pool<scalar_t, T><<<blocks_for(output.numel()), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
         output.numel(), source.const_data_ptr<scalar_t>(), shape, static_cast<T>(spatial_scale),
-        regions.const_data_ptr<T>(), output.mutable_data_ptr<scalar_t>(), argmax.mutable_data_ptr<int32_t>());
+        typed_rois.const_data_ptr<T>(), output.mutable_data_ptr<scalar_t>(),
+        argmax.mutable_data_ptr<int32_t>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return {output, argmax};
@@ -112,13 +113,13 @@ at::Tensor roi_pool_backward(const at::Tensor& grad, const at::Tensor& rois, con
   at::Tensor sums = at::zeros({batch, channels, height, width}, grad.options().dtype(sum_type));
   if (grad.numel() > 0) {
     const PoolShape shape{batch, channels, height, width, grad.size(2), grad.size(3), false};
-    const at::Tensor from = grad.contiguous(), places = argmax.contiguous();
-    const at::Tensor regions = rois.to(sum_type).contiguous();
+    const at::Tensor from = grad.contiguous(), indices = argmax.contiguous();
+    const at::Tensor typed_rois = rois.to(sum_type).contiguous();
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, grad.scalar_type(), "roi_pool_backward", [&] {
       using T = at::acc_type<scalar_t, true>;
       unpool<scalar_t, T><<<blocks_for(grad.numel()), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-          grad.numel(), from.const_data_ptr<scalar_t>(), regions.const_data_ptr<T>(),
-          places.const_data_ptr<int32_t>(), shape, sums.mutable_data_ptr<T>());
+          grad.numel(), from.const_data_ptr<scalar_t>(), typed_rois.const_data_ptr<T>(),
+          indices.const_data_ptr<int32_t>(), shape, sums.mutable_data_ptr<T>());
       C10_CUDA_KERNEL_LAUNCH_CHECK();
     });
   }

@@ -1,4 +1,4 @@
-// Sigmoid focal loss on CUDA: one thread per number. The sum is taken per block in a fixed order and then
+// Sigmoid focal loss on CUDA: one thread per logit. The sum is taken per block in a fixed order and then
 // over the blocks, so it is the same in every run. A target outside -1..C counts as background.
 #include <ATen/AccumulateType.h>
 #include <ATen/Dispatch.h>
@@ -113,8 +113,8 @@ at::Tensor sigmoid_focal_loss_backward(const at::Tensor& grad, const at::Tensor&
   const c10::cuda::CUDAGuard guard(logits.device());
   const at::Tensor source = logits.contiguous();
   const at::Tensor labels = targets.to(at::kLong).contiguous();
-  const bool one = is_one_number(grad);
-  const at::Tensor from = one ? grad : grad.contiguous();
+  const bool expanded = is_expanded_scalar(grad);
+  const at::Tensor from = expanded ? grad : grad.contiguous();
   at::Tensor result = at::empty(source.sizes(), source.options());
   const int64_t total = source.numel();
   if (total == 0) return result;
@@ -123,7 +123,7 @@ at::Tensor sigmoid_focal_loss_backward(const at::Tensor& grad, const at::Tensor&
         using T = at::acc_type<scalar_t, true>;
         const Focal<T> focal{static_cast<T>(gamma), static_cast<T>(alpha)};
         slopes<scalar_t, T><<<blocks_for(total), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-            total, source.size(1), focal, from.const_data_ptr<scalar_t>(), one ? 0 : 1,
+            total, source.size(1), focal, from.const_data_ptr<scalar_t>(), expanded ? 0 : 1,
             source.const_data_ptr<scalar_t>(), labels.const_data_ptr<int64_t>(),
             result.mutable_data_ptr<scalar_t>());
         C10_CUDA_KERNEL_LAUNCH_CHECK();

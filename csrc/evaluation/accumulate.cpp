@@ -1,4 +1,4 @@
-// From outcomes of matching to precision at recall points and final recall, per category.
+// Precision at recall points and final recall per category, from the outcomes of matching.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -9,19 +9,19 @@
 #include <limits>
 #include <vector>
 
-#include "cells.h"
+#include "pairs.h"
 
 namespace mrb {
 namespace {
 
-constexpr uint8_t kWrong = 0, kRight = 1;
+constexpr uint8_t kFalsePositive = 0, kTruePositive = 1;
 
 struct Inputs {
   const uint8_t* outcome;
   const bool* gt_ignored;
   const double *scores, *recall_points;
   const int64_t *det_rank, *det_start, *gt_start;
-  int64_t areas, levels, detections, truths, categories, points;
+  int64_t areas, num_thresholds, detections, truths, categories, points;
   std::vector<int64_t> limits;
 };
 
@@ -45,12 +45,12 @@ class CategoryCurves {
         const int64_t positives =
             std::count(ignored + in.gt_start[category], ignored + in.gt_start[category + 1], false);
         if (positives == 0) continue;
-        for (int64_t level = 0; level < in.levels; ++level) {
-          const uint8_t* outcome = in.outcome + (area * in.levels + level) * in.detections;
+        for (int64_t t = 0; t < in.num_thresholds; ++t) {
+          const uint8_t* outcome = in.outcome + (area * in.num_thresholds + t) * in.detections;
           const double reached = curve(outcome, positives);
-          recall[((level * in.categories + category) * in.areas + area) * slots + slot] = reached;
+          recall[((t * in.categories + category) * in.areas + area) * slots + slot] = reached;
           for (int64_t r = 0; r < in.points; ++r) {
-            const int64_t row = (level * in.points + r) * in.categories + category;
+            const int64_t row = (t * in.points + r) * in.categories + category;
             precision[(row * in.areas + area) * slots + slot] = read_at(in.recall_points[r], positives);
           }
         }
@@ -59,19 +59,19 @@ class CategoryCurves {
   }
 
  private:
-  // Precision at every right detection, made monotone from the right; returns the final recall. Between two
-  // right ones precision only falls, so no other place can be a maximum.
+  // Precision at every true positive, made monotone from the right; returns the final recall. Between two
+  // true positives precision only decreases, so no other detection can be a maximum.
   double curve(const uint8_t* outcome, int64_t positives) {
     precisions_.clear();
-    place_ = 0;
-    int64_t wrong = 0;
+    position_ = 0;
+    int64_t false_positives = 0;
     for (const int64_t d : kept_) {
-      wrong += outcome[d] == kWrong;
-      if (outcome[d] != kRight) continue;
-      const double right = static_cast<double>(precisions_.size() + 1);
+      false_positives += outcome[d] == kFalsePositive;
+      if (outcome[d] != kTruePositive) continue;
+      const double true_positives = static_cast<double>(precisions_.size() + 1);
       // parity: machine epsilon in the denominator, added last.
-      precisions_.push_back(right /
-                            (static_cast<double>(wrong) + right + std::numeric_limits<double>::epsilon()));
+      precisions_.push_back(true_positives / (static_cast<double>(false_positives) + true_positives +
+                                              std::numeric_limits<double>::epsilon()));
     }
     for (int64_t i = static_cast<int64_t>(precisions_.size()) - 2; i >= 0; --i) {
       precisions_[i] = std::max(precisions_[i], precisions_[i + 1]);
@@ -79,17 +79,17 @@ class CategoryCurves {
     return static_cast<double>(precisions_.size()) / static_cast<double>(positives);
   }
 
-  // Precision at the first recall >= point, 0 beyond the last; points come ascending.
+  // Precision at the first recall >= point, 0 beyond the last; points are ascending.
   double read_at(double point, int64_t positives) {
     const int64_t count = precisions_.size();
-    while (place_ < count && static_cast<double>(place_ + 1) / static_cast<double>(positives) < point)
-      ++place_;
-    return place_ < count ? precisions_[place_] : 0.0;
+    while (position_ < count && static_cast<double>(position_ + 1) / static_cast<double>(positives) < point)
+      ++position_;
+    return position_ < count ? precisions_[position_] : 0.0;
   }
 
   std::vector<int64_t> order_, kept_;
   std::vector<double> precisions_;
-  int64_t place_ = 0;
+  int64_t position_ = 0;
 };
 
 std::tuple<at::Tensor, at::Tensor> accumulate(const at::Tensor& outcome, const at::Tensor& gt_ignored,
@@ -103,7 +103,7 @@ std::tuple<at::Tensor, at::Tensor> accumulate(const at::Tensor& outcome, const a
   check_dtype(op, "gt_ignored", gt_ignored, at::kBool);
   check_shape(op, "recall_points", recall_points, {-1}, "(R,)");
   const at::Tensor outcomes = outcome.contiguous(), ignored = gt_ignored.contiguous();
-  const int64_t areas = outcome.size(0), levels = outcome.size(1), detections = outcome.size(2);
+  const int64_t areas = outcome.size(0), num_thresholds = outcome.size(1), detections = outcome.size(2);
   const int64_t truths = gt_ignored.size(1), points = recall_points.size(0);
   Inputs in{outcomes.const_data_ptr<uint8_t>(),
             ignored.const_data_ptr<bool>(),
@@ -113,7 +113,7 @@ std::tuple<at::Tensor, at::Tensor> accumulate(const at::Tensor& outcome, const a
             check_starts(op, "det_start", det_start, detections),
             check_starts(op, "gt_start", gt_start, truths),
             areas,
-            levels,
+            num_thresholds,
             detections,
             truths,
             det_start.size(0) - 1,
@@ -122,14 +122,14 @@ std::tuple<at::Tensor, at::Tensor> accumulate(const at::Tensor& outcome, const a
   TORCH_CHECK_VALUE(gt_start.size(0) == in.categories + 1, op, ": gt_start must be as long as det_start (",
                     in.categories + 1, "), got ", gt_start.size(0));
   TORCH_CHECK_VALUE(std::is_sorted(in.recall_points, in.recall_points + points), op,
-                    ": recall_points must not fall");
+                    ": recall_points must not decrease");
   for (int64_t d = 0; d < detections; ++d) {
     TORCH_CHECK_VALUE(!std::isnan(in.scores[d]), op, ": score ", d, " is NaN");
   }
   const int64_t slots = in.limits.size();
   const auto options = at::TensorOptions().dtype(at::kDouble);
-  at::Tensor precision = at::full({levels, points, in.categories, areas, slots}, -1.0, options);
-  at::Tensor recall = at::full({levels, in.categories, areas, slots}, -1.0, options);
+  at::Tensor precision = at::full({num_thresholds, points, in.categories, areas, slots}, -1.0, options);
+  at::Tensor recall = at::full({num_thresholds, in.categories, areas, slots}, -1.0, options);
   double *precision_out = precision.mutable_data_ptr<double>(),
          *recall_out = recall.mutable_data_ptr<double>();
   at::parallel_for(0, in.categories, 1, [&](int64_t first, int64_t last) {

@@ -1,5 +1,5 @@
-// A COCO or LVIS result file (a JSON list of objects) straight into columns: no object per detection, so that
-// reading costs a fraction of what it costs in Python. Numbers are rounded as in Python.
+// A COCO or LVIS result file (a JSON list of objects) straight into columns: no object per detection, which
+// is much cheaper than Python objects. Numbers are rounded as in Python.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -53,14 +53,14 @@ class Reader {
   }
   void expect(char c, const char* expected) { require(accept(c), expected); }
 
-  // Key or other short text without escapes; what has escapes is no key of ours and comes back as it stands.
+  // Key or other short text without escapes; one with escapes is no known key and is returned unchanged.
   std::string_view key() {
     expect('"', "a key in quotes");
     const char* first = at_;
     skip_text();
-    const std::string_view found(first, at_ - first - 1);
+    const std::string_view name(first, at_ - first - 1);
     expect(':', "':'");
-    return found;
+    return name;
   }
   // From behind the opening quote to behind the closing one.
   void skip_text() {
@@ -211,13 +211,13 @@ class Reader {
   }
 
   const char *begin_, *at_, *end_;
-  uint8_t* mask_text_;  // as long as the file: never too short
+  uint8_t* mask_text_;  // as long as the file
   int64_t entry_ = 0;
 };
 
 template <typename T>
 at::Tensor column(std::vector<T>&& all, at::ScalarType type, int64_t width = 0) {
-  const std::vector<T> values = std::move(all);  // freed on return: the columns of a large file count
+  const std::vector<T> values = std::move(all);  // freed on return: the columns of a large file are large
   const int64_t count = values.size();
   at::Tensor out = at::empty({count}, at::TensorOptions().dtype(type));
   std::copy(values.begin(), values.end(), static_cast<T*>(out.mutable_data_ptr()));

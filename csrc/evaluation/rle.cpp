@@ -1,4 +1,4 @@
-// Areas and boxes of run-length encoded masks, and masks of polygons as the COCO mask library draws them.
+// Areas and boxes of run-length encoded masks, and masks of polygons as pycocotools rasterises them.
 #include "rle.h"
 
 #include <ATen/Parallel.h>
@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "../rasterize_polygons.h"
-#include "cells.h"
+#include "pairs.h"
 
 namespace mrb {
 namespace {
@@ -44,7 +44,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> rle_measure(const at::Tensor& tex
     Runs runs;
     for (int64_t i = first; i < last; ++i) {
       problem[i] = runs.decode(masks[i]);
-      if (problem[i] != kRleFine) runs.bounds.clear(), runs.area = 0;
+      if (problem[i] != kRleValid) runs.bounds.clear(), runs.area = 0;
       area[i] = runs.area;
       tight_box(runs, masks[i].height, box + 4 * i);
     }
@@ -54,7 +54,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> rle_measure(const at::Tensor& tex
 
 using Interval = std::pair<int64_t, int64_t>;
 
-// Pixel ranges of one polygon in column-major order; crossings at one place cancel in pairs.
+// Pixel ranges of one polygon in column-major order; crossings at one pixel cancel in pairs.
 void polygon_intervals(const double* points, int64_t count, int64_t height, int64_t width,
                        std::vector<int64_t>& toggles, std::vector<Interval>& intervals) {
   toggles.clear();
@@ -85,7 +85,7 @@ void encode(std::vector<Interval>& intervals, int64_t pixels, std::vector<uint8_
   std::sort(intervals.begin(), intervals.end());
   int64_t count = 0, before_last = 0, last = 0;
   const auto append = [&](int64_t run) {
-    append_rle_number(count > 2 ? run - before_last : run, text);
+    append_rle_length(count > 2 ? run - before_last : run, text);
     before_last = last, last = run, ++count;
   };
   int64_t position = 0;
@@ -116,14 +116,13 @@ std::tuple<at::Tensor, at::Tensor> rle_from_polygons(const at::Tensor& coords,
   const int64_t* first_polygon =
       check_starts(op, "instance_offsets", instance_offsets, polygon_offsets.size(0) - 1);
   TORCH_CHECK_VALUE(instance_offsets.size(0) == instances + 1, op, ": instance_offsets must hold ",
-                    instances + 1, " numbers, one more than sizes, got ", instance_offsets.size(0));
+                    instances + 1, " values, one more than sizes, got ", instance_offsets.size(0));
   const int64_t* size = size_tensor.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < instances; ++i) {
     const int64_t h = size[2 * i], w = size[2 * i + 1];
-    TORCH_CHECK_VALUE(
-        h > 0 && w > 0 && h <= kMaxImageSide && w <= kMaxImageSide && h * w <= kMaxMaskPixels, op,
-        ": sizes[", i, "] must be from 1 to ", kMaxImageSide, " and hold at most ", kMaxMaskPixels,
-        " pixels, got ", h, " x ", w);
+    TORCH_CHECK_VALUE(h > 0 && w > 0 && h <= kMaxImageSide && w <= kMaxImageSide && h * w <= kMaxMaskPixels,
+                      op, ": sizes[", i, "] must be from 1 to ", kMaxImageSide, " and hold at most ",
+                      kMaxMaskPixels, " pixels, got ", h, " x ", w);
   }
   const double* points = point_tensor.const_data_ptr<double>();
   std::vector<std::vector<uint8_t>> texts(instances);
@@ -146,12 +145,12 @@ std::tuple<at::Tensor, at::Tensor> rle_from_polygons(const at::Tensor& coords,
   at::Tensor table = at::empty({instances, 4}, at::TensorOptions().dtype(at::kLong));
   uint8_t* out = text.mutable_data_ptr<uint8_t>();
   int64_t* row = table.mutable_data_ptr<int64_t>();
-  int64_t place = 0;
+  int64_t begin = 0;
   for (int64_t i = 0; i < instances; ++i, row += 4) {
     const int64_t length = texts[i].size();
-    std::copy(texts[i].begin(), texts[i].end(), out + place);
-    row[0] = place, row[1] = length, row[2] = size[2 * i], row[3] = size[2 * i + 1];
-    place += length;
+    std::copy(texts[i].begin(), texts[i].end(), out + begin);
+    row[0] = begin, row[1] = length, row[2] = size[2 * i], row[3] = size[2 * i + 1];
+    begin += length;
   }
   return {text, table};
 }

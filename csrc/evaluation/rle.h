@@ -1,6 +1,6 @@
 // Run-length encoded masks in COCO's compressed text: lengths of alternating background and foreground runs
 // in column-major order, from the third on as differences to the one before the last, each in groups of five
-// bits, low ones first, with bit 5 for "more follows" and offset 48 to be printable.
+// bits, low ones first, with bit 5 for "more follow" and offset 48 to be printable.
 //
 // N masks are one buffer of text (uint8) and a table (N, 4) int64: begin, length, height, width.
 #pragma once
@@ -14,7 +14,7 @@ namespace mrb {
 
 constexpr int64_t kMaxMaskPixels = UINT32_MAX;
 
-enum RleProblem : uint8_t { kRleFine = 0, kRleSize, kRleCharacter, kRleTruncated, kRleNegative, kRleSum };
+enum RleProblem : uint8_t { kRleValid = 0, kRleSize, kRleCharacter, kRleTruncated, kRleNegative, kRleSum };
 
 struct RleText {
   const uint8_t* text;
@@ -31,7 +31,7 @@ struct RleTable {
   }
 };
 
-// Checks shapes, data types and that every row lies inside the text; heights and widths are left to decode.
+// Checks shapes, data types and that every row is inside the text; decode checks heights and widths.
 inline RleTable check_rle(const char* op, const char* name, const at::Tensor& text, const at::Tensor& table) {
   check_shape(op, "text", text, {-1}, "(bytes,)");
   check_dtype(op, "text", text, at::kByte);
@@ -42,7 +42,7 @@ inline RleTable check_rle(const char* op, const char* name, const at::Tensor& te
   const int64_t bytes = text.size(0);
   for (int64_t i = 0; i < table.size(0); ++i, row += 4) {
     TORCH_CHECK_VALUE(row[0] >= 0 && row[1] >= 0 && row[0] <= bytes && row[1] <= bytes - row[0], op, ": ",
-                      name, " row ", i, " lies outside the text");
+                      name, " row ", i, " is outside the text");
   }
   return {text.const_data_ptr<uint8_t>(), table.const_data_ptr<int64_t>()};
 }
@@ -86,31 +86,31 @@ struct Runs {
       }
       position += value;
     }
-    return position == pixels ? kRleFine : kRleSum;
+    return position == pixels ? kRleValid : kRleSum;
   }
 };
 
-// Pixels that two masks of one size share.
-inline int64_t shared_pixels(const Runs& a, const Runs& b) {
+// Area of the intersection of two masks of one size.
+inline int64_t intersection_area(const Runs& a, const Runs& b) {
   const size_t na = a.bounds.size(), nb = b.bounds.size();
   if (na == 0 || nb == 0) return 0;
   if (a.bounds[na - 1] <= b.bounds[0] || b.bounds[nb - 1] <= a.bounds[0]) return 0;
   const uint32_t *pa = a.bounds.data(), *pb = b.bounds.data();
   const uint32_t *enda = pa + na, *endb = pb + nb;
-  int64_t shared = 0;
+  int64_t area = 0;
   while (pa < enda && pb < endb) {
     const uint32_t begin = pa[0] > pb[0] ? pa[0] : pb[0];
     const uint32_t end = pa[1] < pb[1] ? pa[1] : pb[1];
-    if (begin < end) shared += end - begin;
+    if (begin < end) area += end - begin;
     const bool first = pa[1] < pb[1];
     pa += first ? 2 : 0;
     pb += first ? 0 : 2;
   }
-  return shared;
+  return area;
 }
 
-// Appends a length (already a difference where the format asks for one).
-inline void append_rle_number(int64_t value, std::vector<uint8_t>& text) {
+// Appends a length (already a difference where the format stores one).
+inline void append_rle_length(int64_t value, std::vector<uint8_t>& text) {
   for (bool more = true; more;) {
     int64_t code = value & 31;
     value >>= 5;

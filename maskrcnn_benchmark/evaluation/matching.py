@@ -50,5 +50,5 @@ def match_cells(cells: Cells, thresholds: np.ndarray, area_ranges: np.ndarray) -
         thresholds,
         area_ranges,
     )
-    outcome, gt_ignored = torch.ops.maskrcnn_benchmark.match_cells(*map(torch.from_numpy, columns))
+    outcome, gt_ignored = torch.ops.maskrcnn_benchmark.match_detections(*map(torch.from_numpy, columns))
     return Matches(outcome.numpy(), gt_ignored.numpy())

@@ -54,9 +54,9 @@ def cell_overlaps(
     cells = (torch.from_numpy(truth.crowd), torch.from_numpy(det_start), torch.from_numpy(gt_start))
     if iou_type == "bbox" or detections.rles is None:
         boxes = torch.from_numpy(detections.boxes), torch.from_numpy(truth.boxes)
-        return torch.ops.maskrcnn_benchmark.box_overlaps(*boxes, *cells).numpy()
+        return torch.ops.maskrcnn_benchmark.box_iou(*boxes, *cells).numpy()
     right = annotation_masks(truth.annotations, truth.sizes[truth.images])
-    ious, bad_detection, bad_truth = torch.ops.maskrcnn_benchmark.mask_overlaps(
+    ious, bad_detection, bad_truth = torch.ops.maskrcnn_benchmark.mask_iou(
         *detections.rles.tensors(), *right.tensors(), *cells
     )
     if bad_detection >= 0:

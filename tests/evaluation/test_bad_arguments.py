@@ -28,9 +28,9 @@ def good_arguments() -> dict[str, tuple[Any, ...]]:
     ignored = torch.zeros(4, 2, dtype=torch.bool)
     text = b'[{"image_id":1,"category_id":2,"score":0.5,"bbox":[1,2,3,4]}]'
     return {
-        "box_overlaps": (boxes, boxes[:2], crowd, starts, truths),
-        "mask_overlaps": (*masks, *gt_masks, crowd, starts, truths),
-        "match_cells": (
+        "box_iou": (boxes, boxes[:2], crowd, starts, truths),
+        "mask_iou": (*masks, *gt_masks, crowd, starts, truths),
+        "match_detections": (
             column,
             starts,
             truths,

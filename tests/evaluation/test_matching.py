@@ -143,10 +143,10 @@ def test_number_of_threads_does_not_matter() -> None:
             np.testing.assert_array_equal(mine, first)
 
 
-def test_nan_score_and_falling_recall_points_are_errors() -> None:
+def test_nan_score_and_decreasing_recall_points_are_errors() -> None:
     cells = random_cells(2)
     matches = match_cells(cells, THRESHOLDS, RANGES)
-    with pytest.raises(ValueError, match="recall_points must not fall"):
+    with pytest.raises(ValueError, match="recall_points must not decrease"):
         accumulate(cells, matches, num_categories=3, recall_points=np.array([0.5, 0.1]), max_dets=(1,))
     cells.scores[0] = np.nan
     with pytest.raises(ValueError, match="score 0 is NaN"):

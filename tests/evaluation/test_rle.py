@@ -59,7 +59,7 @@ def test_overlaps_equal_pycocotools(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found, bad_row, bad_column = torch.ops.maskrcnn_benchmark.mask_overlaps(
+        found, bad_row, bad_column = torch.ops.maskrcnn_benchmark.mask_iou(
             *RleMasks.from_dicts(rows).tensors(),
             *RleMasks.from_dicts(columns).tensors(),
             torch.from_numpy(crowd),

@@ -27,21 +27,21 @@ def _exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
 def conv_tensors(
     images: int, channels: int, out: int, groups: int, parts: int, dtype: torch.dtype
 ) -> list[Tensor]:
-    """Features, offset, weight, bias, mask; places in float32 or float64."""
+    """Features, offset, weight, bias, mask; offsets in float32 or float64."""
     g = torch.Generator().manual_seed(0)
-    place = torch.float64 if dtype == torch.float64 else torch.float32
+    offset_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     draw = [
         torch.randn(images, channels, 19, 23, generator=g).to(dtype),
-        (2 * torch.randn(images, 18 * parts, 10, 23, generator=g)).to(place),
+        (2 * torch.randn(images, 18 * parts, 10, 23, generator=g)).to(offset_dtype),
         (torch.randn(out, channels // groups, 3, 3, generator=g) / 10).to(dtype),
         torch.randn(out, generator=g).to(dtype),
-        torch.rand(images, 9 * parts, 10, 23, generator=g).to(place),
+        torch.rand(images, 9 * parts, 10, 23, generator=g).to(offset_dtype),
     ]
     return draw
 
 
 def assert_close(cuda: Tensor, cpu: Tensor, dtype: torch.dtype) -> None:
-    """Close in units of the largest number."""
+    """Close relative to the largest value."""
     tolerance = {torch.float64: 1e-10, torch.float32: 1e-5}.get(dtype, 2e-2)
     scale = cpu.abs().max().clamp(min=1e-6)
     torch.testing.assert_close(cuda.cpu() / scale, cpu / scale, rtol=tolerance, atol=tolerance)
@@ -115,21 +115,21 @@ def test_deterministic_mode_is_honoured() -> None:
         with pytest.raises(RuntimeError, match="deform_conv2d_backward on CUDA"):
             deform_conv2d(x, offset, weight, stride=(2, 1), padding=1).sum().backward()
         out = deform_conv2d(x.detach(), offset, weight, stride=(2, 1), padding=1, mask=mask)
-        out.sum().backward()  # without a gradient of the features there is nothing to add in random order
+        out.sum().backward()  # without a gradient of the features nothing is added in random order
     finally:
         torch.use_deterministic_algorithms(False)
 
 
 def ps_tensors(dtype: torch.dtype) -> list[Tensor]:
-    """Features of 2 images with 6 * 4 channels, 40 regions, shifts for 3 classes."""
+    """Features of 2 images with 6 * 4 channels, 40 RoIs, shifts for 3 classes."""
     g = torch.Generator().manual_seed(2)
-    place = torch.float64 if dtype == torch.float64 else torch.float32
+    offset_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     corner = torch.rand(40, 2, generator=g) * 80 - 20
     rois = torch.cat(
         [torch.arange(40)[:, None] % 2, corner, corner + torch.rand(40, 2, generator=g) * 60], dim=1
     )
     trans = torch.randn(40, 6, 3, 3, generator=g)
-    return [torch.randn(2, 24, 15, 17, generator=g).to(dtype), rois.to(place), trans.to(place)]
+    return [torch.randn(2, 24, 15, 17, generator=g).to(dtype), rois.to(offset_dtype), trans.to(offset_dtype)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

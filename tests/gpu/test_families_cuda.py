@@ -1,4 +1,4 @@
-"""Every model family on a GPU: a training step in three precisions, inference, and both against the CPU."""
+"""Every model family on a GPU: one iteration in three precisions, inference, and both against the CPU."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def images(device: torch.device, side: int) -> ImageList:
 
 
 def training_step(name: str, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """Losses of one step; gradients and new weights must be finite."""
+    """Losses of one iteration; gradients and new weights must be finite."""
     cfg, model = make_model(name, device)
     keypoints, side = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES, side_of(name)
     targets = [make_target(device, keypoints, side) for _ in range(2)]
@@ -85,32 +85,32 @@ def detect(name: str, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """Boxes and scores per image."""
     _, model = make_model(name, device)
     with torch.no_grad():
-        found = model.eval()(images(device, side_of(name)))
-    field = "scores" if found[0].has_field("scores") else "objectness"
-    return [(boxlist.bbox.cpu(), boxlist.get_field(field).float().cpu()) for boxlist in found]
+        detections = model.eval()(images(device, side_of(name)))
+    field = "scores" if detections[0].has_field("scores") else "objectness"
+    return [(boxlist.bbox.cpu(), boxlist.get_field(field).float().cpu()) for boxlist in detections]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
 def test_training_step(name: str, dtype: torch.dtype) -> None:
-    found = training_step(name, torch.device("cuda"), dtype)
+    losses = training_step(name, torch.device("cuda"), dtype)
     expected = training_step(name, torch.device("cpu"), torch.float32)
-    assert found.keys() == expected.keys() and all(map(math.isfinite, found.values()))
-    one_stage = name.startswith(("fcos", "sipmask", "retinanet"))  # nothing is drawn there
+    assert losses.keys() == expected.keys() and all(map(math.isfinite, losses.values()))
+    one_stage = name.startswith(("fcos", "sipmask", "retinanet"))  # nothing is sampled there
     if one_stage:
         close = 1e-3 if dtype == torch.float32 else 0.05
-        assert found == pytest.approx(expected, rel=close, abs=close)
+        assert losses == pytest.approx(expected, rel=close, abs=close)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_detections(name: str) -> None:
     both = detect(name, torch.device("cuda")), detect(name, torch.device("cpu"))
-    for (boxes, scores), (wanted, wanted_scores) in zip(*both, strict=True):
-        assert abs(len(boxes) - len(wanted)) <= 0.05 * max(len(wanted), 20)
-        count = min(len(boxes), len(wanted))
+    for (boxes, scores), (expected, expected_scores) in zip(*both, strict=True):
+        assert abs(len(boxes) - len(expected)) <= 0.05 * max(len(expected), 20)
+        count = min(len(boxes), len(expected))
         torch.testing.assert_close(
             scores.sort(descending=True).values[:count],
-            wanted_scores.sort(descending=True).values[:count],
+            expected_scores.sort(descending=True).values[:count],
             rtol=1e-2,
             atol=1e-3,
         )

@@ -1,4 +1,4 @@
-"""ROI max pooling, focal loss and RetinaNet on a GPU against the CPU; what deterministic mode reports."""
+"""RoI max pooling, focal loss and RetinaNet on a GPU against the CPU; what deterministic mode reports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _needs_cuda() -> None:
 
 
 def random_rois(count: int) -> Tensor:
-    """Regions of two images of 240 x 200, some across the border, some inverted."""
+    """RoIs of two images of 240 x 200, some across the border, some inverted."""
     g = torch.Generator().manual_seed(count)
     corner = torch.rand(count, 2, generator=g) * 240 - 20
     sides = torch.rand(count, 2, generator=g) * 120 - 5
@@ -114,7 +114,7 @@ def _deterministic(call: Callable[[], object]) -> None:
 
 
 def test_deterministic_mode_reports_atomic_additions() -> None:
-    """Backward passes that add with atomics say so; everything else runs."""
+    """Backward passes that add with atomics report it; everything else runs."""
     features = torch.randn(2, 3, 16, 16, device="cuda", requires_grad=True)
     half, rois = torch.randn(2, 3, 8, 8, device="cuda"), random_rois(9).cuda()
     pooled = {
@@ -161,9 +161,9 @@ def test_retinanet_trains_and_detects_like_the_cpu(project_root: Path) -> None:
         losses = model(there, [target.to(device)] * 2)
         torch.stack(list(losses.values())).sum().backward()
         norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm().item()
-        found = model.eval()(there)[0]
+        detections = model.eval()(there)[0]
         values = {name: loss.item() for name, loss in losses.items()}
-        results.append((values, norm, found.get_field("scores").cpu()))
+        results.append((values, norm, detections.get_field("scores").cpu()))
     (values, norm, scores), (on_gpu, gpu_norm, gpu_scores) = results
     assert on_gpu == pytest.approx(values, rel=1e-3) and gpu_norm == pytest.approx(norm, rel=1e-2)
     torch.testing.assert_close(gpu_scores[:20], scores[:20], rtol=1e-2, atol=1e-4)

@@ -27,9 +27,9 @@ def _needs_cuda() -> None:
         pytest.skip("needs a GPU and native operations built with CUDA kernels")
 
 
-def random_boxes(count: int, spread: float = 900.0) -> Tensor:
+def random_boxes(count: int, extent: float = 900.0) -> Tensor:
     g = torch.Generator().manual_seed(count)
-    corner = torch.rand(count, 2, generator=g) * spread - 20
+    corner = torch.rand(count, 2, generator=g) * extent - 20
     return torch.cat([corner, corner + torch.rand(count, 2, generator=g) * 120], dim=1)
 
 

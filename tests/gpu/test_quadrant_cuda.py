@@ -51,14 +51,14 @@ def random_case(count: int, maps: int, grid_size: int, dtype: torch.dtype) -> tu
 
 
 def random_targets(count: int) -> tuple[Tensor, Tensor]:
-    """Five images on the CPU and the one of each instance."""
+    """Five target masks on the CPU and the index of each instance."""
     g = torch.Generator().manual_seed(count)
     targets = torch.rand(5, HEIGHT, WIDTH, generator=g) > 0.5
     return targets, torch.randint(0, 5, (count,), generator=g)
 
 
 def compare(results: list[list[Tensor]], dtype: torch.dtype) -> None:
-    """Result by result, CPU first."""
+    """Assert that results are close, one by one, CPU first."""
     tolerance = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2, torch.float64: 1e-9}.get(dtype, 2e-5)
     for cpu, cuda in zip(*results, strict=True):
         assert cpu.dtype == cuda.dtype
@@ -114,9 +114,9 @@ def test_the_same_bits_in_every_run_and_in_deterministic_mode() -> None:
     def run() -> list[Tensor]:
         masks = quadrant_masks(*leaves, boxes)
         loss = quadrant_mask_loss(*leaves, boxes, targets, index)
-        drawn = assemble_masks(*leaves, boxes, 2, 150, 180, 150, 180, 0.4)
+        assembled = assemble_masks(*leaves, boxes, 2, 150, 180, 150, 180, 0.4)
         grads = torch.autograd.grad(masks.sum() + loss.sum(), leaves)
-        return [masks, loss, drawn, *grads, crop_split(basis.detach()[:4, ..., None], boxes[2:3])]
+        return [masks, loss, assembled, *grads, crop_split(basis.detach()[:4, ..., None], boxes[2:3])]
 
     first = run()
     torch.use_deterministic_algorithms(True)

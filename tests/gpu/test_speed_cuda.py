@@ -1,4 +1,4 @@
-"""CUDA graphs of backbone and head: the answers of the ordinary pass, for every size and precision."""
+"""CUDA graphs of backbone and head: the results of the ordinary pass, for every size and precision."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def test_graphs_give_the_same_answers(name: str, dtype: str, project_root: Path)
     source = np.random.default_rng(0)
     for size in ((300, 400), (300, 400), (260, 420), (300, 400)):
         image = Image.fromarray(source.integers(0, 256, (*size, 3), dtype=np.uint8))
-        expected, found = plain(image), graphed(image)
-        assert len(found) == len(expected)
-        torch.testing.assert_close(found.bbox, expected.bbox, rtol=1e-3, atol=1e-2)
+        expected, detections = plain(image), graphed(image)
+        assert len(detections) == len(expected)
+        torch.testing.assert_close(detections.bbox, expected.bbox, rtol=1e-3, atol=1e-2)
         torch.testing.assert_close(
-            found.get_field("scores"), expected.get_field("scores"), rtol=1e-3, atol=1e-3
+            detections.get_field("scores"), expected.get_field("scores"), rtol=1e-3, atol=1e-3
         )
 
 

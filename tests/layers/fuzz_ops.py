@@ -2,10 +2,10 @@
 
     python tests/layers/fuzz_ops.py OPERATION COUNT SEED
 
-Types follow the schema; everything else (shapes, dtypes, strides, values, sizes) is drawn at random, with a
-share of sensible values so that calls get past the first checks. An argument set may be refused with one of
-the ordinary exceptions, or give a result. Before each call its number goes to standard output, so that the
-last line names the set that crashed. Ends with "survived COUNT: ACCEPTED accepted".
+Types follow the schema; everything else (shapes, dtypes, strides, values, sizes) is sampled at random, with a
+fraction of sensible values so that calls get past the first checks. An argument set may be refused with one
+of the ordinary exceptions, or give a result. Before each call its index is written to standard output, so
+that the last line names the set that crashed. Ends with "survived COUNT: ACCEPTED accepted".
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SPECIAL = [float("nan"), float("inf"), float("-inf")]
 # Sizes are small, or so large that memory for them is refused at once.
 INTEGERS = [0, 1, 2, 3, 4, 5, 7, 8, -1, -2, 64, -(2**31), 2**31 - 1, 2**31, 2**62, -(2**63), 2**63 - 1]
 # Small enough that an accepted call is quick.
-SETTINGS = {"group_size": 2, "pooled_size": 2, "part_size": 2, "sample_per_part": 3, "output_dim": 1}
-SETTINGS |= {"stride": 1, "padding": 1, "dilation": 1, "cells": 2, "grid_size": 2}
+VALID_SIZES = {"group_size": 2, "pooled_size": 2, "part_size": 2, "sample_per_part": 3, "output_dim": 1}
+VALID_SIZES |= {"stride": 1, "padding": 1, "dilation": 1, "grid_size": 2}
 TAIL = {"boxes": 4, "rois": 5, "coords": 2}
 RANK = {"boxes": 2, "rois": 2, "coords": 2, "input": 4, "grad": 4, "features": 4, "masks": 3}
 RANK |= {"logits": 2, "argmax": 4, "offset": 4, "mask": 4, "weight": 4, "trans": 4}
@@ -38,7 +38,7 @@ HUGE |= {"resized_h", "resized_w"}
 
 
 class Fuzzer:
-    """Draws arguments; `common` is the row count that tensors of one call share most of the time."""
+    """Samples arguments; `common` is the row count that tensors of one call usually have in common."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -50,12 +50,12 @@ class Fuzzer:
         self.dtype = torch.float32
         self.flat = False
 
-    def chance(self, share: float) -> bool:
+    def chance(self, probability: float) -> bool:
         """True with this probability."""
-        return self.random.random() < share
+        return self.random.random() < probability
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor that fits the argument `name` most of the time."""
+        """A tensor that usually fits the argument `name`."""
         rank = 2 if name == "grad" and self.flat else RANK.get(name, 1)
         if rank == 4:
             pooled = name in ("grad", "argmax")
@@ -95,14 +95,14 @@ class Fuzzer:
         return self.spoil(values if not self.chance(0.3) else self.poison(values)).to(dtype)
 
     def poison(self, values: Tensor) -> Tensor:
-        """Some numbers replaced by extreme ones."""
+        """Some values replaced by extreme ones."""
         flat = values.flatten()
         for _ in range(min(len(flat), self.random.randint(1, 4))):
             flat[self.random.randrange(len(flat))] = self.random.choice(NUMBERS + SPECIAL)
         return flat.reshape(values.shape)
 
     def spoil(self, values: Tensor) -> Tensor:
-        """Sometimes the same numbers with other strides, or none at all."""
+        """Sometimes the same values with other strides, or none at all."""
         if values.dim() >= 2 and self.chance(0.15):
             return values.transpose(0, -1).contiguous().transpose(0, -1)
         if values.dim() == 4 and self.chance(0.3):
@@ -112,7 +112,7 @@ class Fuzzer:
         return values
 
     def integer(self, name: str) -> int:
-        """A plausible number four times of five."""
+        """A plausible int in four of five calls."""
         if self.chance(0.8):
             plausible = {
                 "sampling_ratio": 2,
@@ -121,18 +121,18 @@ class Fuzzer:
                 "padding": 1,
                 "batch": 1,
             }
-            plausible |= {"channels": self.shape[1], "height": 6, "width": 7, "levels": 4} | SETTINGS
+            plausible |= {"channels": self.shape[1], "height": 6, "width": 7, "levels": 4} | VALID_SIZES
             return plausible.get(name, self.random.randint(1, 9))
         value = self.random.choice(INTEGERS)
-        # A legal but enormous size would take the memory of the machine, not crash the operation.
+        # A legal but enormous size would take all memory, not crash the operation.
         return value if name not in HUGE or abs(value) < 2**31 - 1 or value > 2**60 else -value
 
-    def number(self) -> float:
-        """A plausible number three times of four."""
+    def float_value(self) -> float:
+        """A plausible float in three of four calls."""
         return self.random.choice([0.5, 0.25, 224.0, 1.0]) if self.chance(0.75) else self.extreme()
 
     def extreme(self) -> float:
-        """A number of the lists above."""
+        """A value of the lists above."""
         return float(self.random.choice(NUMBERS + SPECIAL))
 
     def argument(self, kind: str, name: str) -> Any:
@@ -145,25 +145,25 @@ class Fuzzer:
         if kind == "List[float]" and self.chance(0.85):
             return [2.0 ** -(2 + i) for i in range(count)]
         if kind == "List[float]":
-            return [self.number() for _ in range(count)]
+            return [self.float_value() for _ in range(count)]
         if kind == "Optional[Tensor]":
             return self.tensor(name) if self.chance(0.6) else None
         if kind == "List[bool]":
             length = self.fixed[name][0] if self.chance(0.95) else count
             return [self.chance(0.6) for _ in range(length)]
-        if kind == "List[int]" and name in SETTINGS and self.chance(0.9):
+        if kind == "List[int]" and name in VALID_SIZES and self.chance(0.9):
             return [self.integer(name)] * 2
         if kind in ("List[int]", "List[SymInt]"):
             return [self.integer(name) for _ in range(count)]
         if kind in ("int", "SymInt"):
             return self.integer(name)
         if kind == "float":
-            return self.number()
+            return self.float_value()
         assert kind == "bool", f"a new argument type needs a line here: {kind}"
         return self.chance(0.5)
 
     def fitting_shapes(self, name: str) -> dict[str, list[int]]:
-        """Shapes of the arguments of some operations that fit each other and `SETTINGS`."""
+        """Shapes of the arguments of some operations that fit each other and `VALID_SIZES`."""
         images, channels, height, width = self.shape
         if name.startswith("deform_conv2d"):
             groups = self.random.choice([1, channels]) if channels else 1
@@ -199,9 +199,9 @@ def main(name: str, count: int, seed: int) -> None:
     load_ops()
     torch.set_num_threads(1)
     op, fuzzer, accepted = getattr(torch.ops.maskrcnn_benchmark, name).default, Fuzzer(seed), 0
-    for number in range(count):
+    for index in range(count):
         arguments = fuzzer.arguments(op._schema)
-        print(f"\r{number}", end="", flush=True)
+        print(f"\r{index}", end="", flush=True)
         try:
             result = op(*arguments)
         except (ValueError, TypeError, RuntimeError, IndexError, OverflowError) as error:
@@ -210,7 +210,7 @@ def main(name: str, count: int, seed: int) -> None:
             continue
         accepted += 1
         for tensor in result if isinstance(result, (list, tuple)) else [result]:
-            float(torch.as_tensor(tensor).double().sum())  # reads every number of the result
+            float(torch.as_tensor(tensor).double().sum())  # reads every element of the result
     print(f"\nsurvived {count}: {accepted} accepted", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Decisions of setup.py: what is built, and one sentence with a remedy when it cannot be."""
+"""Decisions of setup.py: what is built, and one sentence with a fix when it cannot be."""
 
 from __future__ import annotations
 

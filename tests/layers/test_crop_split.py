@@ -14,11 +14,11 @@ INF, NAN = float("inf"), float("nan")
 
 
 def cell_of(low: Tensor, high: Tensor, side: int, grid_size: int) -> Tensor:
-    """(side, n): cell of every pixel along one axis of every box, -1 outside; the sums of the spec."""
+    """(side, n): grid cell of every pixel along one axis of every box, -1 outside."""
     size = ((high - low).double() + 0.1).div(grid_size).float()
     pixel = torch.arange(side, dtype=torch.float32)[:, None]
-    place = ((pixel - low) / size).long()
-    return torch.where((pixel >= low) & (pixel < high), place.clamp(max=grid_size - 1), -1)
+    cell = ((pixel - low) / size).long()
+    return torch.where((pixel >= low) & (pixel < high), cell.clamp(max=grid_size - 1), -1)
 
 
 def cell_map(boxes: Tensor, height: int, width: int, grid_size: int) -> Tensor:
@@ -62,7 +62,7 @@ def test_equal_to_a_gather(count: int, height: int, width: int, grid_size: int, 
 
 
 def test_two_by_two_cells() -> None:
-    """A pixel right in the middle belongs to the first cell."""
+    """A pixel exactly in the middle belongs to the first grid cell."""
     data = torch.arange(1.0, 5)[:, None, None, None].expand(4, 4, 6, 1)
     out = crop_split(data, torch.tensor([[1.0, 0, 5, 4]]))[..., 0]
     assert out.tolist() == [[0, 1, 1, 1, 2, 0]] * 3 + [[0, 3, 3, 3, 4, 0]]
@@ -85,7 +85,7 @@ def test_boxes_without_pixels(box: list[float]) -> None:
 
 
 def test_enormous_boxes_end_in_the_last_cell() -> None:
-    """Where 0.1 is lost beside the side, the last pixel would fall beyond the last cell."""
+    """Where 0.1 is lost beside the side, the last pixel would be beyond the last grid cell."""
     data = torch.arange(1.0, 10)[:, None, None, None].expand(9, 6, 7, 3)
     boxes = torch.tensor([[-1e9, -1e9, 6.5, 5.5], [-INF, -INF, INF, INF], [-3e38, -3e38, 3e38, 3e38]])
     out = crop_split(data, boxes, 3)
@@ -115,13 +115,17 @@ def test_gradcheck() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"data": torch.zeros(4, 5, 6)}, ValueError, r"data must have shape \(cells \* cells, H, W, n\)"),
+        (
+            {"data": torch.zeros(4, 5, 6)},
+            ValueError,
+            r"data must have shape \(grid_size \* grid_size, H, W, n\)",
+        ),
         ({"data": torch.zeros(3, 5, 6, 2)}, ValueError, r"data must have .* got \(3, 5, 6, 2\)"),
         ({"data": torch.zeros(4, 5, 6, 2).int()}, TypeError, "data must be float32.* got Int"),
         ({"boxes": torch.zeros(3, 4)}, ValueError, r"boxes must have shape \(n, 4\).* got \(3, 4\)"),
         ({"boxes": torch.zeros(2, 4).long()}, TypeError, "boxes must be float32.* got Long"),
-        ({"grid_size": 0}, ValueError, "must be from 1 to 64, got 0"),
-        ({"grid_size": 65}, ValueError, "must be from 1 to 64, got 65"),
+        ({"grid_size": 0}, ValueError, "grid_size must be from 1 to 64, got 0"),
+        ({"grid_size": 65}, ValueError, "grid_size must be from 1 to 64, got 65"),
     ],
 )
 def test_bad_arguments(change: dict, error: type[Exception], message: str) -> None:

@@ -44,7 +44,7 @@ def reference(
         for k in range(taps):
             dy, dx = offset[:, 2 * (part * taps + k)], offset[:, 2 * (part * taps + k) + 1]
             y, z = base_y + k // columns * dilation[0] + dy, base_x + k % columns * dilation[1] + dx
-            # Sizes of one cell have no scale of their own in grid_sample.
+            # Sizes of one pixel have no scale of their own in grid_sample.
             grid = torch.stack([(2 * z + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
             values = F.grid_sample(channels, grid, padding_mode="zeros", align_corners=False)
             sampled.append(values if mask is None else values * mask[:, part * taps + k, None])
@@ -174,15 +174,15 @@ def test_gradients(modulated: bool) -> None:
     assert torch.autograd.gradcheck(run, leaves)
 
 
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (4,), (0, 2), (1, 2), (0, 1), (3, 4)])
-def test_gradients_asked_for_alone(wanted: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("needed", [(0,), (1,), (2,), (3,), (4,), (0, 2), (1, 2), (0, 1), (3, 4)])
+def test_gradients_needed_alone(needed: tuple[int, ...]) -> None:
     tensors, geometry = make(2, 40, 6, parts=2)
     every = [t.requires_grad_() for t in tensors.values()]
     everything = torch.autograd.grad(deform_conv2d(**tensors, **geometry).sin().sum(), every)
     for i, leaf in enumerate(every):
-        leaf.requires_grad_(i in wanted)
-    some = torch.autograd.grad(deform_conv2d(**tensors, **geometry).sin().sum(), [every[i] for i in wanted])
-    for i, grad in zip(wanted, some, strict=True):
+        leaf.requires_grad_(i in needed)
+    some = torch.autograd.grad(deform_conv2d(**tensors, **geometry).sin().sum(), [every[i] for i in needed])
+    for i, grad in zip(needed, some, strict=True):
         torch.testing.assert_close(grad, everything[i], rtol=1e-12, atol=1e-12)
 
 
@@ -203,7 +203,7 @@ def test_runs_repeat_to_the_bit_and_threads_change_rounding_only() -> None:
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_half_precision(dtype: torch.dtype) -> None:
-    """Close to float32 of the same rounded numbers, values and gradients, offsets kept in float32."""
+    """Close to float32 of the same rounded values, values and gradients, offsets kept in float32."""
     tensors, geometry = make(2, 36, 8, (12, 13), dtype=torch.float32)
     low = {n: t.to(dtype) if n in ("features", "weight", "bias") else t for n, t in tensors.items()}
     results = []
@@ -213,8 +213,8 @@ def test_half_precision(dtype: torch.dtype) -> None:
         grads = torch.autograd.grad(out.float().square().sum(), leaves)
         assert [g.dtype for g in grads] == [t.dtype for t in leaves]
         results.append([out.float(), *(g.float() for g in grads)])
-    for found, exact in zip(*results, strict=True):
-        torch.testing.assert_close(found / exact.std(), exact / exact.std(), rtol=3e-2, atol=1e-1)
+    for result, exact in zip(*results, strict=True):
+        torch.testing.assert_close(result / exact.std(), exact / exact.std(), rtol=3e-2, atol=1e-1)
 
 
 def test_autocast_casts_like_a_convolution_and_keeps_places() -> None:
@@ -268,7 +268,7 @@ def test_empty_batch() -> None:
 
 
 def test_unusable_places() -> None:
-    """Infinitely far is outside; NaN is passed on, and infinite cells nearby are not."""
+    """Infinitely far is outside; NaN is passed on, and infinite pixels nearby are not."""
     tensors, geometry = make(1, 2, 1, dtype=torch.float32, modulated=False)
     x, offset = tensors["features"], tensors["offset"].zero_()
     x[0, :, 0, 0] = float("inf")
@@ -280,12 +280,12 @@ def test_unusable_places() -> None:
 
 
 def test_more_than_memory_is_refused_not_overflown() -> None:
-    """A map with more than 2^31 cells that takes no memory."""
+    """A map with more than 2^31 pixels that takes no memory."""
     x = torch.zeros(1, 1, 1, 1).expand(1, 1, 50_000, 50_000)
-    with pytest.raises(ValueError, match="fewer than 2\\^31 cells"):
+    with pytest.raises(ValueError, match="fewer than 2\\^31 pixels"):
         deform_conv2d(x, torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, 1), stride=50_000)
     x, offset = torch.zeros(1, 1, 1, 1), torch.zeros(1, 2, 1, 1)
-    with pytest.raises(ValueError, match=r"result must have fewer than 2\^31 cells"):
+    with pytest.raises(ValueError, match=r"result must have fewer than 2\^31 pixels"):
         deform_conv2d(x, offset, torch.zeros(1, 1, 1, 1), padding=100_000)
 
 
@@ -310,10 +310,10 @@ def test_more_than_memory_is_refused_not_overflown() -> None:
         (
             {"weight": torch.zeros(6, 4, 11, 3)},
             ValueError,
-            "kernel spans 11 cells, more than the height .* 9",
+            "kernel spans 11 pixels, more than the height .* 9",
         ),
         ({"offset": torch.zeros(2, 18, 7, 8)}, ValueError, r"offset must have shape .* got \(2, 18, 7, 8\)"),
-        ({"offset": torch.zeros(2, 20, 7, 9)}, ValueError, r"multiple of 2 \* kernel cells \(18\) .* got 20"),
+        ({"offset": torch.zeros(2, 20, 7, 9)}, ValueError, r"multiple of 2 \* kernel taps \(18\) .* got 20"),
         ({"offset": torch.zeros(2, 54, 7, 9)}, ValueError, "multiple of the deformable groups, 3"),
         ({"offset": torch.zeros(2, 18, 7, 9).long()}, TypeError, "offset must be float32.* got Long"),
         ({"mask": torch.zeros(2, 18, 7, 9)}, ValueError, r"mask must have shape .* got \(2, 18, 7, 9\)"),

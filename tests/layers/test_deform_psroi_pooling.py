@@ -45,7 +45,7 @@ def reference(
     samples: int,
     std: float,
 ) -> Tensor:
-    """The definition, one sample after the other."""
+    """The definition (Dai et al. 2017, section 2.2), one sample at a time."""
     height, width = x.shape[2:]
     out = torch.zeros(len(rois), dim, pooled, pooled, dtype=torch.float64)
     per_class = dim if trans is None else dim // (trans.shape[1] // 2)
@@ -62,15 +62,15 @@ def reference(
                         part = (i * parts // pooled, j * parts // pooled)
                         sx, sy = (float(trans[r, 2 * (c // per_class) + a][part]) * std for a in (0, 1))
                     plane = x[int(image), (c * groups + i * groups // pooled) * groups + j * groups // pooled]
-                    found = []
+                    values = []
                     for a in range(samples):
                         for b in range(samples):
                             y = top + i * h / pooled + sy * h + a * h / pooled / samples
                             z = left + j * w / pooled + sx * w + b * w / pooled / samples
                             if -0.5 <= y <= height - 0.5 and -0.5 <= z <= width - 0.5:
                                 inside = (min(max(y, 0.0), height - 1.0), min(max(z, 0.0), width - 1.0))
-                                found.append(bilinear(plane, *inside))
-                    out[r, c, i, j] = sum(found) / len(found) if found else 0.0
+                                values.append(bilinear(plane, *inside))
+                    out[r, c, i, j] = sum(values) / len(values) if values else 0.0
     return out
 
 
@@ -84,7 +84,7 @@ def make(
     parts: int = 3,
     classes: int = 2,
 ) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
-    """Features, regions (inside, across, outside, inverted), shifts and settings."""
+    """Features, RoIs (inside, across, outside, inverted), shifts and the other arguments."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(2, dim * groups * groups, 9, 11, generator=g, dtype=torch.float64)
     corner = torch.rand(count, 2, generator=g, dtype=torch.float64) * 60 - 15
@@ -134,8 +134,8 @@ def test_gradients_asked_for_alone_and_threads() -> None:
         out = deform_psroi_pooling(x, rois, trans, **setting)
         results.append((out, *torch.autograd.grad(out.sin().sum(), (x, trans))))
     torch.set_num_threads(threads)
-    for found in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found, results[0], strict=True))
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
     only_x = deform_psroi_pooling(x, rois, trans.detach(), **setting).sin().sum()
     only_trans = deform_psroi_pooling(x.detach(), rois, trans, **setting).sin().sum()
     assert torch.equal(torch.autograd.grad(only_x, x)[0], results[0][1])

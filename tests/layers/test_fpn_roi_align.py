@@ -18,7 +18,7 @@ OPS = torch.ops.maskrcnn_benchmark
 SCALES = (0.25, 0.125, 0.0625, 0.03125)
 
 
-def pyramid(channels: int = 3, dtype: torch.dtype = torch.float32, images: int = 2) -> list[Tensor]:
+def fpn_levels(channels: int = 3, dtype: torch.dtype = torch.float32, images: int = 2) -> list[Tensor]:
     """Four levels of images of 320 x 256."""
     g = torch.Generator().manual_seed(channels)
     shapes = [(images, channels, 256 // s, 320 // s) for s in (4, 8, 16, 32)]
@@ -26,7 +26,7 @@ def pyramid(channels: int = 3, dtype: torch.dtype = torch.float32, images: int =
 
 
 def random_rois(count: int, seed: int = 0, images: int = 2) -> Tensor:
-    """Regions of all levels, some across the border, some inverted."""
+    """RoIs of all levels, some across the border, some inverted."""
     g = torch.Generator().manual_seed(seed)
     image = torch.randint(0, images, (count, 1), generator=g).float()
     corner = torch.rand(count, 2, generator=g) * 350 - 40
@@ -35,7 +35,10 @@ def random_rois(count: int, seed: int = 0, images: int = 2) -> Tensor:
 
 
 def formula(boxes: Tensor, low: int, high: int) -> Tensor:
-    """Core spec 8 in float32; torch's own root and logarithm are off by a bit on some processors."""
+    """FPN levels (N,) of boxes (Lin et al. 2017, equation 1) in float32.
+
+    numpy's root and logarithm, since torch's differ by a bit on some processors.
+    """
     area = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     side = torch.from_numpy(np.sqrt(area.numpy())) / 224 + 1e-6
     log = torch.from_numpy(np.log2(side.numpy().astype(np.float64)).astype(np.float32))
@@ -53,7 +56,7 @@ def per_level(features: list[Tensor], rois: Tensor, size: tuple[int, int], ratio
 
 
 def test_levels_follow_the_formula_to_the_last_bit() -> None:
-    """Also where the area is within a few hundred float32 numbers of a boundary."""
+    """Also where the area is within a few hundred float32 values of a boundary."""
     boxes = [torch.rand(20000, 2).mul(900).repeat(1, 2) + torch.tensor([0.0, 0, 1, 1]) * 50]
     for level in range(-2, 9):
         edge = torch.tensor(((2.0 ** (level - 4) - 1e-6) * 224) ** 2)
@@ -82,7 +85,7 @@ def test_levels_of_strange_boxes() -> None:
 def test_bit_equal_to_each_level_alone(
     count: int, seed: int, size: tuple[int, int], ratio: int, channels: int, channels_last: bool
 ) -> None:
-    planar, rois = pyramid(channels), random_rois(count, seed)
+    planar, rois = fpn_levels(channels), random_rois(count, seed)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     ours = [f.contiguous(memory_format=layout).requires_grad_() for f in planar]
     theirs = [f.clone().requires_grad_() for f in planar]
@@ -97,15 +100,15 @@ def test_bit_equal_to_each_level_alone(
 
 
 def test_one_level_is_roi_align() -> None:
-    feature, rois = pyramid()[0], random_rois(30)
+    feature, rois = fpn_levels()[0], random_rois(30)
     out = fpn_roi_align([feature], rois, (3, 4), SCALES[:1], 2)
     assert torch.equal(out, roi_align(feature, rois, (3, 4), SCALES[0], 2))
 
 
 def test_equal_to_torchvision() -> None:
-    """An independent implementation, at boxes away from the level boundaries."""
+    """torchvision's MultiScaleRoIAlign, at boxes away from the level boundaries."""
     tv = pytest.importorskip("torchvision")
-    features = pyramid(5)
+    features = fpn_levels(5)
     corner, side = torch.rand(80, 2) * 100, torch.tensor([30.0, 80, 150, 300, 500]).repeat(16)
     boxes = torch.cat([corner, corner + side[:, None]], dim=1)
     pooler = tv.ops.MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
@@ -125,7 +128,7 @@ def test_gradients() -> None:
 
     assert torch.autograd.gradcheck(run, features)
     assert torch.autograd.gradgradcheck(run, features)
-    # A level that needs no gradient is no obstacle.
+    # A level that needs no gradient is skipped.
     (grad,) = torch.autograd.grad(run(features[0], features[1].detach()).sum(), features[:1])
     assert grad.shape == features[0].shape
 
@@ -133,7 +136,7 @@ def test_gradients() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_half_precision_sums_in_float32(dtype: torch.dtype, layout: torch.memory_format) -> None:
-    features = [f.contiguous(memory_format=layout).requires_grad_() for f in pyramid(18, dtype)]
+    features = [f.contiguous(memory_format=layout).requires_grad_() for f in fpn_levels(18, dtype)]
     wide, rois = [f.detach().float().requires_grad_() for f in features], random_rois(40, 3)
     out = fpn_roi_align(features, rois, (3, 3), SCALES, 2)
     expected = fpn_roi_align(wide, rois, (3, 3), SCALES, 2)
@@ -146,7 +149,7 @@ def test_half_precision_sums_in_float32(dtype: torch.dtype, layout: torch.memory
 
 
 def test_autocast_keeps_coordinates_exact() -> None:
-    features, rois = pyramid(), random_rois(20)
+    features, rois = fpn_levels(), random_rois(20)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = fpn_roi_align(features, rois, (2, 2), SCALES, 2)
     assert torch.equal(out, fpn_roi_align(features, rois, (2, 2), SCALES, 2))
@@ -154,7 +157,7 @@ def test_autocast_keeps_coordinates_exact() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_threads_do_not_change_a_bit(layout: torch.memory_format) -> None:
-    features = [f.contiguous(memory_format=layout).requires_grad_() for f in pyramid(40)]
+    features = [f.contiguous(memory_format=layout).requires_grad_() for f in fpn_levels(40)]
     rois, cotangent = random_rois(700, 5), torch.randn(700, 40, 5, 5)
     threads, results = torch.get_num_threads(), []
     for count in (1, 2, 3):
@@ -167,7 +170,7 @@ def test_threads_do_not_change_a_bit(layout: torch.memory_format) -> None:
 
 
 def test_empty_and_unusable_regions() -> None:
-    features = [f.requires_grad_() for f in pyramid()]
+    features = [f.requires_grad_() for f in fpn_levels()]
     out = fpn_roi_align(features, torch.zeros(0, 5), (2, 3), SCALES, 2)
     assert out.shape == (0, 3, 2, 3)
     assert all(not g.any() for g in torch.autograd.grad(out.sum(), features))
@@ -180,7 +183,7 @@ def test_empty_and_unusable_regions() -> None:
 
 
 def test_opcheck() -> None:
-    features, rois = [f.requires_grad_() for f in pyramid(2)], random_rois(5)
+    features, rois = [f.requires_grad_() for f in fpn_levels(2)], random_rois(5)
     last = [f.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for f in features]
     rule = (2, 4, 224.0)
     for levels in (features, last, [f.detach().bfloat16().requires_grad_() for f in features]):
@@ -200,7 +203,7 @@ def test_compile_with_dynamic_sizes(layout: torch.memory_format) -> None:
         return fpn_roi_align(levels, rois, (3, 2), SCALES, 2) * 2
 
     for count, images in ((6, 2), (3, 3)):
-        ours = [f.contiguous(memory_format=layout).requires_grad_() for f in pyramid(3, images=images)]
+        ours = [f.contiguous(memory_format=layout).requires_grad_() for f in fpn_levels(3, images=images)]
         theirs, rois = [f.detach().clone().requires_grad_() for f in ours], random_rois(count)
         out, expected = pooled(ours, rois), fpn_roi_align(theirs, rois, (3, 2), SCALES, 2) * 2
         assert torch.equal(out, expected)
@@ -211,7 +214,7 @@ def test_compile_with_dynamic_sizes(layout: torch.memory_format) -> None:
 
 
 def test_meta_tensors_need_no_kernel() -> None:
-    levels = [f.to("meta") for f in pyramid()]
+    levels = [f.to("meta") for f in fpn_levels()]
     assert fpn_roi_align(levels, random_rois(4).to("meta"), (2, 5), SCALES, 2).shape == (4, 3, 2, 5)
 
 
@@ -219,20 +222,36 @@ def test_meta_tensors_need_no_kernel() -> None:
     ("change", "error", "message"),
     [
         ({"features": []}, ValueError, "the number of features must be from 1 to 16, got 0"),
-        ({"scales": SCALES[:3]}, ValueError, r"scales must hold one number per level \(4\), got 3"),
-        ({"scales": ()}, ValueError, r"scales must hold one number per level \(4\), got 0"),
+        ({"scales": SCALES[:3]}, ValueError, r"scales must hold one value per level \(4\), got 3"),
+        ({"scales": ()}, ValueError, r"scales must hold one value per level \(4\), got 0"),
         ({"scales": (0.25, 0.25, 0.25, 0.25)}, ValueError, r"scales must halve, scales\[1\] is 0.25 after"),
         ({"scales": (0.3, 0.15, 0.075, 0.0375)}, ValueError, r"scales\[0\] must be a power of two"),
         ({"scales": (float("nan"),) * 4}, ValueError, r"scales\[0\] must be a power of two .* got nan"),
-        ({"features": [*pyramid()[:3], torch.zeros(3, 8, 8)]}, ValueError, r"features\[3\] must have shape"),
         (
-            {"features": [*pyramid()[:3], torch.zeros(2, 4, 8, 8)]},
+            {"features": [*fpn_levels()[:3], torch.zeros(3, 8, 8)]},
+            ValueError,
+            r"features\[3\] must have shape",
+        ),
+        (
+            {"features": [*fpn_levels()[:3], torch.zeros(2, 4, 8, 8)]},
             ValueError,
             r"features\[3\] must have shape \(B, C, H, W\) with the B and C of features\[0\]",
         ),
-        ({"features": [*pyramid()[:3], torch.zeros(2, 3, 0, 8)]}, ValueError, r"features\[3\] must have a h"),
-        ({"features": [*pyramid()[:3], pyramid()[3].half()]}, TypeError, r"features\[3\] must be Float"),
-        ({"features": [f.int() for f in pyramid()]}, TypeError, r"features\[0\] must be float32.* got Int"),
+        (
+            {"features": [*fpn_levels()[:3], torch.zeros(2, 3, 0, 8)]},
+            ValueError,
+            r"features\[3\] must have a h",
+        ),
+        (
+            {"features": [*fpn_levels()[:3], fpn_levels()[3].half()]},
+            TypeError,
+            r"features\[3\] must be Float",
+        ),
+        (
+            {"features": [f.int() for f in fpn_levels()]},
+            TypeError,
+            r"features\[0\] must be float32.* got Int",
+        ),
         ({"rois": torch.zeros(3, 4)}, ValueError, r"rois must have shape \(R, 5\).* got \(3, 4\)"),
         ({"rois": torch.zeros(3, 5).long()}, TypeError, "rois must be float32.* got Long"),
         ({"rois": torch.full((1, 5), 2.0)}, ValueError, r"rois\[0, 0\] \(image index\) must be from 0 to 1"),
@@ -242,7 +261,7 @@ def test_meta_tensors_need_no_kernel() -> None:
 )
 def test_bad_arguments(change: dict, error: type[Exception], message: str) -> None:
     arguments = {
-        "features": pyramid(),
+        "features": fpn_levels(),
         "rois": torch.zeros(1, 5),
         "output_size": (2, 2),
         "scales": SCALES,
@@ -256,7 +275,7 @@ def test_bad_arguments_of_the_backward_pass() -> None:
     backward, grad = OPS.fpn_roi_align_backward, torch.zeros(3, 2, 4, 4)
     with pytest.raises(ValueError, match="rois must have one row per row of grad"):
         backward(grad, torch.zeros(2, 5), [0.5], 1, [8], [8], 2, 4, 224.0, False)
-    with pytest.raises(ValueError, match="widths must hold one number per height"):
+    with pytest.raises(ValueError, match="widths must hold one value per height"):
         backward(grad, torch.zeros(3, 5), [0.5], 1, [8], [8, 4], 2, 4, 224.0, False)
     with pytest.raises(ValueError, match="canonical_size must be finite and above 0"):
         backward(grad, torch.zeros(3, 5), [0.5], 1, [8], [8], 2, 4, 0.0, False)

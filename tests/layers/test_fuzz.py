@@ -44,7 +44,7 @@ OPERATIONS = [
 
 
 def fuzz(root: Path, operation: str, count: int, seed: int) -> int:
-    """Run fuzz_ops.py in a process of its own; the number of accepted argument sets."""
+    """Run fuzz_ops.py in a separate process; the count of accepted argument sets."""
     command = [
         sys.executable,
         str(root / "tests" / "layers" / "fuzz_ops.py"),
@@ -80,7 +80,7 @@ def test_no_operation_is_forgotten(project_root: Path) -> None:
     known = torch._C._dispatch_get_all_op_names()
     ours = {name.split("::")[1].split(".")[0] for name in known if name.startswith("maskrcnn_benchmark::")}
     assert ours >= set(OPERATIONS)
-    # The operations of the evaluation core meet their bad arguments beside its other tests.
+    # The operations of the evaluation core are tested with bad arguments in tests/evaluation.
     elsewhere = (project_root / "tests" / "evaluation" / "test_bad_arguments.py").read_text()
     rest = ours - {*OPERATIONS, "has_cuda_kernels"}
     assert not {name for name in rest if f'"{name}"' not in elsewhere}

@@ -1,4 +1,4 @@
-"""sigmoid_focal_loss against its formula in float64, forward, backward and twice backward."""
+"""sigmoid_focal_loss against its formula in float64, up to double backward; smooth_l1_loss."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def reference(logits: Tensor, targets: Tensor, gamma: float, alpha: float) -> Te
     return torch.where(positive, of_positive, of_negative) * (targets >= 0)[:, None]
 
 
-def case(rows: int, columns: int, seed: int, spread: float = 6.0) -> tuple[Tensor, Tensor]:
+def case(rows: int, columns: int, seed: int, scale: float = 6.0) -> tuple[Tensor, Tensor]:
     """Logits up to about +-20 and targets of all kinds."""
     g = torch.Generator().manual_seed(seed)
     targets = torch.randint(-1, columns + 1, (rows,), generator=g)
-    return torch.randn(rows, columns, generator=g) * spread, targets
+    return torch.randn(rows, columns, generator=g) * scale, targets
 
 
 @settings(max_examples=40, deadline=None)
@@ -64,7 +64,7 @@ def test_float32_gradient(gamma: float) -> None:
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_gradcheck(reduction: str, gamma: float) -> None:
-    logits, targets = case(9, 4, 1, spread=2.0)
+    logits, targets = case(9, 4, 1, scale=2.0)
     logits = logits.double().requires_grad_()
 
     def run(x: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def test_threads_do_not_change_a_bit() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype) -> None:
-    """Computed in float32; the sum of many small numbers does not stall."""
+    """Computed in float32; the sum of many small values does not stall."""
     logits, targets = case(900, 80, 8)
     half = logits.to(dtype).requires_grad_()
     wide = half.detach().float().requires_grad_()

@@ -1,4 +1,4 @@
-"""paste_masks and polygon_mask_targets against torch's interpolation and the COCO mask library."""
+"""paste_masks and polygon_mask_targets against torch's interpolation and pycocotools."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from maskrcnn_benchmark.layers import paste_masks, polygon_mask_targets
 def paste_reference(
     masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float, padding: int
 ) -> Tensor:
-    """One instance at a time: frame, grow the box, interpolate, compare, copy the part inside."""
+    """One instance at a time: pad, grow the box, interpolate, compare, copy the part inside."""
     out = torch.zeros(len(masks), height, width, dtype=torch.bool)
     side = masks.shape[1]
     grow = (side + 2 * padding) / side
     for n, (mask, box) in enumerate(zip(masks, boxes, strict=True)):
         half, centre = (box[2:] - box[:2]) * 0.5 * grow, (box[2:] + box[:2]) * 0.5
         (x1, y1), (x2, y2) = (centre - half).int().tolist(), (centre + half).int().tolist()
-        framed = F.pad(mask, (padding,) * 4)[None, None]
+        padded = F.pad(mask, (padding,) * 4)[None, None]
         size = (max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1))
-        drawn = F.interpolate(framed, size=size, mode="bilinear", align_corners=False)[0, 0] > threshold
+        resized = F.interpolate(padded, size=size, mode="bilinear", align_corners=False)[0, 0] > threshold
         top, bottom, left, right = max(y1, 0), min(y2 + 1, height), max(x1, 0), min(x2 + 1, width)
         if bottom > top and right > left:
-            out[n, top:bottom, left:right] = drawn[top - y1 : bottom - y1, left - x1 : right - x1]
+            out[n, top:bottom, left:right] = resized[top - y1 : bottom - y1, left - x1 : right - x1]
     return out
 
 
@@ -95,7 +95,7 @@ def test_paste_bad_arguments(arguments: tuple, error: type[Exception], message: 
 
 
 def target_reference(polygons: list[Tensor], box: list[float], size: int, image: tuple[int, int]) -> Tensor:
-    """Shift and scale in float32, then the COCO library."""
+    """Shift and scale in float32, then pycocotools."""
     rles = []
     for polygon in polygons:
         moved = polygon.float().clone()
@@ -138,7 +138,7 @@ def test_targets_of_strange_input() -> None:
     bad = torch.tensor([[nan, 0, 9, 9], [5, 5, 1, 1], [-1e30, 0, 1e30, 9], [3e9, 3e9, 4e9, 4e9]])
     assert polygon_mask_targets([[square]], torch.zeros(4).long(), bad, 14, (20, 20)).shape == (4, 14, 14)
     assert polygon_mask_targets([], torch.zeros(0).long(), torch.zeros(0, 4), 14).shape == (0, 14, 14)
-    # Vertices far away cost nothing.
+    # Vertices far away cost no time.
     far = torch.tensor([-1e9, -1e9, 1e9, -1e9, 1e9, 1e9, -1e9, 1e9])
     assert polygon_mask_targets([[far]], torch.zeros(1).long(), boxes[:1], 28).all()
 
@@ -152,10 +152,10 @@ def test_targets_of_strange_input() -> None:
             ValueError,
             r"polygon_offsets must end with the number of points \(4\), got 3",
         ),
-        ({1: torch.tensor([0, 9, 4])}, ValueError, "polygon_offsets must not fall, got 9 then 4 at 2"),
+        ({1: torch.tensor([0, 9, 4])}, ValueError, "polygon_offsets must not decrease, got 9 then 4 at 2"),
         ({1: torch.tensor([1, 4])}, ValueError, "polygon_offsets must begin with 0, got 1"),
         ({1: torch.tensor([0.0, 4.0])}, TypeError, "polygon_offsets must be Long, got Float"),
-        ({1: torch.zeros(0).long()}, ValueError, "must hold at least the number 0"),
+        ({1: torch.zeros(0).long()}, ValueError, "must hold at least one 0"),
         (
             {2: torch.tensor([0, 2])},
             ValueError,

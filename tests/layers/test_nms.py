@@ -13,7 +13,7 @@ from maskrcnn_benchmark.structures.boxlist import BoxList
 
 
 def reference(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Greedy suppression one box at a time, +1 areas, IoU strictly above the threshold."""
+    """Greedy NMS one box at a time, +1 areas, IoU strictly above the threshold."""
     order = scores.argsort(descending=True, stable=True).tolist()
     area = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     kept: list[int] = []
@@ -25,10 +25,10 @@ def reference(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     return torch.tensor(sorted(kept), dtype=torch.int64)
 
 
-def random_boxes(count: int, seed: int, spread: float = 60.0) -> tuple[Tensor, Tensor, Tensor]:
+def random_boxes(count: int, seed: int, extent: float = 60.0) -> tuple[Tensor, Tensor, Tensor]:
     """Crowded boxes, scores with ties, labels."""
     g = torch.Generator().manual_seed(seed)
-    corner = (torch.rand(count, 2, generator=g) * spread).round()
+    corner = (torch.rand(count, 2, generator=g) * extent).round()
     boxes = torch.cat([corner, corner + (torch.rand(count, 2, generator=g) * 40).round()], dim=1)
     scores = torch.randint(0, max(1, count // 2), (count,), generator=g) / 7.0
     return boxes, scores, torch.randint(-2, 5, (count,), generator=g)
@@ -47,13 +47,13 @@ def test_batched_is_nms_per_class(count: int, seed: int) -> None:
     boxes, scores, labels = random_boxes(count, seed)
     rows = [torch.arange(count)[labels == label] for label in labels.unique()]
     expected = [r[reference(boxes[r], scores[r], 0.4)] for r in rows]
-    wanted = torch.cat(expected).sort().values if expected else torch.zeros(0, dtype=torch.int64)
-    assert torch.equal(batched_nms(boxes, scores, labels, 0.4), wanted)
+    sorted_indices = torch.cat(expected).sort().values if expected else torch.zeros(0, dtype=torch.int64)
+    assert torch.equal(batched_nms(boxes, scores, labels, 0.4), sorted_indices)
 
 
 def test_threads_do_not_change_the_result() -> None:
-    """Large enough for several tiles, and for squeezing out struck boxes."""
-    boxes, _, labels = random_boxes(9000, 3, spread=900.0)
+    """Large enough for several tiles, and for removing dropped boxes."""
+    boxes, _, labels = random_boxes(9000, 3, extent=900.0)
     scores = torch.rand(9000, generator=torch.Generator().manual_seed(4))
     threads = torch.get_num_threads()
     results = []
@@ -68,14 +68,14 @@ def test_threads_do_not_change_the_result() -> None:
         assert torch.equal(batched, results[0][1])
 
 
-def test_equality_does_not_suppress_and_ties_go_to_the_lower_index() -> None:
+def test_equality_with_the_threshold_keeps_and_ties_go_to_the_lower_index() -> None:
     boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4], [0, 0, 9, 9]])
     assert nms(boxes, torch.ones(3), 0.5).tolist() == [0, 1]
     assert nms(boxes[[0, 2]], torch.ones(2), 0.99).tolist() == [0]
 
 
 def test_strange_boxes_are_harmless() -> None:
-    """NaN, infinite, huge and inverted boxes neither crash nor strike others."""
+    """NaN, infinite, huge and inverted boxes neither crash nor drop others."""
     nan, inf = float("nan"), float("inf")
     strange = [[nan, 0, 5, 5], [0, 0, inf, inf], [-1e38, -1e38, 1e38, 1e38], [9, 9, 2, 2], [nan] * 4]
     boxes = torch.tensor([*strange, [0, 0, 5, 5]])

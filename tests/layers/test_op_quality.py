@@ -1,6 +1,6 @@
-"""What every native operation must be able to do, whatever it computes.
+"""Requirements on every native operation: opcheck, layouts, dtypes, threads, 64-bit offsets.
 
-Each is called with one ordinary and one empty set of arguments: known to torch (opcheck), the same numbers
+Each is called with one ordinary and one empty set of arguments: known to torch (opcheck), the same values
 from other strides and layouts, in deterministic mode (where memory that nobody wrote is full of NaN), under
 autocast, compiled and exported; tensors of another rank are refused by name.
 """
@@ -134,7 +134,7 @@ def _assert_same(got: Any, expected: Any) -> None:
 
 
 def _spread(tensor: Tensor) -> Tensor:
-    """The same numbers with gaps in memory."""
+    """The same values with gaps in memory."""
     wide = torch.stack((tensor, torch.full_like(tensor, 99)), dim=-1)[..., 0]
     assert tensor.numel() < 2 or not wide.is_contiguous()
     return wide
@@ -187,7 +187,7 @@ def test_autocast_leaves_the_arguments_alone(name: str) -> None:
 
 
 class _Call(nn.Module):
-    """An operation with its numbers fixed, as a module of its tensors."""
+    """An operation with its non-tensor arguments fixed, as a module of its tensors."""
 
     def __init__(self, name: str, arguments: Arguments) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class _Call(nn.Module):
         self.is_input = [_is_input(argument) for argument in arguments]
 
     def forward(self, *tensors: Any) -> Any:
-        """Tensors (and lists of them) take their places again."""
+        """Call the operation with the tensors (and lists of them) in their positions."""
         waiting = iter(tensors)
         filled = zip(self.is_input, self.arguments, strict=True)
         return self.op(*[next(waiting) if given else fixed for given, fixed in filled])
@@ -223,13 +223,13 @@ def test_compile_and_export(name: str) -> None:
 def test_tensors_of_another_rank_are_refused_by_name(name: str) -> None:
     op, arguments = getattr(OPS, name), CASES[name](5)
     declared = op.default._schema.arguments[: len(arguments)]
-    for place, (argument, schema) in enumerate(zip(arguments, declared, strict=True)):
+    for position, (argument, schema) in enumerate(zip(arguments, declared, strict=True)):
         if not _is_input(argument):
             continue
         for change in (lambda t: t[None], lambda t: t.flatten()[0]):
             (changed,) = _map(change, [argument])
             with pytest.raises(ValueError, match=rf"^{name}: .*{schema.name}"):
-                op(*arguments[:place], changed, *arguments[place + 1 :])
+                op(*arguments[:position], changed, *arguments[position + 1 :])
 
 
 def _untouched(*shape: int) -> Tensor:
@@ -243,7 +243,7 @@ def _free_gigabytes() -> float:
 
 @pytest.mark.slow
 def test_more_than_2_to_the_31_numbers() -> None:
-    """Offsets are 64 bit: the last of 2.2e9 numbers is found, in inputs and in outputs."""
+    """Offsets are 64 bit: the last of 2.2e9 elements is read and written."""
     if _free_gigabytes() < 4:
         pytest.skip("needs 4 GB of free memory")
     features = _untouched(1, 2, 33_000, 33_000)
@@ -251,8 +251,8 @@ def test_more_than_2_to_the_31_numbers() -> None:
     rois = torch.tensor([[0.0, 32_965, 32_965, 32_990, 32_990]])
     assert (OPS.roi_align(features, rois, 1.0, 1, 1, 2).flatten() == torch.tensor([0.0, 3])).all()
     assert (OPS.fpn_roi_align([features], rois, [1.0], 1, 1, *RULE).flatten() == torch.tensor([0.0, 3])).all()
-    pooled, places = OPS.roi_pool(features, rois, 1.0, 1, 1)
-    assert pooled.flatten().tolist() == [0, 3] and places[0, 1].item() == 32_965 * 33_000 + 32_965
+    pooled, argmax = OPS.roi_pool(features, rois, 1.0, 1, 1)
+    assert pooled.flatten().tolist() == [0, 3] and argmax[0, 1].item() == 32_965 * 33_000 + 32_965
     logits, targets = features.view(-1, 66_000), torch.zeros(33_000, dtype=torch.int64)
     targets[-1] = 66_000
     each = OPS.sigmoid_focal_loss_sum(logits[:1], targets[:1], 2.0, 0.25).item() / 66_000

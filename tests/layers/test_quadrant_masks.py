@@ -34,17 +34,17 @@ def reference_loss(
 ) -> Tensor:
     """torch's cross entropy of the planes, with target and mask 0 outside the box."""
     masks = reference_masks(coefficients, basis, boxes, grid_size)
-    wanted = (targets[index] != 0).to(masks.dtype).permute(1, 2, 0)
-    cropped = crop_split_gt(wanted, boxes).permute(2, 0, 1)
+    planes = (targets[index] != 0).to(masks.dtype).permute(1, 2, 0)
+    cropped = crop_split_gt(planes, boxes).permute(2, 0, 1)
     return F.binary_cross_entropy(masks, cropped, reduction="none").sum((1, 2))
 
 
 def reference_assembly(masks: Tensor, resized: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The soft masks (n, H, W) resized as a whole, compared with 0.4, cut or padded."""
-    drawn = F.interpolate(masks[None], size=resized, mode="bilinear", align_corners=False)[0] > 0.4
+    """The soft masks (n, H, W) resized as a whole, compared with 0.4, cropped or padded."""
+    assembled = F.interpolate(masks[None], size=resized, mode="bilinear", align_corners=False)[0] > 0.4
     out = torch.zeros(len(masks), *size, dtype=torch.bool)
     height, width = min(size[0], resized[0]), min(size[1], resized[1])
-    out[:, :height, :width] = drawn[:, :height, :width]
+    out[:, :height, :width] = assembled[:, :height, :width]
     return out
 
 
@@ -117,7 +117,7 @@ def test_assembly_equals_reference(tall: int, wide: int, height: int, width: int
 
 
 def test_channels_are_ordered_by_cell_then_map() -> None:
-    """One map of ones: each cell shows the sigmoid of its coefficient, grid cells row by row."""
+    """One map of ones: each grid cell shows the sigmoid of its coefficient, grid cells row by row."""
     masks = quadrant_masks(torch.arange(-1.0, 3)[None], torch.ones(1, 4, 4), torch.tensor([[0.0, 0, 4, 4]]))
     corners = masks[0, [0, 0, 3, 3], [0, 3, 0, 3]]
     torch.testing.assert_close(corners, torch.arange(-1.0, 3).sigmoid())
@@ -166,8 +166,10 @@ def test_mixed_types_are_computed_in_the_wider_one() -> None:
         assert [g.dtype for g in grads] == [torch.float16, torch.bfloat16]
         assert function(half.double(), brain, boxes, *rest).dtype == torch.float64
     sizes = (14, 40, 14, 40, 0.4)
-    drawn = assemble_masks(half.detach(), brain.detach(), boxes, 2, *sizes)
-    assert torch.equal(drawn, assemble_masks(half.detach().float(), brain.detach().float(), boxes, 2, *sizes))
+    assembled = assemble_masks(half.detach(), brain.detach(), boxes, 2, *sizes)
+    assert torch.equal(
+        assembled, assemble_masks(half.detach().float(), brain.detach().float(), boxes, 2, *sizes)
+    )
 
 
 def test_threads_do_not_change_a_bit() -> None:
@@ -178,15 +180,15 @@ def test_threads_do_not_change_a_bit() -> None:
         torch.set_num_threads(count)
         masks = slopes(quadrant_masks, [coefficients, basis], boxes)
         loss = slopes(quadrant_mask_loss, [coefficients, basis], boxes, targets, index)
-        drawn = assemble_masks(coefficients, basis, boxes, 2, 140, 180, 140, 180, 0.4)
-        results.append([*masks, *loss, drawn])
+        assembled = assemble_masks(coefficients, basis, boxes, 2, 140, 180, 140, 180, 0.4)
+        results.append([*masks, *loss, assembled])
     torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for r in results[1:] for a, b in zip(r, results[0], strict=True))
 
 
 @pytest.mark.parametrize("box", [[3, 3, 3, 9], [9, 1, 3, 9], [NAN, 1, 5, 5], [1, 1, 5, NAN], [40, 0, 50, 9]])
 def test_boxes_without_pixels(box: list[float]) -> None:
-    """Nothing is drawn, learnt or lost; the gradients are zeros, not missing."""
+    """Empty inputs: no masks, no loss; the gradients are zeros, not missing."""
     boxes = torch.tensor([box], dtype=torch.float32)
     leaves = [torch.randn(1, 12), torch.randn(3, 8, 9)]
     targets, index = torch.ones(1, 8, 9).bool(), torch.tensor([0])
@@ -210,7 +212,7 @@ def test_nan_shows_where_it_is_and_nowhere_else() -> None:
         assert all(
             result.isfinite().all() for result in slopes(function, [coefficients, basis], boxes, *rest)
         )
-    basis[1, 3, 5] = NAN  # in the top right cell of the first
+    basis[1, 3, 5] = NAN  # in the top right grid cell of the first
     masks = quadrant_masks(coefficients, basis, boxes)
     assert masks.isnan().nonzero().tolist() == [[0, 3, 5]]
     loss, to_coefficients, to_basis = slopes(quadrant_mask_loss, [coefficients, basis], boxes, targets, index)
@@ -226,8 +228,8 @@ def test_nothing_is_kept_for_the_backward_pass_of_the_loss() -> None:
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         quadrant_mask_loss(coefficients.requires_grad_(), basis, boxes, targets, index)
-    own = {t.data_ptr() for t in (coefficients, basis, boxes, targets, index)}
-    assert {t.data_ptr() for t in kept} <= own
+    arguments = {t.data_ptr() for t in (coefficients, basis, boxes, targets, index)}
+    assert {t.data_ptr() for t in kept} <= arguments
 
 
 CASE = dict(zip(("coefficients", "basis", "boxes"), random_case(4, 3, 7, 9), strict=True))
@@ -249,9 +251,9 @@ SIZES_OF_ASSEMBLY = {
             quadrant_masks,
             {"grid_size": 3},
             ValueError,
-            r"must have 27 columns \(3 x 3 .*cells, .*12",
+            r"must have 27 columns \(3 x 3 grid cells, .*12",
         ),
-        (quadrant_masks, {"grid_size": 0}, ValueError, "must be from 1 to 64, got 0"),
+        (quadrant_masks, {"grid_size": 0}, ValueError, "grid_size must be from 1 to 64, got 0"),
         (quadrant_masks, {"basis": torch.zeros(7, 9)}, ValueError, r"basis must have shape \(K, H, W\)"),
         (quadrant_masks, {"basis": torch.zeros(0, 7, 9)}, ValueError, "K must be from 1"),
         (quadrant_masks, {"basis": torch.zeros(3, 7, 9).int()}, TypeError, "basis must be float32.*got Int"),

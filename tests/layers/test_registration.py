@@ -1,4 +1,4 @@
-"""What torch knows about the operations: schemas, fake kernels, derivatives, compilation, loading."""
+"""Registration of the operations: schemas, fake kernels, derivatives, compilation, loading."""
 
 from __future__ import annotations
 

@@ -25,15 +25,15 @@ def samples(low: float, high: float, scale: float, bins: int, ratio: int, size: 
             if at < -1 or at > size:
                 continue
             at = min(max(at, 0.0), size - 1.0)
-            cell = min(int(at), size - 1)
-            matrix[b, cell] += (1 - (at - cell)) / grid
-            if cell + 1 < size:
-                matrix[b, cell + 1] += (at - cell) / grid
+            pixel = min(int(at), size - 1)
+            matrix[b, pixel] += (1 - (at - pixel)) / grid
+            if pixel + 1 < size:
+                matrix[b, pixel + 1] += (at - pixel) / grid
     return matrix
 
 
 def reference(features: Tensor, rois: Tensor, pooled: tuple[int, int], scale: float, ratio: int) -> Tensor:
-    """Float64 rows * plane * columns for every region."""
+    """Float64 rows * plane * columns for every RoI."""
     out = []
     for image, x1, y1, x2, y2 in rois.tolist():
         rows = samples(y1, y2, scale, pooled[0], ratio, features.shape[2])
@@ -43,7 +43,7 @@ def reference(features: Tensor, rois: Tensor, pooled: tuple[int, int], scale: fl
 
 
 def random_rois(count: int, seed: int, images: int = 2, side: float = 120.0) -> Tensor:
-    """Regions inside, across and outside an image of 100 x 100, some inverted."""
+    """RoIs inside, across and outside an image of 100 x 100, some inverted."""
     g = torch.Generator().manual_seed(seed)
     image = torch.randint(0, images, (count, 1), generator=g).float()
     corner = torch.rand(count, 2, generator=g) * 160 - 40
@@ -66,7 +66,7 @@ def test_equal_to_reference(count: int, seed: int, pooled: tuple[int, int], scal
 
 
 def test_float32_equals_torchvision() -> None:
-    """An independent implementation of the same definition, forward and backward."""
+    """torchvision's roi_align, forward and backward."""
     tv = pytest.importorskip("torchvision")
     features = torch.randn(2, 20, 30, 40, requires_grad=True)
     rois = random_rois(300, 1)

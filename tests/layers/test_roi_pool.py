@@ -15,8 +15,8 @@ from maskrcnn_benchmark.layers import ROIPool, roi_pool
 INF, NAN = float("inf"), float("nan")
 
 
-def cells(low: float, high: float, scale: float, bins: int, size: int) -> list[range]:
-    """Cells of every bin of one axis; ends are rounded half away from zero."""
+def bin_pixels(low: float, high: float, scale: float, bins: int, size: int) -> list[range]:
+    """Pixels of every bin of one axis; ends are rounded half away from zero."""
     first, last = (math.floor(abs(v * scale) + 0.5) * (1 if v > 0 else -1) for v in (low, high))
     side = max(last - first + 1, 1) / bins
     ends = [(math.floor(b * side) + first, math.ceil((b + 1) * side) + first) for b in range(bins)]
@@ -27,8 +27,8 @@ def reference(features: Tensor, rois: Tensor, pooled: tuple[int, int], scale: fl
     """Slices and amax, one bin at a time."""
     out = features.new_zeros((len(rois), features.shape[1], *pooled))
     for r, (image, x1, y1, x2, y2) in enumerate(rois.tolist()):
-        for i, rows in enumerate(cells(y1, y2, scale, pooled[0], features.shape[2])):
-            for j, columns in enumerate(cells(x1, x2, scale, pooled[1], features.shape[3])):
+        for i, rows in enumerate(bin_pixels(y1, y2, scale, pooled[0], features.shape[2])):
+            for j, columns in enumerate(bin_pixels(x1, x2, scale, pooled[1], features.shape[3])):
                 if len(rows) and len(columns):
                     part = features[int(image), :, rows.start : rows.stop, columns.start : columns.stop]
                     out[r, :, i, j] = part.amax((1, 2))
@@ -36,7 +36,7 @@ def reference(features: Tensor, rois: Tensor, pooled: tuple[int, int], scale: fl
 
 
 def random_rois(count: int, seed: int, images: int = 2, side: float = 120.0) -> Tensor:
-    """Regions inside, across and outside an image of 100 x 100, some inverted."""
+    """RoIs inside, across and outside an image of 100 x 100, some inverted."""
     g = torch.Generator().manual_seed(seed)
     image = torch.randint(0, images, (count, 1), generator=g).double()
     corner = torch.rand(count, 2, generator=g).double() * 160 - 40
@@ -62,7 +62,7 @@ def test_equal_to_reference(
 
 @pytest.mark.parametrize("quantised", [False, True])
 def test_float32_equals_torchvision(quantised: bool) -> None:
-    """Also among equal numbers: the gradient goes to the first cell in reading order."""
+    """Also among equal values: the gradient goes to the first pixel in row-major order."""
     tv = pytest.importorskip("torchvision")
     features = torch.randn(2, 20, 30, 40)
     features = ((features * 2).round() if quantised else features).requires_grad_()
@@ -116,7 +116,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_strange_regions() -> None:
-    """NaN and infinite regions give NaN and no gradient; huge ones cost no more than the map."""
+    """NaN and infinite RoIs give NaN and no gradient; huge ones cost no more than the map."""
     features = torch.randn(1, 2, 8, 8, requires_grad=True)
     bad = [[0, 1, 1, 6, value] for value in (NAN, INF, -INF)]
     rois = torch.tensor([*bad, [0, -1e30, -1e30, 1e30, 1e30], [0, 1, 1, 6, 6], [0, 90, 90, 99, 99]])
@@ -150,7 +150,7 @@ def test_empty_inputs() -> None:
     [
         ({"features": torch.zeros(3, 8, 8)}, ValueError, r"input must have shape \(B, C, H, W\)"),
         ({"features": torch.zeros(1, 3, 0, 8)}, ValueError, "height must be from 1 to .* got 0"),
-        ({"features": torch.zeros(1, 0, 2**16, 2**16)}, ValueError, "less than 2.31 cells"),
+        ({"features": torch.zeros(1, 0, 2**16, 2**16)}, ValueError, "less than 2.31 pixels"),
         ({"features": torch.zeros(1, 3, 8, 8).int()}, TypeError, "input must be float32.* got Int"),
         ({"rois": torch.zeros(3, 4)}, ValueError, r"rois must have shape \(R, 5\).* got \(3, 4\)"),
         ({"rois": torch.full((1, 5), 1.0)}, ValueError, r"rois\[0, 0\] \(image index\) must be from 0 to 0"),
@@ -174,4 +174,4 @@ def test_bad_gradients() -> None:
         backward(grad, rois, argmax[:, :1], 1, 2, 8, 8)
     with pytest.raises(TypeError, match="argmax must be Int, got Long"):
         backward(grad, rois, argmax.long(), 1, 2, 8, 8)
-    assert not backward(grad, rois, argmax + 64, 1, 2, 8, 8).any(), "places off the map get nothing"
+    assert not backward(grad, rois, argmax + 64, 1, 2, 8, 8).any(), "indices off the map get no gradient"

@@ -1,4 +1,4 @@
-// Offsets of (category, image) cells, shared by the operations that walk them.
+// Offsets of (image, category) pairs, shared by the operations that walk them.
 #pragma once
 
 #include <vector>
@@ -12,14 +12,14 @@ inline const int64_t* check_starts(const char* op, const char* name, const at::T
   check_shape(op, name, starts, {-1}, "(C + 1,)");
   check_dtype(op, name, starts, at::kLong);
   TORCH_CHECK_VALUE(starts.is_contiguous() && starts.size(0) > 0, op, ": ", name,
-                    " must be contiguous and hold at least the number 0");
+                    " must be contiguous and hold at least one 0");
   const int64_t* value = starts.const_data_ptr<int64_t>();
   const int64_t last = starts.size(0) - 1;
   TORCH_CHECK_VALUE(value[0] == 0 && value[last] == total, op, ": ", name, " must run from 0 to ", total,
                     ", got ", value[0], " to ", value[last]);
   for (int64_t i = 0; i < last; ++i) {
-    TORCH_CHECK_VALUE(value[i] <= value[i + 1], op, ": ", name, " must not fall, got ", value[i], " then ",
-                      value[i + 1], " at ", i + 1);
+    TORCH_CHECK_VALUE(value[i] <= value[i + 1], op, ": ", name, " must not decrease, got ", value[i],
+                      " then ", value[i + 1], " at ", i + 1);
   }
   return value;
 }
@@ -34,14 +34,14 @@ const T* check_column(const char* op, const char* name, const at::Tensor& column
   return column.const_data_ptr<T>();
 }
 
-// Detections det_start[c]:det_start[c+1] and ground truths gt_start[c]:gt_start[c+1] form cell c, whose IoU
-// matrix (row: detection) begins at iou_start[c].
-struct CellTable {
+// Detections det_start[p]:det_start[p+1] and ground truths gt_start[p]:gt_start[p+1] form pair p, whose IoU
+// matrix (row: detection) begins at iou_start[p].
+struct PairTable {
   const int64_t *det_start, *gt_start;
   int64_t count;
   std::vector<int64_t> iou_start;
 
-  CellTable(const char* op, const at::Tensor& det_starts, const at::Tensor& gt_starts, int64_t detections,
+  PairTable(const char* op, const at::Tensor& det_starts, const at::Tensor& gt_starts, int64_t detections,
             int64_t truths)
       : det_start(check_starts(op, "det_start", det_starts, detections)),
         gt_start(check_starts(op, "gt_start", gt_starts, truths)),
@@ -49,10 +49,10 @@ struct CellTable {
         iou_start(det_starts.size(0)) {
     TORCH_CHECK_VALUE(gt_starts.size(0) == count + 1, op, ": gt_start must be as long as det_start (",
                       count + 1, "), got ", gt_starts.size(0));
-    for (int64_t c = 0; c < count; ++c) iou_start[c + 1] = iou_start[c] + detections_in(c) * truths_in(c);
+    for (int64_t p = 0; p < count; ++p) iou_start[p + 1] = iou_start[p] + detections_in(p) * truths_in(p);
   }
-  int64_t detections_in(int64_t cell) const { return det_start[cell + 1] - det_start[cell]; }
-  int64_t truths_in(int64_t cell) const { return gt_start[cell + 1] - gt_start[cell]; }
+  int64_t detections_in(int64_t pair) const { return det_start[pair + 1] - det_start[pair]; }
+  int64_t truths_in(int64_t pair) const { return gt_start[pair + 1] - gt_start[pair]; }
 };
 
 }  // namespace mrb
