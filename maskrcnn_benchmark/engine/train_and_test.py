@@ -43,7 +43,7 @@ from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import write_json, write_json_list
 from maskrcnn_benchmark.utils.rng import seed_all
-from maskrcnn_benchmark.utils.run_lock import claimed
+from maskrcnn_benchmark.utils.run_lock import lock_run_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
 
     ConfigError when another run is at work in OUTPUT_DIR.
     """
-    with claimed(cfg.OUTPUT_DIR, below=("validation", "inference")):
+    with lock_run_folder(cfg.OUTPUT_DIR, below=("validation", "inference")):
         return _train_plain(cfg)
 
 

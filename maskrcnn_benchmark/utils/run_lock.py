@@ -16,14 +16,14 @@ from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import StrPath, make_folder, remove_leftovers, write_error
 
-NAME = "run.lock"
+LOCK_FILE = "run.lock"
 _PATIENCE = 0.2  # seconds; a run that ends in this moment is no obstacle
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def claimed(folder: StrPath, below: Sequence[str] = ()) -> Iterator[None]:
+def lock_run_folder(folder: StrPath, below: Sequence[str] = ()) -> Iterator[None]:
     """Lock `folder` for the ranks of this run; all of them must enter and leave together.
 
     Files that a killed run left under temporary names are removed there and in the subfolders that match
@@ -39,7 +39,7 @@ def claimed(folder: StrPath, below: Sequence[str] = ()) -> Iterator[None]:
     locks: list[BaseFileLock] = []
 
     def take() -> None:
-        lock = _lock(Path(folder) / NAME)
+        lock = _lock(Path(folder) / LOCK_FILE)
         if lock is not None:
             locks.append(lock)
         left = remove_leftovers(folder, below)

@@ -1,1 +1,1 @@
-"""Images for people: detections drawn on images and line charts, with Pillow only."""
+"""Visualization: detections and ground truth drawn on images with Pillow, charts with matplotlib."""

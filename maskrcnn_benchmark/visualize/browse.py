@@ -1,4 +1,4 @@
-"""Look at annotated images: find some for given classes, draw their objects, lay them out on a sheet."""
+"""Browse annotated images: select some by class, draw their objects, arrange them in a grid."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _INK: Color = (40, 40, 40)
 _GAP, _CAPTION = 10, 24
 
 
-def truth_dataset(
+def ground_truth_dataset(
     annotations: AnnotationFile, img_dir: str, category_order: Sequence[int]
 ) -> DetectionDataset:
-    """All images of a file with the objects of some categories; label = 1 + place in the order."""
+    """Build a data set of all images of a file and the objects of some categories.
+
+    The label of a category is 1 + its index in `category_order`.
+    """
     return DetectionDataset(
         annotations,
         img_dir,
@@ -36,8 +39,12 @@ def truth_dataset(
     )
 
 
-def label_named(dataset: DetectionDataset, name: str) -> int:
-    """The label of the class called `name`; DataError with names that resemble it when there is none."""
+def label_of_class(dataset: DetectionDataset, name: str) -> int:
+    """Return the label of the class `name`.
+
+    Raises:
+        DataError: there is no such class; the message gives similar names.
+    """
     known = dataset.class_names[1:]
     if name not in known:
         near = close_matches(name, known) or known[:3]
@@ -45,8 +52,8 @@ def label_named(dataset: DetectionDataset, name: str) -> int:
     return 1 + known.index(name)
 
 
-def images_of(dataset: DetectionDataset, label: int) -> list[int]:
-    """Indices of the images with an object of class `label` (no crowd), ascending."""
+def images_of_class(dataset: DetectionDataset, label: int) -> list[int]:
+    """Return the indices of the images with an object of class `label` (crowds do not count), ascending."""
     columns = dataset.annotations.columns
     chosen = (columns.category_ids == dataset.label_to_category[label]) & ~columns.crowd
     ids = np.unique(columns.image_ids[chosen])
@@ -54,79 +61,82 @@ def images_of(dataset: DetectionDataset, label: int) -> list[int]:
 
 
 def sample_images(dataset: DetectionDataset, labels: Sequence[int], count: int = 6) -> list[tuple[int, int]]:
-    """Up to `count` (label, image index), sorted; classes spread evenly over `labels`.
+    """Select up to `count` images of classes that are spaced evenly over `labels`.
 
-    No image comes twice, and only images whose file exists are taken. A class without one leaves its
-    place to others, and where there are fewer classes than places they get several images each.
+    No image is selected twice, and only images whose file exists. Where classes have no image, or are fewer
+    than `count`, others get several images.
+
+    Returns:
+        (label, image index) pairs, sorted.
     """
-    spread = [number * len(labels) // count for number in range(min(count, len(labels)))]
-    order = list(dict.fromkeys([*spread, *range(len(labels))]))
-    waiting = {position: _existing(dataset, labels[position]) for position in order}
-    found: dict[int, int] = {}
-    while waiting and len(found) < count:
-        for position in [p for p in order if p in waiting]:
-            index = next((i for i in waiting[position] if i not in found), None)
+    even = [i * len(labels) // count for i in range(min(count, len(labels)))]
+    order = list(dict.fromkeys([*even, *range(len(labels))]))
+    candidates = {position: _existing_images(dataset, labels[position]) for position in order}
+    selected: dict[int, int] = {}
+    while candidates and len(selected) < count:
+        for position in [p for p in order if p in candidates]:
+            index = next((i for i in candidates[position] if i not in selected), None)
             if index is None:
-                del waiting[position]
+                del candidates[position]
                 continue
-            found[index] = labels[position]
-            if len(found) == count:
+            selected[index] = labels[position]
+            if len(selected) == count:
                 break
-    return sorted((label, index) for index, label in found.items())
+    return sorted((label, index) for index, label in selected.items())
 
 
-def draw_truth(
+def draw_ground_truth(
     dataset: DetectionDataset, index: int, labels: Sequence[int] | None = None, width: int = 420
 ) -> Image.Image:
-    """An image, `width` pixels wide, with its annotated objects: all, or those of some classes."""
+    """Draw the annotated objects of an image, all or those of some classes, at a width of `width` pixels."""
     record = dataset.get_img_info(index)
     target = dataset.target(index)
     if labels is not None:
         target = target[np.flatnonzero(np.isin(target.get_field("labels").numpy(), labels)).tolist()]
-    drawn = BoxList(target.bbox, target.size)
-    drawn.add_field("labels", target.get_field("labels"))
+    boxes = BoxList(target.bbox, target.size)
+    boxes.add_field("labels", target.get_field("labels"))
     if target.has_field("masks"):
-        drawn.add_field("masks", target.get_field("masks").to_bitmaps())
+        boxes.add_field("masks", target.get_field("masks").to_bitmaps())
     image = read_image(dataset.img_dir, record)
-    return draw_detections(image, drawn, dataset.class_names, scale=width / image.width)
+    return draw_detections(image, boxes, dataset.class_names, scale=width / image.width)
 
 
 def draw_samples(
     dataset: DetectionDataset, samples: Sequence[tuple[int, int]], columns: int = 3, width: int = 320
 ) -> Image.Image:
-    """A sheet of (label, image index) pairs; of every image only the objects of its class are drawn.
+    """Draw (label, image index) pairs in a grid; of every image only the objects of its class.
 
     Raises:
-        DataError: when there is none: no image file of these classes exists.
+        DataError: there are no samples, since no image file of these classes exists.
     """
     if not samples:
         raise DataError(f"no image of these classes is in {dataset.img_dir}; check the image folder")
-    cells = [
-        (f"{dataset.class_names[label]} (label {label})", draw_truth(dataset, index, [label], width))
+    captioned = [
+        (f"{dataset.class_names[label]} (label {label})", draw_ground_truth(dataset, index, [label], width))
         for label, index in samples
     ]
-    return draw_sheet(cells, columns)
+    return draw_grid(captioned, columns)
 
 
-def draw_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int = 3) -> Image.Image:
-    """Images with a caption above each, in rows of `columns`, each as high as its highest image."""
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    width = max(image.width for _, image in cells) + _GAP
+def draw_grid(images: Sequence[tuple[str, Image.Image]], columns: int = 3) -> Image.Image:
+    """Arrange (caption, image) pairs in rows of `columns`; a row is as high as its highest image."""
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    width = max(image.width for _, image in images) + _GAP
     heights = [max(image.height for _, image in row) + _CAPTION + _GAP for row in rows]
-    used = min(columns, len(cells))
-    sheet = Image.new("RGB", (width * used + _GAP, sum(heights) + _GAP), (255, 255, 255))
-    pen, font, top = ImageDraw.Draw(sheet), load_font(15), _GAP
+    used_columns = min(columns, len(images))
+    grid = Image.new("RGB", (width * used_columns + _GAP, sum(heights) + _GAP), (255, 255, 255))
+    pen, font, top = ImageDraw.Draw(grid), load_font(15), _GAP
     for row, height in zip(rows, heights, strict=True):
         for column, (caption, image) in enumerate(row):
             left = _GAP + column * width
             pen.text((left, top + _CAPTION / 2), caption, fill=_INK, font=font, anchor="lm")
-            sheet.paste(image, (left, top + _CAPTION))
+            grid.paste(image, (left, top + _CAPTION))
         top += height
-    return sheet
+    return grid
 
 
-def _existing(dataset: DetectionDataset, label: int) -> Iterator[int]:
-    """Indices of the images of a class whose file exists."""
-    for index in images_of(dataset, label):
+def _existing_images(dataset: DetectionDataset, label: int) -> Iterator[int]:
+    """Yield the indices of the images of a class whose file exists."""
+    for index in images_of_class(dataset, label):
         if any(Path(p).is_file() for p in image_paths(dataset.img_dir, dataset.get_img_info(index))):
             yield index

@@ -1,4 +1,4 @@
-"""Colours and fonts shared by every image the package draws."""
+"""Colours of class labels, and the font, of everything that is drawn on images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HUE_STEP = 0.61803398875
 
 
 def label_color(index: int) -> Color:
-    """A saturated RGB colour (0..255) for a class label or series number; always the same for an index."""
+    """Return a saturated RGB colour (0..255) for a class label or track id; always the same for an index."""
     hue = (0.02 + index * _HUE_STEP) % 1.0
     lightness = (0.50, 0.42, 0.58)[index % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
@@ -21,11 +21,11 @@ def label_color(index: int) -> Color:
 
 
 def text_color(background: Color) -> Color:
-    """Black or white, whichever reads better on `background` (ITU-R BT.601 luma)."""
+    """Return black or white, whichever reads better on `background` (ITU-R BT.601 luma)."""
     luma = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
     return (0, 0, 0) if luma > 140 else (255, 255, 255)
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's built-in scalable font at `size` pixels: no font file has to be installed."""
+    """Return Pillow's built-in scalable font at `size` pixels; no font file has to be installed."""
     return ImageFont.load_default(size)

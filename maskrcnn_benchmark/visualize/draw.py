@@ -11,7 +11,7 @@ from torch import Tensor
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.visualize.colors import Color, label_color, load_font, text_color
-from maskrcnn_benchmark.visualize.mask_overlay import tint_mask
+from maskrcnn_benchmark.visualize.mask_overlay import overlay_mask
 
 Box = tuple[float, float, float, float]
 
@@ -26,20 +26,21 @@ def draw_detections(
     opacity: float = 0.45,
     scale: float = 1.0,
 ) -> Image.Image:
-    """A new RGB image with the objects of `prediction` drawn on it.
+    """Draw the objects of `prediction` on a copy of `image` (RGB).
 
     Args:
         image: the original image, (w, h) equal to `prediction.size`.
-        prediction: boxes in image pixels; field `labels` (n,) int in 1..C; optional `scores` (n,) and
-            `masks` (n, h, w) bool and `keypoints` (Keypoints). Without scores (ground truth) every object
-            is drawn and no number printed.
+        prediction: N boxes in image pixels; field `labels` (N,) int in 1..C; optional `scores` (N,), `masks`
+            (N, h, w) bool and `keypoints` (Keypoints). Without scores (ground truth) every object is drawn,
+            by its name alone.
         class_names: name of every label, index 0 is the background.
-        score_threshold: objects scored below are left out; at most the `max_detections` best are drawn.
-        opacity: of the mask colour, 0..1.
-        scale: enlargement of the result, so that names stay readable on small images.
+        score_threshold: objects with a lower score are left out, and those that rank behind the first
+            `max_detections` by score.
+        opacity: of the masks, 0..1.
+        scale: magnification of the result, so that names stay readable on small images.
 
     Raises:
-        DataError: when the image and the prediction differ in size, or a label has no name.
+        DataError: the image and the prediction differ in size, or a label has no name.
     """
     order = _drawing_order(prediction, score_threshold, max_detections)
     labels = prediction.get_field("labels").tolist()
@@ -49,7 +50,7 @@ def draw_detections(
     if order and prediction.has_field("masks"):
         pixels, masks = np.array(canvas), prediction.get_field("masks")
         for i in order:
-            tint_mask(pixels, masks[i].cpu().bool().numpy(), label_color(labels[i]), opacity)
+            overlay_mask(pixels, masks[i].cpu().bool().numpy(), label_color(labels[i]), opacity)
         canvas = Image.fromarray(pixels)
     boxes = prediction.convert("xyxy").bbox.detach().cpu().double().numpy()
     boxes[:, 2:] += 1  # the last pixel belongs to the box
@@ -58,7 +59,7 @@ def draw_detections(
     pen = ImageDraw.Draw(canvas)
     line = max(1, round(min(size) / 250))
     for i in order:
-        pen.rectangle(_ordered(boxes[i]), outline=label_color(labels[i]), width=line)
+        pen.rectangle(_sort_corners(boxes[i]), outline=label_color(labels[i]), width=line)
         if prediction.has_field("keypoints"):
             _draw_points(
                 pen, prediction.get_field("keypoints").points[i], scale, 2 * line, label_color(labels[i])
@@ -73,20 +74,22 @@ def draw_detections(
 def _check_input(
     image: Image.Image, prediction: BoxList, labels: Sequence[int], class_names: Sequence[str]
 ) -> None:
-    """Raise DataError when the sizes differ or a label has no name."""
+    """Raise DataError if the sizes differ or a label has no name."""
     if image.size != tuple(prediction.size):
         raise DataError(
-            f"cannot draw: image is {image.size} (w, h) but its boxes are for {tuple(prediction.size)}"
+            f"cannot draw: image is {image.size} (w, h) but its boxes are for {tuple(prediction.size)}; "
+            "resize the prediction to the image"
         )
     too_large = [label for label in labels if label >= len(class_names)]
     if too_large:
         raise DataError(
-            f"cannot draw: label {too_large[0]} has no name, only 0..{len(class_names) - 1} are named"
+            f"cannot draw: label {too_large[0]} has no name, only 0..{len(class_names) - 1} are named; "
+            "give the class names of the data set that the model was trained on"
         )
 
 
 def _drawing_order(prediction: BoxList, score_threshold: float, limit: int) -> list[int]:
-    """Indices to draw, large objects first so that small ones end on top."""
+    """Select the objects to draw; large ones first, so that small ones end on top."""
     indices = np.arange(len(prediction))
     if prediction.has_field("scores"):
         scores = prediction.get_field("scores").detach().cpu().numpy()
@@ -97,7 +100,7 @@ def _drawing_order(prediction: BoxList, score_threshold: float, limit: int) -> l
 
 
 def _draw_points(pen: ImageDraw.ImageDraw, points: Tensor, scale: float, radius: int, color: Color) -> None:
-    """A disc with a white rim at each of the keypoints (K,3) x, y, visibility that is labelled or found."""
+    """Draw a disc with a white rim at every visible keypoint of `points` (K, 3): x, y, visibility."""
     for x, y, visibility in points.detach().cpu().tolist():
         if visibility > 0:
             centre = ((x + 0.5) * scale, (y + 0.5) * scale)
@@ -105,14 +108,14 @@ def _draw_points(pen: ImageDraw.ImageDraw, points: Tensor, scale: float, radius:
             pen.ellipse(corners, fill=color, outline=(255, 255, 255))
 
 
-def _ordered(box: np.ndarray) -> Box:
-    """Box (4,) as floats with x1 <= x2 and y1 <= y2, which Pillow insists on."""
+def _sort_corners(box: np.ndarray) -> Box:
+    """Sort the corners of a box (4,) xyxy, so that x1 <= x2 and y1 <= y2, as Pillow requires."""
     x1, y1, x2, y2 = (float(v) for v in box)
     return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def _caption(prediction: BoxList, index: int, name: str) -> str:
-    """Name of an object, followed by its score when it has one."""
+    """Return the class name of an object, followed by its score if it has one."""
     if not prediction.has_field("scores"):
         return name
     return f"{name} {float(prediction.get_field('scores')[index]):.2f}"
@@ -125,28 +128,28 @@ def _draw_captions(
     texts: Sequence[str],
     colors: Sequence[Color],
 ) -> None:
-    """Write each text on a filled label, at the first of five places that covers no earlier label."""
+    """Write each text on a filled rectangle, at the first of five positions that covers no earlier one."""
     font = load_font(int(np.clip(min(size) / 32, 10, 22)))
     placed: list[Box] = []
     for box, text, color in zip(boxes, texts, colors, strict=True):
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         width, height = right - left + 6, bottom - top + 4
-        x1, y1, x2, y2 = _ordered(np.array(box))
-        places = [(x1, y1 - height), (x1, y1), (x1, y2), (x1, y2 - height), (x2 - width, y1)]
-        fitted = [_inside(x, y, width, height, size) for x, y in places]
-        spot = next((f for f in fitted if not any(_overlap(f, p) for p in placed)), fitted[0])
-        placed.append(spot)
-        pen.rectangle(spot, fill=color)
-        pen.text((spot[0] + 3 - left, spot[1] + 2 - top), text, fill=text_color(color), font=font)
+        x1, y1, x2, y2 = _sort_corners(np.array(box))
+        positions = [(x1, y1 - height), (x1, y1), (x1, y2), (x1, y2 - height), (x2 - width, y1)]
+        candidates = [_move_inside(x, y, width, height, size) for x, y in positions]
+        chosen = next((c for c in candidates if not any(_intersect(c, p) for p in placed)), candidates[0])
+        placed.append(chosen)
+        pen.rectangle(chosen, fill=color)
+        pen.text((chosen[0] + 3 - left, chosen[1] + 2 - top), text, fill=text_color(color), font=font)
 
 
-def _inside(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Box:
-    """A label rectangle moved as little as needed to lie inside the image."""
+def _move_inside(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Box:
+    """Move a rectangle by the minimum that brings it inside the image."""
     x = min(max(x, 0.0), max(0.0, size[0] - width))
     y = min(max(y, 0.0), max(0.0, size[1] - height))
     return x, y, x + width, y + height
 
 
-def _overlap(a: Box, b: Box) -> bool:
-    """Whether two rectangles share area."""
+def _intersect(a: Box, b: Box) -> bool:
+    """Whether two boxes xyxy have a common area."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

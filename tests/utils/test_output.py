@@ -71,7 +71,7 @@ def test_meters_use_a_window_and_keep_the_average() -> None:
     assert "loss: 2.0000 (26.5000)" in str(meters)
 
 
-def test_meters_go_on_from_their_state() -> None:
+def test_meters_resume_from_their_state() -> None:
     first = MetricLogger(window=3)
     for value in (5.0, 1.0, 2.0, 3.0):
         first.update(loss=value)

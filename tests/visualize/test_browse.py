@@ -1,4 +1,4 @@
-"""Finding and drawing annotated images."""
+"""Selecting and drawing annotated images."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.visualize.browse import (
+    draw_grid,
+    draw_ground_truth,
     draw_samples,
-    draw_sheet,
-    draw_truth,
-    images_of,
-    label_named,
+    ground_truth_dataset,
+    images_of_class,
+    label_of_class,
     sample_images,
-    truth_dataset,
 )
 from maskrcnn_benchmark.visualize.colors import label_color
 
 SIZE = (40, 30)
 
 
-def annotation(number: int, image: int, category: int, crowd: int = 0) -> dict[str, Any]:
+def annotation(ann_id: int, image: int, category: int, crowd: int = 0) -> dict[str, Any]:
     """A square of ten pixels."""
     x, y = 4, 6
     outline = [x, y, x + 10, y, x + 10, y + 10, x, y + 10]
     return {
-        "id": number,
+        "id": ann_id,
         "image_id": image,
         "category_id": category,
         "bbox": [x, y, 10, 10],
@@ -52,17 +52,17 @@ def dataset(tmp_path: Path) -> DetectionDataset:
     anns.append(annotation(9, 5, 5, crowd=1))
     categories = [{"id": 5, "name": "five"}, {"id": 7, "name": "seven"}, {"id": 8, "name": "eight"}]
     raw = {"images": images, "annotations": anns, "categories": categories}
-    return truth_dataset(AnnotationFile(raw), str(tmp_path), [7, 5, 8])
+    return ground_truth_dataset(AnnotationFile(raw), str(tmp_path), [7, 5, 8])
 
 
 def test_images_of_a_class(dataset: DetectionDataset) -> None:
-    assert [images_of(dataset, label) for label in (1, 2, 3)] == [[0, 1, 2], [1, 3], []]
+    assert [images_of_class(dataset, label) for label in (1, 2, 3)] == [[0, 1, 2], [1, 3], []]
 
 
 def test_classes_by_name(dataset: DetectionDataset) -> None:
-    assert label_named(dataset, "five") == 2
+    assert label_of_class(dataset, "five") == 2
     with pytest.raises(DataError, match=r"no class 'fiv'; try five"):
-        label_named(dataset, "fiv")
+        label_of_class(dataset, "fiv")
 
 
 def test_samples_spread_over_classes_and_images(dataset: DetectionDataset) -> None:
@@ -72,21 +72,21 @@ def test_samples_spread_over_classes_and_images(dataset: DetectionDataset) -> No
     assert sample_images(dataset, [3], 6) == sample_images(dataset, [], 6) == []
 
 
-def test_only_the_asked_classes_are_drawn(dataset: DetectionDataset) -> None:
+def test_only_the_given_classes_are_drawn(dataset: DetectionDataset) -> None:
     def colors(labels: list[int] | None) -> set[tuple[int, ...]]:
-        pixels = np.asarray(draw_truth(dataset, 1, labels, width=200)).reshape(-1, 3)
+        pixels = np.asarray(draw_ground_truth(dataset, 1, labels, width=200)).reshape(-1, 3)
         return {tuple(p) for p in pixels.tolist()}
 
-    assert draw_truth(dataset, 1, width=200).size == (200, 150)
+    assert draw_ground_truth(dataset, 1, width=200).size == (200, 150)
     assert label_color(1) in colors([1]) and label_color(2) not in colors([1])
     assert label_color(2) in colors(None)
     assert colors([3]) == {(255, 255, 255)}
 
 
-def test_sheets(dataset: DetectionDataset) -> None:
+def test_grids(dataset: DetectionDataset) -> None:
     three = draw_samples(dataset, [(1, 0), (2, 1), (2, 3)], columns=2, width=100)
     two = draw_samples(dataset, [(1, 0), (2, 1)], columns=2, width=100)
     assert three.width == two.width == 2 * 100 + 3 * 10 and three.height > two.height
-    assert draw_sheet([("a", Image.new("RGB", (50, 20)))]).width == 70
+    assert draw_grid([("a", Image.new("RGB", (50, 20)))]).width == 70
     with pytest.raises(DataError, match="no image of these classes"):
         draw_samples(dataset, [])

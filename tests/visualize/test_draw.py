@@ -30,7 +30,7 @@ def detections(scores: list[float] | None = None, masks: bool = True) -> BoxList
     return boxes
 
 
-def test_masks_are_tinted_inside_and_only_there() -> None:
+def test_masks_are_blended_inside_and_only_there() -> None:
     image = Image.new("RGB", (80, 60), (200, 200, 200))
     drawn = np.asarray(draw_detections(image, detections([0.9, 0.8]), NAMES, opacity=0.5), dtype=int)
     expected = (200 + np.array(label_color(1))) / 2
@@ -42,12 +42,12 @@ def test_masks_are_tinted_inside_and_only_there() -> None:
 
 
 def test_keypoints_are_discs_in_the_class_colour() -> None:
-    found = detections([0.9, 0.1], masks=False)
+    prediction = detections([0.9, 0.1], masks=False)
     points = torch.tensor([[[20.0, 25.0, 1.0], [30.0, 35.0, 0.0]], [[60.0, 30.0, 1.0], [62.0, 40.0, 1.0]]])
-    found.add_field("keypoints", Keypoints(points, (80, 60), (0, 1)))
-    drawn = np.asarray(draw_detections(Image.new("RGB", (80, 60)), found, NAMES))
+    prediction.add_field("keypoints", Keypoints(points, (80, 60), (0, 1)))
+    drawn = np.asarray(draw_detections(Image.new("RGB", (80, 60)), prediction, NAMES))
     assert tuple(drawn[25, 20]) == label_color(1)
-    assert not drawn[35, 30].any() and not drawn[30, 60].any()  # not found, and below the threshold
+    assert not drawn[35, 30].any() and not drawn[30, 60].any()  # not visible, and below the threshold
 
 
 def test_low_scores_and_the_limit() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskrcnn_benchmark.visualize.mask_overlay import mask_window, tint_mask
+from maskrcnn_benchmark.visualize.mask_overlay import mask_window, overlay_mask
 
 COLOR = (250, 10, 120)
 
@@ -44,16 +44,16 @@ def test_equals_painting_the_whole_image(place: str, scale: float) -> None:
     size = (round(70 * scale), round(90 * scale))
     pixels = source.integers(0, 256, (*size, 3), dtype=np.uint8)
     expected = whole_image(pixels, mask, 0.45)
-    tint_mask(pixels, mask, COLOR, 0.45)
+    overlay_mask(pixels, mask, COLOR, 0.45)
     assert (pixels == expected).all()
 
 
 def test_empty_masks_and_masks_that_vanish() -> None:
     pixels = np.full((60, 80, 3), 7, np.uint8)
-    tint_mask(pixels, np.zeros((60, 80), bool), COLOR, 0.5)
+    overlay_mask(pixels, np.zeros((60, 80), bool), COLOR, 0.5)
     lost = np.zeros((600, 800), bool)
     lost[0, 0] = True  # no pixel of the small image is nearest to it
-    tint_mask(pixels, lost, COLOR, 0.5)
+    overlay_mask(pixels, lost, COLOR, 0.5)
     assert (pixels == 7).all()
 
 

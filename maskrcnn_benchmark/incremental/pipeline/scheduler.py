@@ -30,7 +30,7 @@ from maskrcnn_benchmark.incremental.reporting.summary import (
 from maskrcnn_benchmark.utils.comm import on_main
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import sha256_file
-from maskrcnn_benchmark.utils.run_lock import claimed
+from maskrcnn_benchmark.utils.run_lock import lock_run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def run_lst(cfg: CfgNode) -> Summary:
         another process uses the folder.
         KeyboardInterrupt: after Ctrl-C; the same command resumes.
     """
-    with claimed(run_folder(cfg), below=("phase_*",)):
+    with lock_run_folder(run_folder(cfg), below=("phase_*",)):
         return _run(cfg)
 
 

@@ -1,11 +1,11 @@
-"""What the notebooks look at: the generated demo data, or the data of any LST configuration.
+"""Input and output of the notebooks: the generated demo data, or the data of any LST configuration.
 
-Notebooks are steered by environment variables, so that no cell has to be edited:
+Environment variables choose them, so that no cell has to be edited:
 
 * `MRB_CONFIG`: yaml of an LST run, whose node LST names annotations, images and phase sizes; the default
   is `configs/lst/demo.yaml` on the demo data.
 * `MRB_OPTS`: KEY VALUE pairs that change it, as on the command line of the tools.
-* `MRB_DEMO_DATA`: folder of the demo data (default `datasets/demo`), made when it is missing.
+* `MRB_DEMO_DATA`: folder of the demo data (default `datasets/demo`), generated when it is missing.
 * `MRB_OUTPUT`: folder of the files that notebooks write (default `runs/notebooks`).
 """
 
@@ -22,44 +22,44 @@ from maskrcnn_benchmark.data.datasets.demo.generate import generate_demo
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-"""Folder of the checkout: relative paths of configurations are meant from here."""
+"""Folder of the checkout; relative paths in configurations start here."""
 DEMO_CONFIG = ROOT / "configs" / "lst" / "demo.yaml"
 _PATHS = ("ANN_TRAIN", "ANN_VAL", "IMG_TRAIN", "IMG_VAL", "SORTED_IDS")
 
 
 def notebook_config(environment: Mapping[str, str]) -> CfgNode:
-    """The configuration to look at; relative paths of node LST are completed (see `find`).
+    """Load the configuration, with the paths of node LST resolved (see `resolve_path`).
 
     Raises:
-        ConfigError: for an unknown key or file, and for a configuration without LST.ANN_TRAIN.
+        ConfigError: an unknown key or file, or a configuration without LST.ANN_TRAIN.
     """
     options = shlex.split(environment.get("MRB_OPTS", ""))
     if environment.get("MRB_CONFIG"):
-        cfg = load_config(find(environment["MRB_CONFIG"]), options)
+        cfg = load_config(resolve_path(environment["MRB_CONFIG"]), options)
     else:
-        demo = find(environment.get("MRB_DEMO_DATA", "datasets/demo"))
+        demo = resolve_path(environment.get("MRB_DEMO_DATA", "datasets/demo"))
         if not demo.exists():
             generate_demo(demo)
         paths = {"ANN_TRAIN": "train.json", "ANN_VAL": "val.json", "IMG_TRAIN": "images/train"}
         paths["IMG_VAL"] = "images/val"
-        places = [text for key, name in paths.items() for text in (f"LST.{key}", str(demo / name))]
-        cfg = load_config(DEMO_CONFIG, [*places, *options])
+        data = [text for key, name in paths.items() for text in (f"LST.{key}", str(demo / name))]
+        cfg = load_config(DEMO_CONFIG, [*data, *options])
     if not cfg.LST.ANN_TRAIN:
         raise ConfigError(
             "MRB_CONFIG: the configuration names no LST.ANN_TRAIN; give one of configs/lst, or the "
             "annotations by MRB_OPTS"
         )
-    found = [(f"LST.{key}", str(find(cfg.LST[key]))) for key in _PATHS if cfg.LST[key]]
-    return clone_with(cfg, [item for pair in found for item in pair])
+    resolved = [(f"LST.{key}", str(resolve_path(cfg.LST[key]))) for key in _PATHS if cfg.LST[key]]
+    return clone_with(cfg, [item for pair in resolved for item in pair])
 
 
 def output_folder(environment: Mapping[str, str], name: str) -> Path:
-    """Folder `name` for the files of a notebook, below MRB_OUTPUT; it is made."""
+    """Make and return folder `name` below MRB_OUTPUT for the files of a notebook."""
     folder = Path(environment.get("MRB_OUTPUT", ROOT / "runs" / "notebooks")) / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def find(path: str | Path) -> Path:
-    """`path` as it is when it is absolute or exists from here, else from the folder of the checkout."""
+def resolve_path(path: str | Path) -> Path:
+    """Return `path` if it exists, else the path below the folder of the checkout."""
     return Path(path) if Path(path).exists() else ROOT / path

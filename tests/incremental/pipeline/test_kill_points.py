@@ -27,7 +27,7 @@ from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.incremental.pipeline.stage import RESUME, RUN, SKIP, Stage, decide
 from maskrcnn_benchmark.incremental.pipeline.train_phase import set_aside_training
 from maskrcnn_benchmark.utils.errors import ConfigError
-from maskrcnn_benchmark.utils.run_lock import claimed
+from maskrcnn_benchmark.utils.run_lock import lock_run_folder
 
 
 class _Killed(BaseException):
@@ -170,6 +170,6 @@ def test_a_bad_loss_in_a_phase_and_its_remedy(
 
 
 def test_a_run_in_progress_is_left_alone(base_cfg: CfgNode) -> None:
-    with claimed(base_cfg.OUTPUT_DIR), pytest.raises(ConfigError, match="is in use by process"):
+    with lock_run_folder(base_cfg.OUTPUT_DIR), pytest.raises(ConfigError, match="is in use by process"):
         run_lst(base_cfg)
     assert not (Path(base_cfg.OUTPUT_DIR) / "state.json").exists()

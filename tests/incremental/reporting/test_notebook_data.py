@@ -1,4 +1,4 @@
-"""Environment variables decide what the notebooks look at."""
+"""Environment variables choose the data of the notebooks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn_benchmark.incremental.reporting.notebook_data import ROOT, find, notebook_config, output_folder
+from maskrcnn_benchmark.incremental.reporting.notebook_data import (
+    ROOT,
+    notebook_config,
+    output_folder,
+    resolve_path,
+)
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 
@@ -41,7 +46,10 @@ def test_a_configuration_without_data_is_refused() -> None:
         notebook_config({"MRB_CONFIG": "configs/e2e_mask_rcnn_R_50_FPN_1x.yaml"})
 
 
-def test_places(tmp_path: Path) -> None:
+def test_paths(tmp_path: Path) -> None:
     assert output_folder({"MRB_OUTPUT": str(tmp_path)}, "split") == tmp_path / "split"
     assert (tmp_path / "split").is_dir()
-    assert find(tmp_path / "absent") == tmp_path / "absent" and find("configs/lst/demo.yaml").is_file()
+    assert (
+        resolve_path(tmp_path / "absent") == tmp_path / "absent"
+        and resolve_path("configs/lst/demo.yaml").is_file()
+    )
