@@ -26,7 +26,7 @@ FIGURES = {
 
 @pytest.fixture
 def run_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Executes a notebook in an empty folder on demo data; gives (text, number of figures) of its outputs."""
+    """Execute a notebook in an empty folder on demo data; return its text and its number of figures."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     generate_demo(tmp_path / "demo", DemoOptions(train=60, val=24, size=64), report=lambda _: None)
@@ -79,6 +79,7 @@ def test_notebook_is_short_and_stored_without_outputs(path: Path) -> None:
     assert cells[0]["cell_type"] == "markdown" and cells[0]["source"][0].startswith("# ")
 
 
-def test_readme_names_every_notebook() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert all(f"jupyter_notebook/{path.name}" in text for path in NOTEBOOKS)
+def test_the_page_of_the_notebooks_lists_all() -> None:
+    text = (ROOT / "docs" / "notebooks.md").read_text()
+    assert all(f"../jupyter_notebook/{path.name}" in text for path in NOTEBOOKS)
+    assert "docs/notebooks.md" in (ROOT / "README.md").read_text()
