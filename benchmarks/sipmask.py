@@ -7,7 +7,6 @@ The last row shows the peak memory of assembling the masks of 100 detections.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,8 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
-from maskrcnn_benchmark.modeling.heads.fcos.postprocess import find_candidates
 from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import full_image_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import assemble_full_masks
 from maskrcnn_benchmark.structures.geometry import AffineMap, ImageGeometry
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.utils.clock import Clock, median_of
@@ -65,12 +63,11 @@ def _set_threshold(model: OneStageDetector, images: ImageList) -> None:
     head = model.rpn
     assert isinstance(head, SipMask)
     outputs = model.rpn(model.backbone(images.tensors))
-    lenient = dataclasses.replace(head.detection.candidates, threshold=0.0, on_score=True)
-    (candidates,) = find_candidates(outputs.boxes, head.points(outputs), lenient)
-    scores = candidates.scores.square() if lenient.root else candidates.scores
-    threshold = float(scores.topk(min(CANDIDATES, len(scores))).values[-1])
-    chosen = dataclasses.replace(lenient, threshold=threshold)
-    head.detection = dataclasses.replace(head.detection, candidates=chosen)
+    processor = head.post_processor
+    processor.score_thresh, processor.threshold_on_score = 0.0, True
+    (candidates,) = processor.candidates(outputs.boxes, head.points(outputs))
+    products = candidates.scores.square() if processor.sqrt_scores else candidates.scores
+    processor.score_thresh = float(products.topk(min(CANDIDATES, len(products))).values[-1])
 
 
 def _row(case: str, size: tuple[int, int], **values: Any) -> dict[str, Any]:
@@ -138,7 +135,7 @@ def _memory_row(device: torch.device) -> dict[str, Any]:
         boxes.to(device),
     ]
     geometry = ImageGeometry(LARGE, LARGE_INPUT, LARGE, AffineMap())
-    call = partial(full_image_masks, *inputs, geometry, threshold=0.4, resize="legacy")
+    call = partial(assemble_full_masks, *inputs, geometry, threshold=0.4, resize="legacy")
     (ms,) = median_times([call], device, 0.0, 3)
     used = peak_mb(call, device)
     return _row(

@@ -1,1 +1,1 @@
-"""One-stage heads, one folder each; `contract.py` says what all of them do."""
+"""One-stage heads, one folder each; `base.py` holds their contract, `common.py` what they share."""

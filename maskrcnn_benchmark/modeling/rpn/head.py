@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.modeling.conv import normal_init
+from maskrcnn_benchmark.modeling.heads.common import flatten_map
 from maskrcnn_benchmark.modeling.registry import RPN_HEADS
 
 if TYPE_CHECKING:
@@ -109,12 +110,6 @@ def _gather_patches(feature: Tensor, image: Tensor, location: Tensor) -> Tensor:
 def _apply_to_patches(conv: nn.Conv2d, patches: Tensor) -> Tensor:
     """Apply a convolution at single locations: patches (K, k*k*C) -> (K, out_channels)."""
     return F.linear(patches, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
-
-
-def flatten_map(m: Tensor, width: int) -> Tensor:
-    """Flatten a map (B, A*width, H, W) to (B, H*W*A, width) by y, x, anchor; a view if channels-last."""
-    batch, _, height, columns = m.shape
-    return m.reshape(batch, -1, width, height, columns).permute(0, 3, 4, 1, 2).reshape(batch, -1, width)
 
 
 def flatten_levels(maps: Sequence[Tensor], width: int) -> list[Tensor]:

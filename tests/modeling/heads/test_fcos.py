@@ -1,4 +1,4 @@
-"""FCOS: what locations learn, losses, candidates and suppression, against plain loops."""
+"""FCOS: target assignment, losses, candidates and NMS, against plain loops."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from torch import Tensor
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.modeling.heads.common import distances_to_boxes, grid_locations
 from maskrcnn_benchmark.modeling.heads.fcos.loss import BOX_LOSSES
-from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
-    Candidates,
-    CandidateSettings,
-    SuppressionSettings,
-    detections_of,
-    fast_nms,
-    find_candidates,
-)
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import Candidates, FCOSPostProcessor, fast_nms
 from maskrcnn_benchmark.modeling.heads.fcos.targets import (
     FCOSOutputs,
     Points,
-    assign,
-    boxes_around,
-    centerness_of,
-    level_locations,
+    assign_locations,
+    centerness_target,
 )
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
@@ -44,7 +36,7 @@ def _target(boxes: list[list[float]], labels: list[int], size: tuple[int, int] =
 
 
 def _locations(side: int = 256) -> list[Tensor]:
-    return level_locations([(math.ceil(side / s), math.ceil(side / s)) for s in STRIDES], STRIDES, CPU)
+    return grid_locations([(math.ceil(side / s), math.ceil(side / s)) for s in STRIDES], STRIDES, CPU)
 
 
 def _by_loops(point: tuple[float, float], level: int, boxes: list[list[float]], radius: float) -> int:
@@ -69,47 +61,51 @@ def test_assignment_equals_plain_loops(radius: float) -> None:
     generator = torch.Generator().manual_seed(3)
     corner = torch.rand(30, 2, generator=generator) * 200
     boxes = torch.cat((corner, corner + 2 + torch.rand(30, 2, generator=generator) ** 2 * 180), dim=1)
-    found = assign(_locations(), STRIDES, _target(boxes.tolist(), list(range(1, 31))), radius=radius)
-    wanted = [
+    found = assign_locations(
+        _locations(), STRIDES, _target(boxes.tolist(), list(range(1, 31))), radius=radius
+    )
+    expected = [
         _by_loops(tuple(point), level, boxes.tolist(), radius)
         for level, points in enumerate(_locations())
         for point in points.tolist()
     ]
-    assert found.matches.tolist() == wanted
-    assert found.labels.tolist() == [index + 1 for index in wanted]
-    assert len(set(wanted)) > 10
+    assert found.matches.tolist() == expected
+    assert found.labels.tolist() == [index + 1 for index in expected]
+    assert len(set(expected)) > 10
 
 
 def test_no_object_and_objects_without_a_location() -> None:
-    found = assign(_locations(), STRIDES, _target([], []), radius=0.0)
+    found = assign_locations(_locations(), STRIDES, _target([], []), radius=0.0)
     assert not found.labels.any() and (found.matches == -1).all() and found.distances.isfinite().all()
     point_box = _target([[4, 4, 4, 4], [5, 5, 6, 6]], [1, 2])  # no location lies strictly inside
-    assert not assign(_locations(), STRIDES, point_box, radius=1.5).labels.any()
-    assert assign(_locations(), STRIDES, _target([[3, 3, 5, 5]], [7]), radius=1.5).labels.sum() == 7
+    assert not assign_locations(_locations(), STRIDES, point_box, radius=1.5).labels.any()
+    assert assign_locations(_locations(), STRIDES, _target([[3, 3, 5, 5]], [7]), radius=1.5).labels.sum() == 7
 
 
 def test_ties_go_to_the_first_and_ranges_hold_both_ends() -> None:
-    same = assign(_locations(), STRIDES, _target([[0, 0, 40, 40], [0, 0, 40, 40]], [1, 2]), radius=0.0)
+    same = assign_locations(
+        _locations(), STRIDES, _target([[0, 0, 40, 40], [0, 0, 40, 40]], [1, 2]), radius=0.0
+    )
     assert set(same.labels.tolist()) == {0, 1}
     # From (4, 4) the farthest side of this box is exactly 64 away: the last distance of the finest level.
-    edge = assign(_locations(), STRIDES, _target([[0, 0, 68, 20]], [1]), radius=0.0)
+    edge = assign_locations(_locations(), STRIDES, _target([[0, 0, 68, 20]], [1]), radius=0.0)
     assert edge.labels[0] == 1 and edge.distances[0].max() == 64
 
 
 def test_centerness() -> None:
-    values = centerness_of(torch.tensor([[2.0, 2, 2, 2], [1, 2, 3, 2], [1e-9, 1, 1, 1]]))
+    values = centerness_target(torch.tensor([[2.0, 2, 2, 2], [1, 2, 3, 2], [1e-9, 1, 1, 1]]))
     assert values[0] == 1 and values[1] == pytest.approx((1 / 3) ** 0.5) and 0 <= values[2] < 1e-3
 
 
 @pytest.mark.parametrize("name", sorted(BOX_LOSSES))
 def test_box_losses(name: str) -> None:
-    wanted = torch.tensor([[3.0, 4, 5, 6], [1, 1, 1, 1], [0.5, 9, 0.5, 9]])
+    expected = torch.tensor([[3.0, 4, 5, 6], [1, 1, 1, 1], [0.5, 9, 0.5, 9]])
     loss = BOX_LOSSES[name]
-    torch.testing.assert_close(loss(wanted, wanted), torch.zeros(3), atol=1e-6, rtol=0)
-    worse = loss(wanted * 2, wanted)
-    assert (worse > loss(wanted * 1.2, wanted)).all()
+    torch.testing.assert_close(loss(expected, expected), torch.zeros(3), atol=1e-6, rtol=0)
+    worse = loss(expected * 2, expected)
+    assert (worse > loss(expected * 1.2, expected)).all()
     zeros = torch.zeros(3, 4, requires_grad=True)
-    loss(zeros, wanted).sum().backward()
+    loss(zeros, expected).sum().backward()
     assert zeros.grad is not None and zeros.grad.isfinite().all()
 
 
@@ -136,9 +132,17 @@ def _outputs(images: int = 1, classes: int = 3, seed: int = 0, shift: float = 0.
 def test_candidates_equal_plain_loops(by_location: bool, on_score: bool) -> None:
     outputs = _outputs()
     points = Points.of(outputs, (8, 16), in_strides=True)
-    settings = CandidateSettings(0.4, 20, root=False, on_score=on_score, by_location=by_location)
-    (found,) = find_candidates(outputs, points, settings)
-    wanted, start = [], 0
+    processor = FCOSPostProcessor(
+        score_thresh=0.4,
+        pre_nms_top_n=20,
+        nms_thresh=0.5,
+        detections_per_img=100,
+        sqrt_scores=False,
+        threshold_on_score=on_score,
+        top_k_by_location=by_location,
+    )
+    (found,) = processor.candidates(outputs, points)
+    expected, start = [], 0
     for level, stride in enumerate((8, 16)):
         scores = outputs.logits[level][0].sigmoid().flatten(1)
         centre = outputs.centerness[level][0, 0].sigmoid().flatten()
@@ -156,7 +160,7 @@ def test_candidates_equal_plain_loops(by_location: bool, on_score: bool) -> None
         for score, row, c in pairs:
             x, y = (row % side) * stride + stride // 2, (row // side) * stride + stride // 2
             d = (outputs.distances[level][0].flatten(1)[:, row] * stride).tolist()
-            wanted.append((start + row, c + 1, score, x - d[0], y - d[1], x + d[2], y + d[3]))
+            expected.append((start + row, c + 1, score, x - d[0], y - d[1], x + d[2], y + d[3]))
         start += side * side
     got = sorted(
         (p, c, s, *b)
@@ -168,8 +172,8 @@ def test_candidates_equal_plain_loops(by_location: bool, on_score: bool) -> None
             strict=True,
         )
     )
-    assert len(got) == len(wanted) > 10
-    torch.testing.assert_close(torch.tensor(got), torch.tensor(sorted(wanted)))
+    assert len(got) == len(expected) > 10
+    torch.testing.assert_close(torch.tensor(got), torch.tensor(sorted(expected)))
 
 
 def _random_boxes(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,38 +190,38 @@ def _iou(a: list[float], b: list[float]) -> float:
 
 
 @pytest.mark.parametrize("top_k", [5, 200])
-def test_fast_suppression_equals_plain_loops(top_k: int) -> None:
+def test_fast_nms_equals_plain_loops(top_k: int) -> None:
     boxes, scores, labels = _random_boxes(60, 1)
-    kept = set(
-        fast_nms(boxes, scores, labels, SuppressionSettings(0.5, 100, fast=True, top_k=top_k)).tolist()
-    )
-    wanted = set()
+    kept = set(fast_nms(boxes, scores, labels, 0.5, top_k).tolist())
+    expected = set()
     for label in (1, 2, 3):
-        own = [i for i in scores.argsort(descending=True).tolist() if labels[i] == label][:top_k]
-        for place, i in enumerate(own):
-            if all(_iou(boxes[i].tolist(), boxes[j].tolist()) <= 0.5 for j in own[:place]):
-                wanted.add(i)
-    assert kept == wanted and 0 < len(wanted) < 60
+        of_class = [i for i in scores.argsort(descending=True).tolist() if labels[i] == label][:top_k]
+        for rank, i in enumerate(of_class):
+            if all(_iou(boxes[i].tolist(), boxes[j].tolist()) <= 0.5 for j in of_class[:rank]):
+                expected.add(i)
+    assert kept == expected and 0 < len(expected) < 60
 
 
-def test_suppression_of_nothing_one_and_thousands() -> None:
+def test_nms_of_no_one_and_thousands_of_boxes() -> None:
     for fast in (False, True):
-        settings = SuppressionSettings(0.5, 100, fast=fast)
+        processor = FCOSPostProcessor(
+            score_thresh=0.05, pre_nms_top_n=1000, nms_thresh=0.5, detections_per_img=100, fast_nms=fast
+        )
         empty = Candidates(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long())
-        assert len(detections_of(empty, (64, 64), (1.0, 1.0), settings).scores) == 0
+        assert len(processor.detections(empty, (64, 64)).scores) == 0
         boxes, scores, labels = _random_boxes(5000, 2)
         many = Candidates(boxes, scores, labels, torch.arange(5000))
-        kept = detections_of(many, (64, 48), (2.0, 2.0), settings)
+        kept = processor.detections(many, (64, 48), (2.0, 2.0))
         assert 0 < len(kept.scores) <= 100
         assert (kept.scores.diff() <= 0).all()
         assert kept.boxes[:, 0::2].max() <= 47 and kept.boxes[:, 1::2].max() <= 63
         one = many[torch.tensor([7])]
-        assert detections_of(one, (64, 48), (1.0, 1.0), settings).point.tolist() == [7]
+        assert processor.detections(one, (64, 48)).point.tolist() == [7]
 
 
-def test_overlap_of_empty_boxes_is_zero() -> None:
+def test_iou_of_empty_boxes_is_zero() -> None:
     boxes = torch.zeros(3, 4)
-    kept = fast_nms(boxes, torch.tensor([0.3, 0.9, 0.5]), torch.ones(3).long(), SuppressionSettings(0.5, 10))
+    kept = fast_nms(boxes, torch.tensor([0.3, 0.9, 0.5]), torch.ones(3).long(), 0.5, 200)
     assert sorted(kept.tolist()) == [0, 1, 2]
 
 
@@ -262,6 +266,6 @@ def test_outputs_that_are_not_finite_are_refused(model: torch.nn.Module) -> None
         model.eval()(images)
 
 
-def test_boxes_around_points() -> None:
-    boxes = boxes_around(torch.tensor([[10.0, 20.0]]), torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+def test_boxes_of_distances() -> None:
+    boxes = distances_to_boxes(torch.tensor([[10.0, 20.0]]), torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     assert boxes.tolist() == [[9.0, 18.0, 13.0, 24.0]]

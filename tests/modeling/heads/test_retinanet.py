@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,20 +13,19 @@ from torch import Tensor
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.layers import nms
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder, clip_boxes
-from maskrcnn_benchmark.modeling.heads.retinanet.head import BOX_WEIGHTS, build_anchors
-from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss, assign
-from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import DetectionSettings, RetinaNetPostProcessor
-from maskrcnn_benchmark.modeling.heads.retinanet.towers import Towers
+from maskrcnn_benchmark.modeling.heads.common import flatten_map
+from maskrcnn_benchmark.modeling.heads.retinanet.loss import RetinaNetLoss
+from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import RetinaNetPostProcessor
+from maskrcnn_benchmark.modeling.heads.retinanet.targets import BOX_WEIGHTS, assign_anchors, build_anchors
+from maskrcnn_benchmark.modeling.heads.retinanet.towers import RetinaNetTowers
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher
-from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.utils.errors import UsageError
 
 CODER = BoxCoder(BOX_WEIGHTS)
 MATCHER = Matcher(0.5, 0.4, allow_low_quality=True, zero_iou_matches=False)
-SETTINGS = LossSettings(gamma=2.0, alpha=0.25, beta=0.11, regression_weight=4.0)
-LOSS = RetinaNetLoss(MATCHER, CODER, SETTINGS)
+LOSS = RetinaNetLoss(MATCHER, CODER, gamma=2.0, alpha=0.25, beta=0.11, regression_weight=4.0)
 ANCHORS = torch.tensor(
     [[0.0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 4], [0, 0, 9, 3], [50, 50, 59, 59], [90, 90, 95, 95]]
 )
@@ -35,10 +35,10 @@ Target = Callable[..., BoxList]
 def test_labels_of_anchors(make_target: Target) -> None:
     """IoU 1, .9, .5, .4 (between), 0, 0 with the first object; the last object has a poor best anchor."""
     target = make_target([[0, 0, 9, 9], [88, 88, 99, 99]], [3, 7])
-    labels, matches = assign(MATCHER, ANCHORS, target)
+    labels, matches = assign_anchors(MATCHER, ANCHORS, target)
     assert labels.tolist() == [3, 3, 3, -1, 0, 7]
     assert matches.tolist() == [0, 0, 0, -1, -1, 1]
-    empty, none = assign(MATCHER, ANCHORS, make_target([], []))
+    empty, none = assign_anchors(MATCHER, ANCHORS, make_target([], []))
     assert empty.tolist() == [0] * 6 and none.tolist() == [-1] * 6
 
 
@@ -88,20 +88,29 @@ def test_a_label_beyond_the_classes_is_refused(make_target: Target) -> None:
         LOSS(*_outputs(1, 3), [make_target([[0, 0, 9, 9]], [4])])
 
 
-def detect(settings: DetectionSettings, *inputs: list[Tensor], size: tuple[int, int] = (80, 100)) -> BoxList:
+class Rule(NamedTuple):
+    """Arguments of RetinaNetPostProcessor."""
+
+    score_thresh: float
+    pre_nms_top_n: int
+    nms_thresh: float
+    detections_per_img: int
+
+
+def detect(rule: Rule, *inputs: list[Tensor], size: tuple[int, int] = (80, 100)) -> BoxList:
     """Detections of the first image."""
-    return RetinaNetPostProcessor(CODER, settings)(*inputs, [size] * len(inputs[1][0]))[0]
+    return RetinaNetPostProcessor(CODER, **rule._asdict())(*inputs, [size] * len(inputs[1][0]))[0]
 
 
 def plain_detections(
-    settings: DetectionSettings, anchors: list[Tensor], logits: list[Tensor], deltas: list[Tensor]
+    rule: Rule, anchors: list[Tensor], logits: list[Tensor], deltas: list[Tensor]
 ) -> list[tuple[float, int, list[float]]]:
     """The rule one class at a time, for the first image of (80, 100)."""
     boxes, scores, labels = [], [], []
     for a, level, d in zip(anchors, logits, deltas, strict=True):
         flat = level[0].detach().sigmoid().flatten()
-        best = flat.argsort(descending=True)[: settings.pre_nms_top_n]
-        best = best[flat[best] > settings.score_thresh]
+        best = flat.argsort(descending=True)[: rule.pre_nms_top_n]
+        best = best[flat[best] > rule.score_thresh]
         row = best // level.shape[2]
         boxes.append(clip_boxes(CODER.decode(d[0].detach()[row], a[row]), (100, 80)))
         scores.append(flat[best])
@@ -110,9 +119,9 @@ def plain_detections(
     found = []
     for c in label.unique():
         rows = (label == c).nonzero().flatten()
-        for i in rows[nms(box[rows], score[rows], settings.nms_thresh)]:
+        for i in rows[nms(box[rows], score[rows], rule.nms_thresh)]:
             found.append((score[i].item(), int(c), box[i].tolist()))
-    return sorted(found, reverse=True)[: settings.detections_per_img]
+    return sorted(found, reverse=True)[: rule.detections_per_img]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -123,19 +132,19 @@ def test_detections_equal_the_plain_rule(seed: int) -> None:
     anchors = [every[:50], every[50:]]
     logits = [torch.randn(2, len(a), 5, generator=g) for a in anchors]
     deltas = [torch.randn(2, len(a), 4, generator=g) for a in anchors]
-    settings = DetectionSettings(0.5, 60, 0.4, 25)
-    found = detect(settings, anchors, logits, deltas)
-    expected = plain_detections(settings, anchors, logits, deltas)
+    rule = Rule(0.5, 60, 0.4, 25)
+    found = detect(rule, anchors, logits, deltas)
+    expected = plain_detections(rule, anchors, logits, deltas)
     assert 5 < len(found) == len(expected)
     assert found.get_field("labels").tolist() == [label for _, label, _ in expected]
     torch.testing.assert_close(found.get_field("scores"), torch.tensor([s for s, _, _ in expected]))
     torch.testing.assert_close(found.bbox, torch.tensor([b for _, _, b in expected]))
 
 
-def test_a_single_level_is_suppressed_too() -> None:
+def test_nms_works_on_a_single_level_too() -> None:
     anchors = [torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [30, 30, 40, 40]])]
     logits = [torch.tensor([[[3.0, -9], [2, -9], [1, 2.5]]])]
-    found = detect(DetectionSettings(0.5, 100, 0.4, 100), anchors, logits, [torch.zeros(1, 3, 4)])
+    found = detect(Rule(0.5, 100, 0.4, 100), anchors, logits, [torch.zeros(1, 3, 4)])
     assert found.get_field("labels").tolist() == [1, 2, 1]
     assert found.get_field("scores").tolist() == pytest.approx([1 / (1 + math.exp(-x)) for x in (3, 2.5, 1)])
     assert found.bbox[0].tolist() == [0, 0, 9, 9]
@@ -143,12 +152,12 @@ def test_a_single_level_is_suppressed_too() -> None:
 
 def test_limits_of_the_detections() -> None:
     anchors, logits, deltas = [ANCHORS], [torch.arange(12.0).reshape(1, 6, 2)], [torch.zeros(1, 6, 4)]
-    every = DetectionSettings(0.0, 100, 0.0, 0)
-    assert len(detect(every, anchors, logits, deltas)) == 12, "no threshold, no suppression, no limit"
-    assert len(detect(DetectionSettings(1.0, 100, 0.4, 10), anchors, logits, deltas)) == 0
-    few = detect(DetectionSettings(0.0, 3, 0.0, 0), anchors, logits, deltas)
+    every = Rule(0.0, 100, 0.0, 0)
+    assert len(detect(every, anchors, logits, deltas)) == 12, "no threshold, no NMS, no limit"
+    assert len(detect(Rule(1.0, 100, 0.4, 10), anchors, logits, deltas)) == 0
+    few = detect(Rule(0.0, 3, 0.0, 0), anchors, logits, deltas)
     assert few.get_field("labels").tolist() == [2, 1, 2]
-    assert len(detect(DetectionSettings(0.0, 3, 0.0, 2), anchors, logits, deltas)) == 2
+    assert len(detect(Rule(0.0, 3, 0.0, 2), anchors, logits, deltas)) == 2
     clipped = detect(every, anchors, logits, deltas, size=(60, 60)).bbox
     assert clipped.max() == 59, "boxes outside are clipped, and kept"
 
@@ -158,7 +167,7 @@ def test_diverged_outputs_are_an_error(which: int) -> None:
     inputs = _outputs(1, 3)
     inputs[which][1].data[0, 0, 0] = float("nan")
     with pytest.raises(UsageError, match="are not finite"):
-        detect(DetectionSettings(0.05, 100, 0.4, 10), *inputs)
+        detect(Rule(0.05, 100, 0.4, 10), *inputs)
 
 
 def test_anchors_and_towers() -> None:
@@ -167,7 +176,7 @@ def test_anchors_and_towers() -> None:
     assert generator.num_anchors_per_location() == [9] * 5
     sides = generator.cell_anchors[0][3:6, 2] - generator.cell_anchors[0][3:6, 0] + 1
     assert sides.tolist() == pytest.approx([32, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3)], rel=1e-6)
-    towers = Towers(8, 5, 9, depth=2, prior_probability=0.01)
+    towers = RetinaNetTowers(8, 5, 9, depth=2, prior_probability=0.01)
     logits, deltas = towers([torch.randn(2, 8, 6, 7), torch.randn(2, 8, 3, 4)])
     assert [t.shape for t in logits] == [(2, 45, 6, 7), (2, 45, 3, 4)] and deltas[1].shape == (2, 36, 3, 4)
     assert logits[0].sigmoid().mean().item() == pytest.approx(0.01, rel=0.05)

@@ -10,24 +10,22 @@ from torch.nn import functional as F
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.layers.crop_split import crop_split, crop_split_gt
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.modeling.heads.fcos.loss import Positives
-from maskrcnn_benchmark.modeling.heads.fcos.targets import at_points
-from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import (
-    MaskLossSettings,
+from maskrcnn_benchmark.modeling.heads.common import gather_at_points
+from maskrcnn_benchmark.modeling.heads.fcos.targets import Positives
+from maskrcnn_benchmark.modeling.heads.sipmask.loss import basis_mask_loss
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import assemble_full_masks
+from maskrcnn_benchmark.modeling.heads.sipmask.targets import (
     MaskPositives,
+    SipMaskOutputs,
     half_size_masks,
-    mask_loss,
     mask_positives,
 )
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import full_image_masks
-from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import score_masks, scoring_layers
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.masks import SegmentationMask
 from maskrcnn_benchmark.structures.model_input import ModelInput
 
-PLAIN = MaskLossSettings(train_nms=0.0, halving=False, weight_eps=0.0)
+PLAIN = {"train_nms": 0.0, "weight_eps": 0.0}
 
 
 def _model(name: str) -> nn.Module:
@@ -119,10 +117,10 @@ def test_basis_masks_equal_the_published_order(benchmark: nn.Module) -> None:
     with torch.no_grad():
         raised = [F.interpolate(m, scale_factor=2**i, mode="bilinear") for i, m in enumerate(maps)]
         hidden = F.relu(head.sip_mask_lat0(torch.cat(raised, dim=1)))
-        wanted = F.interpolate(F.relu(head.sip_mask_lat(hidden)), scale_factor=4, mode="bilinear")
+        expected = F.interpolate(F.relu(head.sip_mask_lat(hidden)), scale_factor=4, mode="bilinear")
         got = head.basis_masks(maps)
     assert got.shape == (2, 32, 64, 96)
-    torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_offsets_carry_no_gradient_to_the_boxes(benchmark: nn.Module) -> None:
@@ -138,22 +136,24 @@ def test_offsets_carry_no_gradient_to_the_boxes(benchmark: nn.Module) -> None:
 
 def test_numbers_at_points() -> None:
     levels = [torch.arange(2 * 8 * 6.0).reshape(2, 8, 2, 3), -torch.arange(2 * 8 * 2.0).reshape(2, 8, 1, 2)]
-    rows = at_points(levels, torch.ones(4).long(), torch.tensor([7, 0, 5, 6]))
+    rows = gather_at_points(levels, torch.ones(4).long(), torch.tensor([7, 0, 5, 6]))
     assert torch.equal(rows[0], levels[1][1, :, 0, 1]) and torch.equal(rows[1], levels[0][1, :, 0, 0])
     assert torch.equal(rows[2], levels[0][1, :, 1, 2]) and torch.equal(rows[3], levels[1][1, :, 0, 0])
     none = torch.zeros(0, dtype=torch.int64)
-    assert at_points(levels, none, none).shape == (0, 8)
+    assert gather_at_points(levels, none, none).shape == (0, 8)
 
 
-def _plain_mask_loss(own: MaskPositives, basis: Tensor) -> Tensor:
+def _plain_mask_loss(positives: MaskPositives, basis: Tensor) -> Tensor:
     """All planes of all quadrants, cropped, as published."""
-    cells = own.coefficients.reshape(len(own.boxes), 4, -1)
+    cells = positives.coefficients.reshape(len(positives.boxes), 4, -1)
     planes = torch.einsum("nck,khw->chwn", cells, basis).sigmoid()
-    predicted = crop_split(planes.contiguous(), own.boxes, 2)
-    wanted = crop_split_gt(own.masks[own.objects].permute(1, 2, 0).float().contiguous(), own.boxes)
-    losses = F.binary_cross_entropy(predicted, wanted, reduction="none").sum(dim=(0, 1))
-    areas = (own.boxes[:, 2:] - own.boxes[:, :2]).prod(dim=1)
-    return (losses / areas * own.weights).sum() / len(own.boxes)
+    predicted = crop_split(planes.contiguous(), positives.boxes, 2)
+    expected = crop_split_gt(
+        positives.masks[positives.objects].permute(1, 2, 0).float().contiguous(), positives.boxes
+    )
+    losses = F.binary_cross_entropy(predicted, expected, reduction="none").sum(dim=(0, 1))
+    areas = (positives.boxes[:, 2:] - positives.boxes[:, :2]).prod(dim=1)
+    return (losses / areas * positives.weights).sum() / len(positives.boxes)
 
 
 def test_mask_loss_equals_the_plain_one() -> None:
@@ -162,16 +162,16 @@ def test_mask_loss_equals_the_plain_one() -> None:
     rows = torch.randn(4, 12, generator=g).requires_grad_()
     boxes = torch.tensor([[2.0, 3, 15, 14], [-4, -2, 9, 9], [10.5, 6.2, 40, 30], [5, 5, 5.5, 9]])
     masks = torch.rand(2, 20, 24, generator=g) > 0.5
-    own = MaskPositives(
+    positives = MaskPositives(
         rows, boxes, torch.tensor([1.0, 0.5, 2, 0]), torch.zeros(4).long(), torch.tensor([0, 1, 1, 0]), masks
     )
     outputs = SipMaskOutputs(None, [rows.reshape(1, 12, 2, 2)], basis)  # type: ignore[arg-type]
     gradients = []
-    for loss in (mask_loss(outputs, [own], PLAIN), _plain_mask_loss(own, basis[0])):
+    for loss in (basis_mask_loss(outputs, [positives], halving=False), _plain_mask_loss(positives, basis[0])):
         gradients.append((loss.detach(), *torch.autograd.grad(loss, (rows, basis))))
-    for mine, wanted in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, wanted)
-    halved = mask_loss(outputs, [own], MaskLossSettings(0.0, True, 0.0))
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected)
+    halved = basis_mask_loss(outputs, [positives], halving=True)
     assert gradients[0][0] < 1 or torch.allclose(halved * 2, gradients[0][0])
 
 
@@ -180,28 +180,28 @@ def test_loss_above_one_is_halved() -> None:
     rows = torch.ones(1, 4)
     masks = torch.zeros(1, 8, 8, dtype=torch.bool)
     zero = torch.zeros(1).long()
-    own = MaskPositives(rows, torch.tensor([[0.0, 0, 8, 8]]), torch.ones(1), zero, zero, masks)
+    positives = MaskPositives(rows, torch.tensor([[0.0, 0, 8, 8]]), torch.ones(1), zero, zero, masks)
     outputs = SipMaskOutputs(None, [rows.reshape(1, 4, 1, 1)], basis)  # type: ignore[arg-type]
-    full = mask_loss(outputs, [own], PLAIN)
+    full = basis_mask_loss(outputs, [positives], halving=False)
     assert full > 1
-    torch.testing.assert_close(mask_loss(outputs, [own], MaskLossSettings(0.0, True, 0.0)), full / 2)
+    torch.testing.assert_close(basis_mask_loss(outputs, [positives], halving=True), full / 2)
 
 
 def test_positives_without_area_or_weight(benchmark: nn.Module) -> None:
-    """Predicted boxes of no area leave; boxes without overlap get weight 0 instead of NaN."""
+    """Predicted boxes of no area leave; boxes without intersection get weight 0 instead of NaN."""
     model = benchmark.train()
     images, target = _images(64, (64, 64)), _target(64, [[8, 8, 40, 40]], [2])
     outputs = model.rpn(model.backbone(images.tensors))
     for level in outputs.boxes.distances:
         level.data.zero_()
     points = model.rpn.points(outputs)
-    _, positives = model.rpn.loss.positives(points, [target])
-    assert len(positives) and not len(mask_positives(outputs, points, positives, [target], PLAIN)[0].boxes)
+    _, positives = model.rpn.loss.fcos.assign(points, [target])
+    assert len(positives) and not len(mask_positives(outputs, points, positives, [target], **PLAIN)[0].boxes)
     losses = model.rpn.losses(outputs, ModelInput(images, [target]))
     assert float(losses["loss_mask"].total.detach()) == 0
     for level in outputs.boxes.distances:
         level.data[:, :2], level.data[:, 2:] = -40.0, 50.0  # far away
-    far = mask_positives(outputs, points, positives, [target], PLAIN)[0]
+    far = mask_positives(outputs, points, positives, [target], **PLAIN)[0]
     assert len(far.boxes) and not far.weights.any()
 
 
@@ -228,11 +228,11 @@ def test_image_masks_equal_plain_resizing(original: tuple[int, int], resize: str
     rows, basis, boxes = _scene()
     size = (47, 61)
     (geometry,) = ImageList(torch.zeros(1, 3, 48, 64), [size], [original]).geometry
-    masks = full_image_masks(rows, basis, boxes, geometry, threshold=0.4, resize=resize)
+    masks = assemble_full_masks(rows, basis, boxes, geometry, threshold=0.4, resize=resize)
     assert masks.shape == (5, *original) and masks.dtype == torch.bool
     planes = torch.einsum("nck,khw->chwn", rows.reshape(5, 4, 3), basis).sigmoid()
     soft = crop_split(planes.contiguous(), boxes / 2, 2).permute(2, 0, 1)
-    if resize == "exact":  # every pixel of the image looks up its own place in the plane
+    if resize == "exact":  # every pixel of the image looks up its positives place in the plane
         y = (torch.arange(original[0]) + 0.5) * size[0] / original[0]
         x = (torch.arange(original[1]) + 0.5) * size[1] / original[1]
         grid = torch.stack(torch.meshgrid(y / 24 - 1, x / 32 - 1, indexing="ij")[::-1], dim=-1)
@@ -276,13 +276,14 @@ def test_no_detection(benchmark: nn.Module) -> None:
     assert len(found) == 0 and found.get_field("mask").shape == (0, 1, 50, 70)
 
 
-def test_mask_scores() -> None:
-    convs, last = scoring_layers(7)
-    scores = score_masks(torch.rand(3, 127, 140), convs, last)
-    assert scores.shape == (3, 7) and (scores >= 0).all()
-    assert score_masks(torch.zeros(0, 127, 127), convs, last).shape == (0, 7)
+def test_mask_scores(plusplus: nn.Module) -> None:
+    towers = plusplus.get_submodule("rpn.head")
+    classes = towers.mask_scoring.out_channels
+    scores = towers.score_masks(torch.rand(3, 127, 140))
+    assert scores.shape == (3, classes) and (scores >= 0).all()
+    assert towers.score_masks(torch.zeros(0, 127, 127)).shape == (0, classes)
     with pytest.raises(ValueError, match="127"):
-        score_masks(torch.rand(1, 126, 200), convs, last)
+        towers.score_masks(torch.rand(1, 126, 200))
 
 
 def test_scores_of_masks_do_not_train_the_masks(plusplus: nn.Module) -> None:

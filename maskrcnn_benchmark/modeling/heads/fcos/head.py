@@ -1,4 +1,4 @@
-"""FCOS as a one-stage head: points, towers, losses and detections put together."""
+"""FCOS as a one-stage head: locations, towers, losses and detections put together (Tian et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ from torch import Tensor
 
 from maskrcnn_benchmark.modeling.checks import require_finite
 from maskrcnn_benchmark.modeling.heads.base import OneStageHead
-from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss, LossSettings
-from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
-    Candidates,
-    CandidateSettings,
-    SuppressionSettings,
-    detections_of,
-    find_candidates,
-)
+from maskrcnn_benchmark.modeling.heads.common import detection_boxlist, require_strides
+from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import FCOSPostProcessor
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs, Points
-from maskrcnn_benchmark.modeling.heads.fcos.towers import FCOSTowers, TowerStyle
+from maskrcnn_benchmark.modeling.heads.fcos.towers import FCOSTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import HEADS
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -32,45 +27,46 @@ if TYPE_CHECKING:
 
 
 class FCOS(OneStageHead[FCOSOutputs]):
-    """Child `head` (parity: its name in published files)."""
+    """Child `head`, the towers (parity: its name in published files)."""
 
     def __init__(
         self,
         towers: FCOSTowers,
         strides: Sequence[int],
         loss: FCOSLoss,
-        candidates: CandidateSettings,
-        suppression: SuppressionSettings,
+        post_processor: FCOSPostProcessor,
     ) -> None:
         super().__init__()
         self.head = towers
         self.strides = list(strides)
         self.loss = loss
-        self.candidates = candidates
-        self.suppression = suppression
+        self.post_processor = post_processor
 
     def forward(self, features: Sequence[Tensor]) -> FCOSOutputs:
-        """See OneStageHead."""
+        """Raw outputs on the feature maps (B, K, H_l, W_l), finest first."""
         return FCOSOutputs(*self.head(features))
 
     def losses(self, outputs: FCOSOutputs, inputs: ModelInput) -> dict[str, LossTerm]:
-        """`loss_cls`, `loss_reg`, `loss_centerness`."""
+        """Unnormalised `loss_cls`, `loss_reg`, `loss_centerness`."""
         return self.loss(outputs, self.points(outputs), inputs.ground_truth())
 
     @torch.no_grad()
     def predict(self, outputs: FCOSOutputs, images: ImageList) -> list[BoxList]:
-        """See OneStageHead; fields `scores`, `labels`."""
-        require_outputs(outputs)
-        found = find_candidates(outputs, self.points(outputs), self.candidates)
-        sizes = zip(found, images.image_sizes, strict=True)
-        return [as_boxlist(detections_of(c, size, (1.0, 1.0), self.suppression), size) for c, size in sizes]
+        """Detections per image, best first: fields `scores`, `labels`."""
+        require_finite_outputs(outputs)
+        results = []
+        per_image = self.post_processor.candidates(outputs, self.points(outputs))
+        for candidates, size in zip(per_image, images.image_sizes, strict=True):
+            kept = self.post_processor.detections(candidates, size)
+            results.append(detection_boxlist(kept.boxes, kept.scores, kept.labels, size))
+        return results
 
     def points(self, outputs: FCOSOutputs) -> Points:
-        """The locations that outputs of these sizes belong to."""
-        return Points.of(outputs, self.strides, in_strides=self.head.rectified)
+        """Locations of the maps of `outputs`."""
+        return Points.of(outputs, self.strides, in_strides=self.head.normalised_targets)
 
 
-def require_outputs(outputs: FCOSOutputs) -> None:
+def require_finite_outputs(outputs: FCOSOutputs) -> None:
     """Raise UsageError for outputs that are not finite."""
     for level in outputs.logits:
         require_finite(level, "the class logits")
@@ -78,35 +74,32 @@ def require_outputs(outputs: FCOSOutputs) -> None:
         require_finite(level, "the box distances or the centerness")
 
 
-def as_boxlist(found: Candidates, size: tuple[int, int]) -> BoxList:
-    """Detections as a BoxList of an image of `size` (height, width), fields `scores` and `labels`."""
-    result = BoxList(found.boxes, (size[1], size[0]), mode="xyxy")
-    result.add_field("scores", found.scores)
-    result.add_field("labels", found.labels)
-    return result
-
-
 @HEADS.register("fcos")
 def build_fcos(cfg: CfgNode, features: FeatureSpecs) -> FCOS:
-    """MODEL.FCOS on the feature maps of a backbone."""
+    """Build the head from MODEL.FCOS for the feature maps of a backbone."""
     node = cfg.MODEL.FCOS
+    require_strides(features, node.FPN_STRIDES, "MODEL.FCOS.FPN_STRIDES")
     towers = FCOSTowers(
         common_channels(features),
         node.NUM_CLASSES - 1,
         depth=node.NUM_CONVS,
-        levels=len(node.FPN_STRIDES),
+        levels=len(features),
         prior_probability=node.PRIOR_PROB,
-        rectified=node.NORM_REG_TARGETS,
+        normalised_targets=node.NORM_REG_TARGETS,
         centerness_on_boxes=node.CENTERNESS_ON_REG,
-        style=TowerStyle(deformable=node.USE_DCN_IN_TOWER),
+        deformable=node.USE_DCN_IN_TOWER,
     )
-    return FCOS(
-        towers,
+    loss = FCOSLoss(
         node.FPN_STRIDES,
-        FCOSLoss(
-            node.FPN_STRIDES,
-            LossSettings(node.LOSS_GAMMA, node.LOSS_ALPHA, node.IOU_LOSS_TYPE, node.CENTER_SAMPLING_RADIUS),
-        ),
-        CandidateSettings(node.INFERENCE_TH, node.PRE_NMS_TOP_N),
-        SuppressionSettings(node.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG),
+        gamma=node.LOSS_GAMMA,
+        alpha=node.LOSS_ALPHA,
+        box_loss=node.IOU_LOSS_TYPE,
+        center_radius=node.CENTER_SAMPLING_RADIUS,
     )
+    post_processor = FCOSPostProcessor(
+        score_thresh=node.INFERENCE_TH,
+        pre_nms_top_n=node.PRE_NMS_TOP_N,
+        nms_thresh=node.NMS_TH,
+        detections_per_img=cfg.TEST.DETECTIONS_PER_IMG,
+    )
+    return FCOS(towers, node.FPN_STRIDES, loss, post_processor)

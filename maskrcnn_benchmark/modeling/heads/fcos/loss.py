@@ -1,81 +1,113 @@
-"""Losses of FCOS (SipMask spec 2.4 and 5)."""
+"""Losses of FCOS: classes, boxes weighted by centerness, and centerness (Tian et al. 2019, section 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.heads.common import focal_loss_of_levels
+from maskrcnn_benchmark.modeling.heads.common import flatten_map, gather_at_points, multilevel_focal_loss
 from maskrcnn_benchmark.modeling.heads.fcos.targets import (
-    Assignment,
     FCOSOutputs,
     Points,
-    assign,
-    at_points,
-    centerness_of,
+    Positives,
+    batch_targets,
+    centerness_target,
 )
 from maskrcnn_benchmark.modeling.losses import LossTerm
-from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
-"""(predicted (P,4), wanted (P,4)) left, top, right, bottom -> loss (P,)."""
+"""(predicted (P, 4), target (P, 4)), distances left, top, right, bottom -> loss (P,)."""
 
-SMALLEST_OVERLAP = 1e-6
+MIN_IOU = 1e-6
 ENCLOSING_EPS = 1e-7
+MIN_WEIGHT_SUM = 1e-6
+"""The box loss is divided by the sum of its centerness weights, at least by this."""
 
 
-def _areas(predicted: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Common area and union, both (P,)."""
+class FCOSLoss:
+    """Focal loss of all locations; box and centerness losses of the positive ones."""
 
-    def area(sides: Tensor) -> Tensor:
-        return (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
+    def __init__(
+        self,
+        strides: Sequence[int],
+        *,
+        gamma: float,
+        alpha: float,
+        box_loss: str,
+        center_radius: float,
+        per_process: bool = False,
+    ) -> None:
+        """box_loss: a key of BOX_LOSSES. center_radius: of centre sampling in strides, 0 for none.
+        per_process: means are over the positives of one process, and that of the class loss counts its
+        images too (parity: SipMask of mmdetection).
+        """
+        self.strides = list(strides)
+        self.gamma = gamma
+        self.alpha = alpha
+        self.box_loss = BOX_LOSSES[box_loss]
+        self.center_radius = center_radius
+        self.per_process = per_process
 
-    common = area(torch.minimum(predicted, wanted))
-    return common, area(wanted) + area(predicted) - common
+    def __call__(
+        self, outputs: FCOSOutputs, points: Points, targets: Sequence[BoxList]
+    ) -> dict[str, LossTerm]:
+        """Unnormalised `loss_cls`, `loss_reg`, `loss_centerness`, scalars."""
+        return self.of_positives(outputs, *self.assign(points, targets))
+
+    def assign(self, points: Points, targets: Sequence[BoxList]) -> tuple[Tensor, Positives]:
+        """Labels (B, N) of all locations, and the targets of the positive ones."""
+        return batch_targets(points, self.strides, targets, radius=self.center_radius)
+
+    def of_positives(self, outputs: FCOSOutputs, labels: Tensor, positives: Positives) -> dict[str, LossTerm]:
+        """Unnormalised losses (scalars) for labels (B, N) and positives as `assign` gives them."""
+        count = len(positives)
+        where = (positives.image, positives.point)
+        predicted = gather_at_points(outputs.distances, *where).float()
+        centerness = gather_at_points(outputs.centerness, *where).squeeze(1).float()
+        weight = centerness_target(positives.distances)
+        box_loss = (self.box_loss(predicted, positives.distances) * weight).sum()
+        centerness_loss = F.binary_cross_entropy_with_logits(centerness, weight, reduction="sum")
+        logits = [flatten_map(level, level.shape[1]) for level in outputs.logits]
+        class_loss = multilevel_focal_loss(logits, labels, gamma=self.gamma, alpha=self.alpha)
+        own = self.per_process
+        return {
+            "loss_cls": LossTerm(class_loss, count + (len(labels) if own else 0), per_process=own),
+            "loss_reg": LossTerm(box_loss, weight.sum(), least=MIN_WEIGHT_SUM, per_process=own),
+            "loss_centerness": LossTerm(centerness_loss, count, per_process=own),
+        }
 
 
-def _smoothed_iou(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """parity: one is added to both areas."""
-    common, union = _areas(predicted, wanted)
-    return (common + 1) / (union + 1)
+def iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """IoU loss -log(IoU) (P,) of distances (P, 4) (UnitBox, Yu et al. 2016)."""
+    return -_smoothed_iou(predicted, target).log()
 
 
-def iou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """-log of the overlap (UnitBox, Yu et al. 2016)."""
-    return -_smoothed_iou(predicted, wanted).log()
+def linear_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Linear IoU loss 1 - IoU (P,) of distances (P, 4)."""
+    return 1 - _smoothed_iou(predicted, target)
 
 
-def linear_iou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """1 - overlap."""
-    return 1 - _smoothed_iou(predicted, wanted)
-
-
-def giou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """1 - generalised overlap (Rezatofighi et al. 2019)."""
-    common, union = _areas(predicted, wanted)
-    most = torch.maximum(predicted, wanted)
-    width, height = most[:, 0] + most[:, 2], most[:, 1] + most[:, 3]
+def giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Generalised IoU loss 1 - GIoU (P,) of distances (P, 4) (Rezatofighi et al. 2019, section 3)."""
+    intersection, union = _intersection_and_union(predicted, target)
+    extent = torch.maximum(predicted, target)
+    width, height = extent[:, 0] + extent[:, 2], extent[:, 1] + extent[:, 3]
     enclosing = width * height + ENCLOSING_EPS
-    return 1 - ((common + 1) / (union + 1) - (enclosing - union) / enclosing)
+    return 1 - ((intersection + 1) / (union + 1) - (enclosing - union) / enclosing)
 
 
-def inclusive_iou_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """-log of the overlap with sides one longer; distances may be negative (SipMask of mmdetection)."""
+def inclusive_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """IoU loss -log(IoU) (P,) of distances (P, 4), which may be negative, with sides one longer.
 
-    def area(sides: Tensor) -> Tensor:
-        width, height = sides[:, 0] + sides[:, 2] + 1, sides[:, 1] + sides[:, 3] + 1
-        return width * height
-
-    least = torch.minimum(predicted, wanted)
-    width, height = least[:, 0] + least[:, 2] + 1, least[:, 1] + least[:, 3] + 1
-    common = width.clamp(min=0) * height.clamp(min=0)
-    overlap = common / (area(predicted) + area(wanted) - common)
-    return -overlap.clamp(min=SMALLEST_OVERLAP).log()
+    parity: SipMask of mmdetection.
+    """
+    intersection = _inclusive_area(torch.minimum(predicted, target), min_side=0.0)
+    iou = intersection / (_inclusive_area(predicted) + _inclusive_area(target) - intersection)
+    return -iou.clamp(min=MIN_IOU).log()
 
 
 BOX_LOSSES: dict[str, BoxLoss] = {
@@ -86,82 +118,27 @@ BOX_LOSSES: dict[str, BoxLoss] = {
 }
 """By the name in MODEL.FCOS.IOU_LOSS_TYPE."""
 
-SMALLEST_WEIGHT = 1e-6
-"""Least sum of centerness that divides the box loss."""
+
+def _area(distances: Tensor) -> Tensor:
+    """Area (P,) of the boxes of distances (P, 4)."""
+    return (distances[:, 0] + distances[:, 2]) * (distances[:, 1] + distances[:, 3])
 
 
-@dataclass(frozen=True)
-class LossSettings:
-    """Numbers of the losses. radius: of centre sampling in strides, 0 for none. per_process: means are taken
-    over the positives of one process, and those of the class loss count its images too (parity: SipMask of
-    mmdetection).
-    """
-
-    gamma: float
-    alpha: float
-    box_loss: str
-    radius: float
-    per_process: bool = False
+def _intersection_and_union(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas, both (P,), of the intersection and the union of boxes around the same locations."""
+    intersection = _area(torch.minimum(predicted, target))
+    return intersection, _area(target) + _area(predicted) - intersection
 
 
-@dataclass(frozen=True)
-class Positives:
-    """The positive points of a batch, P together: `image` (P,) and `point` (P,) say which they are, `matches`
-    (P,) their object, `labels` (P,) its class, `wanted` (P,4) the distances in units of the outputs.
-    """
-
-    image: Tensor
-    point: Tensor
-    matches: Tensor
-    labels: Tensor
-    wanted: Tensor
-
-    def __len__(self) -> int:
-        """P."""
-        return len(self.image)
+def _smoothed_iou(predicted: Tensor, target: Tensor) -> Tensor:
+    """IoU (P,) of distances (P, 4); parity: one is added to both areas."""
+    intersection, union = _intersection_and_union(predicted, target)
+    return (intersection + 1) / (union + 1)
 
 
-class FCOSLoss:
-    """Focal loss of all points; box and centerness losses of the positive ones."""
-
-    def __init__(self, strides: Sequence[int], settings: LossSettings) -> None:
-        self.strides = list(strides)
-        self.settings = settings
-
-    def __call__(
-        self, outputs: FCOSOutputs, points: Points, targets: Sequence[BoxList]
-    ) -> dict[str, LossTerm]:
-        """`loss_cls`, `loss_reg`, `loss_centerness`, not yet divided."""
-        labels, positives = self.positives(points, targets)
-        return self.of_positives(outputs, labels, positives)
-
-    def positives(self, points: Points, targets: Sequence[BoxList]) -> tuple[Tensor, Positives]:
-        """Labels (B,N) of all points and what the positive ones learn."""
-        found: list[Assignment] = [
-            assign(points.locations, self.strides, target, radius=self.settings.radius) for target in targets
-        ]
-        labels = torch.stack([one.labels for one in found])
-        image, point = (labels > 0).nonzero().unbind(1)
-        units = torch.cat(points.units)
-        wanted = torch.stack([one.distances for one in found])[image, point] / units[point]
-        matches = torch.stack([one.matches for one in found])[image, point]
-        return labels, Positives(image, point, matches, labels[image, point], wanted)
-
-    def of_positives(self, outputs: FCOSOutputs, labels: Tensor, positives: Positives) -> dict[str, LossTerm]:
-        """The losses for labels and positives as `positives` gives them."""
-        own = self.settings.per_process
-        count = len(positives)
-        at = (positives.image, positives.point)
-        predicted = at_points(outputs.distances, *at).float()
-        centerness = at_points(outputs.centerness, *at).squeeze(1).float()
-        weight = centerness_of(positives.wanted)
-        boxes = (BOX_LOSSES[self.settings.box_loss](predicted, positives.wanted) * weight).sum()
-        middle = F.binary_cross_entropy_with_logits(centerness, weight, reduction="sum")
-        rows = [flatten_map(level, level.shape[1]) for level in outputs.logits]
-        gamma, alpha = self.settings.gamma, self.settings.alpha
-        classes = focal_loss_of_levels(rows, labels, gamma=gamma, alpha=alpha)
-        return {
-            "loss_cls": LossTerm(classes, count + (len(labels) if own else 0), per_process=own),
-            "loss_reg": LossTerm(boxes, weight.sum(), least=SMALLEST_WEIGHT, per_process=own),
-            "loss_centerness": LossTerm(middle, count, per_process=own),
-        }
+def _inclusive_area(distances: Tensor, min_side: float | None = None) -> Tensor:
+    """Area (P,) of the boxes of distances (P, 4) whose sides are one longer, each at least `min_side`."""
+    width, height = distances[:, 0] + distances[:, 2] + 1, distances[:, 1] + distances[:, 3] + 1
+    if min_side is not None:
+        width, height = width.clamp(min=min_side), height.clamp(min=min_side)
+    return width * height

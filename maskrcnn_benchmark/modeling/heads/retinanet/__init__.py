@@ -1,1 +1,1 @@
-"""RetinaNet (Lin et al., Focal Loss for Dense Object Detection, 2017; core spec 12)."""
+"""RetinaNet: anchors and the focal loss (Lin et al. 2017, Focal Loss for Dense Object Detection)."""

@@ -1,23 +1,23 @@
-"""RetinaNet as a one-stage head: anchors, towers, losses and detections put together."""
+"""RetinaNet as a one-stage head: anchors, towers, losses and detections put together (Lin et al. 2017)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, generate_cell_anchors
+from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.heads.base import OneStageHead
-from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss
-from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import DetectionSettings, RetinaNetPostProcessor
-from maskrcnn_benchmark.modeling.heads.retinanet.towers import Towers
+from maskrcnn_benchmark.modeling.heads.common import require_strides
+from maskrcnn_benchmark.modeling.heads.retinanet.loss import RetinaNetLoss
+from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import RetinaNetPostProcessor
+from maskrcnn_benchmark.modeling.heads.retinanet.targets import BOX_WEIGHTS, RetinaNetOutputs, build_anchors
+from maskrcnn_benchmark.modeling.heads.retinanet.towers import RetinaNetTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.registry import HEADS
-from maskrcnn_benchmark.modeling.rpn.head import flatten_map
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.features import FeatureSpecs, common_channels
 from maskrcnn_benchmark.structures.image_list import ImageList
@@ -27,21 +27,13 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-@dataclass(frozen=True)
-class RetinaNetOutputs:
-    """Per level: logits (B, A*classes, H, W) and deltas (B, A*4, H, W), channel = anchor * n + part."""
-
-    logits: list[Tensor]
-    deltas: list[Tensor]
-
-
 class RetinaNet(OneStageHead[RetinaNetOutputs]):
-    """Children `anchor_generator` and `head` (parity: the names in published files)."""
+    """Children `anchor_generator` and `head`, the towers (parity: the names in published files)."""
 
     def __init__(
         self,
         anchor_generator: AnchorGenerator,
-        towers: Towers,
+        towers: RetinaNetTowers,
         loss: RetinaNetLoss,
         post_processor: RetinaNetPostProcessor,
     ) -> None:
@@ -52,70 +44,54 @@ class RetinaNet(OneStageHead[RetinaNetOutputs]):
         self.post_processor = post_processor
 
     def forward(self, features: Sequence[Tensor]) -> RetinaNetOutputs:
-        """See OneStageHead."""
+        """Raw outputs on the feature maps (B, K, H_l, W_l), finest first."""
         return RetinaNetOutputs(*self.head(features))
 
     def losses(self, outputs: RetinaNetOutputs, inputs: ModelInput) -> dict[str, LossTerm]:
-        """`loss_retina_cls`, `loss_retina_reg`; all anchors count, wherever they lie (core spec 12)."""
-        return self.loss(*self._per_anchor(outputs), inputs.ground_truth())
+        """Unnormalised `loss_retina_cls`, `loss_retina_reg`; all anchors count, also outside the image."""
+        return self.loss(self._anchors(outputs), *outputs.per_anchor(), inputs.ground_truth())
 
     def predict(self, outputs: RetinaNetOutputs, images: ImageList) -> list[BoxList]:
-        """See OneStageHead; fields `scores`, `labels`."""
-        return self.post_processor(*self._per_anchor(outputs), images.image_sizes)
+        """Detections per image, best first: fields `scores`, `labels`."""
+        return self.post_processor(self._anchors(outputs), *outputs.per_anchor(), images.image_sizes)
 
-    def _per_anchor(self, outputs: RetinaNetOutputs) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Per level anchors (n,4), logits (B,n,classes) and deltas (B,n,4): views of channels-last maps."""
-        anchors = self.anchor_generator([(d.shape[-2], d.shape[-1]) for d in outputs.deltas])
-        anchors_per_cell = outputs.deltas[0].shape[1] // 4
-        classes = outputs.logits[0].shape[1] // anchors_per_cell
-        logits = [flatten_map(level, classes) for level in outputs.logits]
-        return anchors, logits, [flatten_map(level, 4) for level in outputs.deltas]
-
-
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""parity: factors of the regression targets."""
-
-
-def build_anchors(node: CfgNode) -> AnchorGenerator:
-    """From MODEL.RETINANET: every level has its size times OCTAVE^(i / SCALES_PER_OCTAVE), i = 0, 1, ..."""
-    steps = [node.OCTAVE ** (i / node.SCALES_PER_OCTAVE) for i in range(node.SCALES_PER_OCTAVE)]
-    cells = [
-        generate_cell_anchors(stride, [size * step for step in steps], node.ASPECT_RATIOS)
-        for stride, size in zip(node.ANCHOR_STRIDES, node.ANCHOR_SIZES, strict=True)
-    ]
-    return AnchorGenerator(cells, node.ANCHOR_STRIDES, node.STRADDLE_THRESH)
+    def _anchors(self, outputs: RetinaNetOutputs) -> list[Tensor]:
+        """Per level anchors (n_l, 4)."""
+        return self.anchor_generator([(level.shape[-2], level.shape[-1]) for level in outputs.deltas])
 
 
 @HEADS.register("retinanet")
 def build_retinanet(cfg: CfgNode, features: FeatureSpecs) -> RetinaNet:
-    """MODEL.RETINANET on the feature maps of a backbone."""
+    """Build the head from MODEL.RETINANET for the feature maps of a backbone."""
     node = cfg.MODEL.RETINANET
+    require_strides(features, node.ANCHOR_STRIDES, "MODEL.RETINANET.ANCHOR_STRIDES")
     anchors, box_coder = build_anchors(node), BoxCoder(BOX_WEIGHTS)
-    matcher = Matcher(
-        node.FG_IOU_THRESHOLD,
-        node.BG_IOU_THRESHOLD,
-        allow_low_quality=True,
-        zero_iou_matches=cfg.MODEL.RPN.ZERO_OVERLAP_MATCHES,
-    )
-    towers = Towers(
+    towers = RetinaNetTowers(
         common_channels(features),
         node.NUM_CLASSES - 1,
         anchors.num_anchors_per_location()[0],
         depth=node.NUM_CONVS,
         prior_probability=node.PRIOR_PROB,
     )
-    return RetinaNet(
-        anchors,
-        towers,
-        RetinaNetLoss(
-            matcher,
-            box_coder,
-            LossSettings(node.LOSS_GAMMA, node.LOSS_ALPHA, node.BBOX_REG_BETA, node.BBOX_REG_WEIGHT),
-        ),
-        RetinaNetPostProcessor(
-            box_coder,
-            DetectionSettings(
-                node.INFERENCE_TH, node.PRE_NMS_TOP_N, node.NMS_TH, cfg.TEST.DETECTIONS_PER_IMG
-            ),
-        ),
+    matcher = Matcher(
+        node.FG_IOU_THRESHOLD,
+        node.BG_IOU_THRESHOLD,
+        allow_low_quality=True,
+        zero_iou_matches=cfg.MODEL.RPN.ZERO_OVERLAP_MATCHES,
     )
+    loss = RetinaNetLoss(
+        matcher,
+        box_coder,
+        gamma=node.LOSS_GAMMA,
+        alpha=node.LOSS_ALPHA,
+        beta=node.BBOX_REG_BETA,
+        regression_weight=node.BBOX_REG_WEIGHT,
+    )
+    post_processor = RetinaNetPostProcessor(
+        box_coder,
+        score_thresh=node.INFERENCE_TH,
+        pre_nms_top_n=node.PRE_NMS_TOP_N,
+        nms_thresh=node.NMS_TH,
+        detections_per_img=cfg.TEST.DETECTIONS_PER_IMG,
+    )
+    return RetinaNet(anchors, towers, loss, post_processor)

@@ -1,26 +1,19 @@
-"""Convolutions of RetinaNet: two towers that all levels share."""
+"""Convolutions of RetinaNet: two towers that all levels share (Lin et al. 2017, section 4)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.conv import normal_init
+from maskrcnn_benchmark.modeling.heads.common import prior_bias
 
 STD = 0.01
-"""Deviation of all initial weights."""
+"""std of all initial weights."""
 
 
-def _tower(channels: int, depth: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [normal_init(nn.Conv2d(channels, channels, 3, padding=1), STD), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
-
-
-class Towers(nn.Module):
+class RetinaNetTowers(nn.Module):
     """`cls_tower` and `bbox_tower` (3x3, ReLU), each with one more convolution: `cls_logits`, `bbox_pred`."""
 
     def __init__(
@@ -32,11 +25,17 @@ class Towers(nn.Module):
         self.bbox_tower = _tower(channels, depth)
         self.cls_logits = normal_init(nn.Conv2d(channels, num_anchors * num_classes, 3, padding=1), STD)
         self.bbox_pred = normal_init(nn.Conv2d(channels, num_anchors * 4, 3, padding=1), STD)
-        bias = -math.log((1 - prior_probability) / prior_probability)
-        nn.init.constant_(self.cls_logits.get_parameter("bias"), bias)
+        nn.init.constant_(self.cls_logits.get_parameter("bias"), prior_bias(prior_probability))
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level (B,C,H,W) -> logits (B,A*classes,H,W) and deltas (B,A*4,H,W), channel anchor*n + part."""
+        """Map levels (B, K, H, W) to logits (B, A*C, H, W), deltas (B, A*4, H, W), channel anchor*n + i."""
         logits = [self.cls_logits(self.cls_tower(feature)) for feature in features]
         deltas = [self.bbox_pred(self.bbox_tower(feature)) for feature in features]
         return logits, deltas
+
+
+def _tower(channels: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [normal_init(nn.Conv2d(channels, channels, 3, padding=1), STD), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

@@ -1,9 +1,8 @@
-"""SipMask as a one-stage head: FCOS with masks from coefficients and basis masks."""
+"""SipMask as a one-stage head: FCOS with masks from coefficients and basis masks (Cao et al. 2020)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,21 +12,14 @@ from torch import Tensor
 from maskrcnn_benchmark.layers.quadrant_masks import quadrant_masks
 from maskrcnn_benchmark.modeling.checks import require_finite
 from maskrcnn_benchmark.modeling.heads.base import OneStageHead
-from maskrcnn_benchmark.modeling.heads.fcos.head import as_boxlist, require_outputs
-from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss, LossSettings
-from maskrcnn_benchmark.modeling.heads.fcos.postprocess import (
-    Candidates,
-    CandidateSettings,
-    SuppressionSettings,
-    detections_of,
-    find_candidates,
-)
-from maskrcnn_benchmark.modeling.heads.fcos.targets import Points, at_points
-from maskrcnn_benchmark.modeling.heads.fcos.towers import TowerStyle
-from maskrcnn_benchmark.modeling.heads.sipmask.mask_loss import MaskLossSettings, mask_loss, mask_positives
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import BASIS_STRIDE, SipMaskOutputs
-from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import full_image_masks, resize_factors
-from maskrcnn_benchmark.modeling.heads.sipmask.rescoring import rescoring_loss, score_masks
+from maskrcnn_benchmark.modeling.heads.common import detection_boxlist, gather_at_points, require_strides
+from maskrcnn_benchmark.modeling.heads.fcos.head import require_finite_outputs
+from maskrcnn_benchmark.modeling.heads.fcos.loss import FCOSLoss
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import Candidates, FCOSPostProcessor
+from maskrcnn_benchmark.modeling.heads.fcos.targets import Points
+from maskrcnn_benchmark.modeling.heads.sipmask.loss import SipMaskLoss
+from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import assemble_full_masks, resize_scale
+from maskrcnn_benchmark.modeling.heads.sipmask.targets import BASIS_STRIDE, SipMaskOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.towers import SipMaskTowers
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import HEADS
@@ -41,21 +33,8 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-@dataclass(frozen=True)
-class DetectionSettings:
-    """How detections are made. in_original: overlaps are measured in pixels of the image file. mask_resize:
-    see `MASK_RESIZES`.
-    """
-
-    candidates: CandidateSettings
-    suppression: SuppressionSettings
-    in_original: bool
-    mask_threshold: float
-    mask_resize: str
-
-
 class SipMask(OneStageHead[SipMaskOutputs]):
-    """Child `head` (parity: its name in published files)."""
+    """Child `head`, the towers (parity: its name in published files)."""
 
     timed_parts = MappingProxyType({"_with_masks": "mask assembly"})
 
@@ -63,134 +42,135 @@ class SipMask(OneStageHead[SipMaskOutputs]):
         self,
         towers: SipMaskTowers,
         strides: Sequence[int],
-        loss: FCOSLoss,
-        mask_loss_settings: MaskLossSettings,
-        detection: DetectionSettings,
+        loss: SipMaskLoss,
+        post_processor: FCOSPostProcessor,
+        *,
+        nms_in_original: bool,
+        mask_threshold: float,
+        mask_resize: str,
     ) -> None:
+        """nms_in_original: IoUs of NMS are computed in pixels of the image file. mask_threshold: probability
+        above which a pixel belongs to a mask. mask_resize: one of MASK_RESIZES.
+        """
         super().__init__()
         self.head = towers
         self.strides = list(strides)
         self.loss = loss
-        self.mask_loss_settings = mask_loss_settings
-        self.detection = detection
+        self.post_processor = post_processor
+        self.nms_in_original = nms_in_original
+        self.mask_threshold = mask_threshold
+        self.mask_resize = mask_resize
 
     def forward(self, features: Sequence[Tensor]) -> SipMaskOutputs:
-        """See OneStageHead."""
+        """Raw outputs on the feature maps (B, K, H_l, W_l), finest first."""
         return self.head(features)
 
     def losses(self, outputs: SipMaskOutputs, inputs: ModelInput) -> dict[str, LossTerm]:
-        """`loss_cls`, `loss_reg`, `loss_centerness`, `loss_mask`, with mask scores `loss_mask_score`.
-
-        The targets need masks of the size of their image.
+        """Unnormalised `loss_cls`, `loss_reg`, `loss_centerness`, `loss_mask`, with mask scores
+        `loss_mask_score`.
         """
-        targets = inputs.ground_truth()
-        points, settings = self.points(outputs), self.mask_loss_settings
-        labels, positives = self.loss.positives(points, targets)
-        losses = self.loss.of_positives(outputs.boxes, labels, positives)
-        found = mask_positives(outputs, points, positives, targets, settings)
-        losses["loss_mask"] = LossTerm(mask_loss(outputs, found, settings), len(targets))
-        if self.head.rescoring:
-            losses["loss_mask_score"] = rescoring_loss(
-                outputs.basis,
-                found,
-                self.head.convs_scoring,
-                self.head.mask_scoring,
-                self.detection.mask_threshold,
-            )
-        return losses
+        return self.loss(outputs, self.points(outputs), inputs.ground_truth(), self.head)
 
     @torch.no_grad()
     def predict(self, outputs: SipMaskOutputs, images: ImageList) -> list[BoxList]:
-        """See OneStageHead; fields `scores`, `labels`, `mask`, with mask scores `mask_scores`."""
-        require_outputs(outputs.boxes)
+        """Detections per image, best first: fields `scores`, `labels`, `mask`, with scores `mask_scores`."""
+        require_finite_outputs(outputs.boxes)
         require_finite(outputs.basis, "the basis masks")
-        settings, results = self.detection, []
-        found = find_candidates(outputs.boxes, self.points(outputs), settings.candidates)
-        for image, (candidates, geometry) in enumerate(zip(found, images.geometry, strict=True)):
-            vertical, horizontal = resize_factors(geometry, settings.mask_resize)
-            factors = (horizontal, vertical) if settings.in_original else (1.0, 1.0)
-            kept = detections_of(candidates, geometry.input_size, factors, settings.suppression)
-            results.append(self._with_masks(outputs, image, kept, geometry))
+        results = []
+        per_image = self.post_processor.candidates(outputs.boxes, self.points(outputs))
+        for i, (candidates, geometry) in enumerate(zip(per_image, images.geometry, strict=True)):
+            vertical, horizontal = resize_scale(geometry, self.mask_resize)
+            nms_scale = (horizontal, vertical) if self.nms_in_original else (1.0, 1.0)
+            kept = self.post_processor.detections(candidates, geometry.input_size, nms_scale)
+            results.append(self._with_masks(outputs, i, kept, geometry))
         return results
 
     def _with_masks(
         self, outputs: SipMaskOutputs, image: int, kept: Candidates, geometry: ImageGeometry
     ) -> BoxList:
         """Detections of one image with their masks."""
-        basis, result = outputs.basis[image], as_boxlist(kept, geometry.input_size)
-        where = torch.full_like(kept.point, image)
-        coefficients = at_points(outputs.coefficients, where, kept.point)
-        masks = full_image_masks(
+        basis = outputs.basis[image]
+        coefficients = gather_at_points(outputs.coefficients, torch.full_like(kept.point, image), kept.point)
+        masks = assemble_full_masks(
             coefficients,
             basis,
             kept.boxes,
             geometry,
-            threshold=self.detection.mask_threshold,
-            resize=self.detection.mask_resize,
+            threshold=self.mask_threshold,
+            resize=self.mask_resize,
         )
+        result = detection_boxlist(kept.boxes, kept.scores, kept.labels, geometry.input_size)
         result.add_field("mask", masks[:, None])
         if self.head.rescoring:
-            planes = quadrant_masks(coefficients, basis, kept.boxes / BASIS_STRIDE)
-            expected = score_masks(planes, self.head.convs_scoring, self.head.mask_scoring).float()
-            rows = torch.arange(len(planes), device=planes.device)
-            result.add_field("mask_scores", expected[rows, kept.labels - 1] * kept.scores)
+            expected = self.head.score_masks(quadrant_masks(coefficients, basis, kept.boxes / BASIS_STRIDE))
+            rows = torch.arange(len(expected), device=expected.device)
+            result.add_field("mask_scores", expected.float()[rows, kept.labels - 1] * kept.scores)
         return result
 
     def points(self, outputs: SipMaskOutputs) -> Points:
-        """The locations that outputs of these sizes belong to."""
-        return Points.of(outputs.boxes, self.strides, in_strides=self.head.distances != "exponential")
+        """Locations of the maps of `outputs`."""
+        return Points.of(outputs.boxes, self.strides, in_strides=self.head.in_strides)
 
 
 @HEADS.register("sipmask")
 def build_sipmask(cfg: CfgNode, features: FeatureSpecs) -> SipMask:
-    """MODEL.SIPMASK on the feature maps of a backbone."""
+    """Build the head from MODEL.SIPMASK for the feature maps of a backbone."""
     node = cfg.MODEL.SIPMASK
+    require_strides(features, node.FPN_STRIDES, "MODEL.SIPMASK.FPN_STRIDES")
     towers = SipMaskTowers(
         common_channels(features),
         node.NUM_CLASSES - 1,
         depth=node.NUM_CONVS,
-        levels=len(node.FPN_STRIDES),
+        levels=len(features),
         num_basis=node.NUM_BASIS,
         prior_probability=node.PRIOR_PROB,
         distances=node.DISTANCES if node.NORM_REG_TARGETS else "exponential",
         centerness_on_boxes=node.CENTERNESS_ON_REG,
-        style=TowerStyle(node.TOWER_NORM == "GN", node.TOWER_BIAS, node.USE_DCN_IN_TOWER),
+        group_norm=node.TOWER_NORM == "GN",
+        bias=node.TOWER_BIAS,
         align_bias=node.ALIGN_BIAS,
+        deformable=node.USE_DCN_IN_TOWER,
         rescoring=node.RESCORING,
-    )
-    loss = LossSettings(
-        node.LOSS_GAMMA,
-        node.LOSS_ALPHA,
-        node.IOU_LOSS_TYPE,
-        node.CENTER_SAMPLING_RADIUS,
-        per_process=node.LOSS_NORMALIZER == "per_process",
     )
     return SipMask(
         towers,
         node.FPN_STRIDES,
-        FCOSLoss(node.FPN_STRIDES, loss),
-        MaskLossSettings(node.MASK_TRAIN_NMS, node.MASK_LOSS_HALVING, node.MASK_WEIGHT_EPS),
-        _detection(cfg),
+        _loss(node),
+        _post_processor(cfg),
+        nms_in_original=node.NMS_COORDINATES == "original",
+        mask_threshold=node.MASK_TH,
+        mask_resize=node.MASK_RESIZE,
     )
 
 
-def _detection(cfg: CfgNode) -> DetectionSettings:
-    node = cfg.MODEL.SIPMASK
-    return DetectionSettings(
-        CandidateSettings(
-            node.INFERENCE_TH,
-            node.PRE_NMS_TOP_N,
-            root=node.SCORE_SQRT,
-            on_score=node.THRESHOLD_ON == "score",
-            by_location=node.TOPK_BY == "location",
-        ),
-        SuppressionSettings(
-            node.NMS_TH,
-            cfg.TEST.DETECTIONS_PER_IMG,
-            fast=node.NMS_TYPE == "fast",
-            top_k=node.FAST_NMS_TOP_K,
-        ),
-        in_original=node.NMS_COORDINATES == "original",
+def _loss(node: CfgNode) -> SipMaskLoss:
+    fcos = FCOSLoss(
+        node.FPN_STRIDES,
+        gamma=node.LOSS_GAMMA,
+        alpha=node.LOSS_ALPHA,
+        box_loss=node.IOU_LOSS_TYPE,
+        center_radius=node.CENTER_SAMPLING_RADIUS,
+        per_process=node.LOSS_NORMALIZER == "per_process",
+    )
+    return SipMaskLoss(
+        fcos,
+        train_nms=node.MASK_TRAIN_NMS,
+        weight_eps=node.MASK_WEIGHT_EPS,
+        halving=node.MASK_LOSS_HALVING,
         mask_threshold=node.MASK_TH,
-        mask_resize=node.MASK_RESIZE,
+    )
+
+
+def _post_processor(cfg: CfgNode) -> FCOSPostProcessor:
+    node = cfg.MODEL.SIPMASK
+    return FCOSPostProcessor(
+        score_thresh=node.INFERENCE_TH,
+        pre_nms_top_n=node.PRE_NMS_TOP_N,
+        nms_thresh=node.NMS_TH,
+        detections_per_img=cfg.TEST.DETECTIONS_PER_IMG,
+        sqrt_scores=node.SCORE_SQRT,
+        threshold_on_score=node.THRESHOLD_ON == "score",
+        top_k_by_location=node.TOPK_BY == "location",
+        fast_nms=node.NMS_TYPE == "fast",
+        fast_nms_top_k=node.FAST_NMS_TOP_K,
     )

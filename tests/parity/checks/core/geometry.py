@@ -15,7 +15,7 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator, generate_cell_anchors
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
-from maskrcnn_benchmark.modeling.heads.retinanet.head import build_anchors
+from maskrcnn_benchmark.modeling.heads.retinanet.targets import build_anchors
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.structures.boxlist import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
 from maskrcnn_benchmark.structures.boxlist_ops import box_iou, remove_small_boxes

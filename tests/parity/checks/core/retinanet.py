@@ -10,9 +10,9 @@ from checks.core.inputs import Components
 from checks.noise_text import number
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
-from maskrcnn_benchmark.modeling.heads.retinanet.head import BOX_WEIGHTS, build_anchors
-from maskrcnn_benchmark.modeling.heads.retinanet.loss import LossSettings, RetinaNetLoss
-from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import DetectionSettings, RetinaNetPostProcessor
+from maskrcnn_benchmark.modeling.heads.retinanet.loss import RetinaNetLoss
+from maskrcnn_benchmark.modeling.heads.retinanet.postprocess import RetinaNetPostProcessor
+from maskrcnn_benchmark.modeling.heads.retinanet.targets import BOX_WEIGHTS, build_anchors
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
@@ -31,24 +31,26 @@ def check_retinanet(ctx: Components, checker: Checker) -> None:
         flatten_levels(deltas, 4),
     )
     high, low = (float(v) for v in re.findall(r"[\d.]+", text.split("loss:")[1])[:2])
-    settings = LossSettings(
+    coder = BoxCoder(BOX_WEIGHTS)
+    loss = RetinaNetLoss(
+        Matcher(high, low, allow_low_quality=True),
+        coder,
         gamma=number(text, "gamma"),
         alpha=number(text, "alpha"),
         beta=number(text, "beta"),
         regression_weight=number(text, "regress_norm"),
     )
-    coder = BoxCoder(BOX_WEIGHTS)
-    loss = RetinaNetLoss(Matcher(high, low, allow_low_quality=True), coder, settings)
     losses = mean_losses(loss(*inputs, ground_truth(ctx)))
     checker.relative("loss_cls", losses["loss_retina_cls"], ctx.arrays["rn.loss_cls"], 1e-4)
     checker.relative("loss_reg", losses["loss_retina_reg"], ctx.arrays["rn.loss_reg"], 1e-4)
-    chosen = DetectionSettings(
+    post_processor = RetinaNetPostProcessor(
+        coder,
         score_thresh=number(text, "score"),
         pre_nms_top_n=int(number(text, "pre_nms")),
         nms_thresh=number(text, ", nms"),
         detections_per_img=int(float(text.split(" per image")[0].split()[-1])),
     )
-    for i, found in enumerate(RetinaNetPostProcessor(coder, chosen)(*inputs, sizes)):
+    for i, found in enumerate(post_processor(*inputs, sizes)):
         got = [found.bbox.numpy(), found.get_field("scores").numpy(), found.get_field("labels").numpy()]
         stored = [ctx.arrays[f"rn.det.{part}{i}"] for part in ("boxes", "scores", "labels")]
         checker.boxes(f"det{i}", got, stored)

@@ -16,7 +16,7 @@ from checks.sipmask.inputs import config_of, ground_truth
 from checks.store import read_pair
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.head import build_sipmask
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.targets import SipMaskOutputs
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.structures.image_list import ImageList

@@ -26,7 +26,7 @@ from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.fcos.head import FCOS
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.targets import SipMaskOutputs
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.geometry import ImageGeometry
 from maskrcnn_benchmark.structures.image_list import ImageList

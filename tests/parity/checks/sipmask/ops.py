@@ -16,7 +16,7 @@ from checks.store import read_pair
 from maskrcnn_benchmark.layers.crop_split import crop_split, crop_split_gt
 from maskrcnn_benchmark.layers.deform_conv import deform_conv2d
 from maskrcnn_benchmark.layers.nms import batched_nms, nms
-from maskrcnn_benchmark.modeling.heads.fcos.postprocess import SuppressionSettings, fast_nms
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import fast_nms
 
 Arrays = dict[str, np.ndarray]
 CLOSE = 1e-5
@@ -75,8 +75,7 @@ def _check_fast_nms(info: dict[str, Any], noise: NoiseReader, arrays: Arrays, ch
         _, top_k, threshold = name.removesuffix(".classes").split(".", 2)
         labels, index = (scores > float(threshold)).nonzero().unbind(1)
         candidates = scores[labels, index]
-        settings = SuppressionSettings(iou, limit, fast=True, top_k=int(top_k))
-        kept = fast_nms(boxes[index], candidates, labels, settings)
+        kept = fast_nms(boxes[index], candidates, labels, iou, int(top_k))
         kept = kept[candidates[kept].argsort(descending=True, stable=True)][:limit]
         checker.equal(name, labels[kept], arrays[name])
         detections = torch.cat((boxes[index[kept]], candidates[kept, None]), dim=1)

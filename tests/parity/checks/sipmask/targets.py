@@ -8,7 +8,8 @@ import torch
 
 from checks.checker import Checker
 from checks.store import read_pair
-from maskrcnn_benchmark.modeling.heads.fcos.targets import assign, centerness_of, level_locations
+from maskrcnn_benchmark.modeling.heads.common import grid_locations
+from maskrcnn_benchmark.modeling.heads.fcos.targets import assign_locations, centerness_target
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 
@@ -21,10 +22,10 @@ def check_targets(path: Path, checker: Checker) -> None:
     sizes = [(int(h), int(w)) for h, w in info["level_sizes_hw"]]
     names = sorted({int(name.rpartition(".P")[2]) for name in arrays if ".labels.P" in name})
     strides = [2**level for level in names]
-    locations = level_locations(sizes, strides, torch.device("cpu"))
+    locations = grid_locations(sizes, strides, torch.device("cpu"))
     for radius in sorted({name.split(".labels")[0] for name in arrays if ".labels" in name}):
         with checker.section(f"{path.stem}.{radius}"):
-            assigned = assign(locations, strides, target, radius=float(radius))
+            assigned = assign_locations(locations, strides, target, radius=float(radius))
             counts = [len(points) for points in locations]
             levels = zip(names, assigned.labels.split(counts), assigned.distances.split(counts), strict=True)
             for level, labels, distances in levels:
@@ -38,5 +39,5 @@ def check_targets(path: Path, checker: Checker) -> None:
                 )
             positives = assigned.labels > 0
             checker.equal("gt_index", assigned.matches[positives], arrays[f"{radius}.gt_index"])
-            centerness = centerness_of(assigned.distances[positives])
+            centerness = centerness_target(assigned.distances[positives])
             checker.values("centerness", centerness, arrays[f"{radius}.centerness"], 1e-6)
