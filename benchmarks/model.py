@@ -38,7 +38,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from maskrcnn_benchmark.layers.masks import paste_masks
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.solver.optimizer import build_optimizer
-from maskrcnn_benchmark.utils.clock import Clock, Elapsed
+from maskrcnn_benchmark.utils.timer import Elapsed, StageTimer
 
 FULL_SIZE, SMALL_SIZE, QUICK_SIZE = (800, 1216), (192, 256), (96, 128)
 BUDGET_S, ROUNDS = 60.0, 5
@@ -150,7 +150,7 @@ class Pair:
         self.counts = [_watch(self.ours), _watch(self.peer)]
         self.optimizers = build_optimizer(cfg, self.ours), make_peer_optimizer(self.peer, cfg)
 
-    def inference(self, clocks: tuple[Clock, Clock] | None = None) -> list[Call]:
+    def inference(self, clocks: tuple[StageTimer, StageTimer] | None = None) -> list[Call]:
         """Calls of detection with pasted masks, ours and the peer's."""
         self.ours.eval()
         self.peer.eval()
@@ -170,7 +170,7 @@ class Pair:
 
         return [ours, peer]
 
-    def training(self, clocks: tuple[Clock, Clock] | None = None) -> list[Call]:
+    def training(self, clocks: tuple[StageTimer, StageTimer] | None = None) -> list[Call]:
         """Calls of a training iteration, ours and the peer's."""
         self.ours.train()
         self.peer.train()
@@ -211,7 +211,7 @@ class Pair:
 
     def split(self, quick: bool) -> list[dict[str, Any]]:
         """The rows of the stages; the models stay clocked."""
-        clocks = Clock(self.device), Clock(self.device)
+        clocks = StageTimer(self.device), StageTimer(self.device)
         clock_ours(self.ours, clocks[0])
         clock_peer(self.peer, clocks[1])
         rows = []

@@ -6,7 +6,7 @@ from torchvision.models.detection import MaskRCNN
 
 from maskrcnn_benchmark.engine.stages import TWO_STAGE
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
-from maskrcnn_benchmark.utils.clock import Clock, Elapsed, median_of
+from maskrcnn_benchmark.utils.timer import Elapsed, StageTimer, median_of
 
 WHOLE = "whole"
 FORWARD = ("backbone", "FPN", "proposal head", "proposals")
@@ -14,14 +14,14 @@ INFERENCE = (*FORWARD, "box head", "detections", "mask head", "paste")
 TRAINING = (*FORWARD, "proposal loss", "box samples", "box head", "mask head", "backward", "optimizer")
 
 
-def medians_ms(clock: Clock, stages: tuple[str, ...]) -> dict[str, Elapsed]:
+def medians_ms(clock: StageTimer, stages: tuple[str, ...]) -> dict[str, Elapsed]:
     """Medians over the rounds, without the first (warm-up); "rest" is the whole without the stages."""
     times = {stage: clock.times(stage)[1:] for stage in stages} | {"rest": clock.times(WHOLE)[1:]}
     return {stage: median_of(values).to_ms() for stage, values in times.items()}
 
 
-def clock_ours(model: GeneralizedRCNN, clock: Clock) -> None:
-    """Clock the parts of our model."""
+def clock_ours(model: GeneralizedRCNN, clock: StageTimer) -> None:
+    """Time the parts of our model."""
     clock.parts(
         model,
         {
@@ -34,8 +34,8 @@ def clock_ours(model: GeneralizedRCNN, clock: Clock) -> None:
     )
 
 
-def clock_peer(model: MaskRCNN, clock: Clock) -> None:
-    """Clock the parts of torchvision's model."""
+def clock_peer(model: MaskRCNN, clock: StageTimer) -> None:
+    """Time the parts of torchvision's model."""
     clock.parts(
         model,
         {

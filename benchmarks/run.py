@@ -16,9 +16,8 @@ from types import ModuleType
 
 import torch
 
-from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.env import resolve_device
-from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.errors import UsageError, run_cli
 from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.table import format_table
 

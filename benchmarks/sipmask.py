@@ -24,7 +24,7 @@ from maskrcnn_benchmark.modeling.heads.sipmask.head import SipMask
 from maskrcnn_benchmark.modeling.heads.sipmask.postprocess import assemble_full_masks
 from maskrcnn_benchmark.structures.geometry import AffineMap, ImageGeometry
 from maskrcnn_benchmark.structures.image_list import ImageList
-from maskrcnn_benchmark.utils.clock import Clock, median_of
+from maskrcnn_benchmark.utils.timer import StageTimer, median_of
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "sipmask"
 # Configuration, size of the network input, size of the image file.
@@ -81,7 +81,7 @@ def _stage_rows(name: str, device: torch.device, quick: bool) -> list[dict[str, 
     images = ImageList(120 * torch.rand(1, 3, *size, device=device) - 60, [size], [original])
     model = _model(file, device)
     _set_threshold(model, images)
-    clock = Clock(device)
+    clock = StageTimer(device)
     clock.parts(model, PARTS)
     detections = 0
     for _ in range(1 + (1 if quick else ROUNDS)):

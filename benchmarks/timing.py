@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.utils.clock import Elapsed, median_of, now
+from maskrcnn_benchmark.utils.timer import Elapsed, median_of, now
 
 Call = Callable[[], object]
 

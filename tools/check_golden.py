@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "parity")
 
 from checks.checker import Check
 from checks.run import passed, run_folder, summary
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.files import write_json
 
 NAME_WIDTH = 64

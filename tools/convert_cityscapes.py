@@ -5,7 +5,7 @@
 
 Reads <gt>/<split>/<city>/*_gtFine_{instanceIds.png,polygons.json} and writes
 <out>/instancesonly_filtered_gtFine_<split>.json: objects of the eight classes, groups as crowds, and per
-image the region that evaluation leaves out. Image names are <split>/<city>/..._leftImg8bit.png, so the
+image the region that evaluation ignores. Image names are <split>/<city>/..._leftImg8bit.png, so the
 image folder is leftImg8bit. The files are read as kind coco (COCO AP) or cityscapes (AP of the benchmark).
 """
 
@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.cityscapes import load_cityscapes
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 
@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         "--form",
         choices=("mask", "poly"),
         default="mask",
-        help="run lengths of the instance id images, which do not overlap, or polygons (%(default)s)",
+        help="masks from the instance id images (disjoint, as RLE) or polygons (%(default)s)",
     )
     return parser.parse_args()
 

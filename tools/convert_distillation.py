@@ -1,11 +1,11 @@
-"""Convert stored teacher outputs between the published JSON file and a store; float32 survives exactly.
+"""Convert stored teacher outputs between the released JSON file and a store; float32 survives exactly.
 
     python tools/convert_distillation.py distill_logits_step1_160.json distill_step1 \\
         --plan split/classes.json --train lvis_v0.5_train_step1.json --phase 1
     python tools/convert_distillation.py distill_step1 distill_logits_step1_160.json
 
-A folder is a store, anything else the JSON file. The JSON file knows only image ids, so that its rows are
-matched to the annotations of the step: --plan, --train and --phase are needed to read it.
+A folder is a store, anything else the JSON file. That file has image ids only; --plan, --train and --phase
+name the annotations of the step to which its values belong.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from maskrcnn_benchmark.incremental.distillation.json_files import (
 )
 from maskrcnn_benchmark.incremental.distillation.store import DTYPES, DistillHeader, DistillStore
 from maskrcnn_benchmark.incremental.plan.phases import read_plan
-from maskrcnn_benchmark.utils.cli import run_cli
-from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -36,10 +35,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("target", metavar="TO", type=Path, help="folder of a store, or JSON file")
     parser.add_argument("--plan", metavar="FILE", help="classes.json of tools/lvis_split.py, or a run folder")
     parser.add_argument("--train", metavar="FILE", help="training annotations: all, or those of the step")
-    parser.add_argument("--phase", type=int, default=1, help="number of the step (%(default)s)")
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default=DTYPES[0], help="numbers of the store (%(default)s)"
-    )
+    parser.add_argument("--phase", type=int, default=1, help="index of the step (%(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="dtype of the store (%(default)s)")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="image size"
     )
@@ -47,10 +44,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def to_store(args: argparse.Namespace) -> DistillStore:
-    """Read the published file."""
+    """Convert the released file."""
     if args.plan is None or args.train is None:
         raise ConfigError(
-            f"{args.source} is no folder, so a published file: give --plan, --train and --phase"
+            f"{args.source} is no folder, so a released JSON file: give --plan, --train and --phase"
         )
     plan = read_plan(args.plan)
     plan.check_step(args.phase)
@@ -71,14 +68,14 @@ def to_store(args: argparse.Namespace) -> DistillStore:
 
 
 def main() -> None:
-    """Parse, convert, say how much."""
+    """Parse, convert, print what was written."""
     args = parse_arguments()
     logger = setup_logger(None, 0)
     if args.source.is_dir():
         store = DistillStore(args.source)
         export_logits(store, args.target)
         if store.header.dtype != "float32":
-            logger.warning("the store holds %s: the file has these rounded numbers", store.header.dtype)
+            logger.warning("the store holds %s: the file has its rounded values", store.header.dtype)
     else:
         store = to_store(args)
     logger.info("wrote %s: %d images, %d old classes", args.target, len(store), store.header.num_old)

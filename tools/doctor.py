@@ -1,8 +1,8 @@
-"""Explain a configuration and check it against data, weights and this machine before hours are lost.
+"""Explain a configuration and check it against data, weights and device before training.
 
     python tools/doctor.py --config-file configs/FILE.yaml [KEY VALUE ...]
 
-Prints every setting that is not at its default, then what the checks found, then a verdict. Exit status 1
+Prints all settings that differ from their defaults, the results of the checks, and a summary. Exit status 1
 when there are errors, else 0. docs/doctor.md explains the report.
 """
 
@@ -13,7 +13,7 @@ import logging
 
 from maskrcnn_benchmark.doctor.report import format_report, report_json
 from maskrcnn_benchmark.doctor.run import examine
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.logger import NAME
 
@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file, see configs/")
     parser.add_argument(
-        "--weights", metavar="FILE", default="", help="look at this file, not at MODEL.WEIGHT"
+        "--weights", metavar="FILE", default="", help="check this file instead of MODEL.WEIGHT"
     )
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON too")
     parser.add_argument(
@@ -43,16 +43,16 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of processes")
-    return number
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} processes: give at least 1")
+    return count
 
 
 def main() -> int:
     """Parse, examine, print."""
     args = parse_arguments()
-    logging.getLogger(NAME).addHandler(logging.NullHandler())  # the report says what the log would
+    logging.getLogger(NAME).addHandler(logging.NullHandler())  # the report repeats what the log would say
     report = examine(
         args.config_file, args.opts, weights=args.weights, quick=args.quick, processes=args.processes
     )

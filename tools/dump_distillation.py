@@ -1,13 +1,13 @@
-"""Store a phase's outputs on the new boxes of the next step, as distillation needs them.
+"""Store the outputs of a phase's model on the new-class boxes of the next step, for distillation.
 
     python tools/dump_distillation.py --config-file configs/lst/released/base.yaml \\
         --weights base/model_final.pth --annotations split/lvis_v0.5_train_step1.json \\
         --images datasets/coco/train2017 --sorted-ids split/lvis_sorted_id_all.json \\
         --store distill_step1 --json distill_logits_step1_160.json
-    torchrun --nproc_per_node 8 tools/dump_distillation.py ...    # every process takes a share
+    torchrun --nproc_per_node 8 tools/dump_distillation.py ...    # images are split over the ranks
 
 The classes that the model does not know are the new ones. Give --store, --json, or both: a store is small and
-read without loading it whole, the JSON file is the published format.
+memory-mapped, the JSON file is the released format.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
 from maskrcnn_benchmark.incremental.growth.checkpoint import classifier_outputs
 from maskrcnn_benchmark.incremental.released.run import dump_released
-from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import broadcast_object, get_rank, is_main_process
-from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -41,8 +40,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", "--pictures", metavar="DIR", required=True, help="folder of its images")
     parser.add_argument("--sorted-ids", metavar="FILE", required=True, help="category ids by label")
     parser.add_argument("--store", metavar="DIR", type=Path, help="folder of the store")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="published file")
-    parser.add_argument("--phase", type=int, default=-1, help="number of the step, noted in the store")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="released JSON file")
+    parser.add_argument("--phase", type=int, default=-1, help="index of the step, recorded in the store")
     add_launch_arguments(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     return parser.parse_intermixed_args()
@@ -54,7 +53,7 @@ def main() -> None:
     if args.store is None and args.json is None:
         raise ConfigError("give --store DIR, --json FILE, or both")
     outputs = classifier_outputs(read_checkpoint(args.weights)["model"], args.weights)
-    own = {
+    derived = {
         "LST.ENABLED": False,
         "LST.PHASE": args.phase,
         "MODEL.GENERATE_DISTILL": True,
@@ -64,7 +63,9 @@ def main() -> None:
         "DATASETS.TRAIN": (f"lvis:{args.annotations}@{args.images}",),
         "DATASETS.SORTED_IDS": args.sorted_ids,
     }
-    cfg = load_config(args.config_file, [*(str(item) for pair in own.items() for item in pair), *args.opts])
+    cfg = load_config(
+        args.config_file, [*(str(item) for pair in derived.items() for item in pair), *args.opts]
+    )
     with distributed(cfg.MODEL.DEVICE, args.local_rank):
         logger = setup_logger(None, get_rank())
         scratch = tempfile.TemporaryDirectory() if args.store is None and is_main_process() else nullcontext()

@@ -24,8 +24,7 @@ from maskrcnn_benchmark.checkpoint.families.table import export_names
 from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.utils.cli import run_cli
-from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Tables and curves of LST runs from their folders, finished or still running; several runs side by side.
+"""Tables and curves of LST runs from their folders, finished or running; several runs side by side.
 
     python tools/lst_report.py runs/demo
     python tools/lst_report.py runs/demo runs/demo_forgetting --names full none --out report --json runs.json
@@ -21,8 +21,7 @@ from maskrcnn_benchmark.incremental.comparison.runs import (
 from maskrcnn_benchmark.incremental.reporting.charts import summary_charts
 from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.incremental.reporting.summary import format_summary
-from maskrcnn_benchmark.utils.cli import run_cli
-from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
 from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.visualize.figure import save_figure
 from maskrcnn_benchmark.visualize.line_chart import plot_lines
@@ -41,10 +40,10 @@ def parse_arguments() -> argparse.Namespace:
         "--reference",
         default="",
         metavar="RUN",
-        help="run that intransigence is measured against (joint training)",
+        help="reference run for intransigence (joint training)",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the PNG curves")
-    parser.add_argument("--json", metavar="FILE", help="write all numbers as JSON")
+    parser.add_argument("--json", metavar="FILE", help="write all values as JSON")
     return parser.parse_args()
 
 
@@ -56,7 +55,7 @@ def main() -> None:
         raise ConfigError(f"--names has {len(names)} names for {len(args.runs)} runs")
     runs = [read_run(folder, name, args.reference) for folder, name in zip(args.runs, names, strict=True)]
     if len({run.name for run in runs}) != len(runs):
-        raise ConfigError(f"runs are called alike ({', '.join(run.name for run in runs)}): give --names")
+        raise ConfigError(f"runs have equal names ({', '.join(run.name for run in runs)}): give --names")
     for run in runs:
         print(f"{run.name} ({run.folder})\n\n{format_summary(run.summary, run.plan)}\n")
         for task in tasks_of([run]):
@@ -70,9 +69,9 @@ def main() -> None:
         charts = {run.name: summary_charts(run.summary, run.plan) for run in runs}
         if len(runs) > 1:
             charts["comparison"] = comparison_charts(runs)
-        for name, some in charts.items():
-            if some:
-                save_figure(plot_lines(some, columns=min(2, len(some))), args.out / f"{name}.png")
+        for name, run_charts in charts.items():
+            if run_charts:
+                save_figure(plot_lines(run_charts, columns=min(2, len(run_charts))), args.out / f"{name}.png")
                 print(f"drew {args.out / name}.png")
 
 

@@ -5,9 +5,9 @@
     python tools/lvis_split.py --train train.json --val val.json --out split --order ids.json --plan-only
 
 Writes lvis_sorted_id_{all,base,step_<i>}.json, classes.json (the plan, read by the other tools) and, per
-phase, <prefix>_train_<phase>.json and <prefix>_val_<phase>.json, whose categories carry the phase as
-step_state (b0, t0, ...). With --phase-folders and --out datasets/lvis/annotations the files lie where the
-data sets lvis_v0.5_train_step1_160 ... of configs/lst/released are looked for.
+phase, <prefix>_train_<phase>.json and <prefix>_val_<phase>.json, whose categories hold the phase as
+step_state (b0, t0, ...). With --phase-folders and --out datasets/lvis/annotations the files are where the
+data sets lvis_v0.5_train_step1_160 ... of configs/lst/released expect them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from maskrcnn_benchmark.incremental.plan.split import (
 )
 from maskrcnn_benchmark.incremental.plan.split_files import write_split_files
 from maskrcnn_benchmark.incremental.plan.tables import format_phases
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 
@@ -51,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
         default="positive",
         help="validation images of a step: all, or as released only those with a seen class (%(default)s)",
     )
-    parser.add_argument("--prefix", default="lvis_v0.5", help="begin of the files' names (%(default)s)")
+    parser.add_argument("--prefix", default="lvis_v0.5", help="prefix of the file names (%(default)s)")
     parser.add_argument(
         "--phase-folders", action="store_true", help="as released: folders lvis_base_270, lvis_step1_160 ..."
     )

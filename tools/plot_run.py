@@ -1,4 +1,4 @@
-"""Draw the losses of a training run, and its AP where it was tested in between (SOLVER.TEST_PERIOD).
+"""Draw the losses of a training run, and its AP where it was tested during training (SOLVER.TEST_PERIOD).
 
 python tools/plot_run.py runs/mine --out curves.png
 """
@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from maskrcnn_benchmark.engine.run_chart import plot_run
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.visualize.figure import save_figure
 
 

@@ -1,8 +1,8 @@
-"""Draw what a trained detector finds in images, folders of images, videos, or before a camera.
+"""Detect objects in images, folders of images, videos or camera frames, and draw the detections.
 
 python tools/predict.py --config-file FILE --weights FILE --out DIR IMAGE|FOLDER|VIDEO ... [--opts ...]
 
---json FILE writes what is found, --fps measures the speed instead; see docs/predict.md.
+--json FILE writes the detections, --fps measures the speed instead; see docs/predict.md.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from maskrcnn_benchmark.engine.outputs import ResultFile
 from maskrcnn_benchmark.engine.prediction_run import PredictionRun
 from maskrcnn_benchmark.engine.predictor import Predictor, stored_classes
 from maskrcnn_benchmark.engine.speed import compile_dense, record_dense
-from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank
-from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.errors import UsageError, run_cli
 from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 from maskrcnn_benchmark.utils.video import Window
@@ -37,21 +36,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file of the model")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint; --fps also works without one")
     parser.add_argument("inputs", nargs="*", type=Path, metavar="IMAGE|FOLDER|VIDEO")
-    parser.add_argument("--webcam", metavar="N", type=int, help="the camera of this number (0: the first)")
+    parser.add_argument("--webcam", metavar="N", type=int, help="camera of this index (0: the first)")
     parser.add_argument("--limit", metavar="N", type=int, help="only the first N images or frames")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out", metavar="DIR", type=Path, help="folder of drawn images (PNG) and videos (mp4)"
     )
-    output.add_argument("--json", metavar="FILE", type=Path, help="what is found, or what --fps measures")
+    output.add_argument("--json", metavar="FILE", type=Path, help="detections, or results of --fps")
     output.add_argument("--show", action="store_true", help="show the drawn images in a window (q: stop)")
     output.add_argument("--no-draw", action="store_true", help="draw nothing")
-    output.add_argument("--threshold", type=float, default=0.5, help="lowest score that counts (default 0.5)")
-    output.add_argument("--scale", type=float, default=1.0, help="enlargement of the drawn images")
+    output.add_argument("--threshold", type=float, default=0.5, help="min score of a detection (default 0.5)")
+    output.add_argument("--scale", type=float, default=1.0, help="scale factor of the drawn images")
     speed = parser.add_argument_group("speed")
     speed.add_argument("--fps", action="store_true", help="print milliseconds per stage; write no images")
-    speed.add_argument("--warmup", metavar="N", type=int, default=5, help="--fps: images before it counts")
-    speed.add_argument("--repeat", metavar="N", type=int, default=30, help="--fps: images that count")
+    speed.add_argument("--warmup", metavar="N", type=int, default=5, help="--fps: images before measuring")
+    speed.add_argument("--repeat", metavar="N", type=int, default=30, help="--fps: images that are measured")
     speed.add_argument("--compile", action="store_true", help="compile backbone and head with torch.compile")
     speed.add_argument("--cuda-graphs", action="store_true", help="replay backbone and head (one image size)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config overrides")
@@ -59,15 +58,15 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """UsageError for combinations that make no sense."""
+    """Raise UsageError for options that exclude each other."""
     if args.weights is None and not args.fps:
         raise UsageError("--weights FILE is missing: give the checkpoint of a trained model")
     if args.no_draw and (args.show or args.out is not None):
-        raise UsageError("--no-draw leaves nothing for --out and --show: leave one of them out")
+        raise UsageError("--no-draw excludes --out and --show: leave one of them out")
     if not (args.fps or args.out or args.json or args.show):
-        raise UsageError("nothing would be kept: give --out DIR, --json FILE or --show")
+        raise UsageError("no output is requested: give --out DIR, --json FILE or --show")
     if args.compile and args.cuda_graphs:
-        raise UsageError("--compile and --cuda-graphs do not go together: choose one")
+        raise UsageError("--compile and --cuda-graphs exclude each other: choose one")
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit must be at least 1, got {args.limit}")
 
@@ -88,7 +87,7 @@ def main() -> int:
         record_dense(predictor)
     names, categories = [str(i) for i in range(class_count(cfg) or 0)], list(range(class_count(cfg) or 0))
     if args.weights is None:
-        logger.warning("no --weights: measured with random weights, which may find more or fewer objects")
+        logger.warning("no --weights: measuring with random weights, which may give more or fewer detections")
     else:
         names, categories = stored_classes(resolve_weight(cfg, args.weights), len(names))
     style = {"class_names": names, "score_threshold": args.threshold, "scale": args.scale}
@@ -106,7 +105,7 @@ def main() -> int:
     if results is not None:
         results.write(args.json)
     if tally.unreadable:
-        logger.error("%d inputs could not be read, %d were detected", tally.unreadable, tally.done)
+        logger.error("%d inputs could not be read, %d were processed", tally.unreadable, tally.done)
     return tally.exit_code()
 
 

@@ -1,4 +1,4 @@
-"""Balanced replay of a step: the two published index files, or only what it does to every class.
+"""Balanced replay of a step: write the two released index files, or print its statistics per class.
 
     python tools/replay_indices.py --plan split --train lvis_v0.5_train.json --phase 1 --statistics
     python tools/replay_indices.py --plan split --train lvis_v0.5_train_step1.json --phase 1 --out split
@@ -6,7 +6,7 @@
         --out indices --ranks 2 --samples 800 --order scheduler --images-per-rank 2
 
 Writes lvis_indices_qry_step<i>_rand_balanced.json and lvis_classes_qry_step<i>_rand_balanced.json: one list
-of --samples numbers for each of --ranks processes.
+of --samples values for each of --ranks ranks.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from maskrcnn_benchmark.incremental.replay.index_files import (
 )
 from maskrcnn_benchmark.incremental.replay.plan import build_replay_plan
 from maskrcnn_benchmark.incremental.replay.statistics import format_statistics, replay_statistics
-from maskrcnn_benchmark.utils.cli import run_cli
-from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
 from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 
@@ -40,19 +39,23 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--train", metavar="FILE", required=True, help="training annotations: all, or those of the step"
     )
-    parser.add_argument("--phase", type=int, required=True, help="number of the step, from 1 on")
-    parser.add_argument("--min-per-class", type=int, default=1, help="least draws per epoch (%(default)s)")
+    parser.add_argument("--phase", type=int, required=True, help="index of the step, from 1 on")
+    parser.add_argument(
+        "--min-per-class", type=int, default=1, help="min samples of a class per epoch (%(default)s)"
+    )
     parser.add_argument("--statistics", action="store_true", help="print the counts, write no index files")
     parser.add_argument("--json", metavar="FILE", help="write the counts of every class as JSON")
-    parser.add_argument("--rows", type=int, default=10, help="classes printed from either end (%(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=10, help="number of first and last classes to print (%(default)s)"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the index files")
     parser.add_argument("--ranks", type=int, default=8, help="lists in a file (%(default)s)")
-    parser.add_argument("--samples", type=int, default=80000, help="numbers in a list (%(default)s)")
+    parser.add_argument("--samples", type=int, default=80000, help="values in a list (%(default)s)")
     parser.add_argument(
         "--order",
         choices=("published", "scheduler"),
         default="published",
-        help="published: epochs as the release draws them; scheduler: exactly what LST.ENABLED would draw",
+        help="published: epochs as in the release; scheduler: the samples of LST.ENABLED, in its order",
     )
     parser.add_argument(
         "--shuffle-seed", type=int, default=0, help="published: seed of the order in a class (%(default)s)"

@@ -1,4 +1,4 @@
-"""Keep the first images of a COCO or LVIS annotation file, those with the lowest ids that hold objects.
+"""Keep the first images of a COCO or LVIS annotation file: the lowest ids among images with objects.
 
 python tools/subset_annotations.py annotations.json --images 100 --out first_100.json
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from maskrcnn_benchmark.data.datasets.subset import first_images
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.files import read_json, write_json
 
 
@@ -18,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", metavar="FILE", help="annotation file")
-    parser.add_argument("--images", "--pictures", type=int, required=True, help="how many are kept")
+    parser.add_argument("--images", "--pictures", type=int, required=True, help="number of images to keep")
     parser.add_argument("--out", metavar="FILE", required=True, help="file to write")
     return parser.parse_args()
 

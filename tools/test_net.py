@@ -21,8 +21,8 @@ from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_classe
 from maskrcnn_benchmark.incremental.pipeline.scheduler import test_phase
 from maskrcnn_benchmark.incremental.released.run import is_released, test_released
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank, is_main_process
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 

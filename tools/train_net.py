@@ -1,10 +1,10 @@
-"""Train a detector, in one go or (LST.ENABLED) phase by phase; then test it.
+"""Train a detector, at once or (LST.ENABLED) phase by phase; then test it.
 
     python tools/train_net.py --config-file configs/FILE.yaml [--skip-test] KEY VALUE ...
-    python tools/train_net.py --config-file configs/lst/released/step1.yaml  # one phase from published files
+    python tools/train_net.py --config-file configs/lst/released/step1.yaml  # one phase from released files
     torchrun --nproc_per_node N tools/train_net.py --config-file configs/FILE.yaml KEY VALUE ...
 
-A run that was stopped goes on when the same command is given again.
+The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from maskrcnn_benchmark.engine.launch import add_launch_arguments, distributed
 from maskrcnn_benchmark.engine.train_and_test import test_plain, train_plain
 from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.incremental.released.run import is_released, run_released
-from maskrcnn_benchmark.utils.cli import run_cli
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
 from maskrcnn_benchmark.utils.env import versions
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 

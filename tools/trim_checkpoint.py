@@ -1,9 +1,9 @@
-"""Make the start of an LST run from a COCO Mask R-CNN checkpoint: class-dependent layers are removed.
+"""Make the start weights of an LST run from a COCO Mask R-CNN checkpoint: remove class-dependent layers.
 
     python tools/trim_checkpoint.py e2e_mask_rcnn_R_50_FPN_1x.pth e2e_mask_rcnn_R_50_FPN_1x_trimmed.pth
     python tools/trim_checkpoint.py --keep-heads base/model_final.pth base_weights.pth
 
-The result holds the weights only: no optimizer, schedule, iteration. Names may begin with "module." or not.
+The result holds weights only: no optimizer, schedule or iteration. Names may begin with "module." or not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from maskrcnn_benchmark.checkpoint.trim import CLASS_LAYERS, trim_checkpoint
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -21,7 +21,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "source", metavar="CHECKPOINT", help="checkpoint of maskrcnn-benchmark or of this program"
+        "source", metavar="CHECKPOINT", help="checkpoint of maskrcnn-benchmark or of this package"
     )
     parser.add_argument("target", metavar="OUT", help="weight file to write")
     parser.add_argument("--keep-heads", action="store_true", help="remove no layer, only the training state")

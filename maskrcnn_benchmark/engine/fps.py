@@ -12,12 +12,12 @@ from PIL import Image
 
 from maskrcnn_benchmark.engine.frames import Frame, Source
 from maskrcnn_benchmark.engine.predictor import Predictor
-from maskrcnn_benchmark.engine.stages import PREDICTOR, clock_predictor
+from maskrcnn_benchmark.engine.stages import PREDICTOR, time_predictor
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.utils.clock import Clock
 from maskrcnn_benchmark.utils.env import device_name
 from maskrcnn_benchmark.utils.errors import DataError, UsageError
 from maskrcnn_benchmark.utils.table import format_table
+from maskrcnn_benchmark.utils.timer import StageTimer
 
 Draw = Callable[[Image.Image, BoxList], object]
 READ, DRAW = "read", "draw"
@@ -72,26 +72,26 @@ def measure_fps(
     """
     if repeat < 1 or warmup < 0:
         raise UsageError(f"--repeat must be at least 1 and --warmup at least 0, got {repeat} and {warmup}")
-    clock, read, found = Clock(predictor.device), [], 0
+    timer, read, found = StageTimer(predictor.device), [], 0
     sizes: set[tuple[int, int]] = set()
-    clock_predictor(predictor, clock)
+    time_predictor(predictor, timer)
     try:
         for frame in islice(_endless(source), warmup + repeat):
             if frame.image is None:
                 raise DataError(str(frame.error))
             objects = predictor(frame.image)
             if draw is not None:
-                with clock.stage(DRAW):
+                with timer.stage(DRAW):
                     draw(frame.image, objects)
-            clock.end_round()
+            timer.end_round()
             read.append(frame.read_ms)
             sizes.add(frame.image.size)
             found += len(objects) if len(read) > warmup else 0
     finally:
-        clock.restore()
+        timer.restore()
     stages = {READ: np.array(read[warmup:])}
-    for name in _in_order(clock):
-        stages[name] = np.array([t.to_ms().wall for t in clock.times(name)[warmup:]])
+    for name in _in_order(timer):
+        stages[name] = np.array([t.to_ms().wall for t in timer.times(name)[warmup:]])
     return FpsReport(stages, _facts(predictor, sizes, found / repeat, warmup, repeat))
 
 
@@ -101,9 +101,9 @@ def _endless(source: Source) -> Iterator[Frame]:
         yield from source.open().frames
 
 
-def _in_order(clock: Clock) -> list[str]:
+def _in_order(timer: StageTimer) -> list[str]:
     """Names of the stages that were entered, in the order in which an image passes them."""
-    seen = list(dict.fromkeys(name for entered in clock.rounds for name in entered))
+    seen = list(dict.fromkeys(name for entered in timer.rounds for name in entered))
     outer = [*PREDICTOR.values(), DRAW]
     first, last = outer[:2], outer[2:]
     inner = [name for name in seen if name not in outer]

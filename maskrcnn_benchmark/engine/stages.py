@@ -7,7 +7,7 @@ from types import MappingProxyType
 from maskrcnn_benchmark.engine.predictor import Predictor
 from maskrcnn_benchmark.modeling.detectors.augmented import AugmentedDetector
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
-from maskrcnn_benchmark.utils.clock import Clock
+from maskrcnn_benchmark.utils.timer import StageTimer
 
 TWO_STAGE = MappingProxyType(
     {
@@ -32,8 +32,8 @@ PREDICTOR = MappingProxyType(
 """Steps of a Predictor: the last brings boxes and masks to the size of the image."""
 
 
-def clock_predictor(predictor: Predictor, clock: Clock) -> None:
-    """Clock the steps of `predictor` and the parts of its detector until `clock.restore()`."""
+def time_predictor(predictor: Predictor, timer: StageTimer) -> None:
+    """Time the steps of `predictor` and the parts of its detector until `timer.restore()`."""
     model, parts = predictor.model, {"backbone": "backbone"}
     if isinstance(model, OneStageDetector):
         parts |= ONE_STAGE | {f"rpn.{path}": stage for path, stage in model.rpn.timed_parts.items()}
@@ -43,5 +43,5 @@ def clock_predictor(predictor: Predictor, clock: Clock) -> None:
         # It joins the views before it chooses among their boxes.
         parts["roi_heads.box.post_processor.choose"] = parts.pop("roi_heads.box.post_processor")
         model = model.detector
-    clock.parts(model, parts)
-    clock.parts(predictor, PREDICTOR)
+    timer.parts(model, parts)
+    timer.parts(predictor, PREDICTOR)

@@ -1,1 +1,1 @@
-"""Floor 0: errors, registries, files, processes, random numbers, logging and text output."""
+"""Floor 0: errors, registries, atomic files, ranks, seeds, logging, progress and tables."""

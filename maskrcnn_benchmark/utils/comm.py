@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other; without a process group everything acts for one process."""
+"""Communication between the ranks of a run; without a process group there is one rank."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ def _active() -> bool:
 
 
 def get_world_size() -> int:
-    """Number of processes of the run."""
+    """Number of ranks of the run."""
     return dist.get_world_size() if _active() else 1
 
 
 def get_rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if _active() else 0
 
 
 def is_main_process() -> bool:
-    """Whether this process writes the files and the log."""
+    """Whether this is rank 0, which writes the files and the log."""
     return get_rank() == 0
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until all ranks have called this."""
     if get_world_size() > 1:
         all_gather_objects(None)
 
 
 def _object_group() -> dist.ProcessGroup | None:
-    """Group that moves host memory: the default one if it is gloo, else a gloo group made at first use."""
+    """Process group for host memory: the default one if it is gloo, else a gloo group made at first use."""
     if dist.get_backend() == "gloo":
         return None
     default = dist.distributed_c10d._get_default_group()
@@ -59,7 +59,7 @@ def _from_bytes(data: Tensor) -> Any:
 
 
 def all_gather_objects(obj: Any) -> list[Any]:
-    """Objects of all processes in the order of their ranks, moved through host memory.
+    """Gather the objects of all ranks, in the order of ranks, through host memory.
 
     Only processes of the same run take part, so that unpickling is safe here.
     """
@@ -79,7 +79,7 @@ def all_gather_objects(obj: Any) -> list[Any]:
 
 
 def broadcast_object(obj: Any, src: int = 0) -> Any:
-    """The object that process `src` passed, on every process; the others' argument is ignored."""
+    """Broadcast the object of rank `src`; the argument of other ranks is ignored."""
     if get_world_size() == 1:
         return obj
     group = _object_group()
@@ -93,9 +93,9 @@ def broadcast_object(obj: Any, src: int = 0) -> Any:
 
 
 def on_main(action: Callable[[], Any]) -> Any:
-    """Result of `action`, done by process 0, on every process; every process must call this.
+    """Execute `action` on rank 0 and return its result on all ranks; collective.
 
-    A UsageError of the action is raised on every process, so that none waits for another. The result is sent
+    A UsageError of the action is raised on all ranks, so that none waits for another. The result is sent
     through host memory: keep it small.
     """
     result: Any = None
@@ -112,7 +112,7 @@ def on_main(action: Callable[[], Any]) -> Any:
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """Sum over the processes of a tensor of one shape and dtype everywhere, on its device. No gradient."""
+    """Sum `values` (n, ...), of one shape and dtype on all ranks, over the ranks; no gradient."""
     if get_world_size() == 1:
         return values.detach()
     total = values.detach().clone()
@@ -121,7 +121,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean over the processes of scalar tensors; every process must pass the same keys. No gradient.
+    """Mean over the ranks of scalar tensors () by name; all ranks must pass the same keys. No gradient.
 
     The result is on the device of the inputs. Used for logging only.
     """

@@ -1,4 +1,4 @@
-"""The machine the program runs on."""
+"""Devices, and the versions of the libraries in use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from maskrcnn_benchmark.utils.errors import DeviceError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Device for the value of MODEL.DEVICE.
-
-    "auto" is the GPU if there is one, else the CPU.
+    """Resolve a value of MODEL.DEVICE; "auto" is the GPU if there is one, else the CPU.
 
     Raises:
-        DeviceError: a GPU was asked for by name and there is none, or the name is no device.
+        DeviceError: the requested GPU does not exist, or the name is no device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -38,7 +36,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What the GPU is called, or the processor (where the system tells) with the threads that torch uses."""
+    """Name of the GPU, or of the processor (where the system tells it) with the number of torch threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
@@ -48,7 +46,7 @@ def device_name(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions that are stored with checkpoints and printed at the start of a run."""
+    """Versions of Python and libraries, stored with checkpoints and printed at the start of a run."""
     import torchvision
 
     return {

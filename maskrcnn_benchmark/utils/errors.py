@@ -1,27 +1,49 @@
-"""Errors that a user can act on: one clear line each, shown without a traceback by `utils.cli.run_cli`."""
+"""Errors that a user can act on, and the wrapper of command lines that prints them in one line."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
 
 class UsageError(Exception):
-    """Bad input by a user; the message says what is wrong, where, and what to do."""
+    """Invalid input by a user; the message says what is wrong, where, and what to do."""
 
 
 class ConfigError(UsageError):
-    """A configuration file, key or value that cannot be used; names the file and the key."""
+    """Invalid configuration file, key or value; the message names the file and the key."""
 
 
 class DataError(UsageError):
-    """A data set, annotation or image that cannot be used; names the file and the id."""
+    """Invalid data set, annotation or image; the message names the file and the id."""
 
 
 class CheckpointError(UsageError):
-    """A weight file that cannot be read, or that does not fit the model; names the file and the tensor."""
+    """Weight file that is unreadable or does not fit the model; the message names the file and the tensor."""
 
 
 class DeviceError(UsageError):
-    """A device that was asked for and is not there."""
+    """Requested device that does not exist."""
 
 
 class WriteError(UsageError):
-    """A file that cannot be written: no space, no permission, a failing disk; names the file."""
+    """File that cannot be written (no space, no permission, a failing disk); the message names the file."""
+
+
+def run_cli(main: Callable[[], int | None]) -> NoReturn:
+    """Run `main` of a command line tool and exit the process with its exit code (`None` counts as 0).
+
+    A `UsageError` becomes the line `error: ...` on standard error and exit code 2; Ctrl-C becomes a
+    hint to run the same command again and exit code 130. Any other exception is a bug and keeps its
+    traceback.
+    """
+    try:
+        code = main()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr, flush=True)
+        sys.exit(130)
+    sys.exit(code or 0)

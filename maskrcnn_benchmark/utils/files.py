@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: everything is written to a temporary name and renamed."""
+"""Atomic files: everything is written to a temporary name and renamed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from maskrcnn_benchmark.utils.errors import DataError, WriteError
 
 StrPath = str | os.PathLike[str]
 
-# Part of the name of every temporary file and folder, by which those of a killed run are found.
+# Part of the name of all temporary files and folders, by which those of a killed run are recognised.
 TEMPORARY = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -30,36 +30,36 @@ _BROKEN = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 
 
 def write_error(path: StrPath, error: OSError) -> WriteError:
-    """The one-line error for a file that could not be written, with what to do about the reason."""
+    """One-line error for a file that could not be written, with the reason and what to do."""
     if error.errno in _FORBIDDEN:
-        remedy = "make its folder writable, or choose another OUTPUT_DIR"
+        advice = "make its folder writable, or choose another OUTPUT_DIR"
     elif error.errno in _BROKEN:
-        remedy = "check the disk and give the same command again"
+        advice = "check the disk and give the same command again"
     else:
-        remedy = "free some space (or raise the quota) and give the same command again"
+        advice = "free some space (or raise the quota) and give the same command again"
     reason = error.strerror or str(error)
     return WriteError(
-        f"{os.fspath(path)} cannot be written: {reason}; nothing saved before is lost: {remedy}"
+        f"{os.fspath(path)} cannot be written: {reason}; nothing saved before is lost: {advice}"
     )
 
 
 def _is_write_failure(error: OSError) -> bool:
-    """Whether an error inside `atomic_path` concerns the file: numpy and Pillow give no number."""
+    """Whether an error inside `atomic_path` concerns the file; numpy and Pillow set no errno."""
     return error.errno in (*_FULL, *_FORBIDDEN, *_BROKEN) or (type(error) is OSError and error.errno is None)
 
 
 def _new_file_mode() -> int:
-    """Permission bits that an ordinary new file gets (`mkstemp` makes private ones)."""
+    """Permission bits of an ordinary new file (`mkstemp` makes private ones)."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
 
 
 def make_folder(path: StrPath) -> Path:
-    """Make a folder and those above it; one that is there already is fine.
+    """Make a folder and its parents; an existing one is fine.
 
     Raises:
-        DataError: it cannot be made (no permission, a file in its place); names the folder and the reason.
+        DataError: it cannot be made (no permission, a file of that name); names the folder and the reason.
         WriteError: the disk is full.
     """
     folder = Path(path)
@@ -76,7 +76,7 @@ def make_folder(path: StrPath) -> Path:
 
 @contextmanager
 def atomic_path(path: StrPath) -> Iterator[Path]:
-    """Give a temporary path in the folder of `path`; rename it onto `path` when the block succeeds.
+    """Context with a temporary path in the folder of `path`, renamed onto `path` when the block succeeds.
 
     The folder is created. The temporary name keeps the suffix of `path`. Data and name have reached the
     disk when the block is left. If it raises, the temporary file is removed and an older `path` stays as
@@ -111,7 +111,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk, so that renames survive a power cut in their order."""
+    """Flush the names in `folder` to disk, so that renames survive a power cut in their order."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -120,34 +120,34 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: StrPath, below: Sequence[str] = ()) -> list[Path]:
-    """Remove what killed writers left under temporary names; the paths that were removed.
+    """Remove temporary files of killed writers; returns the removed paths.
 
-    Looks into `folder` itself and, to any depth, into its subfolders that match the patterns `below`.
-    No writer may be at work there.
+    Searches `folder` itself and, to any depth, its subfolders that match the patterns `below`. No process may
+    be writing there.
     """
     top = Path(folder)
     if not top.is_dir():
         return []
     pattern = f".*{TEMPORARY}*"
-    found = list(top.glob(pattern))
+    leftovers = list(top.glob(pattern))
     for name in below:
-        found += [path for inner in top.glob(name) for path in inner.rglob(pattern)]
-    for path in found:
+        leftovers += [path for inner in top.glob(name) for path in inner.rglob(pattern)]
+    for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    return found
+    return leftovers
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Write `text` as UTF-8 in one step (see `atomic_path`)."""
+    """Write `text` as UTF-8 atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: StrPath, obj: Any, indent: int | None = None) -> None:
-    """Write `obj` as JSON in one step (see `atomic_path`)."""
+    """Write `obj` as JSON atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(obj, file, indent=indent)
         if indent is not None:
@@ -155,24 +155,25 @@ def write_json(path: StrPath, obj: Any, indent: int | None = None) -> None:
 
 
 def write_json_list(path: StrPath, items: Iterable[Any], at_once: int = 2000) -> None:
-    """Write a JSON list in one step (see `atomic_path`), `at_once` items in memory at a time."""
-    rest = iter(items)
+    """Write a JSON list atomically (see `atomic_path`), with `at_once` items in memory at a time."""
+    remaining = iter(items)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        between = "["
-        while some := list(islice(rest, at_once)):
-            file.write(between + json.dumps(some)[1:-1])
-            between = ", "
-        file.write("[]" if between == "[" else "]")
+        separator = "["
+        while chunk := list(islice(remaining, at_once)):
+            file.write(separator + json.dumps(chunk)[1:-1])
+            separator = ", "
+        file.write("[]" if separator == "[" else "]")
 
 
 @contextmanager
 def new_array(
     path: StrPath, shape: Sequence[int], dtype: DTypeLike
 ) -> Iterator[Callable[[int, np.ndarray], None]]:
-    """Write a .npy file of zeros in one step (see `atomic_path`) and fill it piece by piece.
+    """Context that writes a .npy file of zeros atomically (see `atomic_path`), to be filled piece by piece.
 
-    The block gets a function that puts the elements of an array, in C order, from a flat position on. Not a
-    memory map, in which a full disk ends the process, nor `np.save`, which does not notice one.
+    The block gets a function `put(position, values)` that writes the elements of an array, in C order, from a
+    flat position on. Not a memory map, in which a full disk ends the process, nor `np.save`, which does not
+    notice one.
     """
     element = np.dtype(dtype)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -189,16 +190,16 @@ def new_array(
 
 
 def write_array(path: StrPath, array: np.ndarray) -> None:
-    """Write `array` as .npy in one step (see `new_array`)."""
+    """Write `array` as .npy atomically (see `new_array`)."""
     with new_array(path, array.shape, array.dtype) as put:
         put(0, array)
 
 
 def read_json(path: StrPath, what: str = "file") -> Any:
-    """Read a JSON file; `what` says in messages what the file is for ("annotation file").
+    """Read a JSON file; `what` names its kind in messages ("annotation file").
 
     Raises:
-        DataError: the file is missing, unreadable or no JSON; names the path and, for bad JSON, the line.
+        DataError: the file is missing, unreadable or no JSON; names the path and, for invalid JSON, the line.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -217,7 +218,7 @@ def read_json(path: StrPath, what: str = "file") -> Any:
 
 
 def append_jsonl(path: StrPath, obj: Any) -> None:
-    """Append `obj` as one line of JSON; the line goes out in a single write. WriteError when it cannot."""
+    """Append `obj` as one line of JSON in a single write; WriteError when that fails."""
     make_folder(Path(path).parent)
     line = json.dumps(obj) + "\n"
     try:
@@ -228,12 +229,12 @@ def append_jsonl(path: StrPath, obj: Any) -> None:
 
 
 def sha256_file(path: StrPath) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Hexadecimal SHA-256 of the content of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_json(obj: Any) -> str:
-    """Hexadecimal SHA-256 of `obj` as JSON with sorted keys, so that equal values give equal hashes."""
+    """Hexadecimal SHA-256 of `obj` as JSON with sorted keys, equal for equal values."""
     text = json.dumps(obj, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

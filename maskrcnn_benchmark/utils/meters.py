@@ -1,4 +1,4 @@
-"""Running figures of a training run in constant memory."""
+"""Running statistics of training metrics in constant memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Meter:
-    """One scalar: median of the last `window` values and average of all."""
+    """Statistics of one scalar: median of the last `window` values, average of all."""
 
     def __init__(self, window: int) -> None:
         self._recent: deque[float] = deque(maxlen=window)
@@ -26,25 +26,25 @@ class Meter:
 
     @property
     def median(self) -> float:
-        """Median of the window (of an even number of values the lower one); NaN before the first value."""
+        """Median of the window (the lower one of an even count); NaN before the first value."""
         return statistics.median_low(self._recent) if self._recent else math.nan
 
     @property
     def average(self) -> float:
-        """Mean of every value so far; NaN before the first value."""
+        """Mean of all values so far; NaN before the first value."""
         return self._total / self._count if self._count else math.nan
 
     @property
     def latest(self) -> float:
-        """The value added last; NaN before the first value."""
+        """Last value; NaN before the first value."""
         return self._recent[-1] if self._recent else math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers from which `load_state_dict` goes on exactly."""
+        """State from which `load_state_dict` resumes exactly."""
         return {"recent": list(self._recent), "total": self._total, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict` of an earlier run; a shorter window keeps the newest values."""
+        """Resume from `state_dict` of an earlier run; a shorter window keeps the newest values."""
         self._recent.clear()
         self._recent.extend(state["recent"])
         self._total = float(state["total"])
@@ -52,32 +52,32 @@ class Meter:
 
 
 class MetricLogger:
-    """Meters by name, created at first use, listed in that order."""
+    """Meters by name, created at first use and listed in that order."""
 
     def __init__(self, window: int = 20) -> None:
         self._window = window
         self.meters: dict[str, Meter] = {}
 
     def update(self, **scalars: float | Tensor) -> None:
-        """Add one value to each named meter; tensors must hold one element."""
+        """Add one value to each named meter; tensors must be scalars ()."""
         for name, value in scalars.items():
-            number = float(value.detach()) if isinstance(value, Tensor) else float(value)
-            self.meters.setdefault(name, Meter(self._window)).update(number)
+            scalar = float(value.detach()) if isinstance(value, Tensor) else float(value)
+            self.meters.setdefault(name, Meter(self._window)).update(scalar)
 
     def medians(self) -> dict[str, float]:
-        """Median of the window of every meter."""
+        """Median of the window of each meter."""
         return {name: meter.median for name, meter in self.meters.items()}
 
     def averages(self) -> dict[str, float]:
-        """Average since the start of every meter."""
+        """Average since the start of each meter."""
         return {name: meter.average for name, meter in self.meters.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """State of every meter by name (see `Meter.state_dict`)."""
+        """State of each meter by name (see `Meter.state_dict`)."""
         return {name: meter.state_dict() for name, meter in self.meters.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict` of an earlier run; meters of this run are dropped."""
+        """Resume from `state_dict` of an earlier run; meters of this run are dropped."""
         self.meters = {}
         for name, meter_state in state.items():
             self.meters[name] = Meter(self._window)

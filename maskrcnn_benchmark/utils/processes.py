@@ -1,4 +1,4 @@
-"""Commands run as processes of their own, stopped together."""
+"""Run commands as separate processes and stop them together."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from maskrcnn_benchmark.utils.files import make_folder
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class Processes:
-    """Runs commands, from several threads at once if need be, and can ask all of them to stop."""
+class ProcessRunner:
+    """Runs commands, from several threads if need be, and can stop all of them."""
 
     def __init__(self, threads: int = 1) -> None:
-        """`threads`: numeric threads of every command."""
+        """`threads`: numeric threads of each command."""
         self._environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
     def run(self, command: Sequence[str], output: Path) -> None:
-        """Run a command to its end; what it prints goes to the file `output`.
+        """Run a command to its end; its output goes to the file `output`.
 
         Raises:
-            UsageError: when it fails, naming its last line; or when `stop` was called before.
+            UsageError: when it fails, with its last line; or when `stop` was called before.
         """
         make_folder(output.parent)
         with self._lock, open(output, "wb") as file:
             if self._stopped:
-                raise UsageError(f"not begun, because all are to stop: {output.parent}")
-            # a session of its own: Ctrl-C on the terminal reaches it once, through `stop`
+                raise UsageError(f"{output.parent} was not started: all runs are being stopped")
+            # a new session, so that Ctrl-C on the terminal reaches it only once, through `stop`
             process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
             )
@@ -48,10 +48,10 @@ class Processes:
         if status:
             lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             last = lines[-1] if lines else "it printed nothing"
-            raise UsageError(f"a run failed with status {status}: {last} (all of it: {output})")
+            raise UsageError(f"a run failed with status {status}: {last} (complete output: {output})")
 
     def stop(self) -> None:
-        """Ask every running command to stop, as Ctrl-C would; begin no more."""
+        """Interrupt all running commands, as Ctrl-C would, and start no more."""
         with self._lock:
             self._stopped = True
             for process in self._running:

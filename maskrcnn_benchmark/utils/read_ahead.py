@@ -1,4 +1,4 @@
-"""Items of an iterator made in a background thread while earlier ones are in use."""
+"""Prefetch items of an iterator in a background thread while earlier ones are processed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _POLL_S = 0.1
 
 
 class _Failure:
-    """An exception on its way from the thread to the consumer; None stands for the ordinary end."""
+    """Exception that ended the thread; None for the ordinary end of the iterator."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
 class _Reader(threading.Thread, Generic[Item]):
-    """Puts items into a bounded queue until the iterator ends, fails, or nobody wants more."""
+    """Puts items into a bounded queue until the iterator ends, fails, or the consumer stops."""
 
     def __init__(self, items: Iterable[Item], depth: int) -> None:
         super().__init__(name="read ahead", daemon=True)
         self.items = items
-        self.waiting: queue.Queue[Any] = queue.Queue(max(1, depth))
-        self.unwanted = threading.Event()
+        self.queue: queue.Queue[Any] = queue.Queue(max(1, depth))
+        self.stopped = threading.Event()
 
     def run(self) -> None:
-        """The thread's work."""
+        """Iterate in the thread."""
         end = _Failure(None)
         try:
             for item in self.items:
@@ -41,16 +41,16 @@ class _Reader(threading.Thread, Generic[Item]):
         self._put(end)
 
     def _put(self, item: Any) -> bool:
-        while not self.unwanted.is_set():
+        while not self.stopped.is_set():
             with suppress(queue.Full):
-                self.waiting.put(item, timeout=_POLL_S)
+                self.queue.put(item, timeout=_POLL_S)
                 return True
         return False
 
     def results(self) -> Iterator[Item]:
-        """The items in order; an exception of the thread is raised after the items before it."""
+        """Yield the items in order; an exception of the thread is raised after the items before it."""
         while True:
-            item = self.waiting.get()
+            item = self.queue.get()
             if isinstance(item, _Failure):
                 if item.error is not None:
                     raise item.error
@@ -60,15 +60,15 @@ class _Reader(threading.Thread, Generic[Item]):
 
 @contextmanager
 def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Iterator[Item]]:
-    """Context with an iterator over `items`, up to `depth` of which are made in advance by a thread.
+    """Context with an iterator over `items`, up to `depth` of which a thread prefetches.
 
     Order and exceptions are those of `items`. When the block is left, for whatever reason (Ctrl-C too), the
-    thread stops after the item it is making. `items` must not be used elsewhere meanwhile.
+    thread stops after its current item. `items` must not be used elsewhere meanwhile.
     """
     reader = _Reader(items, depth)
     reader.start()
     try:
         yield reader.results()
     finally:
-        reader.unwanted.set()
+        reader.stopped.set()
         reader.join()

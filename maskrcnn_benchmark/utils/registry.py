@@ -1,4 +1,4 @@
-"""Tables from the names used in configuration files to the things they build."""
+"""Registries: names in configuration files -> functions and classes that build the parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def close_matches(name: str, known: list[str], count: int = 3) -> list[str]:
-    """Up to `count` entries of `known` that resemble `name` (in any case), best first."""
+    """Up to `count` entries of `known` that resemble `name` (case ignored), best first."""
     folded: dict[str, str] = {}
     for entry in known:
         folded.setdefault(entry.lower(), entry)
@@ -20,10 +20,10 @@ def close_matches(name: str, known: list[str], count: int = 3) -> list[str]:
 
 
 class Registry(Generic[T]):
-    """Named entries of one choice point of the configuration.
+    """Entries by name of one choice of the configuration.
 
     Args:
-        name: what the entries are, for messages ("backbone").
+        name: kind of the entries, for messages ("backbone").
         home: file where entries are added, for messages ("modeling/backbones/build.py").
     """
 
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that files the decorated object under `name`; a name in use raises `ValueError`."""
+        """Decorator that registers an object under `name`; ValueError when the name is in use."""
 
         def add(entry: T) -> T:
             if name in self._entries:
@@ -44,7 +44,7 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """Entry of `name`; an unknown name raises `ConfigError` with the names that resemble it."""
+        """Entry of `name`; ConfigError with similar names when it is unknown."""
         if name in self._entries:
             return self._entries[name]
         near = close_matches(name, self.names())

@@ -1,4 +1,4 @@
-"""Random numbers derived from one seed and the name of their use, so that no use disturbs another."""
+"""Seeds derived from one seed and the name of their use, so that no use disturbs another."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 
 def derive_seed(seed: int, *parts: int | str) -> int:
-    """A 63 bit seed for one use, e.g. `derive_seed(cfg.SEED, "train", iteration, rank)`.
+    """Derive a 63 bit seed for one use, e.g. `derive_seed(cfg.SEED, "train", iteration, rank)`.
 
-    The same on every machine and Python version. Text and numbers are told apart: 1 and "1" differ.
+    It is the same on all platforms and Python versions. 1 and "1" differ.
     """
     text = "\x1f".join(f"{type(p).__name__}:{p}" for p in (int(seed), *parts))
     digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
@@ -20,12 +20,12 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:
-    """A CPU generator started from `derive_seed(seed, *parts)`."""
+    """Make a CPU generator seeded with `derive_seed(seed, *parts)`."""
     return torch.Generator().manual_seed(derive_seed(seed, *parts))
 
 
 def seed_all(seed: int, *parts: int | str) -> None:
-    """Start the default generators of `random`, numpy and torch (CPU and GPUs) from the derived seed."""
+    """Seed the default generators of `random`, numpy and torch (CPU and GPUs) with the derived seed."""
     value = derive_seed(seed, *parts)
     random.seed(value)
     np.random.seed(value % 2**32)

@@ -1,4 +1,4 @@
-"""Arrays of all processes brought together through files in a folder that every process sees."""
+"""Gather arrays of all ranks through shard files in a folder that all of them see."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _PREFIX = f".shards{TEMPORARY}"
 
 @dataclass(frozen=True)
 class Merged:
-    """The arrays of all parts, one after another in the order of ranks, and of a rank's own parts.
+    """Arrays of all parts, concatenated in the order of ranks and, per rank, of writing.
 
-    columns: by name. ranks: int64 (parts,), who wrote each part. lengths: by name int64 (parts,), rows of
-    each part (0 where a part lacks the column).
+    Attributes:
+        columns: arrays by name. ranks: (parts,) int64, rank that wrote each part.
+        lengths: by name (parts,) int64, rows of each part (0 where a part lacks the column).
     """
 
     columns: dict[str, np.ndarray]
@@ -32,18 +33,19 @@ class Merged:
     lengths: dict[str, np.ndarray]
 
     def rank_of_rows(self, name: str) -> np.ndarray:
-        """int64 (rows of column `name`,): the rank that wrote each row."""
+        """Rank that wrote each row of column `name`: (rows,) int64."""
         return np.repeat(self.ranks, self.lengths[name])
 
 
 class Part:
-    """What one process wrote at once; its arrays are read one at a time.
+    """One shard file; its arrays are read one at a time.
 
-    rank: of the process. rows: length of every array by name.
+    Attributes:
+        rank: the rank that wrote it. rows: length of each array by name.
     """
 
     def __init__(self, rank: int, path: Path) -> None:
-        """Read the shapes. Raises DataError when the file is not there or not readable."""
+        """Read the shapes; DataError when the file is missing or unreadable."""
         self.rank = rank
         self._path = path
         with self._readable():
@@ -51,12 +53,12 @@ class Part:
         self.rows = {name: shape[0] for name, (shape, _) in self._headers.items()}
 
     def empty(self, name: str, rows: int) -> np.ndarray:
-        """An array (rows, ...) for rows of array `name`, not filled."""
+        """Uninitialised array (rows, ...) for rows of array `name`."""
         shape, dtype = self._headers[name]
         return np.empty((rows, *shape[1:]), dtype)
 
     def read(self, name: str) -> np.ndarray:
-        """One array. Raises DataError when it is not there or not readable."""
+        """Read one array; DataError when it is missing or unreadable."""
         with self._readable(), np.load(self._path, allow_pickle=False) as arrays:
             return arrays[name]
 
@@ -66,29 +68,29 @@ class Part:
             yield
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(
-                f"{self._path.parent}: results of another process cannot be read ({error}); OUTPUT_DIR must "
-                "be one folder that every machine of the run sees, on a disk with free space"
+                f"{self._path.parent}: results of another rank cannot be read ({error}); OUTPUT_DIR must "
+                "be a folder that all hosts of the run share, on a disk with free space"
             ) from None
 
 
 class ShardExchange:
-    """One exchange: every process opens it, writes any number of parts, and calls `merge` or `read`.
+    """One exchange: each rank opens it, writes any number of parts, and calls `merge` or `read`.
 
-    Parts go to a folder with a random name that process 0 gives out, so that files of an earlier run, or of
-    a process of it that was killed, never mix in; leftovers are removed when an exchange opens and the
-    exchange's own files when it ends. Nothing but file counts travels through the process group.
+    Parts go to a folder with a random name from rank 0, so that files of an earlier run, or of a killed
+    process, never mix in. Leftovers are removed when an exchange opens, its own files when it ends. Only file
+    counts are sent through the process group.
     """
 
     def __init__(self, folder: StrPath) -> None:
-        """Open an exchange below `folder`; every process must call this.
+        """Open an exchange below `folder`; collective over ranks.
 
-        Raises DataError on every process when process 0 cannot make the folder.
+        Raises DataError on all ranks when rank 0 cannot make the folder.
         """
         self._base = Path(folder)
         self._parts = 0
-        self._folder = self._base / comm.on_main(self._make_room)
+        self._folder = self._base / comm.on_main(self._make_folder)
 
-    def _make_room(self) -> str:
+    def _make_folder(self) -> str:
         make_folder(self._base)
         for leftover in self._base.glob(f"{_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -100,39 +102,39 @@ class ShardExchange:
         return self._folder / f"{rank:05d}_{part:05d}.npz"
 
     def write(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Write this process's next part: arrays by name, in their shapes but for the first axis alike."""
+        """Write the next part of this rank: arrays by name, of one shape per name but for the first axis."""
         with atomic_path(self._path(comm.get_rank(), self._parts)) as path:
             np.savez(path, **columns)  # type: ignore[arg-type]  # numpy's stub takes the names for options
         self._parts += 1
 
-    def read(self, work: Callable[[list[Part]], None]) -> None:
-        """Do `work` with all parts, in the order of ranks, on process 0; every process must call this once.
+    def read(self, action: Callable[[list[Part]], None]) -> None:
+        """Call `action` with all parts, in the order of ranks, on rank 0; collective, once per exchange.
 
-        The files are gone afterwards. What `work` raises is raised on every process, and so is DataError
-        when a part is not there or not readable.
+        The files are removed afterwards. Errors of `action` are raised on all ranks, and so is DataError
+        when a part is missing or unreadable.
         """
         counts = comm.all_gather_objects(self._parts)
-        comm.on_main(lambda: self._work(work, counts))
+        comm.on_main(lambda: self._read(action, counts))
 
-    def _work(self, work: Callable[[list[Part]], None], counts: Sequence[int]) -> None:
+    def _read(self, action: Callable[[list[Part]], None], counts: Sequence[int]) -> None:
         try:
-            work([Part(rank, self._path(rank, i)) for rank, n in enumerate(counts) for i in range(n)])
+            action([Part(rank, self._path(rank, i)) for rank, n in enumerate(counts) for i in range(n)])
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def merge(self) -> Merged | None:
-        """All parts on process 0, None on the others; every process must call this once, at the end.
+        """Concatenate all parts on rank 0, None on other ranks; collective, once at the end.
 
-        Process 0 holds the result and one array of a part at a time. Raises DataError on every process when a
-        part is not there or not readable.
+        Rank 0 holds the result and one array of a part at a time. Raises DataError on all ranks when a part
+        is missing or unreadable.
         """
-        found: list[Merged] = []
-        self.read(lambda parts: found.append(_joined(parts)))
-        return found[0] if found else None
+        merged: list[Merged] = []
+        self.read(lambda parts: merged.append(_concatenate(parts)))
+        return merged[0] if merged else None
 
 
-def _joined(parts: Sequence[Part]) -> Merged:
-    """The arrays of all parts one after another."""
+def _concatenate(parts: Sequence[Part]) -> Merged:
+    """Concatenate the arrays of all parts by name."""
     columns, lengths = {}, {}
     for name in dict.fromkeys(name for part in parts for name in part.rows):
         lengths[name] = np.array([part.rows.get(name, 0) for part in parts], np.int64)

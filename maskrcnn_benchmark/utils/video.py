@@ -19,7 +19,7 @@ _DEFAULT_FPS = 25.0
 
 
 def require_cv2() -> ModuleType:
-    """The module cv2. Raises UsageError with the remedy when it is not installed."""
+    """Import cv2; UsageError with the command that installs it when it is missing."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: its complaints come back as our errors
     try:
         cv2 = importlib.import_module("cv2")
@@ -33,22 +33,22 @@ def require_cv2() -> ModuleType:
 
 
 class VideoReader:
-    """Frames of a video file or camera, one after another; a context manager.
+    """Iterator over the frames of a video file or camera; a context manager.
 
     Attributes:
-        fps: frames per second, 25 where the source does not say.
+        fps: frames per second, 25 where the source does not tell.
         count: frames announced by the file, None when unknown (cameras, some containers).
     """
 
     def __init__(self, source: Path | int) -> None:
-        """Open a file, or the camera of that number. Raises DataError (file) or UsageError (camera)."""
+        """Open a file or the camera of that index. Raises DataError (file) or UsageError (camera)."""
         cv2 = require_cv2()
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         self._cv2: Any = cv2
         if not self._capture.isOpened():
             if isinstance(source, int):
-                raise UsageError(f"camera {source} cannot be opened; connect it, or give another number")
+                raise UsageError(f"camera {source} cannot be opened; connect it, or give another index")
             if not source.is_file():
                 raise DataError(f"video {source} does not exist")
             raise DataError(f"video {source} cannot be decoded: it is damaged or of an unknown format")
@@ -58,10 +58,10 @@ class VideoReader:
         self.count = int(frames) if math.isfinite(frames) and frames >= 1 else None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """RGB frames uint8 (h, w, 3) until the end, or the first frame that cannot be decoded."""
+        """Yield RGB frames (h, w, 3) uint8 until the end or the first frame that cannot be decoded."""
         while True:
-            there, frame = self._capture.read()
-            if not there:
+            success, frame = self._capture.read()
+            if not success:
                 return
             yield self._cv2.cvtColor(frame, self._cv2.COLOR_BGR2RGB)
 
@@ -73,7 +73,7 @@ class VideoReader:
 
 
 class VideoWriter:
-    """An mp4 file that takes RGB frames uint8 (h, w, 3) of one size; a context manager."""
+    """Writer of an mp4 file from RGB frames (h, w, 3) uint8 of one size; a context manager."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         """`size`: (width, height). Raises DataError when this OpenCV has no encoder for mp4."""
@@ -81,11 +81,14 @@ class VideoWriter:
         self._cv2: Any = cv2
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_CODEC), fps, size)
         if not self._writer.isOpened():
-            raise DataError(f"video {path} cannot be written: this OpenCV has no {_CODEC} encoder")
+            raise DataError(
+                f"video {path} cannot be written: this OpenCV has no {_CODEC} encoder; install the package "
+                "opencv-python-headless"
+            )
         self.size = size
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame. Raises ValueError for another size, which OpenCV would drop in silence."""
+        """Append a frame (h, w, 3); ValueError for another size, which OpenCV would drop silently."""
         if frame.shape != (self.size[1], self.size[0], 3):
             raise ValueError(f"frame of shape {frame.shape} in a video of {self.size} (w, h)")
         self._writer.write(self._cv2.cvtColor(frame, self._cv2.COLOR_RGB2BGR))
@@ -98,7 +101,7 @@ class VideoWriter:
 
 
 class Window:
-    """A window on the screen that shows frames; needs an OpenCV with a GUI."""
+    """Window that shows frames; needs an OpenCV with a GUI."""
 
     def __init__(self, title: str) -> None:
         """Raises UsageError when windows are not available."""
@@ -113,10 +116,10 @@ class Window:
             ) from None
 
     def show(self, frame: np.ndarray) -> bool:
-        """Show an RGB frame uint8 (h, w, 3); False when the user pressed q or Esc."""
+        """Show an RGB frame (h, w, 3) uint8; False when the user pressed q or Esc."""
         self._cv2.imshow(self._title, self._cv2.cvtColor(frame, self._cv2.COLOR_RGB2BGR))
         return self._cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
 
     def close(self) -> None:
-        """Remove the window."""
+        """Close the window."""
         self._cv2.destroyWindow(self._title)

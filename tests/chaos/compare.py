@@ -1,4 +1,4 @@
-"""What differs between the folders of two runs, apart from what depends on time and place."""
+"""Differences between the folders of two runs, except for times and paths."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ def _read_events(data: bytes) -> Iterator[Event]:
     start = 0
     while start + 12 <= len(data):
         (length,) = struct.unpack_from("<Q", data, start)
-        body = data[start + 12 : start + 12 + length]
-        if len(body) < length:
+        record = data[start + 12 : start + 12 + length]
+        if len(record) < length:
             return  # cut off by a kill
         event = Event()
-        event.ParseFromString(body)
+        event.ParseFromString(record)
         yield event
         start += 16 + length

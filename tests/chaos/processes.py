@@ -129,13 +129,13 @@ def stages(run: Path) -> dict[str, bool]:
 
 
 def stage_now(run: Path) -> str:
-    """The stage at work; "start" before the first, "between" where none is."""
+    """Stage in progress; "start" before the first, "between" where none is."""
     known = stages(run)
     return next((key for key, done in known.items() if not done), "between" if known else "start")
 
 
 def saved_iterations(run: Path) -> dict[str, int]:
-    """Per phase folder with a checkpoint: the iteration from which it goes on; -1 for the final one."""
+    """Phase folder -> iteration from which it resumes; -1 with the final checkpoint."""
     found = {}
     for note in run.glob("phase_*/last_checkpoint"):
         number = note.read_text().strip().removeprefix("model_").removesuffix(".pth")
@@ -144,7 +144,7 @@ def saved_iterations(run: Path) -> dict[str, int]:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that `pid` started and that still live."""
+    """Running child processes of `pid`."""
     try:
         return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:

@@ -159,7 +159,7 @@ def test_event_file(tmp_path: Path) -> None:
     events.close()
 
 
-def test_the_log_file_ends_with_one_line_and_the_run_goes_on(
+def test_the_log_file_ends_with_one_line_and_the_run_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "log.txt").symlink_to("/dev/full")
@@ -176,7 +176,7 @@ def test_the_log_file_ends_with_one_line_and_the_run_goes_on(
         logging.getLogger(logger.name).propagate = True
 
 
-def test_a_folder_without_permission_has_another_remedy(
+def test_a_folder_without_permission_has_its_own_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:

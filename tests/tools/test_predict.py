@@ -111,8 +111,8 @@ def test_the_table_of_stages(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "nothing would be kept"),
-        (("--out", "out", "--no-draw"), "--no-draw leaves nothing"),
+        ((), "no output is requested"),
+        (("--out", "out", "--no-draw"), "--no-draw excludes"),
         (("--out", "out", "--compile", "--cuda-graphs"), "choose one"),
         (("--out", "out", "--cuda-graphs"), "--cuda-graphs needs a CUDA device"),
         (("--out", "out", "--limit", 0), "--limit must be at least 1"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn_benchmark.utils.errors import UsageError
-from maskrcnn_benchmark.utils.processes import Processes
+from maskrcnn_benchmark.utils.processes import ProcessRunner
 
 # A process that was started in the background inherits that interrupts are ignored.
 WAIT = """
@@ -27,20 +27,20 @@ except KeyboardInterrupt:
 
 def test_output_threads_and_failure(tmp_path: Path) -> None:
     output = tmp_path / "deep" / "out.txt"
-    Processes(threads=3).run(
+    ProcessRunner(threads=3).run(
         [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"], output
     )
     assert output.read_text() == "3\n"
-    with pytest.raises(UsageError, match=r"status 4: no room \(all of it: .*out.txt\)"):
-        Processes().run([sys.executable, "-c", "print('a\\nno room'); raise SystemExit(4)"], output)
+    with pytest.raises(UsageError, match=r"status 4: no room \(complete output: .*out.txt\)"):
+        ProcessRunner().run([sys.executable, "-c", "print('a\\nno room'); raise SystemExit(4)"], output)
 
 
 def test_stop_interrupts_and_begins_no_more(tmp_path: Path) -> None:
-    processes, output, errors = Processes(), tmp_path / "out.txt", []
+    runner, output, errors = ProcessRunner(), tmp_path / "out.txt", []
 
     def run() -> None:
         try:
-            processes.run([sys.executable, "-c", WAIT], output)
+            runner.run([sys.executable, "-c", WAIT], output)
         except UsageError as error:
             errors.append(str(error))
 
@@ -48,8 +48,8 @@ def test_stop_interrupts_and_begins_no_more(tmp_path: Path) -> None:
     thread.start()
     while not (output.is_file() and "ready" in output.read_text()):
         time.sleep(0.02)
-    processes.stop()
+    runner.stop()
     thread.join(timeout=30)
     assert len(errors) == 1 and "status 130: saved" in errors[0]
-    with pytest.raises(UsageError, match="all are to stop"):
-        processes.run([sys.executable, "-c", ""], output)
+    with pytest.raises(UsageError, match="are being stopped"):
+        runner.run([sys.executable, "-c", ""], output)

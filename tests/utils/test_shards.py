@@ -31,11 +31,11 @@ def test_parts_come_in_the_order_of_ranks(tmp_path: Path, run_ranks: Callable[..
     (tmp_path / "run" / ".shards.tmp-0123" / "00000_00000.npz").write_bytes(b"left by a killed run")
     first, *others = run_ranks(_exchange, world, tmp_path / "run")
     assert others == [None] * (world - 1)
-    wanted = [(10 * r + p, r) for r in range(world) for p in range(r + 1) for _ in range(r + p)]
+    expected = [(10 * r + p, r) for r in range(world) for p in range(r + 1) for _ in range(r + p)]
     rows = first.columns["rows"]
-    assert rows.dtype == np.float32 and rows.shape == (len(wanted), 2)
-    assert rows[:, 1].tolist() == [value for value, _ in wanted]
-    assert first.rank_of_rows("rows").tolist() == [rank for _, rank in wanted]
+    assert rows.dtype == np.float32 and rows.shape == (len(expected), 2)
+    assert rows[:, 1].tolist() == [value for value, _ in expected]
+    assert first.rank_of_rows("rows").tolist() == [rank for _, rank in expected]
     assert first.columns["names"].tolist() == [
         100 * r + i for r in range(world) if r != 1 for _ in range(r + 1) for i in range(3)
     ]
@@ -57,11 +57,11 @@ def _damaged(folder: Path) -> str:
 
 
 @pytest.mark.dist
-def test_every_process_hears_of_a_part_that_cannot_be_read(
+def test_an_unreadable_part_is_reported_on_all_ranks(
     tmp_path: Path, run_ranks: Callable[..., list[Any]]
 ) -> None:
     messages = run_ranks(_damaged, 2, tmp_path / "run")
-    assert all("results of another process cannot be read" in text for text in messages)
+    assert all("results of another rank cannot be read" in text for text in messages)
     assert list((tmp_path / "run").iterdir()) == []
 
 

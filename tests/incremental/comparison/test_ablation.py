@@ -221,5 +221,5 @@ def test_a_base_that_does_not_fit_is_refused(
     run_lst(clone_with(new, ["LST.PHASES", (0,)]))
     weights = "phase_0/model_final.pth"
     assert (tmp_path / "new" / weights).read_bytes() == (full.folder / weights).read_bytes()
-    # once taken over, the other run is not needed any more
+    # once reused, the other run is not needed any more
     run_lst(clone_with(new, ["LST.PHASES", (0,), "LST.BASE_RUN", str(tmp_path / "gone")]))

@@ -1,4 +1,4 @@
-"""The teacher at work while a step trains: as good as stored outputs, and in views that cannot be stored."""
+"""Online teacher: equal to stored outputs, and in views that cannot be stored."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_sizes_and_views_that_cannot_be_stored(tiny_cfg: CfgNode) -> None:
     assert '"loss_distill"' in lines
 
 
-def test_another_teacher_makes_the_step_be_done_again(tiny_cfg: CfgNode) -> None:
+def test_the_step_depends_on_the_teacher(tiny_cfg: CfgNode) -> None:
     cfg = clone_with(tiny_cfg, ["LST.DISTILL.MODE", "online", "LST.PHASES", (0, 1)])
     run_lst(cfg)
     record = read_json(Path(cfg.OUTPUT_DIR) / "state.json")["stages"]["phase_1/train"]
@@ -57,7 +57,7 @@ def test_a_stored_file_and_a_teacher_exclude_each_other(tiny_cfg: CfgNode) -> No
         clone_with(tiny_cfg, both)
 
 
-def test_only_new_boxes_get_rows_and_the_teacher_stays_as_it_is(tiny_cfg: CfgNode) -> None:
+def test_only_new_boxes_get_cosines_and_the_teacher_is_not_changed(tiny_cfg: CfgNode) -> None:
     cfg = clone_with(tiny_cfg, ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", 4])
     model = build_detection_model(cfg)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -68,12 +68,12 @@ def test_only_new_boxes_get_rows_and_the_teacher_stays_as_it_is(tiny_cfg: CfgNod
         box.add_field("labels", torch.tensor(labels, dtype=torch.int64))
         box.add_field("annotation_ids", torch.arange(len(labels)))
         targets.append(box)
-    pictures = [torch.rand(3, 48, 64), torch.rand(3, 40, 64), torch.rand(3, 48, 96)]
-    images = to_image_list(pictures, 32)
-    found = teacher(Batch(images, targets, [7, 8, 9], [0, 1, 2], [0] * 3, [False] * 3))
-    assert [tuple(rows.shape) for rows in found.teacher_cosine] == [(2, 4), (0, 4), (0, 4)]
-    assert [len(boxes) for boxes in found.boxes] == [2, 0, 0]
-    assert not found.teacher_cosine[0].requires_grad and not model.training
-    alone = model.box_cosine(to_image_list(pictures[:1], 32), [found.boxes[0]])[0]
-    torch.testing.assert_close(found.teacher_cosine[0], alone)
+    tensors = [torch.rand(3, 48, 64), torch.rand(3, 40, 64), torch.rand(3, 48, 96)]
+    images = to_image_list(tensors, 32)
+    outputs = teacher(Batch(images, targets, [7, 8, 9], [0, 1, 2], [0] * 3, [False] * 3))
+    assert [tuple(rows.shape) for rows in outputs.teacher_cosine] == [(2, 4), (0, 4), (0, 4)]
+    assert [len(boxes) for boxes in outputs.boxes] == [2, 0, 0]
+    assert not outputs.teacher_cosine[0].requires_grad and not model.training
+    alone = model.box_cosine(to_image_list(tensors[:1], 32), [outputs.boxes[0]])[0]
+    torch.testing.assert_close(outputs.teacher_cosine[0], alone)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

@@ -1,4 +1,4 @@
-"""Growing a checkpoint: old rows stay to the bit, new ones have the right moments; refusals."""
+"""Growing a checkpoint: old parameters stay to the bit, new ones have the right moments; errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def state(rows: int, width: int = 1024, prefix: str = "") -> dict[str, Tensor]:
 
 
 def grow(old: dict[str, Tensor], before: int, after: int, **more: Any) -> dict[str, Tensor]:
-    """Growth with the published deviations."""
+    """Growth with the published std."""
     source = torch.Generator().manual_seed(0)
     return grow_state(old, before, after, cls_std=0.01, reg_std=0.001, generator=source, **more)
 
@@ -79,7 +79,7 @@ def test_class_specific_masks_start_like_those_of_a_new_model() -> None:
     assert fresh.std().item() == pytest.approx(layer.weight.std().item(), rel=0.05)
 
 
-def test_given_rows_take_the_place_of_drawn_ones() -> None:
+def test_given_class_weights_replace_sampled_ones() -> None:
     old = state(3, 8)
     drawn, given = grow(old, 3, 6), grow(old, 3, 6, class_weights={4: torch.full((8,), 2.0)})
     name = f"{BOX}.cls_score.weight"

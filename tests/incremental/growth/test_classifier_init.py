@@ -1,4 +1,4 @@
-"""Rows of new classes from training boxes: choice of boxes, features, means, the trained generator."""
+"""Class weights of new classes from training boxes: sampling, features, means, the trained generator."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def toy(num_classes: int, per_class: int, loudness: float = 8.0) -> tuple[dict[i
 
 
 def accuracy(rows: dict[int, Tensor], features: dict[int, Tensor], old: Tensor) -> float:
-    """Share of the features of new labels that a cosine classifier with old and new rows gets right."""
+    """Fraction of the features of new labels that a cosine classifier with old and new weights gets right."""
     weights = torch.cat([old, torch.stack([rows[label] for label in sorted(rows)])])
     right = [
         (F.normalize(features[label], dim=1) @ F.normalize(weights, dim=1).t()).argmax(dim=1) == label
@@ -66,7 +66,7 @@ def accuracy(rows: dict[int, Tensor], features: dict[int, Tensor], old: Tensor) 
 
 
 def test_feature_means_recognise_new_classes_before_training() -> None:
-    """Rows from means find new classes at once, drawn rows do not; their norm is that of the old rows."""
+    """Feature means classify new classes at once, random weights do not; their norm is the mean old norm."""
     features, centers = toy(12, 40, loudness=1.0)
     old = 0.3 * centers[:9]
     new = {label: features[label][:20] for label in range(9, 13)}
@@ -79,7 +79,7 @@ def test_feature_means_recognise_new_classes_before_training() -> None:
 
 
 def test_the_generator_learns_from_old_classes() -> None:
-    """Rows from few boxes are better than their means, and the same seed gives the same generator."""
+    """Generated weights from few boxes beat their means, and the same seed gives the same generator."""
     features, centers = toy(40, 30)
     old, known = centers[:31], {label: features[label] for label in range(1, 31)}
     source = torch.Generator().manual_seed(1)
@@ -103,7 +103,7 @@ def test_a_generator_needs_classes_to_learn_from() -> None:
     assert isinstance(made, MetaWeightGenerator)
 
 
-def test_a_class_without_a_box_keeps_its_drawn_row(
+def test_a_class_without_a_box_keeps_its_random_weight(
     tiny_cfg: CfgNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("maskrcnn_benchmark"), "propagate", True)
@@ -113,7 +113,7 @@ def test_a_class_without_a_box_keeps_its_drawn_row(
     assert list(weights) == [3] and "no usable training box of new labels [4]" in caplog.text
 
 
-def test_choice_of_boxes(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
+def test_sampled_boxes(golden: dict[str, Any], mini_plan: PhasePlan) -> None:
     """At most the limit per class, no degenerate ones, the same for the same seed, all images named."""
     annotations = golden["lvis_mini_train"]["annotations"]
     by_id = {a["id"]: a for a in annotations}
@@ -144,7 +144,7 @@ def job(tiny_cfg: CfgNode) -> tuple[RunContext, PhasePlan]:
 
 
 @pytest.mark.parametrize("init", ["feature_mean", "meta"])
-def test_rows_do_not_depend_on_the_number_of_processes(
+def test_weights_do_not_depend_on_the_number_of_ranks(
     job: tuple[RunContext, PhasePlan], monkeypatch: pytest.MonkeyPatch, init: str
 ) -> None:
     task, plan = job
@@ -163,7 +163,7 @@ def test_rows_do_not_depend_on_the_number_of_processes(
     assert all(torch.equal(shared[label], row) for label, row in alone.items())
 
 
-def test_grown_checkpoint_holds_the_rows(job: tuple[RunContext, PhasePlan]) -> None:
+def test_grown_checkpoint_holds_the_weights(job: tuple[RunContext, PhasePlan]) -> None:
     task, plan = job
     name = "roi_heads.box.predictor.cls_score.weight"
     made = {}

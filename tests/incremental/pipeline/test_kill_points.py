@@ -1,4 +1,4 @@
-"""Moments at which a run folder is between two states; what a stop leaves for the next start."""
+"""Kills between two states of a run folder, and how the next start recovers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def base_cfg(tiny_cfg: CfgNode) -> CfgNode:
     return clone_with(tiny_cfg, ["LST.PHASES", (0,), "LST.SOLVER_BASE", {"MAX_ITER": 2}])
 
 
-def test_a_summary_lost_by_a_kill_is_made_up(base_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_summary_lost_by_a_kill_is_written_later(
+    base_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Path(base_cfg.OUTPUT_DIR)
     with monkeypatch.context() as patch, pytest.raises(_Killed):
         patch.setattr(scheduler, "write_summary", _kill)
@@ -73,7 +75,7 @@ def _stage(folder: Path, restart: Callable[[], None], resumable: bool = False, *
     )
 
 
-def test_room_is_made_before_a_stage_counts_as_begun(tmp_path: Path) -> None:
+def test_earlier_files_are_set_aside_before_a_stage_counts_as_begun(tmp_path: Path) -> None:
     """Else a kill in between would continue the old training with the new settings."""
     state = RunState(tmp_path / "state.json")
     decide(_stage(tmp_path, lambda: None, lr=1), state, tmp_path)
@@ -99,7 +101,7 @@ def test_a_key_that_a_later_version_adds_changes_nothing(tmp_path: Path) -> None
     assert decide(_stage(tmp_path, lambda: None, **back), state, tmp_path) == RUN
 
 
-def test_only_after_a_bad_loss_do_other_settings_go_on(tmp_path: Path) -> None:
+def test_only_after_a_non_finite_loss_does_training_resume_with_other_settings(tmp_path: Path) -> None:
     state = RunState(tmp_path / "state.json")
     decide(_stage(tmp_path, lambda: None, lr=1), state, tmp_path)
     assert decide(_stage(tmp_path, _kill, resumable=True, lr=2), state, tmp_path) == RESUME
@@ -136,7 +138,7 @@ def test_setting_aside_loses_nothing(
     assert [p.name for p in folder.iterdir()] == ["previous"]
 
 
-def test_a_bad_loss_in_a_phase_and_its_remedy(
+def test_a_non_finite_loss_in_a_phase_and_its_fix(
     tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_lst(clone_with(tiny_cfg, ["LST.PHASES", (0,)]))

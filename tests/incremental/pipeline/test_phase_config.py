@@ -150,7 +150,7 @@ def test_a_switch_outdates_the_stages_that_read_it(
     assert [n for n in names if stage_settings(before, n) != stage_settings(after, n)] == stages
 
 
-def test_rows_from_data_depend_on_the_images(tiny_cfg: CfgNode, mini_plan: PhasePlan) -> None:
+def test_class_weights_from_data_depend_on_the_images(tiny_cfg: CfgNode, mini_plan: PhasePlan) -> None:
     change = ["INPUT.MIN_SIZE_TRAIN", (48,)]
     for init, same in (("normal", True), ("feature_mean", False)):
         before = derive(tiny_cfg, mini_plan, 1, "LST.GROW.INIT", init)

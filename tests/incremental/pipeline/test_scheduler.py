@@ -1,4 +1,4 @@
-"""The whole method on a tiny data set: every stage once; stopped anywhere and continued; refusals."""
+"""LST on a tiny data set: all stages once; stopped anywhere and resumed; errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def weights(cfg: CfgNode, phase: int) -> dict[str, torch.Tensor]:
 
 
 def tables(cfg: CfgNode) -> list[Any]:
-    """What the reports say, without what belongs to the machine."""
+    """Metrics of the reports."""
     files = [Path(cfg.OUTPUT_DIR) / f"phase_{p}" / "report" / "metrics.json" for p in range(3)]
     return [json.loads(path.read_text())["tasks"] for path in files]
 
@@ -76,7 +76,7 @@ def test_every_stage_leaves_its_files(finished: CfgNode) -> None:
     assert len(json.loads((run / "summary.json").read_text())["phases"]) == 3
 
 
-def test_new_boxes_were_stored_and_the_body_stayed_frozen(finished: CfgNode) -> None:
+def test_new_boxes_were_stored_and_the_backbone_stayed_frozen(finished: CfgNode) -> None:
     run = Path(finished.OUTPUT_DIR)
     store = DistillStore(run / "phase_2" / "distill")
     plan = PhasePlan.from_json(json.loads((run / "classes.json").read_text()))
@@ -126,21 +126,21 @@ def test_stopped_anywhere_it_ends_like_an_unbroken_run(
 ) -> None:
     cfg = clone_with(finished, ["OUTPUT_DIR", str(tmp_path / "run")])
     run_lst(clone_with(cfg, ["LST.PHASES", (0,)]))  # between stages
-    places = [
-        (dump, "dump_cosines", 2),  # plain views stored, mirrored ones not
+    kills = [
+        (dump, "dump_cosines", 2),  # plain views are stored, flipped ones not
         (prepare, "grow_checkpoint", 1),
         (train_phase.DistillLookup, "__call__", 2),  # in the second iteration of phase 1
         (evaluate_phase, "write_phase_report", 1),
         (prepare, "build_replay_plan", 1),  # in phase 2, after its dump
     ]
-    for owner, name, call in places:
+    for owner, name, call in kills:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             stop_at(patch, owner, name, call)
             run_lst(cfg)
     run_lst(cfg)
     for phase in range(3):
-        expected, found = weights(finished, phase), weights(cfg, phase)
-        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        expected, actual = weights(finished, phase), weights(cfg, phase)
+        assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
     assert tables(cfg) == tables(finished)
 
 

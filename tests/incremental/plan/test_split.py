@@ -26,19 +26,19 @@ def ann(i: int, image: int, category: int, w: float = 9.0, h: float = 9.0, **mor
 
 
 def assert_same_annotations(built: dict[str, Any], source: dict[str, Any], expected: list[int]) -> None:
-    """Equal sets per class, same order of classes, same order inside every image (lst spec 2.3)."""
+    """Equal sets per class, same order of classes, same order inside each image."""
     records = {a["id"]: a for a in source["annotations"]}
     for key in ("category_id", "image_id"):
-        found, wanted = defaultdict(list), defaultdict(list)
+        actual, reference = defaultdict(list), defaultdict(list)
         for a in built["annotations"]:
-            found[a[key]].append(a["id"])
+            actual[a[key]].append(a["id"])
         for i in expected:
-            wanted[records[i][key]].append(i)
+            reference[records[i][key]].append(i)
         if key == "category_id":
-            assert list(found) == list(wanted)
-            assert {k: set(v) for k, v in found.items()} == {k: set(v) for k, v in wanted.items()}
+            assert list(actual) == list(reference)
+            assert {k: set(v) for k, v in actual.items()} == {k: set(v) for k, v in reference.items()}
         else:
-            assert found == wanted
+            assert actual == reference
 
 
 def test_sorted_ids_equal_the_reference(golden: dict[str, Any], mini_plan: PhasePlan) -> None:

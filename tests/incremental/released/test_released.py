@@ -65,7 +65,7 @@ def released(
             kind = ("--json", folder / "logits1.json") if phase == 1 else ("--store", folder / "logits2")
             save_config(scheduled, folder / "model.yaml")
             step = split / f"demo_train_step{phase}.json"
-            data = ("--annotations", step, "--pictures", demo_data / "images" / "train")
+            data = ("--annotations", step, "--images", demo_data / "images" / "train")
             ids = ("--sorted-ids", split / "lvis_sorted_id_all.json")
             model = ("--config-file", folder / "model.yaml", "--weights", before)
             run_tool("dump_distillation", *model, *data, *ids, *kind)
@@ -120,9 +120,9 @@ def test_losses_and_weights_equal_the_schedulers(
     assert len(expected) == (3 if phase else 4) and ("loss_distill" in expected[0]) == (phase > 0)
     assert losses(ours) == expected
     weights = read_checkpoint(ours / "model_final.pth")
-    wanted = read_checkpoint(theirs / "model_final.pth")
-    assert weights["classes"] == wanted["classes"]
-    assert all(torch.equal(weights["model"][name], tensor) for name, tensor in wanted["model"].items())
+    reference = read_checkpoint(theirs / "model_final.pth")
+    assert weights["classes"] == reference["classes"]
+    assert all(torch.equal(weights["model"][name], tensor) for name, tensor in reference["model"].items())
 
 
 def test_start_checkpoint_equals_the_schedulers(scheduled: CfgNode, released: list[CfgNode]) -> None:
@@ -285,13 +285,15 @@ def test_dump_settings_are_checked(released: list[CfgNode], tmp_path: Path) -> N
 
 
 def test_released_configurations_follow_the_rule(project_root: Path) -> None:
-    epochs = (41502, 20623, 12467, 7643, 3741, 1597)  # draws of a balanced epoch at LVIS size (lst spec 3)
+    epochs = (41502, 20623, 12467, 7643, 3741, 1597)  # samples of a balanced epoch at LVIS size
     folder = project_root / "configs" / "lst" / "released"
     for step, epoch in enumerate(epochs, start=1):
         cfg, dump = (load_config(folder / f"{name}{step}.yaml") for name in ("step", "distill"))
         old = 270 + 160 * (step - 1)
         assert -(-12 * epoch // cfg.SOLVER.IMS_PER_BATCH) == cfg.SOLVER.MAX_ITER
-        assert tuple(round(cfg.SOLVER.MAX_ITER * share) for share in (5 / 12, 7 / 12)) == cfg.SOLVER.STEPS
+        assert (
+            tuple(round(cfg.SOLVER.MAX_ITER * fraction) for fraction in (5 / 12, 7 / 12)) == cfg.SOLVER.STEPS
+        )
         assert (old, old + 161) == (cfg.MODEL.NUM_DISTILL_CLASSES, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES)
         assert (old, old + 1) == (dump.MODEL.NUM_DISTILL_CLASSES, dump.MODEL.ROI_BOX_HEAD.NUM_CLASSES)
         assert (cfg.MODEL.QRY_BALANCE, cfg.MODEL.USE_DISTILL, cfg.MODEL.GENERATE_DISTILL) == (

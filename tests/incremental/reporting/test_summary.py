@@ -252,8 +252,8 @@ def test_scalars_are_written_phase_by_phase(finished: Path, mini_plan: PhasePlan
     numbers = [(step, values) for step, values, _ in _events(finished / "tensorboard") if values]
     assert [step for step, _ in numbers] == [0, 1, 2]
     row = summary_rows(whole)[2]
-    wanted = {re.sub(r"[^-/\w.]", "_", k): v for k, v in row.items() if k != "phase" and v is not None}
-    assert numbers[2][1] == pytest.approx(wanted, rel=1e-6)
-    assert {"segm/AP/t0", "segm/forgetting/b0", "segm/APr"} <= set(wanted)
+    expected = {re.sub(r"[^-/\w.]", "_", k): v for k, v in row.items() if k != "phase" and v is not None}
+    assert numbers[2][1] == pytest.approx(expected, rel=1e-6)
+    assert {"segm/AP/t0", "segm/forgetting/b0", "segm/APr"} <= set(expected)
     starts = [step for step, _, started in _events(finished / "tensorboard") if started]
     assert starts == [0, 1, 2]  # a viewer drops older values from there on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from maskrcnn_benchmark.data.datasets.demo.generate import DemoOptions, generate_demo
-from maskrcnn_benchmark.utils.cli import run_cli
+from maskrcnn_benchmark.utils.errors import run_cli
 
 
 def main() -> int:

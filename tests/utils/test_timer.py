@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn_benchmark.utils.clock import Clock, Elapsed, median_of
+from maskrcnn_benchmark.utils.timer import Elapsed, StageTimer, median_of
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ time = FakeTime()
 
 @pytest.fixture(autouse=True)
 def _fake_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskrcnn_benchmark.utils.clock.now", time.now)
+    monkeypatch.setattr("maskrcnn_benchmark.utils.timer.now", time.now)
 
 
 class Whole(nn.Module):
@@ -69,7 +69,7 @@ class Helper:
 
 
 def test_a_stage_counts_its_own_time_alone() -> None:
-    clock, model = Clock(CPU), Whole()
+    clock, model = StageTimer(CPU), Whole()
     clock.parts(model, {"forward": "whole", "slow": "slow", "helper": "helper", "no.such.part": "nothing"})
     for _ in range(3):
         model(torch.zeros(1, 2))
@@ -85,7 +85,7 @@ def test_a_stage_counts_its_own_time_alone() -> None:
 
 
 def test_everything_is_put_back() -> None:
-    clock, model = Clock(CPU), Whole()
+    clock, model = StageTimer(CPU), Whole()
     helper = model.helper
     own = model.slow
     model.slow = own  # an attribute of the object itself stays one
@@ -102,7 +102,7 @@ def test_everything_is_put_back() -> None:
 
 
 def test_an_error_ends_the_stage() -> None:
-    clock = Clock(CPU)
+    clock = StageTimer(CPU)
     with pytest.raises(ValueError), clock.stage("a"), clock.stage("b"):
         raise ValueError
     with clock.stage("c"):

@@ -1,11 +1,17 @@
-"""utils.cli: what a user sees when something goes wrong."""
+"""Usage errors and the exit codes of command lines."""
 
 from __future__ import annotations
 
 import pytest
 
-from maskrcnn_benchmark.utils.cli import run_cli
-from maskrcnn_benchmark.utils.errors import CheckpointError, ConfigError, DataError, DeviceError, UsageError
+from maskrcnn_benchmark.utils.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DeviceError,
+    UsageError,
+    run_cli,
+)
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, CheckpointError, DeviceError, UsageError])
@@ -36,6 +42,6 @@ def test_exit_code(value: int | None, code: int) -> None:
     assert stop.value.code == code
 
 
-def test_defects_keep_their_traceback() -> None:
+def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_cli(lambda: 1 // 0)
