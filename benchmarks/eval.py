@@ -130,8 +130,9 @@ def _result_file(protocol: str, iou_type: str, folder: Path) -> Path:
 
 
 def _prepare_ours(protocol: str, iou_type: str, folder: Path) -> Callable[[], Arrays]:
-    from maskrcnn_benchmark.evaluation.ap import evaluate_coco, evaluate_lvis
-    from maskrcnn_benchmark.evaluation.results import Detections
+    from maskrcnn_benchmark.evaluation.detections import Detections
+    from maskrcnn_benchmark.evaluation.protocols.coco import evaluate_coco
+    from maskrcnn_benchmark.evaluation.protocols.lvis import evaluate_lvis
     from maskrcnn_benchmark.layers.library import load_ops
     from maskrcnn_benchmark.utils.files import read_json
 

@@ -25,8 +25,8 @@ from lvis_annotations import write_annotations
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.lvis import LvisEvaluator
 from maskrcnn_benchmark.incremental.distillation.store import (
     STORE_FILES,
     DistillHeader,
@@ -150,7 +150,7 @@ def _report(folder: Path) -> str:
     last = plan.num_phases - 1
     truth, detections = read_json(folder / "truth.json"), Detections.read(folder / "results.json")
     labels = [0, *plan.seen_ids(last)]
-    evaluator = DetectionEvaluator(truth, "lvis", labels, ("bbox", "segm"), groups=report_groups(plan, last))
+    evaluator = LvisEvaluator(truth, labels, ("bbox", "segm"), groups=report_groups(plan, last))
     report = evaluator.evaluate_detections(detections)
     confusion = phase_confusion(truth, report, plan, last)
     target = folder / "run" / f"phase_{last}" / "report"

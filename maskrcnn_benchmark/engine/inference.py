@@ -1,4 +1,4 @@
-"""A model over a data set: predictions go to an evaluator image by image, with progress lines."""
+"""Inference over a data set: predictions go to an evaluator batch by batch, with progress lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from maskrcnn_benchmark.data.types import Batch
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator, EvaluationReport
+from maskrcnn_benchmark.evaluation.base import Evaluator
+from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.utils.progress import Progress
 
@@ -20,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 def inference(
     model: nn.Module,
     loader: Iterable[Batch],
-    evaluator: DetectionEvaluator,
+    evaluator: Evaluator,
     device: torch.device,
     what: str,
     *,
@@ -28,8 +29,8 @@ def inference(
 ) -> EvaluationReport:
     """Predict every image of this rank's `loader` and evaluate over all ranks.
 
-    The model is put into eval mode, and back into its mode at the end. Predictions leave the device one batch
-    at a time; the evaluator keeps them as run-length masks. `what` names the work in the progress lines.
+    Collective over ranks. The model is put into eval mode, and back into its mode at the end. Predictions
+    leave the device one batch at a time. `what` names the work in the progress lines.
     """
     precision = precision or Precision(torch.float32, device)
     was_training = model.training

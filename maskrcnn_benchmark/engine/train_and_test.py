@@ -1,4 +1,4 @@
-"""Ordinary (one-phase) training and testing, driven by the config alone."""
+"""Training and testing of one phase, driven by the config alone."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
-from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
-from maskrcnn_benchmark.config.models import class_count, class_count_key, predicts_masks
+from maskrcnn_benchmark.config.models import class_count, class_count_key
 from maskrcnn_benchmark.data.build import (
     AnyDataset,
     build_dataset,
@@ -24,24 +22,20 @@ from maskrcnn_benchmark.data.build import (
     build_train_dataset,
     build_train_loader,
 )
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.datasets.images import image_name
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.train import TrainSummary, train
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.proposals import TASK as PROPOSALS
-from maskrcnn_benchmark.evaluation.proposals import ProposalEvaluator
-from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report, write_report
-from maskrcnn_benchmark.evaluation.voc_files import write_voc_files
+from maskrcnn_benchmark.evaluation.build import build_evaluator
+from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import ConfigError
-from maskrcnn_benchmark.utils.files import write_json, write_json_list
+from maskrcnn_benchmark.utils.files import write_json
 from maskrcnn_benchmark.utils.rng import seed_all
 from maskrcnn_benchmark.utils.run_lock import lock_run_folder
 
@@ -49,23 +43,23 @@ _LOG = logging.getLogger(__name__)
 
 
 def build_seeded_model(cfg: CfgNode) -> nn.Module:
-    """The model of `cfg` with initial weights that depend on cfg.SEED alone."""
+    """Build the model of `cfg` with initial weights that depend on cfg.SEED alone."""
     seed_all(cfg.SEED, "model")
     return build_detection_model(cfg)
 
 
 def check_class_count(cfg: CfgNode, dataset: AnyDataset, name: str) -> None:
     """Raise ConfigError unless NUM_CLASSES is the number of the data set's categories plus background."""
-    points, wanted = len(dataset.keypoint_names), cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES
-    if cfg.MODEL.KEYPOINT_ON and points and points != wanted:
+    num_keypoints, configured = len(dataset.keypoint_names), cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES
+    if cfg.MODEL.KEYPOINT_ON and num_keypoints and num_keypoints != configured:
         raise ConfigError(
-            f"MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES is {wanted}, but data set {name} has {points} keypoints: "
-            f"set MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES {points}"
+            f"MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES is {configured}, but data set {name} has {num_keypoints} "
+            f"keypoints: set MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES {num_keypoints}"
         )
-    expected, found, key = len(dataset.class_names), class_count(cfg), class_count_key(cfg)
-    if found is not None and expected != found:
+    expected, actual, key = len(dataset.class_names), class_count(cfg), class_count_key(cfg)
+    if actual is not None and expected != actual:
         raise ConfigError(
-            f"{key} is {found}, but data set {name} has {expected - 1} categories (+ 1 background): "
+            f"{key} is {actual}, but data set {name} has {expected - 1} categories (+ 1 background): "
             f"set {key} {expected}"
         )
 
@@ -79,7 +73,7 @@ def write_labels(folder: Path, dataset: AnyDataset) -> None:
 def train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
     """Train on DATASETS.TRAIN into OUTPUT_DIR, evaluating DATASETS.TEST every SOLVER.TEST_PERIOD.
 
-    ConfigError when another run is at work in OUTPUT_DIR.
+    Raises ConfigError when another run uses OUTPUT_DIR.
     """
     with lock_run_folder(cfg.OUTPUT_DIR, below=("validation", "inference")):
         return _train_plain(cfg)
@@ -105,7 +99,7 @@ def train_on(
 ) -> tuple[nn.Module, TrainSummary]:
     """Train on batches of `dataset` as `train_plain` does.
 
-    Arguments:
+    Args:
         make_batches: see `train`. distill: stored teacher outputs for a batch.
         category_order: category ids by label for the data sets of DATASETS.TEST; None takes their own order.
     """
@@ -134,9 +128,9 @@ def train_on(
 
 
 def load_test_weights(cfg: CfgNode, model: nn.Module, ckpt: str | None) -> str:
-    """Load `ckpt`, else the last checkpoint in OUTPUT_DIR, else MODEL.WEIGHT; the path that was taken.
+    """Load `ckpt`, else the last checkpoint in OUTPUT_DIR, else MODEL.WEIGHT; return the path of the file.
 
-    Raises ConfigError when there is none of them, CheckpointError for a file of another model.
+    Raises ConfigError when there is none of the three, CheckpointError for a file of another model.
     """
     last = last_checkpoint(cfg.OUTPUT_DIR)
     path = ckpt or (str(last) if last is not None else cfg.MODEL.WEIGHT)
@@ -155,15 +149,16 @@ def test_plain(
     folder: Path | None = None,
     category_order: Sequence[int] | None = None,
 ) -> dict[str, EvaluationReport]:
-    """Evaluate `model` on every set of DATASETS.TEST; the report of each by name.
+    """Evaluate `model` on every data set of DATASETS.TEST; the reports by name. Collective over ranks.
 
-    `category_order`: category ids by label; None takes the order of each data set.
+    Args:
+        folder: where rank 0 writes `<data set>/{metrics.json,per_class.csv}` and the result files of the
+            protocol (`Evaluator.write`); defaults to `OUTPUT_DIR/inference`.
+        category_order: category ids by label; None takes the order of each data set.
 
-    Rank 0 writes `<folder>/<data set>/{metrics.json,per_class.csv}` and a result file per task (see
-    `write_results`); for Pascal VOC also its own files (see `write_voc_files`). `folder` defaults to
-    `OUTPUT_DIR/inference`. The AP protocol is that of the data set's kind; an RPN-only model is judged by
-    the average recall of its proposals. With TEST.BBOX_AUG.ENABLED every image is tested in several views.
-    TEST.EXPECTED_RESULTS are checked against the last data set and logged.
+    The kind of the data decides on the protocol (`build_evaluator`). With TEST.BBOX_AUG.ENABLED every image
+    is tested in several views. TEST.EXPECTED_RESULTS are compared with the last data set, and the outcome is
+    logged. Raises ConfigError for an empty DATASETS.TEST and for two data sets of one name.
     """
     if not cfg.DATASETS.TEST:
         raise ConfigError(
@@ -181,63 +176,22 @@ def test_plain(
             )
         dataset = build_dataset(cfg, spec, train=False, category_order=category_order)
         check_class_count(cfg, dataset, name)
-        evaluator = build_evaluator(cfg, dataset, folder / spec.name)
+        evaluator = build_evaluator(
+            cfg,
+            dataset.annotations.raw,
+            dataset.label_to_category,
+            kind=dataset.annotations.kind,
+            shard_folder=folder / spec.name,
+        )
         loader = build_test_loader(cfg, dataset)
-        what = f"testing {spec.name}"
         precision = Precision.from_cfg(cfg, device)
-        report = inference(tested, loader, evaluator, device, what, precision=precision)
+        report = inference(tested, loader, evaluator, device, f"testing {spec.name}", precision=precision)
         reports[spec.name] = report
-        comm.on_main(partial(write_results, report, folder / spec.name))
-        if report.protocol == "voc" and "bbox" in report.tasks:
-            images = dataset.annotations.images
-            comm.on_main(partial(write_voc_files, report, images, folder / spec.name))
+        comm.on_main(partial(evaluator.write, report, folder / spec.name))
         if comm.is_main_process():
             _LOG.info("%s\n%s", spec.name, format_report(report))
     check_expected(cfg, reports[spec.name].metrics)
     return reports
-
-
-def build_evaluator(cfg: CfgNode, dataset: DetectionDataset, folder: Path) -> DetectionEvaluator:
-    """What judges the predictions of the model of `cfg` on `dataset`; processes share `folder`."""
-    if class_count_key(cfg) is None:
-        return ProposalEvaluator(dataset.annotations.raw, shard_folder=folder)
-    heads = {"segm": predicts_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}
-    return DetectionEvaluator(
-        dataset.annotations.raw,
-        dataset.annotations.kind,
-        dataset.label_to_category,
-        ("bbox", *(task for task, on in heads.items() if on)),
-        keypoint_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-        voc_metric=cfg.TEST.VOC_METRIC,
-        shard_folder=folder,
-        fixed_limit=fixed_limit(cfg),
-    )
-
-
-def fixed_limit(cfg: CfgNode) -> int | None:
-    """Detections per class that TEST.LVIS_PROTOCOL "fixed" counts; None for the usual limit per image."""
-    return cfg.TEST.FIXED_DETS_PER_CLASS if cfg.TEST.LVIS_PROTOCOL == "fixed" else None
-
-
-def write_results(report: EvaluationReport, folder: Path) -> None:
-    """Write metrics, per-class table and what was found.
-
-    Detections in COCO result format, one file per task (`bbox.json`, `segm.json`, `keypoints.json`);
-    proposals as `box_proposals.pth`: tensors `image_ids`, `boxes` (x, y, width, height) and
-    `objectness` of all proposals.
-    """
-    write_report(report, folder)
-    found = report.detections
-    if PROPOSALS in report.tasks:
-        arrays = {"image_ids": found.image_ids, "boxes": found.boxes, "objectness": found.scores}
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        save_atomic(tensors, folder / "box_proposals.pth")
-        return
-    for iou_type in report.tasks:
-        own = {"segm": "segmentation"}.get(iou_type, iou_type)
-        keys = ("image_id", "category_id", "score", own)
-        records = ({key: record[key] for key in keys} for record in found.scored_for(iou_type).records())
-        write_json_list(folder / f"{iou_type}.json", records)
 
 
 def check_expected(cfg: CfgNode, metrics: dict[str, float]) -> bool:

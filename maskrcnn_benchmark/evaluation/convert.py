@@ -1,6 +1,4 @@
-"""From what the network predicts to what an annotation file speaks: original size, category ids, RLE
-masks.
-"""
+"""Conversion of predictions to detections: original image size, category ids, RLE masks."""
 
 from __future__ import annotations
 
@@ -11,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.rle import RleMasks
 from maskrcnn_benchmark.layers.masks import image_masks
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
-# Pasted masks held at a time: bounds memory on large images with many detections.
 PIXELS_PER_CHUNK = 64_000_000
+"""Pixels of pasted masks in memory at a time."""
 
 
 def boxlist_to_detections(
@@ -27,18 +25,18 @@ def boxlist_to_detections(
     label_to_category: Sequence[int],
     mask_threshold: float = 0.5,
 ) -> Detections:
-    """Detections of one image at its original size.
+    """Convert the prediction for one image to detections at the original size of the image.
 
     Args:
-        prediction: fields `scores` and `labels`; optional `mask`, either (n, 1, M, M) probabilities
-            relative to the boxes or (n, 1, h, w) bool of the whole image, best at its original size;
-            optional `keypoints`; optional `mask_scores` (n,) for the evaluation of masks.
+        prediction: N boxes with fields `scores` (N,) and `labels` (N,); optional `mask`, either (N, 1, M, M)
+            probabilities relative to the boxes or (N, 1, H, W) bool of the whole image, best at its
+            original size; optional `keypoints`; optional `mask_scores` (N,) for the evaluation of masks.
         image_id: id in the annotation file.
         original_size: (width, height) of the image file.
         label_to_category: category id of every label; entry 0 (background) is not used.
         mask_threshold: a pixel belongs to the object when its probability is larger.
 
-    Boxes become x, y, width, height with the inclusive width x2 - x1 + 1 (parity).
+    Boxes become x, y, width, height in pixels with the inclusive width x2 - x1 + 1 (parity).
     """
     if not len(prediction):
         return Detections.empty(with_masks=prediction.has_field("mask"))

@@ -1,4 +1,4 @@
-"""Annotations of a COCO or LVIS file as flat arrays, ready to be paired with detections."""
+"""Annotations of a COCO- or LVIS-format file as flat arrays."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class GroundTruth:
     Attributes:
         image_ids: int64 (I,) ascending, all images of the file (also those without annotation).
         category_ids: int64 (K,) ascending, all categories of the file.
-        images, categories: int64 (G,), positions in `image_ids` and `category_ids`.
-        boxes: float64 (G, 4) as x, y, width, height. areas: float64 (G,), the file's `area`.
-        ignore, crowd: bool (G,), neither hit nor miss; crowd may in addition be matched many times.
-        annotations: the G dicts of the file, for masks on demand.
-        sizes: int64 (I, 2), height and width of the images, 0 where the file does not say.
+        images, categories: int64 (G,), indices into `image_ids` and `category_ids`.
+        boxes: float64 (G, 4) as x, y, width, height in pixels. areas: float64 (G,), the file's `area`.
+        ignore: bool (G,), neither found nor missed. crowd: bool (G,), ignored and matched any number of
+        times. annotations: the G dicts of the file, for masks on demand. sizes: int64 (I, 2), height and
+        width of the images, 0 where the file does not say.
     """
 
     image_ids: np.ndarray
@@ -37,7 +37,7 @@ class GroundTruth:
     sizes: np.ndarray
 
     def select(self, order: np.ndarray) -> GroundTruth:
-        """The annotations at int64 positions `order`, in that order; the tables stay."""
+        """Select annotations by int64 indices, in that order; the tables of ids stay."""
         return replace(
             self,
             images=self.images[order],
@@ -46,20 +46,20 @@ class GroundTruth:
             areas=self.areas[order],
             ignore=self.ignore[order],
             crowd=self.crowd[order],
-            annotations=[self.annotations[place] for place in order.tolist()],
+            annotations=[self.annotations[index] for index in order.tolist()],
         )
 
 
-def positions(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """int64: position of each of `values` in the ascending `table`, -1 where it is absent."""
+def indices_in(table: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Index of each of `values` (N,) in the ascending `table`: int64 (N,), -1 where it is absent."""
     if not len(table):
         return np.full(len(values), -1, np.int64)
-    found = np.minimum(np.searchsorted(table, values), len(table) - 1)
-    return np.where(table[found] == values, found, -1).astype(np.int64)
+    nearest = np.minimum(np.searchsorted(table, values), len(table) - 1)
+    return np.where(table[nearest] == values, nearest, -1).astype(np.int64)
 
 
 def read_ground_truth(dataset: Mapping[str, Any], *, crowd: bool, drop_empty: bool) -> GroundTruth:
-    """Arrays of `dataset` (keys `images, annotations, categories`).
+    """Read the annotations of `dataset`, a dict with the keys `images`, `annotations`, `categories`.
 
     `crowd` reads `iscrowd` as COCO does (such objects are ignored and match repeatedly); otherwise the
     optional `ignore` of LVIS counts. `drop_empty` leaves out annotations of area 0 or infinite area
@@ -69,30 +69,30 @@ def read_ground_truth(dataset: Mapping[str, Any], *, crowd: bool, drop_empty: bo
     image_ids = np.unique(np.array([image["id"] for image in dataset["images"]], np.int64))
     category_ids = np.unique(np.array([category["id"] for category in dataset["categories"]], np.int64))
     known = set(category_ids.tolist())
-    chosen = [annotation for annotation in dataset["annotations"] if annotation["category_id"] in known]
-    for annotation in chosen:
+    listed = [annotation for annotation in dataset["annotations"] if annotation["category_id"] in known]
+    for annotation in listed:
         absent = [key for key in ("id", "image_id", "bbox", "area") if key not in annotation]
         if absent:
             raise DataError(f"annotation {annotation.get('id', '?')}: key {absent[0]!r} is missing")
     if drop_empty:
-        chosen = [annotation for annotation in chosen if 0 < annotation["area"] < float("inf")]
-    images = positions(_column(chosen, "image_id", np.int64), image_ids)
+        listed = [annotation for annotation in listed if 0 < annotation["area"] < float("inf")]
+    images = indices_in(image_ids, _column(listed, "image_id", np.int64))
     if len(images) and images.min() < 0:
-        lost = chosen[int(images.argmin())]
+        lost = listed[int(images.argmin())]
         raise DataError(f"annotation {lost['id']}: its image_id {lost['image_id']} is not among the images")
     flags = np.array(
-        [bool(annotation.get("iscrowd" if crowd else "ignore", 0)) for annotation in chosen], bool
+        [bool(annotation.get("iscrowd" if crowd else "ignore", 0)) for annotation in listed], bool
     )
     return GroundTruth(
         image_ids=image_ids,
         category_ids=category_ids,
         images=images,
-        categories=positions(_column(chosen, "category_id", np.int64), category_ids),
-        boxes=np.array([annotation["bbox"] for annotation in chosen], np.float64).reshape(-1, 4),
-        areas=_column(chosen, "area", np.float64),
+        categories=indices_in(category_ids, _column(listed, "category_id", np.int64)),
+        boxes=np.array([annotation["bbox"] for annotation in listed], np.float64).reshape(-1, 4),
+        areas=_column(listed, "area", np.float64),
         ignore=flags,
-        crowd=flags if crowd else np.zeros(len(chosen), bool),
-        annotations=chosen,
+        crowd=flags if crowd else np.zeros(len(listed), bool),
+        annotations=listed,
         sizes=_sizes(dataset["images"], image_ids),
     )
 

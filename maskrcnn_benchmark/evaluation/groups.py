@@ -1,25 +1,23 @@
-"""AP over groups of categories: LVIS frequency, instance-count bins, phase labels, or any user's own."""
+"""AP over groups of categories: LVIS frequency, bins of training instances, LST phases, or given ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from maskrcnn_benchmark.evaluation.ap import APResult
-from maskrcnn_benchmark.evaluation.class_ap import ClassAP
+from maskrcnn_benchmark.evaluation.ap import APResult, ClassAP
 
-# Edges of the instance-count bins of the LST paper (specs: LST section 1): (0,10) [10,100) [100,1000)
-# [1000,inf).
+# Edges of the bins of LST (Hu et al. 2020): (0,10) [10,100) [100,1000) [1000,inf).
 INSTANCE_EDGES = (10, 100, 1000)
 
 
 def group_ap(result: APResult | ClassAP, groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """AP of every group of category ids: the mean over its defined categories, -1 if there is none."""
+    """Mean AP of every group of category ids over its defined categories; -1 if there is none."""
     return {name: result.mean_precision(category_ids=list(ids)) for name, ids in groups.items()}
 
 
 def frequency_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Groups "rare", "common", "frequent" by the file's `frequency` (r, c, f); {} for files without it."""
+    """Group categories as "rare", "common", "frequent" by their `frequency` (r, c, f); {} without it."""
     groups: dict[str, list[int]] = {"rare": [], "common": [], "frequent": []}
     names = {"r": "rare", "c": "common", "f": "frequent"}
     for category in categories:
@@ -29,7 +27,7 @@ def frequency_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[
 
 
 def instance_bins(counts: Mapping[int, int], edges: Sequence[int] = INSTANCE_EDGES) -> dict[str, list[int]]:
-    """Groups by number of training instances, named "(0,10)", "[10,100)", ..., "[1000,inf)".
+    """Group categories by their number of training instances: "(0,10)", "[10,100)", ..., "[1000,inf)".
 
     `counts`: category id -> instances in the training set. Categories without any instance are in no bin.
     """
@@ -49,7 +47,7 @@ def phase_name(phase: int) -> str:
 
 
 def step_state_groups(categories: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Groups b0, t0, t1, ... by the `step_state` of derived LST annotation files; {} for other files."""
+    """Group categories as b0, t0, t1, ... by the `step_state` of LST annotation files; {} without it."""
     groups: dict[str, list[int]] = {}
     for category in categories:
         if "step_state" in category:

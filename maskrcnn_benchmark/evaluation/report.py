@@ -1,4 +1,4 @@
-"""What an evaluation says, and its text table, CSV and JSON."""
+"""The result of an evaluation, and its text table, CSV, JSON and result files."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_benchmark.evaluation.ap import APResult
-from maskrcnn_benchmark.evaluation.class_ap import ClassAP
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.ap import APResult, ClassAP
+from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.utils.files import StrPath, atomic_path, write_json, write_json_list
 from maskrcnn_benchmark.utils.table import format_table
 
 
 @dataclass
 class TaskReport:
-    """One IoU type: summary metrics, AP per group and per category id (-1: undefined), arrays behind them.
+    """One task: summary metrics, AP per group and per category id (-1: undefined), and their arrays.
 
     `area` is what a detection's area was taken from, "box", "mask" or "keypoints": APs, APm and APl depend
-    on it. With several processes only the first has `result`.
+    on it. With several ranks only rank 0 has `result`.
     """
 
     metrics: dict[str, float]
@@ -31,13 +30,13 @@ class TaskReport:
 
 @dataclass
 class EvaluationReport:
-    """Everything one evaluation found.
+    """The result of one evaluation.
 
     Attributes:
-        protocol: "coco", "lvis", "voc" or "cityscapes". num_images: images in the annotation file.
-        tasks: "bbox", "segm", "keypoints". names: category id -> name.
-        detections: what was evaluated, by image id, in the original size; with several processes only the
-            first has them, and they are empty on the others.
+        protocol: the rules, for example "coco". num_images: images in the annotation file.
+        tasks: reports by "bbox", "segm", "keypoints". names: category id -> name.
+        detections: what was evaluated, by image id, in pixels of the original images; with several ranks only
+            rank 0 has them, and they are empty on the others.
     """
 
     protocol: str
@@ -48,7 +47,7 @@ class EvaluationReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Flat names: "segm/AP50", and "segm/AP/<group>" for groups."""
+        """Metrics of all tasks by flat names: "segm/AP50", and "segm/AP/<group>" for groups."""
         flat: dict[str, float] = {}
         for iou_type, task in self.tasks.items():
             flat |= {f"{iou_type}/{name}": value for name, value in task.metrics.items()}
@@ -56,7 +55,7 @@ class EvaluationReport:
         return flat
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without the detections."""
+        """The report as plain data, without the detections."""
         tasks = {
             iou_type: {
                 "metrics": task.metrics,
@@ -74,8 +73,9 @@ class EvaluationReport:
         }
 
     def class_rows(self) -> list[list[Any]]:
-        """Rows `category id, name, AP of each task` sorted by descending AP of the last task, undefined
-        last.
+        """Rows `category id, name, AP of each task` in descending order of the last task's AP.
+
+        An undefined AP is None, and its class comes last.
         """
         rows = []
         for category, name in self.names.items():
@@ -89,9 +89,7 @@ def _defined(value: float) -> float | None:
 
 
 def format_report(report: EvaluationReport, per_class: bool = False) -> str:
-    """Text tables: summary and groups with one column per task, and the classes from best to worst if
-    asked.
-    """
+    """Text tables: metrics and groups with one column per task, and with `per_class` the classes."""
     tasks = report.tasks
     lines = [
         f"{report.protocol.upper()} evaluation: {report.num_images} images, "
@@ -131,3 +129,15 @@ def write_report(report: EvaluationReport, folder: StrPath, *, detections_name: 
         writer.writerows([["" if cell is None else cell for cell in row] for row in report.class_rows()])
     if detections_name is not None:
         write_json_list(target / detections_name, report.detections.records())
+
+
+def write_detections(report: EvaluationReport, folder: StrPath) -> None:
+    """Write the detections in COCO result format, one file `<task>.json` per task.
+
+    Where masks have scores of their own, `segm.json` has them as `score`, as other programs expect.
+    """
+    for task in report.tasks:
+        value = {"segm": "segmentation"}.get(task, task)
+        keys = ("image_id", "category_id", "score", value)
+        records = report.detections.scored_for(task).records()
+        write_json_list(Path(folder) / f"{task}.json", ({key: row[key] for key in keys} for row in records))

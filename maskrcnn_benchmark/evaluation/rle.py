@@ -13,7 +13,7 @@ import torch
 from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
 
-# What csrc/evaluation/rle.h finds wrong with a text, by its number.
+# Problems of a compressed text by their code in csrc/evaluation/rle.h.
 PROBLEMS = (
     "",
     "its size is negative or too large",
@@ -38,30 +38,28 @@ class RleMasks:
 
     @classmethod
     def from_dicts(cls, rles: Iterable[Mapping[str, Any]]) -> RleMasks:
-        """Masks given as compressed RLE dicts (`counts` bytes or str). Raises DataError naming the
-        place.
-        """
+        """Make masks from compressed RLE dicts (`counts` bytes or str). DataError naming the faulty one."""
         parts: list[bytes] = []
         rows: list[tuple[int, int, int, int]] = []
-        place = 0
-        for number, rle in enumerate(rles):
+        begin = 0
+        for index, rle in enumerate(rles):
             try:
                 counts, (height, width) = rle["counts"], rle["size"]
                 part = counts.encode("ascii") if isinstance(counts, str) else bytes(memoryview(counts))
-                rows.append((place, len(part), int(height), int(width)))
+                rows.append((begin, len(part), int(height), int(width)))
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(
-                    f"mask {number}: expected a compressed RLE with size [h, w] and counts as text, "
+                    f"mask {index}: expected a compressed RLE with size [h, w] and counts as text, "
                     f"got {str(rle)[:80]}"
                 ) from error
             parts.append(part)
-            place += len(part)
+            begin += len(part)
         text = np.frombuffer(bytearray(b"".join(parts)), np.uint8)
         return cls(text, np.array(rows, np.int64).reshape(-1, 4))
 
     @classmethod
     def concatenate(cls, parts: Sequence[RleMasks]) -> RleMasks:
-        """All `parts` one after another."""
+        """Join `parts` in their order."""
         shifts = np.cumsum([0, *(len(part.text) for part in parts)])
         tables = [part.table + [shift, 0, 0, 0] for part, shift in zip(parts, shifts, strict=False)]
         texts = [part.text for part in parts]
@@ -70,12 +68,12 @@ class RleMasks:
             np.concatenate([np.zeros((0, 4), np.int64), *tables]),
         )
 
-    def select(self, positions: np.ndarray) -> RleMasks:
-        """The masks at int64 `positions`, in that order; the text is shared."""
-        return RleMasks(self.text, self.table[positions])
+    def select(self, indices: np.ndarray) -> RleMasks:
+        """Select masks by int64 `indices`, in that order; the text is shared."""
+        return RleMasks(self.text, self.table[indices])
 
     def packed(self) -> RleMasks:
-        """The same masks with their texts one after another and nothing else between them."""
+        """The same masks with their texts end to end and no other text between them."""
         begins, lengths = self.table[:, 0], self.table[:, 1]
         ends = np.cumsum(lengths)
         table = np.column_stack([ends - lengths, self.table[:, 1:]])
@@ -90,79 +88,77 @@ class RleMasks:
         return self.table[:, 2:]
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """`text` and `table` as the native operations take them."""
+        """`text` uint8 (bytes,) and `table` int64 (N, 4) as the native operations take them."""
         return torch.from_numpy(self.text), torch.from_numpy(np.ascontiguousarray(self.table))
 
     def measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Areas int64 (N,), tight boxes x, y, width, height int64 (N, 4), and uint8 (N,) places in PROBLEMS.
+        """Measure all masks.
 
-        A mask with a problem has area 0.
+        Returns areas int64 (N,), tight boxes x, y, width, height int64 (N, 4), all in pixels, and problems
+        uint8 (N,), indices into PROBLEMS. A mask with a problem has area 0.
         """
         load_ops()
         areas, boxes, problems = torch.ops.maskrcnn_benchmark.rle_measure(*self.tensors())
         return areas.numpy(), boxes.numpy(), problems.numpy()
 
-    def problem(self, position: int) -> str:
-        """What is wrong with one mask, in words; empty if nothing is."""
-        return PROBLEMS[int(self.select(np.array([position])).measure()[2][0])]
+    def problem(self, index: int) -> str:
+        """The problem of one mask in words; empty if it is valid."""
+        return PROBLEMS[int(self.select(np.array([index])).measure()[2][0])]
 
     def __len__(self) -> int:
         """Number of masks."""
         return len(self.table)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """One mask as a dict for pycocotools."""
-        begin, length, height, width = self.table[position].tolist()
+        begin, length, height, width = self.table[index].tolist()
         return {"size": [height, width], "counts": self.text[begin : begin + length].tobytes()}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The masks as dicts, in order."""
-        return (self[position] for position in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
 
 def annotation_masks(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> RleMasks:
-    """Masks of annotations (polygons, uncompressed or compressed RLE), equal to pycocotools' to the byte.
+    """Encode the masks of annotations (polygons, uncompressed or compressed RLE) as pycocotools does.
 
     `sizes` int64 (N, 2): height and width of each annotation's image. Raises DataError naming the
     annotation whose segmentation is unreadable.
     """
-    plain = np.array([_is_plain(a.get("segmentation")) for a in annotations], bool) & (sizes > 0).all(1)
-    drawn, others = np.flatnonzero(plain).tolist(), np.flatnonzero(~plain).tolist()
-    polygons = _draw([annotations[i]["segmentation"] for i in drawn], sizes[drawn], annotations, drawn)
+    polygonal = np.array([_is_polygons(a.get("segmentation")) for a in annotations], bool)
+    polygonal &= (sizes > 0).all(1)
+    shapes, others = np.flatnonzero(polygonal).tolist(), np.flatnonzero(~polygonal).tolist()
+    polygons = _rasterize([annotations[i] for i in shapes], sizes[shapes])
     if not len(others):
         return polygons
     encoded = [_annotation_rle(annotations[i], *sizes[i].tolist()) for i in others]
     both = RleMasks.concatenate([polygons, RleMasks.from_dicts(encoded)])
-    return both.select(np.argsort(drawn + others))
+    return both.select(np.argsort(shapes + others))
 
 
-def _is_plain(shape: Any) -> bool:
-    """Whether these are polygons of three points or more (pycocotools gives other lists another meaning)."""
+def _is_polygons(shape: Any) -> bool:
+    """Whether these are polygons of three points or more (pycocotools reads other lists differently)."""
     if not isinstance(shape, list) or not shape:
         return False
     return all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape)
 
 
-def _draw(
-    shapes: list[list[list[float]]],
-    sizes: np.ndarray,
-    annotations: Sequence[Mapping[str, Any]],
-    places: Sequence[int],
-) -> RleMasks:
-    """Masks of lists of polygons; `places` in `annotations` serve the message of a DataError."""
+def _rasterize(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> RleMasks:
+    """Masks of annotations with polygons; sizes int64 (N, 2). DataError naming the unreadable one."""
+    shapes: list[list[list[float]]] = [annotation["segmentation"] for annotation in annotations]
     lengths = [len(part) // 2 for shape in shapes for part in shape]
     try:
-        numbers = np.fromiter(
+        coordinates = np.fromiter(
             chain.from_iterable(chain.from_iterable(shapes)), np.float64, count=2 * sum(lengths)
         )
     except (TypeError, ValueError) as error:
-        for place, shape in zip(places, shapes, strict=True):
+        for annotation, shape in zip(annotations, shapes, strict=True):
             if not all(isinstance(value, int | float) for part in shape for value in part):
-                raise _unreadable(annotations[place], error) from error
+                raise _unreadable(annotation, error) from error
         raise
     load_ops()
     columns = (
-        numbers.reshape(-1, 2),
+        coordinates.reshape(-1, 2),
         np.cumsum([0, *lengths]),
         np.cumsum([0, *(len(shape) for shape in shapes)]),
         np.ascontiguousarray(sizes, np.int64),

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.engine.train_and_test import write_results
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.coco import CocoEvaluator
 from maskrcnn_benchmark.structures.boxlist import BoxList
 
 
@@ -21,15 +20,15 @@ def test_scores_in_the_files_of_a_test(tmp_path: Path) -> None:
         "annotations": [{"id": 1, "image_id": 3, "category_id": 9, **square}],
         "categories": [{"id": 9, "name": "box"}],
     }
-    judge = DetectionEvaluator(dataset, "coco", [0, 9], ("bbox", "segm"))
-    judge.reset()
+    evaluator = CocoEvaluator(dataset, [0, 9], ("bbox", "segm"))
+    evaluator.reset()
     found = BoxList([[2.0, 2, 7, 7], [0, 0, 3, 3]], (20, 10))
     found.add_field("scores", torch.tensor([0.5, 0.25]))
     found.add_field("mask_scores", torch.tensor([0.0, 0.125]))
     found.add_field("labels", torch.tensor([1, 1]))
     found.add_field("mask", torch.ones(2, 1, 4, 4))
-    judge.process([3], [found])
-    write_results(judge.evaluate(), tmp_path)
+    evaluator.process([3], [found])
+    evaluator.write(evaluator.evaluate(), tmp_path)
     written = {task: json.loads((tmp_path / f"{task}.json").read_text()) for task in ("bbox", "segm")}
     assert [row["score"] for row in written["bbox"]] == [0.5, 0.25]
     assert [row["score"] for row in written["segm"]] == [0.0, 0.125]

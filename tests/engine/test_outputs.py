@@ -14,7 +14,7 @@ from pycocotools import mask as mask_utils
 from maskrcnn_benchmark.engine import outputs
 from maskrcnn_benchmark.engine.frames import Frame, find_sources
 from maskrcnn_benchmark.engine.outputs import ImageFiles, ResultFile, VideoFile, open_sink
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
 from maskrcnn_benchmark.utils.errors import DataError, UsageError

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrcnn_benchmark.evaluation.ap import COCO_MAX_DETS, evaluate_coco, evaluate_lvis
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.ap import COCO_MAX_DETS
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.coco import evaluate_coco
+from maskrcnn_benchmark.evaluation.protocols.lvis import evaluate_lvis
 from maskrcnn_benchmark.utils.errors import DataError
 
 

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from maskrcnn_benchmark.evaluation.cityscapes import MIN_REGION, THRESHOLDS, evaluate_cityscapes
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.cityscapes import (
+    MIN_REGION,
+    THRESHOLDS,
+    CityscapesEvaluator,
+    evaluate_cityscapes,
+)
 
 H, W = 60, 80
 LABELS = (24, 26, 33)
@@ -216,8 +220,8 @@ def test_no_data_at_all() -> None:
 
 def test_evaluator() -> None:
     dataset, found = _data(0, True)
-    judge = DetectionEvaluator(dataset, "cityscapes", [0, *LABELS], ("bbox", "segm"))
-    report = judge.evaluate_detections(found)
+    evaluator = CityscapesEvaluator(dataset, [0, *LABELS], ("bbox", "segm"))
+    report = evaluator.evaluate_detections(found)
     assert set(report.metrics) == {f"{t}/{m}" for t in ("bbox", "segm") for m in ("AP", "AP50", "AP75")}
     assert report.tasks["segm"].area == "mask" and report.tasks["bbox"].area == "box"
     assert report.metrics["segm/AP"] == evaluate_cityscapes(dataset, found, "segm").metrics()["AP"]

@@ -9,7 +9,7 @@ import pytest
 
 from maskrcnn_benchmark.evaluation import confusion as module
 from maskrcnn_benchmark.evaluation.confusion import confusion_of_groups, format_confusion
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
 
 GROUPS = {"b0": [1, 2], "t0": [5], "t1": [7, 9]}
 
@@ -65,18 +65,18 @@ def expected(data: dict[str, Any], found: Detections) -> np.ndarray:
             and int(found.category_ids[i]) in group
             and box_iou(found.boxes[i], annotation["bbox"]) >= 0.5
         ]
-        fate = 4
+        outcome = 4
         if near:
             taken = min(near)[1]
-            fate = 0 if taken == annotation["category_id"] else 1 + group[taken]
-        counts[group[annotation["category_id"]], fate] += 1
+            outcome = 0 if taken == annotation["category_id"] else 1 + group[taken]
+        counts[group[annotation["category_id"]], outcome] += 1
     return counts
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("at_once", [1, 7, 4_000_000])
 def test_counts(seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "IOUS_AT_ONCE", at_once)
     data, found = make(seed)
     result = confusion_of_groups(data, found, GROUPS)
     np.testing.assert_array_equal(result.counts, expected(data, found))

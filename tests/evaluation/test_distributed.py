@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn_benchmark.evaluation import evaluator
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.proposals import ProposalEvaluator
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation import collect
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.coco import CocoEvaluator
+from maskrcnn_benchmark.evaluation.protocols.lvis import LvisEvaluator
+from maskrcnn_benchmark.evaluation.protocols.proposals import ProposalEvaluator
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
 from maskrcnn_benchmark.utils import comm
@@ -59,14 +60,14 @@ def _evaluate(folder: Path, ids: list[int], *, iou_types: tuple[str, ...] = ("bb
 
     The last rank repeats the first image, as padding samplers do.
     """
-    evaluator.SHARD_DETECTIONS = 3  # several shards for each process
-    judge = DetectionEvaluator(_dataset(), "lvis", [0, 1, 2], iou_types, shard_folder=folder)
+    collect.SHARD_DETECTIONS = 3  # several shards for each process
+    evaluator = LvisEvaluator(_dataset(), [0, 1, 2], iou_types, shard_folder=folder)
     rank, world = comm.get_rank(), comm.get_world_size()
     for _ in range(2):
-        judge.reset()
+        evaluator.reset()
         for image_id in ids[rank::world] + (ids[:1] if rank == world - 1 else []):
-            judge.process([image_id], [_prediction(image_id)])
-        report = judge.evaluate()
+            evaluator.process([image_id], [_prediction(image_id)])
+        report = evaluator.evaluate()
     return report.metrics, report.detections.to_json(), report.tasks["bbox"].result is not None
 
 
@@ -93,11 +94,11 @@ def _refused(folder: Path | None, wrong_mask: bool) -> str:
     dataset = _dataset()
     if wrong_mask:
         dataset["annotations"][0]["segmentation"] = "unreadable"
-    judge = DetectionEvaluator(dataset, "coco", [0, 1, 2], ("bbox", "segm"), shard_folder=folder)
+    evaluator = CocoEvaluator(dataset, [0, 1, 2], ("bbox", "segm"), shard_folder=folder)
     try:
-        judge.reset()
-        judge.process([IDS[comm.get_rank()]], [_prediction(IDS[comm.get_rank()])])
-        judge.evaluate()
+        evaluator.reset()
+        evaluator.process([IDS[comm.get_rank()]], [_prediction(IDS[comm.get_rank()])])
+        evaluator.evaluate()
     except (DataError, ValueError) as error:
         return str(error)
     return ""
@@ -111,9 +112,9 @@ def test_errors_reach_every_process(tmp_path: Path, run_ranks: Callable[..., lis
 
 def test_columns_keep_the_masks(tmp_path: Path) -> None:
     """Detections survive being taken apart, also a selection whose masks share a longer text."""
-    judge = DetectionEvaluator(_dataset(), "lvis", [0, 1, 2], ("bbox", "segm"))
-    judge.process(IDS, [_prediction(i) for i in IDS])
-    whole = judge.evaluate().detections
+    evaluator = LvisEvaluator(_dataset(), [0, 1, 2], ("bbox", "segm"))
+    evaluator.process(IDS, [_prediction(i) for i in IDS])
+    whole = evaluator.evaluate().detections
     for some in (whole, whole.select(np.array([6, 1, 3])), Detections.empty(with_masks=True)):
         assert Detections.from_columns(some.columns()).to_json() == some.to_json()
     boxes = Detections(whole.image_ids, whole.category_ids, whole.scores, whole.boxes)
@@ -122,25 +123,23 @@ def test_columns_keep_the_masks(tmp_path: Path) -> None:
 
 def _keypoints_and_proposals(folder: Path) -> Any:
     """Metrics of keypoints and of proposals, from detections whose corners are their keypoints."""
-    evaluator.SHARD_DETECTIONS = 3
+    collect.SHARD_DETECTIONS = 3
     data = _dataset()
     for annotation in data["annotations"]:
         annotation["keypoints"] = [5, 5, 2, 24, 24, 1]
-    judges = (
-        DetectionEvaluator(
-            data, "coco", [0, 1, 2], ("keypoints",), keypoint_sigmas=(0.2, 0.2), shard_folder=folder / "k"
-        ),
+    evaluators = (
+        CocoEvaluator(data, [0, 1, 2], ("keypoints",), keypoint_sigmas=(0.2, 0.2), shard_folder=folder / "k"),
         ProposalEvaluator(data, shard_folder=folder / "p"),
     )
-    for judge in judges:
-        judge.reset()
+    for evaluator in evaluators:
+        evaluator.reset()
         for image_id in IDS[comm.get_rank() :: comm.get_world_size()]:
             found = _prediction(image_id).copy_with_fields(["scores", "labels"])
             corners = torch.cat((found.bbox.reshape(-1, 2, 2), torch.ones(len(found), 2, 1)), dim=2)
             found.add_field("keypoints", Keypoints(corners, found.size, (0, 1)))
             found.add_field("objectness", found.get_field("scores"))
-            judge.process([image_id], [found])
-    reports = [judge.evaluate() for judge in judges]
+            evaluator.process([image_id], [found])
+    reports = [evaluator.evaluate() for evaluator in evaluators]
     return [report.metrics for report in reports], [len(report.detections) for report in reports]
 
 

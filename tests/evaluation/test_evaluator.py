@@ -12,12 +12,15 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 
-from maskrcnn_benchmark.evaluation import convert, evaluator
+from maskrcnn_benchmark.evaluation import collect, convert
+from maskrcnn_benchmark.evaluation.base import EVALUATORS
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.protocols.coco import CocoEvaluator
+from maskrcnn_benchmark.evaluation.protocols.lvis import LvisEvaluator
+from maskrcnn_benchmark.evaluation.protocols.voc import VocEvaluator
 from maskrcnn_benchmark.evaluation.report import format_report, write_report
 from maskrcnn_benchmark.structures.boxlist import BoxList
-from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
 # boxes of two objects in an image of 40 x 20 pixels, inclusive corners
 OBJECTS = [[2.0, 3.0, 11.0, 12.0], [20.0, 5.0, 35.0, 16.0]]
@@ -73,10 +76,10 @@ ORDER = [0, 20, 50]
 @pytest.mark.parametrize("protocol", ["coco", "lvis"])
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 def test_perfect_predictions(protocol: str, scale: float) -> None:
-    judge = DetectionEvaluator(_dataset(), protocol, ORDER, ("bbox", "segm"))
-    judge.process([3, 5], [_prediction(scale), _prediction(scale)])
-    judge.process([7], [_prediction(scale)])
-    report = judge.evaluate()
+    evaluator = EVALUATORS.get(protocol)(_dataset(), ORDER, ("bbox", "segm"))
+    evaluator.process([3, 5], [_prediction(scale), _prediction(scale)])
+    evaluator.process([7], [_prediction(scale)])
+    report = evaluator.evaluate()
     assert report.metrics["bbox/AP50"] == pytest.approx(1.0)
     assert report.metrics["segm/AP50"] == pytest.approx(1.0)
     assert report.tasks["bbox"].per_category[90] == -1.0
@@ -94,31 +97,31 @@ def test_the_weak_are_forgotten_on_the_way(monkeypatch: pytest.MonkeyPatch) -> N
     data = _dataset()
     data["images"] = [dict(data["images"][0], id=image) for image in range(60)]
     data["annotations"] = [dict(data["annotations"][0], id=image + 1, image_id=image) for image in range(60)]
-    monkeypatch.setattr(evaluator, "SHARD_DETECTIONS", 10)
+    monkeypatch.setattr(collect, "SHARD_DETECTIONS", 10)
     held = []
-    judge = DetectionEvaluator(data, "lvis", ORDER, fixed_limit=7)
+    evaluator = LvisEvaluator(data, ORDER, fixed_limit=7)
     for image, boxes in enumerate(predictions):
-        judge.process([image], [boxes])
-        held.append(judge._held)
+        evaluator.process([image], [boxes])
+        held.append(len(evaluator._collector))
     assert max(held) <= 30 and held[-1] < 30
-    report = judge.evaluate()
-    every = DetectionEvaluator(data, "lvis", ORDER, fixed_limit=7)
-    monkeypatch.setattr(evaluator, "SHARD_DETECTIONS", 10_000)
+    report = evaluator.evaluate()
+    every = LvisEvaluator(data, ORDER, fixed_limit=7)
+    monkeypatch.setattr(collect, "SHARD_DETECTIONS", 10_000)
     every.process(list(range(60)), predictions)
     assert every.evaluate().metrics == report.metrics and "bbox/AR@7/class" in report.metrics
-    assert report.metrics != DetectionEvaluator(data, "lvis", ORDER).evaluate().metrics
+    assert report.metrics != LvisEvaluator(data, ORDER).evaluate().metrics
 
 
 def test_label_order_matters() -> None:
-    judge = DetectionEvaluator(_dataset(), "coco", [0, 50, 20])
-    judge.process([3], [_prediction(masks=False)])
-    assert judge.evaluate().metrics["bbox/AP"] == 0.0
+    evaluator = CocoEvaluator(_dataset(), [0, 50, 20])
+    evaluator.process([3], [_prediction(masks=False)])
+    assert evaluator.evaluate().metrics["bbox/AP"] == 0.0
 
 
 def test_groups() -> None:
-    judge = DetectionEvaluator(_dataset(), "lvis", ORDER, groups={"mine": [20, 50], "nothing": [90]})
-    judge.process([3, 5, 7], [_prediction(masks=False)[:1] for _ in range(3)])
-    groups = judge.evaluate().tasks["bbox"].groups
+    evaluator = LvisEvaluator(_dataset(), ORDER, groups={"mine": [20, 50], "nothing": [90]})
+    evaluator.process([3, 5, 7], [_prediction(masks=False)[:1] for _ in range(3)])
+    groups = evaluator.evaluate().tasks["bbox"].groups
     assert groups["b0"] == groups["frequent"] == pytest.approx(1.0)
     assert groups["t0"] == groups["rare"] == 0.0
     assert groups["mine"] == pytest.approx(0.5)
@@ -159,32 +162,30 @@ def test_masks_of_the_original_size_are_taken_as_they_are() -> None:
 
 
 def test_empty_prediction_and_no_prediction_at_all() -> None:
-    judge = DetectionEvaluator(_dataset(), "lvis", ORDER, ("bbox", "segm"))
-    assert judge.evaluate().metrics["segm/AP"] == 0.0
-    judge.process([3], [_prediction()[:0]])
-    assert judge.evaluate().metrics["segm/AP"] == 0.0
-    judge.process([5], [_prediction()])
-    assert judge.evaluate().metrics["segm/AP"] > 0
-    judge.reset()
-    assert len(judge.evaluate().detections) == 0
+    evaluator = LvisEvaluator(_dataset(), ORDER, ("bbox", "segm"))
+    assert evaluator.evaluate().metrics["segm/AP"] == 0.0
+    evaluator.process([3], [_prediction()[:0]])
+    assert evaluator.evaluate().metrics["segm/AP"] == 0.0
+    evaluator.process([5], [_prediction()])
+    assert evaluator.evaluate().metrics["segm/AP"] > 0
+    evaluator.reset()
+    assert len(evaluator.evaluate().detections) == 0
 
 
 def test_errors() -> None:
-    with pytest.raises(DataError, match="'yolo' is unknown"):
-        DetectionEvaluator(_dataset(), "yolo", ORDER)
-    with pytest.raises(DataError, match=r"voc cannot be tested for segm; set MODEL\.MASK_ON False"):
-        DetectionEvaluator(_dataset(), "voc", ORDER, ("bbox", "segm"))
-    with pytest.raises(DataError, match=r"for keypoints; set MODEL\.KEYPOINT_ON False"):
-        DetectionEvaluator(_dataset(), "cityscapes", ORDER, ("bbox", "keypoints"))
-    judge = DetectionEvaluator(_dataset(), "coco", ORDER)
+    with pytest.raises(ConfigError, match="unknown evaluator 'yolo'"):
+        EVALUATORS.get("yolo")
+    with pytest.raises(DataError, match="the voc protocol cannot evaluate segm; it has bbox"):
+        VocEvaluator(_dataset(), ORDER, ("bbox", "segm"))
+    evaluator = CocoEvaluator(_dataset(), ORDER)
     with pytest.raises(DataError, match="image id 4"):
-        judge.process([4], [_prediction()])
+        evaluator.process([4], [_prediction()])
 
 
 def test_report_files_and_text(tmp_path: Path) -> None:
-    judge = DetectionEvaluator(_dataset(), "lvis", ORDER, ("bbox", "segm"))
-    judge.process([3, 5, 7], [_prediction()] * 3)
-    report = judge.evaluate()
+    evaluator = LvisEvaluator(_dataset(), ORDER, ("bbox", "segm"))
+    evaluator.process([3, 5, 7], [_prediction()] * 3)
+    report = evaluator.evaluate()
     write_report(report, tmp_path / "out", detections_name="lvis_dt.json")
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert content["tasks"]["segm"]["detection_area"] == "box"

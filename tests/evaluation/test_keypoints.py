@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.keypoints import evaluate_keypoints
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.coco import CocoEvaluator
+from maskrcnn_benchmark.evaluation.protocols.keypoints import evaluate_keypoints
 from maskrcnn_benchmark.structures import BoxList, Keypoints
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
@@ -165,10 +165,10 @@ def test_evaluator_from_predictions() -> None:
         | {"image_id": 1, "keypoints": points.reshape(-1).tolist(), "num_keypoints": 17, "iscrowd": 0}
         | {"bbox": [10, 10, 51, 51], "area": 2000.0}
     ]
-    judge = DetectionEvaluator(data, "coco", [0, 1, 5], ("bbox", "keypoints"))
-    judge.reset()
-    judge.process([1], [_prediction(2.0)])
-    report = judge.evaluate()
+    evaluator = CocoEvaluator(data, [0, 1, 5], ("bbox", "keypoints"))
+    evaluator.reset()
+    evaluator.process([1], [_prediction(2.0)])
+    report = evaluator.evaluate()
     assert report.metrics["keypoints/AP"] == pytest.approx(1) and report.metrics["bbox/AP"] == pytest.approx(
         1
     )

@@ -10,12 +10,12 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 
-from maskrcnn_benchmark.evaluation import evaluator as evaluator_module
-from maskrcnn_benchmark.evaluation.ap import evaluate_coco, evaluate_lvis
-from maskrcnn_benchmark.evaluation.cityscapes import evaluate_cityscapes
+from maskrcnn_benchmark.evaluation import collect
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.cityscapes import evaluate_cityscapes
+from maskrcnn_benchmark.evaluation.protocols.coco import evaluate_coco
+from maskrcnn_benchmark.evaluation.protocols.lvis import LvisEvaluator, evaluate_lvis
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import write_json
@@ -174,18 +174,18 @@ def test_masks_of_the_whole_image() -> None:
 
 def test_from_predictions_to_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranking right masks above wrong ones by the mask score gives full mask AP, box AP as before."""
-    monkeypatch.setattr(evaluator_module, "SHARD_DETECTIONS", 4)
+    monkeypatch.setattr(collect, "SHARD_DETECTIONS", 4)
     full = torch.zeros((3, 1, SIDE, SIDE), dtype=torch.bool)
     full[0, 0, 8:20, 4:16] = full[1, 0, 8:20, 22:34] = full[2, 0, 0:3, 0:3] = True
     for limit in (None, 50):
-        judge = DetectionEvaluator(_dataset(), "lvis", [0, 1, 2], ("bbox", "segm"), fixed_limit=limit)
-        judge.reset()
+        evaluator = LvisEvaluator(_dataset(), [0, 1, 2], ("bbox", "segm"), fixed_limit=limit)
+        evaluator.reset()
         for image in range(1, 7):
             boxes = BoxList([[4.0, 8, 15, 19], [22, 8, 33, 19], [4, 8, 15, 19]], (SIDE, SIDE))
             boxes.add_field("scores", torch.tensor([0.5, 0.5, 0.9]))
             boxes.add_field("mask_scores", torch.tensor([0.4, 0.5, 0.1]))
             boxes.add_field("labels", torch.tensor([1, 2, 1]))
             boxes.add_field("mask", full)
-            judge.process([image], [boxes])
-        metrics = judge.evaluate().metrics
+            evaluator.process([image], [boxes])
+        metrics = evaluator.evaluate().metrics
         assert metrics["bbox/AP"] == pytest.approx(1.0) and metrics["segm/AP"] == pytest.approx(1.0)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn_benchmark.evaluation.proposals import ProposalEvaluator, average_recall
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.proposals import ProposalEvaluator, average_recall
 from maskrcnn_benchmark.structures import BoxList, box_iou
 
 
@@ -78,12 +78,12 @@ def test_one_proposal_serves_one_object() -> None:
     image = data["images"][0]["id"]
     entry = {"image_id": image, "category_id": data["categories"][0]["id"], "iscrowd": 0, "area": 2000.0}
     data["annotations"] = [entry | {"id": i, "bbox": [10.0, 10.0, 40.0, 50.0]} for i in (1, 2)]
-    judge = ProposalEvaluator(data)
-    judge.reset()
+    evaluator = ProposalEvaluator(data)
+    evaluator.reset()
     found = BoxList([[20.0, 20.0, 99.0, 119.0]], (320, 240))
     found.add_field("objectness", torch.tensor([0.7]))
-    judge.process([image], [found])
-    report = judge.evaluate()
+    evaluator.process([image], [found])
+    report = evaluator.evaluate()
     assert report.metrics["box_proposal/AR@100"] == 0.5 and report.metrics["box_proposal/ARm@1000"] == 0.5
     assert report.metrics["box_proposal/ARs@100"] == -1
     assert len(report.detections) == 1

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
-from maskrcnn_benchmark.evaluation.results import Detections
-from maskrcnn_benchmark.evaluation.voc import evaluate_voc
-from maskrcnn_benchmark.evaluation.voc_files import write_voc_files
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.voc import VocEvaluator, evaluate_voc, write_voc_files
 from maskrcnn_benchmark.utils.errors import DataError
 
 
@@ -154,11 +152,10 @@ def test_many_detections() -> None:
 
 def test_evaluator_and_files(tmp_path: Path) -> None:
     dataset, found = _data(2)
-    judges = {
-        metric: DetectionEvaluator(dataset, "voc", [0, 1, 2, 3], voc_metric=metric)
-        for metric in ("11point", "area")
+    evaluators = {
+        metric: VocEvaluator(dataset, [0, 1, 2, 3], metric=metric) for metric in ("11point", "area")
     }
-    reports = {metric: judge.evaluate_detections(found) for metric, judge in judges.items()}
+    reports = {metric: evaluator.evaluate_detections(found) for metric, evaluator in evaluators.items()}
     assert reports["11point"].metrics["bbox/AP50"] != reports["area"].metrics["bbox/AP50"]
     report = reports["area"]
     folder = tmp_path / "voc_2007_val"

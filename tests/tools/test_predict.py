@@ -13,7 +13,7 @@ from PIL import Image
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.train_and_test import build_seeded_model
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.utils.errors import DataError, UsageError
 from maskrcnn_benchmark.utils.video import VideoReader, VideoWriter
 

@@ -11,9 +11,8 @@ from maskrcnn_benchmark.data.build import build_test_loader
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
-from maskrcnn_benchmark.engine.train_and_test import fixed_limit
+from maskrcnn_benchmark.evaluation.build import build_evaluator
 from maskrcnn_benchmark.evaluation.confusion import format_confusion
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.pipeline.context import RunContext
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
@@ -47,14 +46,13 @@ def evaluate_phase(
     """
     dataset = dataset or run.data.val_dataset(cfg, plan)
     device = process_device(cfg.MODEL.DEVICE)
-    evaluator = DetectionEvaluator(
+    evaluator = build_evaluator(
+        cfg,
         dataset.annotations.raw,
-        run.data.val.kind,
         dataset.label_to_category,
-        ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",),
+        kind=run.data.val.kind,
         groups=report_groups(plan, cfg.LST.PHASE),
         shard_folder=run.folder(cfg.LST.PHASE),
-        fixed_limit=fixed_limit(cfg),
     )
     return inference(
         model_for_testing(cfg, model.to(device)),

@@ -15,9 +15,9 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from maskrcnn_benchmark.evaluation.confusion import Confusion
-from maskrcnn_benchmark.evaluation.evaluator import DetectionEvaluator
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.lvis import LvisEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
-from maskrcnn_benchmark.evaluation.results import Detections
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.split import derive_val_annotations
 from maskrcnn_benchmark.incremental.reporting.events import write_events
@@ -47,7 +47,7 @@ def evaluate(
     records = json.loads((folder / "detections_val.json").read_text())
     kept = [r for r in records if r["image_id"] in images and r["category_id"] in seen]
     groups = report_groups(plan, phase)
-    evaluator = DetectionEvaluator(data, "lvis", [0, *plan.seen_ids(phase)], ("bbox", "segm"), groups=groups)
+    evaluator = LvisEvaluator(data, [0, *plan.seen_ids(phase)], ("bbox", "segm"), groups=groups)
     return evaluator.evaluate_detections(Detections.from_json(kept))
 
 

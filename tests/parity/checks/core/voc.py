@@ -8,8 +8,8 @@ import numpy as np
 
 from checks.checker import Checker
 from checks.core.inputs import Components
-from maskrcnn_benchmark.evaluation.results import Detections
-from maskrcnn_benchmark.evaluation.voc import evaluate_voc
+from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.voc import evaluate_voc
 
 
 def check_voc(ctx: Components, checker: Checker) -> None:

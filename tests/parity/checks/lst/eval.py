@@ -10,9 +10,10 @@ import numpy as np
 from checks.checker import Checker
 from checks.lst.data import annotation_file, read_plan
 from checks.store import read_arrays
-from maskrcnn_benchmark.evaluation.ap import APResult, evaluate_lvis
+from maskrcnn_benchmark.evaluation.ap import APResult
+from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.groups import group_ap
-from maskrcnn_benchmark.evaluation.results import Detections
+from maskrcnn_benchmark.evaluation.protocols.lvis import evaluate_lvis
 from maskrcnn_benchmark.incremental.plan.split import derive_val_annotations
 from maskrcnn_benchmark.utils.files import read_json
 

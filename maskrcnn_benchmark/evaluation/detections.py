@@ -1,4 +1,4 @@
-"""One container for detection results: flat arrays keyed by image id, masks only ever as RLE."""
+"""Detections of many images as flat arrays keyed by image id; masks only ever as run-length text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Detections:
     """Detections of many images as parallel arrays of length D.
 
     Attributes:
-        image_ids: int64 (D,), ids of the annotation file (never positions in a data set).
+        image_ids: int64 (D,), ids of the annotation file (never indices of a data set).
         category_ids: int64 (D,), ids of the annotation file (never contiguous labels).
         scores: float64 (D,).
         boxes: float64 (D, 4) as x, y, width, height in pixels of the original image.
         rles: D masks, or None without masks. A list of compressed COCO RLE dicts (`size` [h, w], `counts`
-            bytes or str) is taken too, and kept as RleMasks.
+            bytes or str) is accepted too, and kept as RleMasks.
         keypoints: float64 (D, K, 3) as x, y, visibility in pixels of the original image, or None.
         mask_scores: float64 (D,), scores for the evaluation of masks alone, or None where `scores` count.
     """
@@ -68,16 +68,15 @@ class Detections:
 
     @classmethod
     def empty(cls, with_masks: bool = False) -> Detections:
-        """No detection at all; `with_masks` says that later additions carry RLEs."""
-        nothing = np.zeros(0)
-        return cls(
-            nothing, nothing, nothing, np.zeros((0, 4)), RleMasks.from_dicts([]) if with_masks else None
-        )
+        """No detection; `with_masks` gives it (no) masks, so that masks can be appended."""
+        none = np.zeros(0)
+        return cls(none, none, none, np.zeros((0, 4)), RleMasks.from_dicts([]) if with_masks else None)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """All `parts` one after another; masks, keypoints and mask scores are kept only if every non-empty
-        part has them.
+        """Join `parts` in their order.
+
+        Masks, keypoints and mask scores are kept only if every non-empty part has them.
         """
         filled = [part for part in parts if len(part)]
         if not filled:
@@ -98,7 +97,7 @@ class Detections:
         )
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The arrays by name, masks (if any) as `rle_text` and `rle_lengths` (D, 3): bytes, h, w."""
+        """The arrays by name; masks (if any) as `rle_text` and `rle_lengths` (D, 3): bytes, height, width."""
         arrays = {
             "image_ids": self.image_ids,
             "category_ids": self.category_ids,
@@ -116,7 +115,7 @@ class Detections:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Detections:
-        """The inverse of `columns`, also for the arrays of several detections joined by name.
+        """Make detections from arrays by name: the inverse of `columns`, also for columns joined end to end.
 
         Masks, keypoints and mask scores are kept only if every detection has them.
         """
@@ -124,28 +123,28 @@ class Detections:
         if lengths is not None and len(lengths) == len(columns["scores"]):
             ends = np.cumsum(lengths[:, 0])
             masks = RleMasks(columns["rle_text"], np.column_stack([ends - lengths[:, 0], lengths]))
-        more = {}
+        optional = {}
         for name in ("keypoints", "mask_scores"):
             if name in columns and len(columns[name]) == len(columns["scores"]):
-                more[name] = columns[name]
+                optional[name] = columns[name]
         images, categories = columns["image_ids"], columns["category_ids"]
-        return cls(images, categories, columns["scores"], columns["boxes"], masks, **more)
+        return cls(images, categories, columns["scores"], columns["boxes"], masks, **optional)
 
     @classmethod
     def from_json(cls, results: Iterable[dict[str, Any]]) -> Detections:
-        """Read a COCO/LVIS result list: `image_id, category_id, score, bbox, segmentation, keypoints`, and
-        our own `mask_score`.
+        """Make detections from a COCO/LVIS result list.
 
+        Keys: `image_id, category_id, score, bbox, segmentation, keypoints`, and this package's `mask_score`.
         `bbox`, `segmentation` or `keypoints` is needed. Without `bbox` the tight box of the mask is
         used, else the rectangle around the keypoints. Raises DataError naming the entry that misses a key.
         """
         rows = list(results)
         absent, rles = [], []
-        for number, row in enumerate(rows):
+        for entry, row in enumerate(rows):
             missing = [key for key in ("image_id", "category_id", "score") if key not in row]
             if missing or not {"bbox", "segmentation", "keypoints"} & set(row):
                 what = missing or ["bbox, segmentation or keypoints"]
-                raise DataError(f"detection {number}: missing {what} in {sorted(row)}")
+                raise DataError(f"detection {entry}: missing {what} in {sorted(row)}")
             if "segmentation" in row:
                 rles.append(row["segmentation"])
             absent.append("bbox" not in row)
@@ -166,9 +165,9 @@ class Detections:
 
     @classmethod
     def read(cls, path: StrPath) -> Detections:
-        """`from_json` of a result file, without a Python object per detection.
+        """Read a COCO/LVIS result file in native code, without a Python object per detection.
 
-        Raises DataError naming the file and the place of what is wrong.
+        Raises DataError naming the file and the position of what is wrong.
         """
         load_ops()
         try:
@@ -191,11 +190,11 @@ class Detections:
         return cls(images, categories, scores, boxes, masks, mask_scores=best)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The COCO/LVIS result list, RLE counts as text; `from_json` reads it back unchanged."""
+        """The detections as a COCO/LVIS result list, RLE counts as text; `from_json` reads it unchanged."""
         return list(self.records())
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The entries of `to_json` one by one, for lists that are too long to hold."""
+        """Iterate over the entries of `to_json`, for lists that are too long for memory."""
         for index in range(len(self)):
             row: dict[str, Any] = {
                 "image_id": int(self.image_ids[index]),
@@ -220,29 +219,29 @@ class Detections:
         self.keypoints, self.mask_scores = both.keypoints, both.mask_scores
 
     def scored_for(self, iou_type: str) -> Detections:
-        """The same detections with the scores that count for one task, and no others."""
+        """The detections with the scores that count for a task: `mask_scores`, if any, for "segm"."""
         if self.mask_scores is None:
             return self
         return replace(self, scores=self.mask_scores if iou_type == "segm" else self.scores, mask_scores=None)
 
     def select(self, index: np.ndarray) -> Detections:
-        """The detections at `index` (bool mask (D,) or int64 positions), in that order."""
-        positions = np.flatnonzero(index) if index.dtype == bool else index
-        masks = None if self.rles is None else self.rles.select(positions)
+        """Select detections by `index`, a bool mask (D,) or int64 indices, in that order."""
+        indices = np.flatnonzero(index) if index.dtype == bool else index
+        masks = None if self.rles is None else self.rles.select(indices)
         return Detections(
-            self.image_ids[positions],
-            self.category_ids[positions],
-            self.scores[positions],
-            self.boxes[positions],
+            self.image_ids[indices],
+            self.category_ids[indices],
+            self.scores[indices],
+            self.boxes[indices],
             masks,
-            None if self.keypoints is None else self.keypoints[positions],
-            None if self.mask_scores is None else self.mask_scores[positions],
+            None if self.keypoints is None else self.keypoints[indices],
+            None if self.mask_scores is None else self.mask_scores[indices],
         )
 
     def mask_areas(self) -> np.ndarray:
-        """float64 (D,): pixels of each mask. Raises DataError naming the image of a malformed one."""
+        """Count the pixels of every mask, float64 (D,). DataError naming the image of a malformed mask."""
         if self.rles is None:
-            raise DataError("detections: there are no masks; give every entry a segmentation")
+            raise DataError("detections have no masks; give every entry a segmentation")
         areas, _, problems = self.rles.measure()
         if problems.any():
             first = int((problems > 0).argmax())
@@ -252,17 +251,32 @@ class Detections:
             )
         return areas.astype(np.float64)
 
+    def areas(self, iou_type: str, area: str) -> np.ndarray:
+        """Area of every detection in pixels, float64 (D,).
+
+        The number of mask pixels for `iou_type` "segm" with `area` "mask" (if there are masks), else width *
+        height of the box. Raises DataError for an `area` that is neither "box" nor "mask".
+        """
+        if area not in ("box", "mask"):
+            raise DataError(f"area {area!r} is unknown; expected 'box' or 'mask'")
+        if iou_type != "segm" or area == "box" or self.rles is None:
+            return self.boxes[:, 2] * self.boxes[:, 3]
+        return self.mask_areas()
+
     def top_per_image(self, limit: int) -> Detections:
-        """The `limit` best scores of every image over all categories (ties: the earlier one), file
-        order kept.
+        """Select the `limit` best-scored detections of every image over all categories.
+
+        Of tied scores the earlier detection comes first; the order stays.
         """
         order = np.lexsort((-self.scores, self.image_ids))
         rank = ranks(self.image_ids[order])
         return self if (rank < limit).all() else self.select(np.sort(order[rank < limit]))
 
     def top_per_category(self, limit: int) -> Detections:
-        """The `limit` best scores of every category over all images (ties: the earlier one), file order
-        kept. Where there are mask scores, their best too.
+        """Select the `limit` best-scored detections of every category over all images.
+
+        Of tied scores the earlier detection comes first; the order stays. Where there are mask scores, the
+        best by them are selected too.
         """
         best = np.zeros(len(self), bool)
         for scores in (self.scores, self.mask_scores):
@@ -277,7 +291,7 @@ class Detections:
 
 
 def ranks(keys: np.ndarray) -> np.ndarray:
-    """int64: position of every element inside its run of equal `keys` (sorted)."""
+    """Rank of every element inside its run of equal `keys`: int64 (N,) from 0, for sorted keys (N,)."""
     if not len(keys):
         return np.zeros(0, np.int64)
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
@@ -313,9 +327,7 @@ def _read_keypoints(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
 def _fill_boxes(
     boxes: np.ndarray, absent: np.ndarray, masks: RleMasks | None, points: np.ndarray | None = None
 ) -> np.ndarray:
-    """`boxes` (D, 4) with the tight box of the mask, else around the keypoints, where bool `absent` (D,)
-    says so.
-    """
+    """Fill in `boxes` (D, 4) where bool `absent` (D,): the tight box of the mask, else of the keypoints."""
     if masks is None and points is not None and absent.any():
         low, high = points[absent, :, :2].min(axis=1), points[absent, :, :2].max(axis=1)
         boxes[absent] = np.concatenate([low, high - low], axis=1)
@@ -323,7 +335,7 @@ def _fill_boxes(
         _, tight, problems = masks.select(np.flatnonzero(absent)).measure()
         if problems.any():
             first = int((problems > 0).argmax())
-            place = int(np.flatnonzero(absent)[first])
-            raise DataError(f"detection {place}: malformed segmentation ({PROBLEMS[problems[first]]})")
+            entry = int(np.flatnonzero(absent)[first])
+            raise DataError(f"detection {entry}: malformed segmentation ({PROBLEMS[problems[first]]})")
         boxes[absent] = tight
     return boxes
