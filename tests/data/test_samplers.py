@@ -87,7 +87,7 @@ def test_stream_is_a_function_of_position(
 
 def test_stream_that_ranks_cannot_share() -> None:
     """Five images for two processes, a rank that is not there."""
-    with pytest.raises(ValueError, match="rank 0 of 2 processes with 5 images"):
+    with pytest.raises(ValueError, match="rank 0 of 2 ranks with 5 images"):
         StreamBatches(ShuffledStream(9, 1, 5), start_iter=0, num_iters=1, world=2)
     with pytest.raises(ValueError, match="rank 2 of 2"):
         StreamBatches(ShuffledStream(9, 1, 4), start_iter=0, num_iters=1, world=2, rank=2)

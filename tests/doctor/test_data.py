@@ -159,7 +159,7 @@ def test_files_of_published_plans(lst, the, worst, tmp_path: Path) -> None:
         (tmp_path / f"i{phase}.json").write_text("[[0, 1], [2, 3], [4, 5]]")
         (tmp_path / f"c{phase}.json").write_text("[[1, 1], [2, 2], [3, 3]]")
     finding = the(check_files, lst(*pairs), "error", "phase 1")
-    assert "cannot share a batch" in finding.found
+    assert "cannot split a batch" in finding.found
     assert worst(check_files, lst(*pairs, "SOLVER.IMS_PER_BATCH", 6)) == []
 
 

@@ -1,4 +1,4 @@
-"""Pascal VOC protocol (Everingham et al. 2010, section 4.2, and the development kit): AP of boxes."""
+"""Pascal VOC protocol (Everingham et al. 2010, and the development kit): AP of boxes."""
 
 from __future__ import annotations
 

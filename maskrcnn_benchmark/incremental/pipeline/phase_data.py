@@ -13,7 +13,7 @@ from maskrcnn_benchmark.data.build import build_train_loader, images_per_rank
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
 from maskrcnn_benchmark.data.samplers import FilePairSampler
-from maskrcnn_benchmark.data.samplers.pairs import PairBatches
+from maskrcnn_benchmark.data.samplers.batches import PairBatches
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan

@@ -13,8 +13,12 @@ from checks.checker import Checker
 from checks.core.inputs import Components
 from checks.fill import image
 from maskrcnn_benchmark.config.defaults import get_cfg
-from maskrcnn_benchmark.data.samplers.distributed import DistributedSampler
-from maskrcnn_benchmark.data.samplers.grouped import GroupedBatchSampler, IterationBatchSampler, aspect_groups
+from maskrcnn_benchmark.data.samplers.published import (
+    DistributedSampler,
+    GroupedBatchSampler,
+    IterationBatchSampler,
+    aspect_groups,
+)
 from maskrcnn_benchmark.data.transforms.build import build_transforms
 from maskrcnn_benchmark.data.transforms.sizes import resized_size
 from maskrcnn_benchmark.structures.image_list import to_image_list
