@@ -139,8 +139,8 @@ class FilePairSampler(PairBatches):
             start_iter=start_iter,
             num_iters=num_iters,
         )
-        images = _read_lists(images_file, num_images, "image index")
-        classes = _read_lists(classes_file, num_classes, "class label")
+        images = _read_lists(images_file, num_images, "an image index")
+        classes = _read_lists(classes_file, num_classes, "a class label")
         if [len(row) for row in images] != [len(row) for row in classes]:
             raise DataError(
                 f"{fspath(images_file)} and {fspath(classes_file)} hold lists of different lengths"
@@ -172,7 +172,7 @@ def _read_lists(path: str | PathLike[str], limit: int, what: str) -> list[list[i
         for index, value in enumerate(row):
             if not isinstance(value, int) or not 0 <= value < limit:
                 raise DataError(
-                    f"replay file {fspath(path)}: entry {index} is {value!r}, expected a {what} "
+                    f"replay file {fspath(path)}: entry {index} is {value!r}, expected {what} "
                     f"in 0..{limit - 1}"
                 )
     return rows
