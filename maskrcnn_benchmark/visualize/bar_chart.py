@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from maskrcnn_benchmark.visualize.figure import GRID, INK, PALETTE, label_axes, new_figure
+from maskrcnn_benchmark.visualize.colors import GRID, INK, PALETTE
+from maskrcnn_benchmark.visualize.figure import label_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

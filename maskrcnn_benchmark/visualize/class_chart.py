@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from maskrcnn_benchmark.visualize.figure import GRID, INK, PALETTE, add_legend, label_axes, new_figure
+from maskrcnn_benchmark.visualize.colors import GRID, INK, PALETTE
+from maskrcnn_benchmark.visualize.figure import add_legend, label_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -110,12 +111,17 @@ def _name_classes(figure: Figure, axes: Axes, names: Sequence[str], classes: int
     from matplotlib.ticker import MaxNLocator
 
     if names and classes <= _NAMED_CLASSES:
-        texts = [name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 3]}..." for name in names]
+        texts = [_shorten(name) for name in names[:classes]]
         axes.set_xticks(range(1, len(texts) + 1), texts, rotation=90, fontsize=8)
         axes.set_xlabel("class (by training instances, descending)")
         figure.set_figheight(figure.get_figheight() + _NAME_HEIGHT * max(map(len, texts)))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+
+
+def _shorten(name: str) -> str:
+    """Cut a long name and end it with dots."""
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 3]}..."
 
 
 def _plot_groups(figure: Figure, axes: Axes, groups: Mapping[str, int]) -> list[Artist]:

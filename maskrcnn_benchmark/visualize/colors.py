@@ -1,4 +1,4 @@
-"""Colours of class labels, and the font, of everything that is drawn on images."""
+"""Colours of class labels and of charts, and the font of everything that is drawn on images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import colorsys
 from PIL import ImageFont
 
 Color = tuple[int, int, int]
+
+# Colours that colour-blind readers tell apart, without the yellow, which is faint on white, and the black
+# (Okabe and Ito 2008, "Color Universal Design").
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Colours of the groups and series of charts."""
+INK, GRID = "#282828", "#DEDEDE"
+"""Colours of text and axes, and of grid lines of charts."""
 
 # Golden-ratio steps around the colour wheel keep neighbouring indices far apart for any number of classes.
 _HUE_STEP = 0.61803398875

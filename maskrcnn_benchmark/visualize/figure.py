@@ -1,4 +1,4 @@
-"""Common parts of all charts: palette, panels, legends, image, file; imports matplotlib at first use."""
+"""Common parts of all charts: line styles, panels, legends, image, file; imports matplotlib at first use."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ import numpy as np
 from PIL import Image
 
 from maskrcnn_benchmark.utils.files import StrPath, atomic_path
+from maskrcnn_benchmark.visualize.colors import INK, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that colour-blind readers tell apart, without the yellow, which is faint on white, and the black
-# (Okabe and Ito 2008, "Color Universal Design").
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TOTAL, MEAN = -1, -2
 """Style indices of lines that sum up or average the others: black, solid and dashed."""
-INK, GRID = "#282828", "#DEDEDE"
 _DPI = 120
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))

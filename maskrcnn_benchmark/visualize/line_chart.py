@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from maskrcnn_benchmark.visualize.figure import GRID, INK, add_legend, label_axes, line_style, new_figure
+from maskrcnn_benchmark.visualize.colors import GRID, INK
+from maskrcnn_benchmark.visualize.figure import add_legend, label_axes, line_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

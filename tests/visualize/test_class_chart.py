@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from maskrcnn_benchmark.visualize.class_chart import ClassChart, decades, plot_classes
-from maskrcnn_benchmark.visualize.figure import PALETTE
+from maskrcnn_benchmark.visualize.colors import PALETTE
 
 Check = Callable[[Figure], list[str]]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from matplotlib.figure import Figure
 
-from maskrcnn_benchmark.visualize.figure import MEAN, PALETTE, TOTAL, line_style
+from maskrcnn_benchmark.visualize.colors import PALETTE
+from maskrcnn_benchmark.visualize.figure import MEAN, TOTAL, line_style
 from maskrcnn_benchmark.visualize.line_chart import LineChart, plot_lines
 
 Check = Callable[[Figure], list[str]]
