@@ -29,7 +29,7 @@ def clock_ours(model: GeneralizedRCNN, clock: StageTimer) -> None:
             "backbone.fpn": "FPN",
             **TWO_STAGE,
             "rpn.loss": "proposal loss",
-            "roi_heads.box.targets.sample": "box samples",
+            "roi_heads.box.sampler.sample": "box samples",
         },
     )
 

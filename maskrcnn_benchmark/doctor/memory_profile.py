@@ -103,7 +103,7 @@ def _head_losses(cfg: CfgNode, heads: RoIHeads, features: Sequence[Tensor], imag
         regions = x[labels]
     else:
         regions = heads.mask.feature_extractor(features, _boxes(images, positives))
-    rows = None if heads.bbox2mask is None else heads.bbox2mask(heads.box.classifier_rows()[labels])
+    rows = None if heads.bbox2mask is None else heads.bbox2mask(heads.box.class_weights()[labels])
     return loss + _total([heads.mask.predictor(regions, labels, rows).float()])
 
 

@@ -18,7 +18,7 @@ TWO_STAGE = MappingProxyType(
         "roi_heads.box.post_processor": "detections",
         "roi_heads.mask.feature_extractor": "mask head",
         "roi_heads.mask.predictor": "mask head",
-        "roi_heads.keypoint.detect": "keypoint head",
+        "roi_heads.keypoint.predict": "keypoint head",
     }
 )
 """Parts of a GeneralizedRCNN behind its backbone; an extractor that heads share counts for the first."""
@@ -41,7 +41,7 @@ def time_predictor(predictor: Predictor, timer: StageTimer) -> None:
         parts |= TWO_STAGE
     if isinstance(model, AugmentedDetector):
         # It joins the views before it chooses among their boxes.
-        parts["roi_heads.box.post_processor.choose"] = parts.pop("roi_heads.box.post_processor")
+        parts["roi_heads.box.post_processor.filter_results"] = parts.pop("roi_heads.box.post_processor")
         model = model.detector
     timer.parts(model, parts)
     timer.parts(predictor, PREDICTOR)

@@ -62,11 +62,11 @@ MASK_PREDICTORS: Registry[Any] = Registry(
 
 KEYPOINT_FEATURE_EXTRACTORS: Registry[Any] = Registry(
     "MODEL.ROI_KEYPOINT_HEAD.FEATURE_EXTRACTOR",
-    "maskrcnn_benchmark/modeling/roi_heads/keypoint_head/extractors.py",
+    "maskrcnn_benchmark/modeling/roi_heads/keypoint_head/head.py",
 )
 """Class with from_cfg(cfg, in_channels) and attribute `out_channels`."""
 
 KEYPOINT_PREDICTORS: Registry[Any] = Registry(
-    "MODEL.ROI_KEYPOINT_HEAD.PREDICTOR", "maskrcnn_benchmark/modeling/roi_heads/keypoint_head/predictors.py"
+    "MODEL.ROI_KEYPOINT_HEAD.PREDICTOR", "maskrcnn_benchmark/modeling/roi_heads/keypoint_head/head.py"
 )
 """Class with from_cfg(cfg, in_channels)."""

@@ -99,20 +99,20 @@ def test_images_do_not_depend_on_their_neighbours(
     model = build_detection_model(small_cfg("MODEL.RPN.FPN_POST_NMS_PER_BATCH", False))
     features = model.backbone(images)
     proposals = add_ground_truth(model.rpn.predict(features, to_image_list(images)), targets)
-    sampled = model.roi_heads.box.targets.sample(proposals, targets, None, range(IMAGES))
+    sampled = model.roi_heads.box.sampler.sample(proposals, targets, None, range(IMAGES))
     order = [4, 2, 0, 5, 1, 3]
-    again = model.roi_heads.box.targets.sample(
+    again = model.roi_heads.box.sampler.sample(
         [proposals[i] for i in order], [targets[i] for i in order], None, order
     )
     for place, number in enumerate(order):
         assert torch.equal(again[place].bbox, sampled[number].bbox)
-    other = model.roi_heads.box.targets.sample(proposals, targets, None, range(50, 50 + IMAGES))
+    other = model.roi_heads.box.sampler.sample(proposals, targets, None, range(50, 50 + IMAGES))
     assert any(
         a.bbox.shape != b.bbox.shape or not torch.equal(a.bbox, b.bbox)
         for a, b in zip(other, sampled, strict=True)
     )
     with pytest.raises(ValueError, match="2 seeds for 6 images"):
-        model.roi_heads.box.targets.sample(proposals, targets, None, [1, 2])
+        model.roi_heads.box.sampler.sample(proposals, targets, None, [1, 2])
 
 
 def _uneven() -> dict[str, float]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.modeling.weight_generator import MetaWeightGenerator
+from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import MetaWeightGenerator
 
 
 def test_untrained_it_gives_the_mean_of_normalised_features() -> None:

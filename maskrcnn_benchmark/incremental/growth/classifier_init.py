@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor
-from maskrcnn_benchmark.modeling.weight_generator import MetaWeightGenerator
+from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor, MetaWeightGenerator
 from maskrcnn_benchmark.utils.errors import DataError
 
 logger = logging.getLogger(__name__)

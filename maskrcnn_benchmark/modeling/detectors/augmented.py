@@ -62,7 +62,7 @@ class AugmentedDetector(nn.Module):
         for view in images.views():
             features = self.detector.features(view)
             proposals = self.detector.rpn.predict(features, view)
-            logits, deltas = self.heads.box.outputs(features, proposals)
+            logits, deltas = self.heads.box(features, proposals)
             require_finite(logits, "the class logits")
             require_finite(deltas, "the box deltas")
             counts = [len(p) for p in proposals]
@@ -71,7 +71,8 @@ class AugmentedDetector(nn.Module):
             for outputs, part in zip(per_image, parts, strict=True):
                 outputs.append(_ViewOutputs(*part))
             plain = plain or features
-        return self.heads.attach(plain, [self._merge(views) for views in per_image])
+        merged = [self._merge(views) for views in per_image]
+        return self.heads.forward_with_given_boxes(plain, merged)
 
     def _merge(self, views: Sequence[_ViewOutputs]) -> BoxList:
         """Detections of one image from its views, the plain one first."""
@@ -93,7 +94,7 @@ class AugmentedDetector(nn.Module):
             return boxes
 
         scores = torch.cat([view.logits for view in views]).float().softmax(dim=1)
-        return processor.choose(scores, boxes_of, size)
+        return processor.filter_results(scores, boxes_of, size)
 
 
 def model_for_testing(cfg: CfgNode, model: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
 from maskrcnn_benchmark.modeling.heads.build import build_head
 from maskrcnn_benchmark.modeling.necks.build import BackboneWithNeck, build_neck
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
-from maskrcnn_benchmark.modeling.roi_heads.build import build_roi_heads
+from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
 from maskrcnn_benchmark.modeling.rpn.rpn import RegionProposalNetwork
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def build_generalized_rcnn(cfg: CfgNode) -> GeneralizedRCNN | OneStageDetector:
     if family.one_stage:
         return OneStageDetector(features, build_head(cfg, family.name, features.feature_specs))
     rpn = RegionProposalNetwork.from_cfg(cfg, features.feature_specs)
-    roi_heads = build_roi_heads(cfg, features.feature_specs) if family.roi_heads else None
+    roi_heads = RoIHeads.from_cfg(cfg, features.feature_specs) if family.roi_heads else None
     return GeneralizedRCNN(features, rpn, roi_heads)
 
 

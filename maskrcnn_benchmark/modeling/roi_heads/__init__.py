@@ -1,1 +1,1 @@
-"""Heads that work on pooled regions of interest."""
+"""Heads on pooled regions of interest: box, mask, keypoints."""

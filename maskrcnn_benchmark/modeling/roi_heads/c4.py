@@ -1,4 +1,4 @@
-"""Region features of C4 models: ROIAlign on the stride-16 map, then ResNet stage 4 (core spec 9)."""
+"""RoI features of C4 models: RoIAlign at stride 16, then ResNet stage 4 (He et al. 2017, section 3)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 STAGE4_BLOCKS = 3
-"""All published C4 bodies (R-50, R-101) have three blocks in stage 4."""
+"""Blocks in stage 4 of all published C4 backbones (R-50, R-101)."""
 
 
 @BOX_FEATURE_EXTRACTORS.register("ResNet50Conv5ROIFeatureExtractor")
 class ResNet50Conv5ROIFeatureExtractor(nn.Module):
-    """Child `head.layer4`; gives (N, out_channels, P/2, P/2) for pooled size P (P when dilated)."""
+    """RoIAlign and stage 4 (child `head.layer4`): maps of side P/2 for pooled size P (P when dilated)."""
 
     node: ClassVar[str] = "ROI_BOX_HEAD"
 
@@ -37,14 +37,14 @@ class ResNet50Conv5ROIFeatureExtractor(nn.Module):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> ResNet50Conv5ROIFeatureExtractor:
-        """From MODEL.RESNETS and the POOLER_* keys of the head's node."""
+        """Build from MODEL.RESNETS and the POOLER_* keys of the head's node."""
         node = cfg.MODEL.RESNETS
         expected = stage_channels(3, node.RES2_OUT_CHANNELS)
         if in_channels != expected:
             raise ConfigError(
-                f"MODEL.{cls.node}.FEATURE_EXTRACTOR ResNet50Conv5ROIFeatureExtractor continues a C4 body of "
-                f"{expected} channels, but MODEL.BACKBONE.CONV_BODY {cfg.MODEL.BACKBONE.CONV_BODY} "
-                f"gives {in_channels}"
+                f"MODEL.{cls.node}.FEATURE_EXTRACTOR ResNet50Conv5ROIFeatureExtractor continues a C4 "
+                f"backbone of {expected} channels, but MODEL.BACKBONE.CONV_BODY "
+                f"{cfg.MODEL.BACKBONE.CONV_BODY} gives {in_channels}"
             )
         head = ResNetStage4(
             TRANSFORMATIONS.get(node.TRANS_FUNC)(cfg),
@@ -56,12 +56,12 @@ class ResNet50Conv5ROIFeatureExtractor(nn.Module):
         return cls(Pooler.from_cfg(cfg.MODEL[cls.node]), head)
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Features [(B,C,H,W)] and per-image xyxy boxes (n_i,4) -> (sum n_i, out_channels, P/2, P/2)."""
+        """Return maps (sum n_i, out_channels, P/2, P/2) of xyxy boxes (n_i, 4) on the map [(B, C, H, W)]."""
         return self.head(self.pooler(features, boxes))
 
 
 @MASK_FEATURE_EXTRACTORS.register("ResNet50Conv5ROIFeatureExtractor")
 class ResNet50Conv5MaskFeatureExtractor(ResNet50Conv5ROIFeatureExtractor):
-    """The same with the pooling keys of the mask head (used when the two heads do not share it)."""
+    """The extractor with the pooling keys of the mask head, when box and mask head do not share one."""
 
     node: ClassVar[str] = "ROI_MASK_HEAD"

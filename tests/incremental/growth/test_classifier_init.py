@@ -30,8 +30,7 @@ from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
 from maskrcnn_benchmark.incremental.plan.split import plan_from_cfg
-from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor
-from maskrcnn_benchmark.modeling.weight_generator import MetaWeightGenerator
+from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor, MetaWeightGenerator
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import sha256_file, write_json
 

@@ -70,7 +70,7 @@ def test_views_of_other_sizes_come_back_to_the_plain_one(small_cfg: Cfg) -> None
     assert not torch.equal(found.bbox, alone.bbox)
     features = detector.detector.features(to_image_list([image], 32))
     bare = found.copy_with_fields(["scores", "labels"])
-    (again,) = detector.heads.attach(features, [bare])
+    (again,) = detector.heads.forward_with_given_boxes(features, [bare])
     assert torch.equal(found.get_field("mask"), again.get_field("mask"))
 
 

@@ -119,14 +119,14 @@ def test_no_proposals_at_all(build: Callable[..., Any], make_target: Callable[..
 def test_query_class_selects_positives(build: Callable[..., Any], batch: Batch) -> None:
     model = build("MODEL.MASK_ON", False)
     seen: list[Tensor] = []
-    original = model.roi_heads.box.targets.sample
+    original = model.roi_heads.box.sampler.sample
 
     def spy(*args: Any) -> list[BoxList]:
         sampled = original(*args)
         seen.extend(p.get_field("labels") for p in sampled)
         return sampled
 
-    model.roi_heads.box.targets.sample = spy
+    model.roi_heads.box.sampler.sample = spy
     model(ModelInput(to_image_list(batch[0]), batch[1], query_classes=[4, 0]))
     assert set(seen[0].tolist()) == {0, 4} and set(seen[1].tolist()) == {0, 5}
 
@@ -162,8 +162,8 @@ def test_mask_loss_trains_the_classifier_rows(build: Callable[..., Any], batch: 
     grad = model.roi_heads.box.predictor.cls_score.weight.grad
     used = grad.abs().sum(dim=1) > 0
     assert used.tolist() == [False, True, False, False, True, True]
-    rows = model.roi_heads.mask_rows(torch.tensor([5, 1, 5]))
-    assert torch.allclose(rows, model.roi_heads.all_mask_rows()[[5, 1, 5]], atol=1e-6)
+    rows = model.roi_heads.mask_class_weights(torch.tensor([5, 1, 5]))
+    assert torch.allclose(rows, model.roi_heads.all_mask_class_weights()[[5, 1, 5]], atol=1e-6)
 
 
 def test_pasted_masks(build: Callable[..., Any], batch: Batch) -> None:
@@ -244,7 +244,7 @@ def test_calls_that_cannot_work(build: Callable[..., Any], batch: Batch) -> None
         (["MODEL.ROI_MASK_HEAD.PREDICTOR", "MaskXRCNNC4Predictor"], "USE_BBOX2MASK"),
         (["MODEL.USE_DISTILL", True, "MODEL.NUM_DISTILL_CLASSES", 3], "FPNCosinePredictor"),
         (["LST", "MODEL.NUM_DISTILL_CLASSES", 6], "NUM_DISTILL_CLASSES"),
-        (["MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR", "ResNet50Conv5ROIFeatureExtractor"], "C4 body"),
+        (["MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR", "ResNet50Conv5ROIFeatureExtractor"], "C4 backbone"),
     ],
 )
 def test_configs_that_cannot_work(build: Callable[..., Any], overrides: list[Any], message: str) -> None:

@@ -43,7 +43,7 @@ def slow(
 @pytest.mark.parametrize(("thresh", "limit"), [(0.05, 25), (0.05, 0), (0.0, 10), (0.3, 100)])
 @pytest.mark.parametrize("first", [1, 1000])
 def test_against_slow_rule(monkeypatch: pytest.MonkeyPatch, thresh: float, limit: int, first: int) -> None:
-    monkeypatch.setattr(module, "FIRST_CANDIDATES", first)
+    monkeypatch.setattr(module, "INITIAL_CANDIDATES", first)
     logits, deltas, proposals = make(60, 7)
     processor = BoxPostProcessor(CODER, score_thresh=thresh, nms_thresh=0.5, detections_per_img=limit)
     (found,) = processor(logits, deltas, [proposals])
@@ -64,7 +64,7 @@ def test_widening_is_exact_when_the_best_suppress_each_other() -> None:
     logits[:280, 1] += 8
     processor = BoxPostProcessor(CODER, score_thresh=0.0, nms_thresh=0.5, detections_per_img=20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FIRST_CANDIDATES", 1)
+        patch.setattr(module, "INITIAL_CANDIDATES", 1)
         (found,) = processor(logits, deltas, [proposals])
     assert len(found) == 20
     expected = slow(logits, deltas, proposals, 0.0, 20)

@@ -9,18 +9,17 @@ from torch.nn import functional as F
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher
-from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
+from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import ProposalSampler, box_losses
 from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor
-from maskrcnn_benchmark.modeling.roi_heads.box_head.targets import BoxTargets
 from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
 
-def make_targets(batch: int = 64, low: float = 0.5) -> BoxTargets:
+def make_targets(batch: int = 64, low: float = 0.5) -> ProposalSampler:
     """A quarter of positives."""
-    return BoxTargets(Matcher(0.5, low), CODER, batch_size_per_image=batch, positive_fraction=0.25)
+    return ProposalSampler(Matcher(0.5, low), CODER, batch_size_per_image=batch, positive_fraction=0.25)
 
 
 def ground_truth(boxes: list[list[float]], labels: list[int]) -> BoxList:
@@ -38,7 +37,7 @@ TARGET = ground_truth([[0.0, 0, 19, 19], [40, 0, 59, 19]], [3, 2])
 
 
 def test_assignment() -> None:
-    labels, index = make_targets(low=0.3).assign(PROPOSALS.bbox, TARGET)
+    labels, index = make_targets(low=0.3).label_boxes(PROPOSALS.bbox, TARGET)
     assert labels.tolist() == [0, 3, 3, 2, -1] and index[:4].tolist() == [0, 0, 0, 1]
 
 

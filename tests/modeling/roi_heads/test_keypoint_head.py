@@ -11,8 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
-from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.inference import cubic_matrix, decode_keypoints
-from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.loss import heat_cells, keypoint_loss, usable
+from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.inference import (
+    bicubic_matrix,
+    heatmaps_to_keypoints,
+)
+from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.loss import (
+    has_keypoint_in_box,
+    keypoint_loss,
+    keypoints_to_heatmap,
+)
 from maskrcnn_benchmark.structures import BoxList, Keypoints, to_image_list
 from maskrcnn_benchmark.structures.model_input import ModelInput
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError, UsageError
@@ -51,11 +58,11 @@ def test_cells_at_the_edges() -> None:
     points = torch.tensor(
         [[[10, 20, 1], [30, 60, 2], [29.9, 20, 1], [30.1, 30, 2], [9.9, 30, 1], [15, 30, 0]]]
     )
-    cells, valid = heat_cells(points, boxes, 8)
+    cells, valid = keypoints_to_heatmap(points, boxes, 8)
     assert valid.tolist() == [[True, True, True, False, False, False]]
     assert cells.tolist() == [[0, 63, 7, 0, 0, 0]]
     thin = torch.tensor([[5.0, 5.0, 5.0, 9.0]])
-    cells, valid = heat_cells(torch.tensor([[[5.0, 5.0, 1.0], [6.0, 5.0, 1.0]]]), thin, 8)
+    cells, valid = keypoints_to_heatmap(torch.tensor([[[5.0, 5.0, 1.0], [6.0, 5.0, 1.0]]]), thin, 8)
     assert valid.tolist() == [[True, False]] and cells[0, 0] == 7
 
 
@@ -63,7 +70,7 @@ def test_objects_without_a_labelled_point_in_their_box_are_left_out(cfg: Any, ke
     target = BoxList([[0.0, 0.0, 10.0, 10.0]] * 3, (40, 40))
     points = torch.tensor([[[5, 5, 0.0], [50, 5, 2]], [[5, 5, 1], [0, 0, 0]], [[10, 10, 2], [0, 0, 0]]])
     target.add_field("keypoints", Keypoints(points, (40, 40), (0, 1)))
-    assert usable(target).tolist() == [False, True, True]
+    assert has_keypoint_in_box(target).tolist() == [False, True, True]
     images, targets = keypoint_batch
     model = build_detection_model(cfg).train()
     for target in targets:
@@ -87,7 +94,7 @@ def test_loss_is_the_mean_over_valid_keypoints() -> None:
 def test_cubic_matrix_is_bicubic_resizing(size: int) -> None:
     maps = torch.randn(1, 2, 28, 28, dtype=torch.float64)
     wanted = F.interpolate(maps, size=(size, 33), mode="bicubic", align_corners=False)
-    down, across = (cubic_matrix(28, side, maps.device).double() for side in (size, 33))
+    down, across = (bicubic_matrix(28, side, maps.device).double() for side in (size, 33))
     torch.testing.assert_close(down @ maps @ across.t(), wanted, rtol=0, atol=3e-6)
 
 
@@ -96,11 +103,11 @@ def test_decoding_finds_the_peak() -> None:
     boxes = torch.tensor([[10.0, 20.0, 66.0, 132.0], [5.0, 5.0, 5.0, 5.0]])
     maps = torch.zeros(2, 1, 56, 56)
     maps[:, 0, 30, 12] = 9.0
-    points, logits = decode_keypoints(maps, boxes)
+    points, logits = heatmaps_to_keypoints(maps, boxes)
     assert points[0, 0].tolist() == pytest.approx([10 + 12.5, 20 + 61, 1], abs=1.1)
     assert points[1, 0].tolist() == pytest.approx([5.5, 5.5, 1])
     assert logits[0, 0] > 7
-    empty, none = decode_keypoints(maps[:0], boxes[:0])
+    empty, none = heatmaps_to_keypoints(maps[:0], boxes[:0])
     assert empty.shape == (0, 1, 3) and none.shape == (0, 1)
 
 

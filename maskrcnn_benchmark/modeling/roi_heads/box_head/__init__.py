@@ -1,1 +1,1 @@
-"""Box head: region features, class and box predictors, targets, losses, detections."""
+"""Box head: RoI features, class and box predictors, sampling, losses, detections."""

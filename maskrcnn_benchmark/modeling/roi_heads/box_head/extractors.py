@@ -1,4 +1,4 @@
-"""Region features of the box head on a feature pyramid (core spec 9, LST spec 5)."""
+"""RoI features of the box head on an FPN (Lin et al. 2017, section 4.2)."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ class FPN2MLPFeatureExtractor(nn.Module):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> FPN2MLPFeatureExtractor:
-        """From MODEL.ROI_BOX_HEAD: pooling keys, MLP_HEAD_DIM, USE_GN."""
+        """Build from MODEL.ROI_BOX_HEAD: pooling keys, MLP_HEAD_DIM, USE_GN."""
         node = cfg.MODEL.ROI_BOX_HEAD
         norm = group_norm_from_cfg(cfg) if node.USE_GN else None
         return cls(in_channels, Pooler.from_cfg(node), node.MLP_HEAD_DIM, norm=norm)
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Levels (B,C,H_l,W_l) and per-image xyxy boxes (n_i,4) -> (sum n_i, out_channels)."""
+        """Return features (sum n_i, out_channels) of xyxy boxes (n_i, 4) on levels (B, C, H_l, W_l)."""
         return self.embed(self.pooler(features, boxes))
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """Pooled regions (N,C,P,P), flattened channel-major -> (N, out_channels), not negative."""
+        """Map pooled features (N, C, P, P), flattened channel-major, to (N, out_channels) >= 0."""
         return F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1)))))
 
 
 @BOX_FEATURE_EXTRACTORS.register("FPN2MLPCosineFeatureExtractor")
 class FPN2MLPCosineFeatureExtractor(FPN2MLPFeatureExtractor):
-    """The same without the last ReLU: the cosine classifier needs vectors of either sign."""
+    """FPN2MLPFeatureExtractor without the last ReLU, for the cosine classifier (features of either sign)."""
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """Pooled regions (N,C,P,P) -> (N, out_channels) of either sign."""
+        """Map pooled features (N, C, P, P) to (N, out_channels) of either sign."""
         return self.fc7(F.relu(self.fc6(pooled.flatten(1))))
 
 
@@ -89,7 +89,7 @@ class FPNXconv1fcFeatureExtractor(nn.Module):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> FPNXconv1fcFeatureExtractor:
-        """From MODEL.ROI_BOX_HEAD: pooling, convolution and MLP_HEAD_DIM keys, USE_GN."""
+        """Build from MODEL.ROI_BOX_HEAD: pooling, convolution and MLP_HEAD_DIM keys, USE_GN."""
         node = cfg.MODEL.ROI_BOX_HEAD
         return cls(
             in_channels,
@@ -102,5 +102,5 @@ class FPNXconv1fcFeatureExtractor(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Levels (B,C,H_l,W_l) and per-image xyxy boxes (n_i,4) -> (sum n_i, out_channels)."""
+        """Return features (sum n_i, out_channels) of xyxy boxes (n_i, 4) on levels (B, C, H_l, W_l)."""
         return F.relu(self.fc6(self.xconvs(self.pooler(features, boxes)).flatten(1)))

@@ -1,7 +1,7 @@
-"""Class logits and box deltas from region features (core spec 9, LST spec 5).
+"""Class logits and box deltas from RoI features; the cosine classifier and its weight generator.
 
-Deltas are class-major: columns 4*c .. 4*c+3 belong to class c (0
-background), or to background and foreground when class-agnostic.
+Deltas are class-major: columns 4*c .. 4*c+3 belong to class c (0 is background), or to background and
+foreground when class-agnostic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @BOX_PREDICTORS.register("FPNPredictor")
 class FPNPredictor(nn.Module):
-    """Two fully connected layers, `cls_score` and `bbox_pred`, on vectors."""
+    """Sibling fully connected layers `cls_score` and `bbox_pred` on feature vectors."""
 
     def __init__(self, in_channels: int, num_classes: int, *, class_agnostic: bool = False) -> None:
         super().__init__()
@@ -31,31 +31,31 @@ class FPNPredictor(nn.Module):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> FPNPredictor:
-        """From MODEL.ROI_BOX_HEAD.NUM_CLASSES (with background) and MODEL.CLS_AGNOSTIC_BBOX_REG."""
+        """Build from MODEL.ROI_BOX_HEAD.NUM_CLASSES (with background) and MODEL.CLS_AGNOSTIC_BBOX_REG."""
         return cls(
             in_channels, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES, class_agnostic=cfg.MODEL.CLS_AGNOSTIC_BBOX_REG
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,D) -> logits (N,C) and deltas (N,4C) ((N,8) class-agnostic)."""
+        """Map features (N, D) to logits (N, C) and deltas (N, 4C) ((N, 8) class-agnostic)."""
         return self.cls_score(x), self.bbox_pred(x)
 
 
 @BOX_PREDICTORS.register("FastRCNNPredictor")
 class FastRCNNPredictor(FPNPredictor):
-    """The same after averaging maps over space (C4 models)."""
+    """FPNPredictor after global average pooling of feature maps (C4 models)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,D,h,w) -> logits (N,C) and deltas (N,4C) ((N,8) class-agnostic)."""
+        """Map features (N, D, h, w) to logits (N, C) and deltas (N, 4C) ((N, 8) class-agnostic)."""
         return super().forward(x.mean(dim=(2, 3)))
 
 
 @BOX_PREDICTORS.register("FPNCosinePredictor")
 class FPNCosinePredictor(nn.Module):
-    """Cosine classifier with a learned scale; boxes from the rectified features (Gidaris & Komodakis 2018).
+    """Cosine classifier with a learned scale (Gidaris & Komodakis 2018); boxes after a ReLU.
 
-    `scale_cls` (1,), `cls_score.weight` (C,D) without bias (row 0,
-    background, is an ordinary row), `bbox_pred`.
+    Parameters: `scale_cls` (1,); `cls_score.weight` (C, D) without bias, background at index 0 like any other
+    class; `bbox_pred`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FPNCosinePredictor(nn.Module):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> FPNCosinePredictor:
-        """From MODEL.ROI_BOX_HEAD.NUM_CLASSES, MODEL.CLS_AGNOSTIC_BBOX_REG and MODEL.FEW_SHOT.ScaleCls."""
+        """Build from MODEL.ROI_BOX_HEAD.NUM_CLASSES, CLS_AGNOSTIC_BBOX_REG and FEW_SHOT.ScaleCls."""
         return cls(
             in_channels,
             cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES,
@@ -78,7 +78,7 @@ class FPNCosinePredictor(nn.Module):
         )
 
     def cosine(self, x: Tensor) -> Tensor:
-        """Unscaled cosines (N,C) float32 of features (N,D) with the class rows; norms are at least 1e-12.
+        """Return unscaled cosines (N, C) float32 of features (N, D) and class weights; norms >= 1e-12.
 
         Computed in float32 also under autocast: distillation compares small differences.
         """
@@ -89,5 +89,31 @@ class FPNCosinePredictor(nn.Module):
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,D) of either sign -> logits (N,C) and deltas (N,4C) ((N,8) class-agnostic)."""
+        """Map features (N, D) of either sign to logits (N, C) and deltas (N, 4C) ((N, 8) class-agnostic)."""
         return self.scale_cls * self.cosine(x), self.bbox_pred(F.relu(x))
+
+
+class MetaWeightGenerator(nn.Module):
+    """Generate the classifier weight of a new class from few examples and the weights of known classes.
+
+    Few-shot classification weight generator with attention (Gidaris & Komodakis 2018), as used by
+    LST (Hu et al. 2020, arXiv 2004.00900): weight = average_scale * mean(z) + attended_scale * mean(a(z)),
+    where z are the normalised features, and a(z) is the mean of the normalised known weights under
+    softmax(attention_scale * cosine of `query` z and every known weight). Both scales are vectors (D,). An
+    untrained generator gives the mean of the normalised features.
+    """
+
+    def __init__(self, dim: int, *, attention_scale: float = 10.0) -> None:
+        super().__init__()
+        self.average_scale = nn.Parameter(torch.ones(dim))
+        self.attended_scale = nn.Parameter(torch.zeros(dim))
+        self.attention_scale = nn.Parameter(torch.tensor(float(attention_scale)))
+        self.query = nn.Linear(dim, dim, bias=False)
+        nn.init.eye_(self.query.weight)
+
+    def forward(self, support: Tensor, known_weights: Tensor) -> Tensor:
+        """Map features (S, D) of a class, S >= 1, and weights (B, D) of known classes to its weight (D,)."""
+        z, known = F.normalize(support, dim=1), F.normalize(known_weights, dim=1)
+        attention = (self.attention_scale * F.normalize(self.query(z), dim=1) @ known.t()).softmax(dim=1)
+        attended = (attention @ known).mean(dim=0)
+        return self.average_scale * z.mean(dim=0) + self.attended_scale * attended

@@ -1,1 +1,1 @@
-"""Keypoint head: heat maps of named points in every detected object (He et al. 2017; core spec 11)."""
+"""Keypoint head: one heat map per keypoint and RoI (He et al. 2017, section 5)."""

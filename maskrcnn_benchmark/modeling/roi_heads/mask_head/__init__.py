@@ -1,1 +1,1 @@
-"""Mask head: region features, mask predictors, targets, loss, masks of detections."""
+"""Mask head: RoI features, mask predictors, targets, loss, masks of detections."""

@@ -1,4 +1,4 @@
-"""Region features of the mask head on a feature pyramid (core spec 10)."""
+"""RoI features of the mask head on an FPN (He et al. 2017, section 3, figure 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @MASK_FEATURE_EXTRACTORS.register("MaskRCNNFPNFeatureExtractor")
 class MaskRCNNFPNFeatureExtractor(nn.Module):
-    """Pooling and 3x3 convolutions `mask_fcn1`.. with [norm] and ReLU: maps (N, out_channels, P, P)."""
+    """RoIAlign and 3x3 convolutions `mask_fcn1`, ... with optional norm and ReLU."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class MaskRCNNFPNFeatureExtractor(nn.Module):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> MaskRCNNFPNFeatureExtractor:
-        """From MODEL.ROI_MASK_HEAD: pooling keys, CONV_LAYERS, DILATION, USE_GN."""
+        """Build from MODEL.ROI_MASK_HEAD: pooling keys, CONV_LAYERS, DILATION, USE_GN."""
         node = cfg.MODEL.ROI_MASK_HEAD
         norm = group_norm_from_cfg(cfg) if node.USE_GN else None
         return cls(in_channels, Pooler.from_cfg(node), node.CONV_LAYERS, dilation=node.DILATION, norm=norm)
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Levels (B,C,H_l,W_l) and per-image xyxy boxes (n_i,4) -> (sum n_i, out_channels, P, P)."""
+        """Return maps (sum n_i, out_channels, P, P) of xyxy boxes (n_i, 4) on levels (B, C, H_l, W_l)."""
         x = self.pooler(features, boxes)
         for i in range(1, self.num_convs + 1):
             x = F.relu_(self.get_submodule(f"mask_fcn{i}")(x))

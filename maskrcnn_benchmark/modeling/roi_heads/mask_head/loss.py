@@ -1,4 +1,4 @@
-"""Mask targets and loss (core spec 10)."""
+"""Mask targets and loss (He et al. 2017, section 3)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from maskrcnn_benchmark.utils.errors import DataError
 
 
 def mask_targets(positives: Sequence[BoxList], targets: Sequence[BoxList], size: int) -> Tensor:
-    """Float32 (sum n_i, size, size) of 0 and 1: the matched object's mask, cropped by the box and resized.
+    """Crop the mask of the matched object to every positive box and resize it.
 
-    positives: per image boxes with field `matched_idxs`; targets: ground truth with field `masks`. Raises
-    DataError when the ground truth has no masks.
+    Returns float32 (sum n_i, size, size) of 0 and 1. positives: per image boxes with field `matched_idxs`;
+    targets: ground truth with field `masks`. Raises DataError when the ground truth has no masks.
     """
     device = positives[0].bbox.device
-    parts = [
-        _one_image(p, t, size).to(device, torch.float32) for p, t in zip(positives, targets, strict=True)
+    per_image = [
+        _targets_of_image(p, t, size).to(device, torch.float32)
+        for p, t in zip(positives, targets, strict=True)
     ]
-    return torch.cat(parts)
+    return torch.cat(per_image)
 
 
-def _one_image(positives: BoxList, target: BoxList, size: int) -> Tensor:
+def _targets_of_image(positives: BoxList, target: BoxList, size: int) -> Tensor:
     if len(positives) == 0:
         return torch.zeros((0, size, size))
     if not target.has_field("masks"):
@@ -37,19 +38,18 @@ def _one_image(positives: BoxList, target: BoxList, size: int) -> Tensor:
         )
     masks = target.get_field("masks")
     boxes = positives.xyxy().detach().float()
-    used, index = positives.get_field("matched_idxs").unique(
-        return_inverse=True
-    )  # crowded images: few of the objects have positives
-    masks = masks[used]
+    # In crowded images few of the objects have positives.
+    matched, index = positives.get_field("matched_idxs").unique(return_inverse=True)
+    masks = masks[matched]
     if masks.mode == "poly":
         return polygon_mask_targets(masks.polygons(), index, boxes, size, target.size)
     return masks.box_targets(index, boxes, size)
 
 
 def mask_loss(logits: Tensor, targets: Tensor) -> LossTerm:
-    """Binary cross entropy over all pixels of logits and targets (N,M,M), not yet divided by their number.
+    """Return the unnormalised binary cross entropy over all pixels of logits and targets (N, M, M).
 
-    No region: a zero connected to the graph.
+    Without any RoI it is a zero connected to the graph.
     """
     total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
     return LossTerm(total, targets.numel())

@@ -1,8 +1,8 @@
-"""Mask logits from region features (core spec 10, LST spec 5).
+"""Mask logits from RoI features (He et al. 2017, section 3).
 
-Only the channel that is needed is computed: a mask logit is the product of
-one class row with the shared features, so memory and time do not depend on
-the number of classes. `all_logits` gives every channel, for checks.
+Only the channel of the class at hand is computed: mask logits are the product of that class's weight with
+shared features, so memory and time do not depend on the number of classes. `all_logits` returns every
+channel, for reference checks.
 """
 
 from __future__ import annotations
@@ -20,30 +20,33 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
-def class_logits(features: Tensor, rows: Tensor) -> Tensor:
-    """One map per region: features (N,K,M,M) with the row of its class (N,K) -> (N,M,M)."""
+def mask_logits_of_class(features: Tensor, class_weights: Tensor) -> Tensor:
+    """Multiply features (N, K, M, M) with the weight (N, K) of every RoI's class: logits (N, M, M)."""
     count, channels, height, width = features.shape
     product = torch.bmm(
-        rows.unsqueeze(1).to(features.dtype), features.reshape(count, channels, height * width)
+        class_weights.unsqueeze(1).to(features.dtype), features.reshape(count, channels, height * width)
     )
     return product.reshape(count, height, width)
 
 
 class MaskPredictor(nn.Module):
-    """Contract of all mask predictors; `class_rows` are transferred weights, for those without their own."""
+    """Base class of mask predictors; `class_weights` are transferred weights, for those without their own."""
 
-    def forward(self, x: Tensor, labels: Tensor, class_rows: Tensor | None = None) -> Tensor:
-        """Logits (N,M,M) of class `labels` (N,) for region features (N,D,P,P); class_rows (N,K)."""
+    def forward(self, x: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Return logits (N, M, M) of classes `labels` (N,) for RoI features (N, D, P, P).
+
+        class_weights: (N, K), one per RoI.
+        """
         raise NotImplementedError
 
-    def all_logits(self, x: Tensor, class_rows: Tensor | None = None) -> Tensor:
-        """Logits (N,C,M,M) of all classes; class_rows (C,K)."""
+    def all_logits(self, x: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Return logits (N, C, M, M) of all classes; class_weights (C, K)."""
         raise NotImplementedError
 
 
 @MASK_PREDICTORS.register("MaskRCNNConv1x1Predictor")
 class MaskRCNNConv1x1Predictor(MaskPredictor):
-    """A 1x1 convolution `mask_fcn_logits`."""
+    """1x1 convolution `mask_fcn_logits` to one channel per class."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -51,28 +54,28 @@ class MaskRCNNConv1x1Predictor(MaskPredictor):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> MaskRCNNConv1x1Predictor:
-        """From MODEL.ROI_BOX_HEAD.NUM_CLASSES (with background)."""
+        """Build from MODEL.ROI_BOX_HEAD.NUM_CLASSES (with background)."""
         return cls(in_channels, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Features (N,K,M,M) that the class rows multiply."""
+        """Return the features (N, K, M, M) that class weights are multiplied with."""
         return x
 
-    def forward(self, x: Tensor, labels: Tensor, class_rows: Tensor | None = None) -> Tensor:
-        """Logits (N,M,M) of class `labels` (N,) for region features (N,D,P,P); `class_rows` is not used."""
+    def forward(self, x: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Return logits (N, M, M) of classes `labels` (N,) for RoI features (N, D, P, P)."""
         weight, bias = self.mask_fcn_logits.weight, self.mask_fcn_logits.bias
         assert bias is not None
-        logits = class_logits(self.embed(x), weight.flatten(1)[labels])
+        logits = mask_logits_of_class(self.embed(x), weight.flatten(1)[labels])
         return logits + bias[labels].to(logits.dtype)[:, None, None]
 
-    def all_logits(self, x: Tensor, class_rows: Tensor | None = None) -> Tensor:
-        """Logits (N,C,M,M) of all classes."""
+    def all_logits(self, x: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Return logits (N, C, M, M) of all classes."""
         return self.mask_fcn_logits(self.embed(x))
 
 
 @MASK_PREDICTORS.register("MaskRCNNC4Predictor")
 class MaskRCNNC4Predictor(MaskRCNNConv1x1Predictor):
-    """The same after a 2x2/2 transposed convolution `conv5_mask` and ReLU, which doubles the side."""
+    """2x2 transposed convolution `conv5_mask` of stride 2, ReLU, then `mask_fcn_logits`."""
 
     def __init__(self, in_channels: int, num_classes: int, *, hidden: int) -> None:
         nn.Module.__init__(self)
@@ -81,23 +84,23 @@ class MaskRCNNC4Predictor(MaskRCNNConv1x1Predictor):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> MaskRCNNC4Predictor:
-        """From MODEL.ROI_BOX_HEAD.NUM_CLASSES and the last of MODEL.ROI_MASK_HEAD.CONV_LAYERS."""
+        """Build from MODEL.ROI_BOX_HEAD.NUM_CLASSES and the last of MODEL.ROI_MASK_HEAD.CONV_LAYERS."""
         return cls(
             in_channels, cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES, hidden=cfg.MODEL.ROI_MASK_HEAD.CONV_LAYERS[-1]
         )
 
     def embed(self, x: Tensor) -> Tensor:
-        """Features (N,K,2P,2P) that the class rows multiply."""
+        """Return the features (N, K, 2P, 2P) that class weights are multiplied with."""
         return F.relu_(self.conv5_mask(x))
 
 
 @MASK_PREDICTORS.register("MaskXRCNNC4Predictor")
 class MaskXRCNNC4Predictor(MaskPredictor):
-    """Masks from transferred class rows (Mask^X R-CNN, Hu et al. 2018).
+    """Mask logits by transferred class weights (Mask^X R-CNN, Hu et al. 2018, section 3).
 
-    `conv5_mask` as above; no class weights of its own; optional class-agnostic branch `MLP_mask` (with
-    `mask_side`) is a fully connected layer from the flattened map to mask_side^2 logits that are added to
-    every class's.
+    `conv5_mask` as in MaskRCNNC4Predictor, without `mask_fcn_logits`. The optional class-agnostic branch
+    `MLP_mask` (with `mask_side`) is a fully connected layer from the flattened map to mask_side^2 logits,
+    which are added to those of every class.
     """
 
     def __init__(self, in_channels: int, *, hidden: int, mask_side: int | None = None) -> None:
@@ -109,30 +112,30 @@ class MaskXRCNNC4Predictor(MaskPredictor):
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, in_channels: int) -> MaskXRCNNC4Predictor:
-        """From MODEL.ROI_MASK_HEAD: last of CONV_LAYERS, and RESOLUTION with USE_MLPMASK."""
+        """Build from MODEL.ROI_MASK_HEAD: last of CONV_LAYERS, and RESOLUTION with USE_MLPMASK."""
         node = cfg.MODEL.ROI_MASK_HEAD
         return cls(
             in_channels, hidden=node.CONV_LAYERS[-1], mask_side=node.RESOLUTION if node.USE_MLPMASK else None
         )
 
     def _agnostic(self, features: Tensor) -> Tensor | None:
-        """Class-agnostic logits (N,M,M), or None without the branch."""
+        """Class-agnostic logits (N, M, M), or None without the branch."""
         if self.mask_side is None:
             return None
         return self.MLP_mask(features.flatten(1)).reshape(len(features), self.mask_side, self.mask_side)
 
-    def forward(self, x: Tensor, labels: Tensor, class_rows: Tensor | None = None) -> Tensor:
-        """Logits (N,M,M) for region features (N,D,P,P) and the transferred row (N,K) of every region."""
-        assert class_rows is not None, "MaskXRCNNC4Predictor needs the rows that bbox2mask gives"
+    def forward(self, x: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Return logits (N, M, M) for RoI features (N, D, P, P) and transferred class weights (N, K)."""
+        assert class_weights is not None, "MaskXRCNNC4Predictor needs the class weights of bbox2mask"
         features = F.relu_(self.conv5_mask(x))
-        logits = class_logits(features, class_rows)
+        logits = mask_logits_of_class(features, class_weights)
         agnostic = self._agnostic(features)
         return logits if agnostic is None else logits + agnostic
 
-    def all_logits(self, x: Tensor, class_rows: Tensor | None = None) -> Tensor:
-        """Logits (N,C,M,M) with the transferred rows (C,K) of all classes."""
-        assert class_rows is not None, "MaskXRCNNC4Predictor needs the rows that bbox2mask gives"
+    def all_logits(self, x: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Return logits (N, C, M, M) with the transferred weights (C, K) of all classes."""
+        assert class_weights is not None, "MaskXRCNNC4Predictor needs the class weights of bbox2mask"
         features = F.relu_(self.conv5_mask(x))
-        logits = F.conv2d(features, class_rows[:, :, None, None].to(features.dtype))
+        logits = F.conv2d(features, class_weights[:, :, None, None].to(features.dtype))
         agnostic = self._agnostic(features)
         return logits if agnostic is None else logits + agnostic[:, None]

@@ -17,8 +17,7 @@ from maskrcnn_benchmark.modeling.box_coder import BoxCoder
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.matcher import Matcher
 from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProcessor
-from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
-from maskrcnn_benchmark.modeling.roi_heads.box_head.targets import BoxTargets
+from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import ProposalSampler, box_losses
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
 from maskrcnn_benchmark.modeling.rpn.inference import ProposalSelector, add_ground_truth
 from maskrcnn_benchmark.modeling.rpn.loss import RPNLoss
@@ -149,7 +148,7 @@ def check_box_loss(ctx: Components, checker: Checker) -> None:
     for boxes, target in zip(indexed(ctx.arrays, "bp.proposals"), targets, strict=True):
         together = torch.cat([torch.from_numpy(boxes.copy()), target.bbox, target.bbox + 1.5])
         proposals.append(BoxList(together, target.size))
-    sampler = BoxTargets(
+    sampler = ProposalSampler(
         Matcher(0.5, 0.5), BoxCoder(BOX_WEIGHTS), batch_size_per_image=EVERYTHING, positive_fraction=0.5
     )
     sampled = sampler.sample(proposals, targets)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from checks.checker import Checker
 from checks.core.inputs import Components
-from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.inference import decode_keypoints
-from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.loss import heat_cells
+from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.inference import heatmaps_to_keypoints
+from maskrcnn_benchmark.modeling.roi_heads.keypoint_head.loss import keypoints_to_heatmap
 from maskrcnn_benchmark.structures.boxlist import FLIP_LEFT_RIGHT
 from maskrcnn_benchmark.structures.keypoints import Keypoints
 
@@ -25,9 +25,9 @@ def check_keypoints(ctx: Components, checker: Checker) -> None:
             resized = keypoints.resize((sides[0], sides[1]))
             checker.values(name, resized.points, ctx.arrays[f"kp.{name}"])
         elif what == "heat_index":
-            cells, valid = heat_cells(points, boxes, int(size))
+            cells, valid = keypoints_to_heatmap(points, boxes, int(size))
             checker.equal(name, cells, ctx.arrays[f"kp.{name}"])
             checker.equal(f"valid.{size}", valid.long(), ctx.arrays[f"kp.valid.{size}"])
-    decoded, logits = decode_keypoints(ctx.noise(info["maps"]), boxes)
+    decoded, logits = heatmaps_to_keypoints(ctx.noise(info["maps"]), boxes)
     checker.values("decoded", decoded, ctx.arrays["kp.decoded"])
     checker.values("decoded_logit", logits, ctx.arrays["kp.decoded_logit"])

@@ -214,9 +214,9 @@ def _check_mask_head(
     mask = heads.mask
     assert mask is not None, "the reference holds masks, but the model has no mask head"
     transfer = heads.bbox2mask is not None
-    every = mask.all_logits(features, detections, heads.all_mask_rows() if transfer else None)
+    every = mask.all_logits(features, detections, heads.all_mask_class_weights() if transfer else None)
     _sampled(checker, arrays, "mask_logits", every, LOGIT_SAMPLE)
-    masks = mask.detect(features, detections, heads.mask_rows if transfer else None)
+    masks = mask.predict(features, detections, heads.mask_class_weights if transfer else None)
     for i, found in enumerate(masks):
         if f"det{i}.mask.every5" in arrays:
             checker.values(f"det{i}.mask.every5", found.get_field("mask")[::5], arrays[f"det{i}.mask.every5"])
@@ -228,9 +228,9 @@ def _check_keypoint_head(
     """Heat maps, and keypoints of the stored detections."""
     head = heads.keypoint
     assert head is not None, "the reference holds keypoints, but the model has no keypoint head"
-    logits = head.logits(features, [d.bbox for d in detections])
+    logits = head(features, [d.bbox for d in detections])
     _sampled(checker, arrays, "kp_logits", logits, LOGIT_SAMPLE)
-    for i, found in enumerate(head.detect(features, detections)):
+    for i, found in enumerate(head.predict(features, detections)):
         points, expected = found.get_field("keypoints").points, arrays[f"det{i}.keypoints"]
         far = np.abs(points.numpy() - expected).max(axis=2) > BOX_PIXELS
         checker.add(f"det{i}.keypoints", float(far.mean()), UNMATCHED)
