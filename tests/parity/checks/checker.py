@@ -84,19 +84,19 @@ class Checker:
     def values(
         self, name: str, got: Any, expected: Any, tolerance: float = VALUES, *, scale: float | None = None
     ) -> None:
-        """Largest difference relative to `scale`, by default the largest absolute expected value."""
+        """Compare by the largest difference relative to `scale`, by default the largest absolute expected value."""
         self._compare(name, got, expected, tolerance, lambda e: max(scale or float(np.abs(e).max()), 1e-12))
 
     def relative(self, name: str, got: Any, expected: Any, tolerance: float, *, floor: float = 1e-9) -> None:
-        """Largest difference relative to each expected value (to `floor` where that is smaller)."""
+        """Compare by the largest difference relative to each expected value (to `floor` where that is smaller)."""
         self._compare(name, got, expected, tolerance, lambda e: np.maximum(np.abs(e), floor))
 
     def close(self, name: str, got: Any, expected: Any) -> None:
-        """|difference| <= RELATIVE * |expected| + ABSOLUTE, written as one relative error."""
+        """Compare by |difference| <= RELATIVE * |expected| + ABSOLUTE, written as one relative error."""
         self._compare(name, got, expected, RELATIVE, lambda e: np.abs(e) + ABSOLUTE / RELATIVE)
 
     def equal(self, name: str, got: Any, expected: Any) -> None:
-        """Number of differing elements must be 0 (integers, flags, strings)."""
+        """Require that no element differs (integers, flags, strings)."""
         a, b = _array(got), _array(expected)
         if a.shape != b.shape:
             self.fail(name, f"shape {a.shape}, expected {b.shape}")
@@ -109,14 +109,14 @@ class Checker:
         self.add(name, float(len(different)), 0.0, note)
 
     def same(self, name: str, got: Any, expected: Any) -> None:
-        """Plain Python data must be equal."""
+        """Require equal plain Python data."""
         self.add(
             name, 0.0 if got == expected else 1.0, 0.0, "" if got == expected else _difference(got, expected)
         )
 
     def boxes(self, name: str, got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
-        """Two sets of (boxes, scores[, labels]): share without a partner of equal label within BOX_PIXELS
-        and SCORE.
+        """Compare two sets of (boxes, scores[, labels]): the fraction without a partner of equal label
+        within BOX_PIXELS and SCORE.
         """
         size = max(len(got[0]), len(expected[0]))
         if size == 0:
@@ -124,7 +124,9 @@ class Checker:
             return
         pairs = match_boxes(got, expected)
         note = (
-            "" if pairs == size else f"{pairs} pairs of {len(got[0])} found and {len(expected[0])} expected"
+            ""
+            if pairs == size
+            else f"{pairs} pairs of {len(got[0])} computed and {len(expected[0])} expected"
         )
         self.add(name, (size - pairs) / size, UNMATCHED, note)
 
@@ -137,18 +139,18 @@ class Checker:
 
 
 def match_boxes(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> int:
-    """Number of one-to-one partners: greedy, each expected row takes the closest free row that is close
-    enough.
+    """Count one-to-one pairs of (N, 4) boxes, greedily: each expected box takes the closest free one that
+    is close enough.
     """
-    boxes, wanted = np.asarray(got[0], np.float64), np.asarray(expected[0], np.float64)
+    boxes, targets = np.asarray(got[0], np.float64), np.asarray(expected[0], np.float64)
     free = np.ones(len(boxes), bool)
     pairs = 0
-    for row in range(len(wanted)):
-        distance = np.abs(boxes - wanted[row]).max(axis=1) if len(boxes) else np.zeros(0)
+    for index in range(len(targets)):
+        distance = np.abs(boxes - targets[index]).max(axis=1) if len(boxes) else np.zeros(0)
         fits = free & (distance <= BOX_PIXELS)
-        fits &= np.abs(np.asarray(got[1], np.float64) - float(expected[1][row])) <= SCORE
+        fits &= np.abs(np.asarray(got[1], np.float64) - float(expected[1][index])) <= SCORE
         if len(expected) > 2:
-            fits &= np.asarray(got[2]) == expected[2][row]
+            fits &= np.asarray(got[2]) == expected[2][index]
         if fits.any():
             free[int(np.where(fits, distance, np.inf).argmin())] = False
             pairs += 1

@@ -51,16 +51,16 @@ def settings_from_name(config: str) -> dict[str, Any] | None:
     if "rcnn" not in words and "rpn" not in words:
         return None
     depth = next((d for d in ("50", "101", "152") if d in words), None)
-    body = next((b for b in ("C4", "FPN") if b in words), None)
-    if depth is None or body is None:
+    level = next((b for b in ("C4", "FPN") if b in words), None)
+    if depth is None or level is None:
         return None
     settings: dict[str, Any] = {"SOLVER.BASE_LR": 0.01, "SOLVER.WEIGHT_DECAY": 1e-4}
-    settings |= FPN if body == "FPN" else {}
+    settings |= FPN if level == "FPN" else {}
     settings |= GROUP_NORM if "gn" in words else {}
     settings |= RESNEXT if "X" in words else {}
     if "Xconv1fc" in words:
         settings["MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR"] = "FPNXconv1fcFeatureExtractor"
-    settings["MODEL.BACKBONE.CONV_BODY"] = f"R-{depth}-{body}"
+    settings["MODEL.BACKBONE.CONV_BODY"] = f"R-{depth}-{level}"
     settings["MODEL.MASK_ON"] = "mask" in words
     settings["MODEL.RPN_ONLY"] = "rpn" in words
     return settings

@@ -34,7 +34,7 @@ def thin(array: np.ndarray, limit: int) -> np.ndarray:
 
 
 def statistics(array: np.ndarray) -> np.ndarray:
-    """float64 (3,): mean, population standard deviation, largest absolute value."""
+    """float64 (3,): mean, population std, largest absolute value."""
     values = np.asarray(array, np.float64)
     return np.array([values.mean(), values.std(), np.abs(values).max()])
 

@@ -42,11 +42,11 @@ def check_pixels(ctx: Components, checker: Checker) -> None:
     """The test transform of a made-up image; the tensor is stored at every seventh pixel."""
     info = ctx.info["pre"]
     name, height, width = re.search(r"image\('([^']+)',(\d+),(\d+)\)", info["image"]).groups()  # type: ignore[union-attr]
-    picture = Image.fromarray(np.round(image(name, int(height), int(width))).astype(np.uint8))
+    pil_image = Image.fromarray(np.round(image(name, int(height), int(width))).astype(np.uint8))
     for low, high, shape in info["sizes"]:
         cfg = get_cfg()
         cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = low, high
-        tensor = build_transforms(cfg, train=False)(picture, None, random.Random(0))[0]
+        tensor = build_transforms(cfg, train=False)(pil_image, None, random.Random(0))[0]
         checker.equal(f"{low}_{high}.shape", list(tensor.shape), shape)
         stored = ctx.arrays[f"pre.{low}_{high}.sample"]
         checker.values(f"{low}_{high}.sample", tensor[:, ::PIXEL_STEP, ::PIXEL_STEP], stored)
@@ -73,9 +73,9 @@ def check_samplers(ctx: Components, checker: Checker) -> None:
         )
         checker.same(f"{number}.batches", list(batches), case["batches"])
         for key in case:
-            found = re.fullmatch(r"iterations(\d+)(?:_start(\d+))?", key)
-            if found:
-                sampler = IterationBatchSampler(batches, int(found[1]), int(found[2] or 0))
+            match = re.fullmatch(r"iterations(\d+)(?:_start(\d+))?", key)
+            if match:
+                sampler = IterationBatchSampler(batches, int(match[1]), int(match[2] or 0))
                 checker.same(f"{number}.{key}", list(sampler), case[key])
 
 

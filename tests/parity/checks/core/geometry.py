@@ -1,4 +1,4 @@
-"""Checks of anchors, boxes, box coding, matching and pyramid levels."""
+"""Checks of anchors, boxes, box coding, matching and FPN levels."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def check_boxlist(ctx: Components, checker: Checker) -> None:
 
 
 def _box_operation(ctx: Components, boxes: BoxList, name: str, shape: tuple[int, ...]) -> Tensor:
-    """The boxes (or areas, overlaps) that the array `name` holds."""
+    """The boxes (N, 4), areas (N,) or IoU (N, M) that the array `name` holds."""
     numbers = [int(v) for v in re.findall(r"\d+", name)]
     if name == "xywh":
         return boxes.convert("xywh").bbox
@@ -121,7 +121,7 @@ def check_coder(ctx: Components, checker: Checker) -> None:
 
 
 def check_matcher(ctx: Components, checker: Checker) -> None:
-    """`matcher.<high>_<low>_<low quality>` on the stored overlaps."""
+    """`matcher.<high>_<low>_<low quality>` on the stored IoU matrix."""
     quality = ctx.tensor("matcher.quality")
     for name in ctx.names("matcher"):
         if name == "quality":
@@ -132,6 +132,6 @@ def check_matcher(ctx: Components, checker: Checker) -> None:
 
 
 def check_levels(ctx: Components, checker: Checker) -> None:
-    """Pyramid level of boxes for P2..P5, counted from 0 in the files."""
+    """FPN level of boxes for P2..P5, counted from 0 in the files."""
     levels = assign_levels(ctx.tensor("levels.boxes"), 2, 5) - 2
     checker.equal("level", levels, ctx.arrays["levels.level"].astype(np.int64))

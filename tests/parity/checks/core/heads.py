@@ -153,7 +153,7 @@ def check_box_loss(ctx: Components, checker: Checker) -> None:
     )
     sampled = sampler.sample(proposals, targets)
     labels = torch.cat([s.get_field("labels") for s in sampled])
-    wanted = torch.cat([s.get_field("regression_targets") for s in sampled])
+    regression_targets = torch.cat([s.get_field("regression_targets") for s in sampled])
     for mode in dict.fromkeys(n.split(".")[0] for n in ctx.names("bl")):
         for i, part in enumerate(sampled):
             checker.equal(f"{mode}.labels{i}", part.get_field("labels"), ctx.arrays[f"bl.{mode}.labels{i}"])
@@ -163,6 +163,6 @@ def check_box_loss(ctx: Components, checker: Checker) -> None:
         logits, deltas = ctx.noise(info["logits"], n=len(labels)), ctx.noise(info["deltas"], n=len(labels))
         if agnostic:
             deltas = ctx.noise(info["deltas"].replace("28", "8", 1), n=len(labels))
-        losses = mean_losses(box_losses(logits, deltas, labels, wanted, class_agnostic=agnostic))
+        losses = mean_losses(box_losses(logits, deltas, labels, regression_targets, class_agnostic=agnostic))
         checker.relative(f"{mode}.cls", losses["loss_classifier"], ctx.arrays[f"bl.{mode}.cls"], 1e-4)
         checker.relative(f"{mode}.box", losses["loss_box_reg"], ctx.arrays[f"bl.{mode}.box"], 1e-4)

@@ -1,4 +1,4 @@
-"""Checks of the native operations: ROI align, suppression, mask pasting, mask targets; and smooth L1."""
+"""Checks of the native operations: RoIAlign, NMS, mask pasting, mask targets; and smooth L1."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_roi(ctx: Components, checker: Checker) -> None:
 
 
 def check_nms(ctx: Components, checker: Checker) -> None:
-    """Kept indices; of the two rules at equality only "suppress above the threshold" is ours."""
+    """Kept indices; of the two rules at equality only "remove IoU above the threshold" is ours."""
     for name in ctx.names("nms"):
         edge = re.fullmatch(r"edge\.keep_cuda_([\d.]+)_gt", name)
         plain = re.fullmatch(r"keep\.([\d.]+)", name)

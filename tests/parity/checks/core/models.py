@@ -139,21 +139,21 @@ def _stored_boxes(arrays: Arrays, name: str, images: ImageList) -> list[BoxList]
 def _check_proposals(
     proposals: list[BoxList], counts: list[int] | None, arrays: Arrays, checker: Checker
 ) -> None:
-    for i, found in enumerate(proposals):
+    for i, boxlist in enumerate(proposals):
         scores = arrays.get(f"proposals{i}.objectness")
-        got = [found.bbox.numpy(), found.get_field("objectness").numpy()]
-        wanted = arrays[f"proposals{i}.boxes"]
+        got = [boxlist.bbox.numpy(), boxlist.get_field("objectness").numpy()]
+        boxes = arrays[f"proposals{i}.boxes"]
         if scores is None:
-            got[1], scores = np.zeros(len(found)), np.zeros(len(wanted))
-        checker.boxes(f"proposals{i}", got, [wanted, scores])
+            got[1], scores = np.zeros(len(boxlist)), np.zeros(len(boxes))
+        checker.boxes(f"proposals{i}", got, [boxes, scores])
         if counts is not None:
-            checker.add(f"proposals{i}.number", abs(len(found) / max(counts[i], 1) - 1), 0.01)
+            checker.add(f"proposals{i}.number", abs(len(boxlist) / max(counts[i], 1) - 1), 0.01)
 
 
 def _check_box_head(
     heads: RoIHeads, features: list[Tensor], proposals: list[BoxList], arrays: Arrays, checker: Checker
 ) -> None:
-    """The box head on the stored proposals, so that suppression plays no part."""
+    """The box head on the stored proposals, so that NMS of the RPN plays no part."""
     head = heads.box
     x = head.feature_extractor(features, [p.bbox for p in proposals])
     logits, deltas = head.predictor(x)
@@ -164,12 +164,12 @@ def _check_box_head(
     for name, parts in (("box_logits", logits.split(counts)), ("box_deltas", deltas.split(counts))):
         for i, part in enumerate(parts):
             checker.values(f"{name}{i}.first32", part[:FIRST_ROWS], arrays[f"{name}{i}.first32"])
-    found = head.post_processor(logits, deltas, proposals)
-    _compare_detections(found, arrays, checker, "from_stored_proposals.det")
+    detections = head.post_processor(logits, deltas, proposals)
+    _compare_detections(detections, arrays, checker, "from_stored_proposals.det")
 
 
-def _compare_detections(found: list[BoxList], arrays: Arrays, checker: Checker, name: str) -> None:
-    for i, boxlist in enumerate(found):
+def _compare_detections(detections: list[BoxList], arrays: Arrays, checker: Checker, name: str) -> None:
+    for i, boxlist in enumerate(detections):
         got = [boxlist.bbox.numpy(), boxlist.get_field("scores").numpy(), boxlist.get_field("labels").numpy()]
         checker.boxes(f"{name}{i}", got, [arrays[f"det{i}.{part}"] for part in ("boxes", "scores", "labels")])
 
@@ -181,19 +181,20 @@ def _check_augmented(
     transform, views = build_test_transforms(cfg), []
     for entry in info["images"]:
         pixels = image(entry["name"], entry["height"], entry["width"])
-        picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
-        views.append(transform(picture, None, random.Random(0))[0])
+        pil_image = Image.fromarray(np.rint(pixels).astype(np.uint8))
+        views.append(transform(pil_image, None, random.Random(0))[0])
     images = batch_images(views, cfg.DATALOADER.SIZE_DIVISIBILITY)
     sizes = [[width, height] for height, width in images.image_sizes]
     checker.equal("sizes_wh", sizes, info["sizes_wh"])
-    found = model_for_testing(cfg, model)(images)
-    checker.equal("num", [len(boxlist) for boxlist in found], info["num"])
+    detections = model_for_testing(cfg, model)(images)
+    checker.equal("num", [len(boxlist) for boxlist in detections], info["num"])
     # Images are told apart by their labels and compared together: one box of theirs may differ.
     parts = [f"det{{}}.{part}" for part in ("boxes", "scores", "labels")]
     expected = [indexed(arrays, part) for part in parts]
-    got = [[b.bbox for b in found], *([b.get_field(f) for b in found] for f in ("scores", "labels"))]
+    got = [[b.bbox for b in detections]]
+    got += [[b.get_field(field) for b in detections] for field in ("scores", "labels")]
     for columns in (expected, got):
-        columns[2] = [np.asarray(own) + number * MAX_LABEL for number, own in enumerate(columns[2])]
+        columns[2] = [np.asarray(labels) + index * MAX_LABEL for index, labels in enumerate(columns[2])]
     checker.boxes("det", *([np.concatenate(c) for c in columns] for columns in (got, expected)))
 
 

@@ -36,8 +36,8 @@ def check_voc(ctx: Components, checker: Checker) -> None:
         }
         result = evaluate_voc(dataset, Detections.concatenate(found), metric=metric)
         values = result.per_category()
-        wanted = [-1.0 if value is None else value for value in expected["ap"][1:]]
-        checker.values(f"{metric}.ap", [values[label] for label in classes], wanted, 1e-12)
+        expected_ap = [-1.0 if value is None else value for value in expected["ap"][1:]]
+        checker.values(f"{metric}.ap", [values[label] for label in classes], expected_ap, 1e-12)
         checker.values(f"{metric}.map", [result.metrics()["AP50"]], [expected["map"]], 1e-12)
 
 

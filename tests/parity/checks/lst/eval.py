@@ -78,9 +78,9 @@ def _check_task(
     for name, value in expected["per_phase_AP"].items():
         checker.close(f"per_phase.{name}", groups.get(name, -1.0), value)
     for name, got in (("AP", result.per_category()), ("recall", result.per_category_recall())):
-        wanted = expected[f"per_category_{name}"]
-        checker.same(f"per_category_{name}.ids", sorted(got), sorted(int(c) for c in wanted))
-        checker.close(f"per_category_{name}", [got[int(c)] for c in wanted], list(wanted.values()))
+        values = expected[f"per_category_{name}"]
+        checker.same(f"per_category_{name}.ids", sorted(got), sorted(int(c) for c in values))
+        checker.close(f"per_category_{name}", [got[int(c)] for c in values], list(values.values()))
 
 
 def _check_arrays(result: APResult, arrays: dict[str, np.ndarray], checker: Checker) -> None:

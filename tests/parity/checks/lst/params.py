@@ -70,10 +70,10 @@ def _check_phase(
 ) -> None:
     got = [[name, list(tensor.shape)] for name, tensor in model.state_dict().items()]
     checker.same("state_dict", got, [[name, list(shape)] for name, shape in shapes.items()])
-    for key, wanted in (("trainable", True), ("frozen_parameters", False)):
+    for key, trainable in (("trainable", True), ("frozen_parameters", False)):
         if key in lists:
             names = [
-                name for name, parameter in model.named_parameters() if parameter.requires_grad is wanted
+                name for name, parameter in model.named_parameters() if parameter.requires_grad is trainable
             ]
             checker.same(key, names, lists[key])
 

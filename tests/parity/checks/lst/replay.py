@@ -92,9 +92,9 @@ def _check_online(replay: ReplayPlan, expected: dict[str, Any], stream: np.ndarr
     checker.same("lists", [sorted(images) for images in sampler.image_lists], replay.image_lists)
     wrong = 0
     for epoch in range(epochs):
-        pairs = [sampler.pair(epoch * length + place) for place in range(length)]
-        wanted = list(replay.new_pairs)
+        pairs = [sampler.pair(epoch * length + offset) for offset in range(length)]
+        pairs_of_epoch = list(replay.new_pairs)
         for label, (count, images) in enumerate(zip(replay.counts, sampler.image_lists, strict=True), 1):
-            wanted += [(images[(epoch * count + i) % len(images)], label) for i in range(count)]
-        wrong += sorted(pairs) != sorted(wanted)
+            pairs_of_epoch += [(images[(epoch * count + i) % len(images)], label) for i in range(count)]
+        wrong += sorted(pairs) != sorted(pairs_of_epoch)
     checker.equal("epochs_with_wrong_windows", wrong, 0)
