@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--failures", action="store_true", help="print only checks that are not ok")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all checks to FILE as well")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads of torch (default: its own)"
+        "--threads", type=int, default=0, metavar="N", help="threads of torch (default: as torch chooses)"
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole, found again, and restored to the last bit."""
+"""Checkpoints of a run: written atomically, located again, and restored bit by bit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from maskrcnn_benchmark.utils.files import StrPath, write_text
 
 LAST = "last_checkpoint"
 _PERIODIC = re.compile(r"model_(\d{7,})\.pth")
-_OWN_KEYS = ("model", "optimizer", "scheduler", "scaler", "iteration")
+_STATE_KEYS = ("model", "optimizer", "scheduler", "scaler", "iteration")
 _logger = logging.getLogger(__name__)
 
 
 def last_checkpoint(folder: StrPath) -> Path | None:
-    """File from which a run in `folder` goes on; None when there is none yet.
+    """Locate the file from which a run in `folder` resumes; None when there is none yet.
 
     The file `last_checkpoint` holds its name relative to the folder, so that the folder can be moved; a
-    path as older programs wrote it is looked for as it stands, then by its last component.
+    path as older programs wrote it is tried as it is, then by its last component.
 
     Raises:
         CheckpointError: the file that is named is not there.
@@ -45,11 +45,11 @@ def last_checkpoint(folder: StrPath) -> Path | None:
 
 
 class Checkpointer:
-    """Saves and restores everything that a run needs to go on as if it had not been stopped.
+    """Saves and restores everything that a run needs to resume as if it had never stopped.
 
     A checkpoint is a dict with `model`, `optimizer`, `scheduler`, `scaler`, `iteration`, the
     entries of `meta` (resolved configuration, class list ...), `versions` and the extra entries of
-    `save`. All of them must be tensors, numbers, text or containers of these.
+    `save`. All of them must be tensors, scalars, text or containers of these.
 
     Args:
         output_dir: folder of the run.
@@ -98,7 +98,7 @@ class Checkpointer:
     def resume(self) -> dict[str, Any] | None:
         """Restore the last checkpoint of the folder; None when there is none.
 
-        When that file is damaged, a warning says so and the newest older one that can be read is taken.
+        When that file is damaged, a warning says so and the newest readable one before it is used.
 
         Returns:
             `iteration`, and the entries of `meta` and `extra` of the checkpoint.
@@ -122,7 +122,7 @@ class Checkpointer:
                     f"{path}: its {key} state does not fit this run ({' '.join(str(error).split())}); "
                     f"use the settings it began with, or another OUTPUT_DIR with MODEL.WEIGHT {path}"
                 ) from None
-        rest = {key: value for key, value in data.items() if key not in _OWN_KEYS}
+        rest = {key: value for key, value in data.items() if key not in _STATE_KEYS}
         return {**rest, "iteration": int(data["iteration"])}
 
     def _read(self, last: Path) -> tuple[Path, dict[str, Any]]:
@@ -140,7 +140,7 @@ class Checkpointer:
             for problem in damaged:
                 _logger.warning("%s", problem)
             if damaged:
-                _logger.warning("the run goes on from the older checkpoint %s", path)
+                _logger.warning("the run resumes from the older checkpoint %s", path)
             return path, data
         raise CheckpointError(
             f"{damaged[0]}, or remove {self._folder / LAST} to start the run anew; there is no older "
@@ -148,19 +148,19 @@ class Checkpointer:
         )
 
     def _check(self, path: Path, data: Mapping[str, Any]) -> None:
-        """The checkpoint must be one of a run, of this model and of these classes."""
+        """Require a checkpoint of a run, of this model and of these classes."""
         if "iteration" not in data:
             raise CheckpointError(f"{path} holds weights only, no run; give it as MODEL.WEIGHT")
-        stored, own = data.get("classes"), self._meta.get("classes")
-        if stored is not None and own is not None and list(stored) != list(own):
+        stored, classes = data.get("classes"), self._meta.get("classes")
+        if stored is not None and classes is not None and list(stored) != list(classes):
             raise CheckpointError(
-                f"{path} was trained on another class list ({len(stored)} names, this run has {len(own)}); "
-                "use another OUTPUT_DIR"
+                f"{path} was trained on another class list ({len(stored)} names, this run has "
+                f"{len(classes)}); use another OUTPUT_DIR"
             )
-        own_shapes = {k: tuple(v.shape) for k, v in self._model.state_dict().items()}
+        model_shapes = {k: tuple(v.shape) for k, v in self._model.state_dict().items()}
         shapes = {k: tuple(v.shape) for k, v in strip_module_prefix(data["model"]).items()}
-        if own_shapes != shapes:
-            report = match_names(own_shapes, shapes)
+        if model_shapes != shapes:
+            report = match_names(model_shapes, shapes)
             wrong = [m.model_name for m in report.mismatched] + report.missing + report.unexpected
             raise CheckpointError(
                 f"{path} belongs to another model: {len(wrong)} tensors differ, the first is {wrong[0]}; "
@@ -170,7 +170,7 @@ class Checkpointer:
     def _remove_old(self, iteration: int) -> None:
         """Remove the oldest periodic checkpoints up to `iteration`.
 
-        Those beyond it are left from before the run went back to an older one; they will be written over.
+        Later ones remain from before the run resumed from an older one; they will be overwritten.
         """
         if self._keep <= 0:
             return
@@ -186,6 +186,6 @@ def _iteration(path: Path) -> int | None:
 
 
 def _periodic(folder: Path) -> list[tuple[int, Path]]:
-    """Periodic checkpoints with their iterations, in the order of these."""
-    found = ((_iteration(path), path) for path in folder.glob("model_*.pth"))
-    return sorted((iteration, path) for iteration, path in found if iteration is not None)
+    """Periodic checkpoints with their iterations, in ascending order."""
+    files = ((_iteration(path), path) for path in folder.glob("model_*.pth"))
+    return sorted((iteration, path) for iteration, path in files if iteration is not None)

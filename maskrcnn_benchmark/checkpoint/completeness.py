@@ -1,4 +1,4 @@
-"""Files of another variant of a model, which would load with most of their tensors and detect nothing."""
+"""Refuse files of another variant of a model, which would load for the most part and detect nothing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
 
 
 def needed_names(report: MatchReport) -> list[str]:
-    """Missing tensors that a model cannot do without: not anchors, which follow from the configuration, nor
-    counters of batch norm.
-    """
+    """Missing tensors that a model needs: all but anchors, which the config gives, and batch norm counters."""
     return [
         name
         for name in report.missing
@@ -34,25 +32,32 @@ def needed_names(report: MatchReport) -> list[str]:
 
 
 def refuse_part_of_a_head(report: MatchReport, path: StrPath) -> None:
-    """CheckpointError when a one-stage model would start training with a part of its head from a file.
+    """Refuse a file from which a one-stage model would start training with a part of its head.
 
-    A file without a head (of a body) is welcome, and so is one with exactly the head of the model.
+    A file without a head (of a backbone) is valid, and so is one with exactly the head of the model.
+
+    Raises:
+        CheckpointError: listing the modules and the keys that decide about them.
     """
-    names = [*report.matched, *report.missing, *(m.model_name for m in report.mismatched)]
-    if any(name.startswith("roi_heads.") for name in names):
+    in_model = [*report.matched, *report.missing, *(m.model_name for m in report.mismatched)]
+    if any(name.startswith("roi_heads.") for name in in_model):
         return
     missing, unexpected = (
-        [name for name in found if name.startswith(_HEAD)]
-        for found in (needed_names(report), report.unexpected)
+        [name for name in names if name.startswith(_HEAD)]
+        for names in (needed_names(report), report.unexpected)
     )
     present = [name for name in (*report.matched.values(), *unexpected) if name.startswith(_HEAD)]
     if present and (missing or unexpected):
-        remedy = "or set MODEL.WEIGHT_ALLOW_MISMATCH True to start with what fits"
-        raise CheckpointError(_text(path, missing, unexpected, remedy))
+        fix = "or set MODEL.WEIGHT_ALLOW_MISMATCH True to start with what fits"
+        raise CheckpointError(_text(path, missing, unexpected, fix))
 
 
 def refuse_incomplete(report: MatchReport, path: StrPath) -> None:
-    """CheckpointError when a model that is to detect lacks tensors, or the file has more of its parts."""
+    """Refuse a file that does not have exactly the backbone and first stage of a model that will detect.
+
+    Raises:
+        CheckpointError: listing the modules and the keys that decide about them.
+    """
     missing = needed_names(report)
     unexpected = [
         name
@@ -65,16 +70,16 @@ def refuse_incomplete(report: MatchReport, path: StrPath) -> None:
         raise CheckpointError(_text(path, missing, unexpected, "the configuration must be that of the file"))
 
 
-def _text(path: StrPath, missing: Sequence[str], unexpected: Sequence[str], remedy: str) -> str:
-    """Names and the keys that decide about them, in one line."""
+def _text(path: StrPath, missing: Sequence[str], unexpected: Sequence[str], fix: str) -> str:
+    """The error text: modules and the keys that decide about them, in one line."""
     parts = [
         f"{what} {len(names)} {'tensor' if len(names) == 1 else 'tensors'}: {_listed(names)}"
-        for what, names in (("it lacks", missing), ("the model has no place for", unexpected))
+        for what, names in (("it lacks", missing), ("the model does not have", unexpected))
         if names
     ]
     keys = dict.fromkeys(key for name in (*missing, *unexpected) if (key := _deciding_key(name)))
     check = f"check {'; '.join(keys)}; " if keys else ""
-    return f"{path} is a file of another model; {'; '.join(parts)}; {check}{remedy}"
+    return f"{path} is a file of another model; {'; '.join(parts)}; {check}{fix}"
 
 
 def _deciding_key(name: str) -> str:
@@ -84,7 +89,7 @@ def _deciding_key(name: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first modules."""
+    """The first modules and how many follow."""
     groups = group_by_module(names)
     more = f" and {len(groups) - _LISTED} more modules" if len(groups) > _LISTED else ""
     return ", ".join(groups[:_LISTED]) + more

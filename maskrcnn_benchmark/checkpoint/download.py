@@ -1,6 +1,6 @@
 """Weight files from the network, kept in the cache folder that torch tools share.
 
-Rules of the published code (specification "core", section 3.2): folder $TORCH_MODEL_ZOO, else
+Rules of the published code (maskrcnn_benchmark/utils/model_zoo.py): folder $TORCH_MODEL_ZOO, else
 $TORCH_HOME/models, else ~/.torch/models; Detectron's files, all called model_final.pkl, are kept under their
 whole path.
 """
@@ -32,7 +32,7 @@ def is_url(path: str) -> bool:
 
 
 def cache_path(url: str) -> Path:
-    """Where the file of an address is kept."""
+    """Path of the cached file of an address."""
     home = os.environ.get("TORCH_HOME", "~/.torch")
     folder = os.environ.get("TORCH_MODEL_ZOO", os.path.join(home, "models"))
     path = urlparse(url).path
@@ -79,6 +79,6 @@ def _download(url: str, target: Path) -> None:
         written = temporary.stat().st_size
         if size and written != size:
             raise CheckpointError(f"the connection ended after {written} of {size} bytes")
-        wanted = _HASH.search(target.name)
-        if wanted and not digest.hexdigest().startswith(wanted[1]):
-            raise CheckpointError(f"the content's hash is not {wanted[1]}, the one in the file's name")
+        expected = _HASH.search(target.name)
+        if expected and not digest.hexdigest().startswith(expected[1]):
+            raise CheckpointError(f"the content's hash is not {expected[1]}, the one in the file's name")

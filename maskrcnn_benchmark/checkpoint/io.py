@@ -80,7 +80,7 @@ def save_atomic(obj: Any, path: StrPath) -> None:
     """
     with atomic_path(path) as temporary:
         try:
-            # a Python file, because torch's own tells no reason when a write fails
+            # a Python file, because that of torch gives no reason when a write fails
             with open(temporary, "wb") as file:
                 torch.save(obj, file)
         except RuntimeError as error:
@@ -112,7 +112,7 @@ def _reason(error: Exception) -> str:
         refused = text.partition("Unsupported global: GLOBAL ")[2].partition(" ")[0]
         what = f" ({refused})" if refused else ""
         return (
-            f"holds objects other than tensors, numbers and text{what} and is not read; where you trust it, "
+            f"holds objects other than tensors, scalars and text{what} and is not read; where you trust it, "
             "save its state dict alone"
         )
     return f"is damaged, cut short or no torch file ({text[:120] or type(error).__name__}); get it again"

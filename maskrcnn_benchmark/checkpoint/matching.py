@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 class Mismatch(NamedTuple):
-    """A name that fits and a shape that does not."""
+    """A pair of matching names with different shapes."""
 
     model_name: str
     file_name: str
@@ -39,7 +39,7 @@ class MatchReport:
     mismatched: list[Mismatch] = field(default_factory=list)
 
     def lines(self, limit: int = 12) -> list[str]:
-        """The report in words, names that share a module on one line, at most `limit` lines per kind."""
+        """The report as text: names that share a module on one line, at most `limit` lines per kind."""
         total = len(self.matched) + len(self.missing) + len(self.mismatched)
         lines = [f"{len(self.matched)} of the model's {total} tensors are in the file"]
         renamed = sum(a != b for a, b in self.matched.items())

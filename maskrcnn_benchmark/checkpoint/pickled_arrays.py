@@ -71,7 +71,7 @@ class _Array:
 
 
 def _values(data: Any, number: Any) -> np.ndarray:
-    """Raw bytes (old pickles hold them as latin1 text) as a flat array of numbers."""
+    """Raw bytes (old pickles hold them as latin1 text) as a flat array of values (N,)."""
     raw = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(number, _NumberType) or not isinstance(raw, (bytes, bytearray)):
         raise pickle.UnpicklingError("an array is written in an unusual way")
@@ -134,7 +134,7 @@ for _core in ("numpy.core", "numpy._core"):
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads pickles of numbers, text, lists, dicts and numpy arrays, and refuses every other name."""
+    """Reads pickles of scalars, text, lists, dicts and numpy arrays, and refuses every other name."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")
@@ -147,10 +147,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickled_arrays(path: StrPath) -> dict[str, np.ndarray]:
-    """The arrays of a pickled dict, or of the dict under its key `blobs`; other entries are left out.
+    """Read the arrays of a pickled dict, or of the dict under its key `blobs`; other entries are left out.
 
     Returns:
-        Arrays by name in the machine's byte order: bool, int8..int64, uint8..uint64 or float16..float64.
+        Arrays by name in native byte order: bool, int8..int64, uint8..uint64 or float16..float64.
 
     Raises:
         CheckpointError: the file is missing, truncated, no pickle, names anything but numpy arrays, or holds

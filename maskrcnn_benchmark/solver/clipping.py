@@ -1,4 +1,4 @@
-"""Gradient clipping, and the gradient norm that the training loop watches."""
+"""Gradient clipping by norm or value, and the gradient norm that the training loop logs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ CLIP_TYPES = ("norm", "value")
 
 
 class GradientClipper:
-    """Measures the 2-norm of all gradients and limits them.
+    """Measures the L2 norm of all gradients and clips them.
 
-    `kind` "none": only measures; "norm": scales all gradients so that their joint 2-norm is at most
-    `limit`; "value": clamps every element to [-limit, limit]. Raises ConfigError for another kind or a
-    limit <= 0.
+    Args:
+        kind: "none" only measures; "norm" scales all gradients so that their joint L2 norm is at most
+            `limit`; "value" clamps every element to [-limit, limit].
+
+    Raises:
+        ConfigError: another kind, or a limit <= 0.
     """
 
     def __init__(self, kind: str = "none", limit: float = 0.0) -> None:
@@ -33,12 +36,12 @@ class GradientClipper:
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> GradientClipper:
-        """The clipper of `cfg.SOLVER.CLIP_GRADIENTS`."""
+        """Build the clipper of `cfg.SOLVER.CLIP_GRADIENTS`."""
         node = cfg.SOLVER.CLIP_GRADIENTS
         return cls(node.TYPE, node.VALUE) if node.ENABLED else cls()
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Clip in place; returns the norm before clipping, a float32 scalar (non-finite if a gradient is)."""
+        """Clip in-place; return the norm before, a float32 scalar (non-finite if a gradient is)."""
         with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in with_gradient if parameter.grad is not None]
         total = torch.nn.utils.get_total_norm(gradients)

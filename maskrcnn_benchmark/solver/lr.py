@@ -1,4 +1,4 @@
-"""Learning-rate schedules: linear or constant warm-up, then steps or a half cosine."""
+"""Learning-rate schedules: linear or constant warm-up, then steps (MultiStepLR) or cosine annealing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ WARMUPS = ("linear", "constant")
 
 
 def warmup_factor(iteration: int, *, iters: int, factor: float, method: str) -> float:
-    """Multiplier of the first `iters` updates (`iteration` counts from 0); 1 afterwards.
+    """Warm-up multiplier of the first `iters` iterations (counted from 0); 1 afterwards.
 
-    linear: from `factor` at 0 towards 1; constant: `factor` (specs: core, solver section).
+    linear: from `factor` at 0 towards 1; constant: `factor` (WarmupMultiStepLR of maskrcnn-benchmark).
     """
     if iteration >= iters:
         return 1.0
@@ -30,23 +30,30 @@ def warmup_factor(iteration: int, *, iters: int, factor: float, method: str) -> 
 
 
 def step_factor(iteration: int, *, steps: Sequence[int], gamma: float) -> float:
-    """`gamma` to the power of the number of `steps` that are <= `iteration`."""
+    """Step decay: `gamma` to the power of how many `steps` are <= `iteration`."""
     return gamma ** bisect_right(list(steps), iteration)
 
 
 def cosine_factor(iteration: int, *, max_iter: int) -> float:
-    """Half cosine from 1 at iteration 0 to 0 at `max_iter`."""
+    """Cosine annealing from 1 at iteration 0 to 0 at `max_iter` (Loshchilov and Hutter 2017, equation 5)."""
     return 0.5 * (1.0 + math.cos(math.pi * min(iteration / max(max_iter, 1), 1.0)))
 
 
 class LRSchedule:
-    """Sets the learning rate of every optimizer group as a pure function of the number of updates done.
+    """Sets the learning rate of every optimizer group as a pure function of the iteration.
 
     The base rate of a group is its `lr` at construction. The only state is the iteration, so a run can be
     resumed with a changed schedule: the rates of a loaded optimizer state are overwritten by the config's.
 
-    Arguments: `method` "step" or "cosine"; `steps` ascending update numbers; `warmup_method` "linear"
-        or "constant". Raises ConfigError for anything else.
+    Args:
+        method: "step" or "cosine".
+        steps: ascending iterations at which the rate is multiplied by `gamma`.
+        max_iter: end of the cosine.
+        warmup_iters, warmup_ratio: length of the warm-up and the factor at its start.
+        warmup_method: "linear" or "constant".
+
+    Raises:
+        ConfigError: an unknown method, or `steps` out of order.
     """
 
     def __init__(
@@ -82,7 +89,7 @@ class LRSchedule:
         self.apply()
 
     def factor(self, iteration: int) -> float:
-        """Multiplier of the base rates for update number `iteration` (from 0)."""
+        """Multiplier of the base rates at `iteration` (from 0)."""
         warm = warmup_factor(
             iteration, iters=self.warmup_iters, factor=self.warmup_ratio, method=self.warmup_method
         )
@@ -97,7 +104,7 @@ class LRSchedule:
             group["lr"] = base * factor
 
     def step(self) -> None:
-        """Go on by one update; call after `optimizer.step()`."""
+        """Advance by one update; call after `optimizer.step()`."""
         self.iteration += 1
         self.apply()
 
@@ -114,7 +121,7 @@ class LRSchedule:
 def build_lr_scheduler(
     cfg: CfgNode, optimizer: torch.optim.Optimizer, max_iter: int | None = None
 ) -> LRSchedule:
-    """The schedule of `cfg.SOLVER`; `max_iter` (end of the cosine) defaults to `SOLVER.MAX_ITER`."""
+    """Build the schedule of `cfg.SOLVER`; `max_iter` (end of the cosine) defaults to `SOLVER.MAX_ITER`."""
     solver = cfg.SOLVER
     return LRSchedule(
         optimizer,

@@ -11,10 +11,8 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.utils.errors import ConfigError
 
 OPTIMIZERS = ("SGD", "ADAMW")
-
-
 OFFSETS = (".offset.weight", ".offset.bias")
-"""Ends of the names of parameters that predict deformable offsets."""
+"""Name endings of parameters that predict deformable offsets."""
 
 
 def parameter_groups(
@@ -29,8 +27,8 @@ def parameter_groups(
     """One optimizer group per trainable parameter, in `named_parameters` order.
 
     parity: "bias" anywhere in the name gives `lr * bias_lr_factor` and `weight_decay_bias`, so group-norm
-    biases are not decayed while group-norm weights are (published maskrcnn-benchmark rule). The rate of
-    weights and biases that predict deformable offsets is multiplied by `offset_lr_factor` beside that.
+    biases are not decayed while group-norm weights are (solver/build.py of maskrcnn-benchmark). The rate of
+    parameters that predict deformable offsets is multiplied by `offset_lr_factor` as well.
 
     Returns dicts with `params`, `lr`, `weight_decay` and `name`.
     """
@@ -52,7 +50,7 @@ def parameter_groups(
 
 
 def _fused_sgd(groups: list[dict[str, Any]], *, lr: float, momentum: float) -> torch.optim.SGD:
-    """SGD that reads and writes every number once: same up to the last bit in a quarter of the CPU time."""
+    """Fused SGD: reads and writes every parameter once, with the bits of the plain one in less CPU time."""
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
     optimizer.register_step_pre_hook(align_layouts)
     return optimizer
@@ -61,10 +59,9 @@ def _fused_sgd(groups: list[dict[str, Any]], *, lr: float, momentum: float) -> t
 def align_layouts(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
     """Give gradients and momentum the memory layout of their parameter, for the fused step.
 
-    The fused step walks through memory without a look at strides, and autograd
-    gives the right ones, but a loaded state or a gradient from elsewhere may be laid out in another way.
-    Missing momentum starts as zeros here, which makes the same first step: the fused
-    one leaves it uninitialised when the scaler skips that step.
+    The fused step walks through memory without regard to strides. Autograd gives the right ones, but a loaded
+    state or a gradient from elsewhere may be laid out in another way. Missing momentum starts as zeros here,
+    which makes the same first step: the fused one leaves it uninitialised when the scaler skips that step.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -82,17 +79,18 @@ def align_layouts(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) ->
 
 
 def _laid_out_as(value: Tensor, like: Tensor) -> Tensor:
-    """`value`, or a copy of it with the strides of `like`; strides along sides of length 1 do not count."""
+    """Return `value` (...,), or a copy with the strides of `like`; sides of length 1 do not count."""
     sides = zip(value.shape, value.stride(), like.stride(), strict=True)
-    if all(size == 1 or own == wanted for size, own, wanted in sides):
+    if all(size == 1 or stride == target for size, stride, target in sides):
         return value
     return torch.empty_like(like, requires_grad=False).copy_(value)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over the trainable parameters of `model`, from `cfg.SOLVER`.
+    """Build SGD with momentum or AdamW over the trainable parameters of `model`, from `cfg.SOLVER`.
 
-    Raises ConfigError for an unknown `SOLVER.OPTIMIZER` or a model in which everything is frozen.
+    Raises:
+        ConfigError: an unknown `SOLVER.OPTIMIZER`, or a model in which everything is frozen.
     """
     solver = cfg.SOLVER
     groups = parameter_groups(

@@ -27,7 +27,7 @@ class Precision:
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, device: torch.device) -> Precision:
-        """The precision that `cfg.DTYPE` names. Raises ConfigError for an unknown name."""
+        """Build the precision that `cfg.DTYPE` names; ConfigError for an unknown name."""
         if cfg.DTYPE not in DTYPES:
             raise ConfigError(f"DTYPE is {cfg.DTYPE!r}, expected one of {', '.join(DTYPES)}")
         return cls(DTYPES[cfg.DTYPE], device)

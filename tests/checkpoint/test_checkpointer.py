@@ -1,4 +1,4 @@
-"""checkpoint.checkpointer: a run that goes on as if it had not been stopped."""
+"""checkpoint.checkpointer: a run resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ def test_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     _steps(first, 0, 6)
     _checkpointer(tmp_path, first).save("model_0000006", 6, {"meters": {"loss": [1.0]}})
     second = _parts()
-    found = _checkpointer(tmp_path, second).resume()
-    assert found is not None
-    assert found["iteration"] == 6 and found["meters"] == {"loss": [1.0]} and found["classes"] == CLASSES
-    assert found["versions"]["torch"] == torch.__version__ and "model" not in found
+    resumed = _checkpointer(tmp_path, second).resume()
+    assert resumed is not None
+    assert (
+        resumed["iteration"] == 6 and resumed["meters"] == {"loss": [1.0]} and resumed["classes"] == CLASSES
+    )
+    assert resumed["versions"]["torch"] == torch.__version__ and "model" not in resumed
     _steps(second, 6, 10)
     for a, b in zip(whole[0].parameters(), second[0].parameters(), strict=True):
         assert torch.equal(a, b)
@@ -67,8 +69,8 @@ def test_folder_may_be_moved(tmp_path: Path) -> None:
     _checkpointer(tmp_path / "a", _parts()).save("model_final", 5)
     assert (tmp_path / "a" / "last_checkpoint").read_text() == "model_final.pth"
     shutil.move(tmp_path / "a", tmp_path / "b")
-    found = _checkpointer(tmp_path / "b", _parts()).resume()
-    assert found is not None and found["iteration"] == 5
+    resumed = _checkpointer(tmp_path / "b", _parts()).resume()
+    assert resumed is not None and resumed["iteration"] == 5
 
 
 def test_path_as_older_programs_wrote_it(tmp_path: Path) -> None:
@@ -106,8 +108,8 @@ def test_failing_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
         patch.setattr(torch, "save", fails)
         with pytest.raises(WriteError, match="model_0000002.pth cannot be written: No space"):
             checkpointer.save("model_0000002", 2)
-    found = _checkpointer(tmp_path, _parts()).resume()
-    assert found is not None and found["iteration"] == 1
+    resumed = _checkpointer(tmp_path, _parts()).resume()
+    assert resumed is not None and resumed["iteration"] == 1
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
 
 
@@ -152,10 +154,10 @@ def test_damaged_file_falls_back(
     if name == "model_final":
         (tmp_path / "model_0000009.pth").unlink()
     logging.getLogger("maskrcnn_benchmark").propagate = True
-    found = _checkpointer(tmp_path, _parts()).resume()
-    assert found is not None and found["iteration"] == 2
+    resumed = _checkpointer(tmp_path, _parts()).resume()
+    assert resumed is not None and resumed["iteration"] == 2
     assert str(last) in caplog.text and "model_0000003.pth" in caplog.text
-    assert "goes on from the older checkpoint" in caplog.text and "0000002" in caplog.text
+    assert "resumes from the older checkpoint" in caplog.text and "0000002" in caplog.text
 
 
 def test_run_that_went_back_keeps_what_it_writes(tmp_path: Path) -> None:

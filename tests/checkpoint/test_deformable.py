@@ -34,12 +34,12 @@ def test_only_deformable_convolutions_are_renamed() -> None:
 
 
 def test_a_file_without_offsets_starts_a_deformable_model(tmp_path: Path) -> None:
-    def body(conv: nn.Module) -> nn.ModuleDict:
+    def backbone(conv: nn.Module) -> nn.ModuleDict:
         return nn.ModuleDict({"layer2": nn.Sequential(nn.ModuleDict({"conv2": conv}))})
 
-    plain = body(nn.Conv2d(2, 3, 3, bias=False))
+    plain = backbone(nn.Conv2d(2, 3, 3, bias=False))
     save_atomic(plain.state_dict(), tmp_path / "plain.pth")
-    model = nn.ModuleDict({"body": body(DFConv2d(2, 3))})
+    model = nn.ModuleDict({"body": backbone(DFConv2d(2, 3))})
     report = load_weights(model, tmp_path / "plain.pth", conv_body="R-50-FPN")
     weight = model["body"]["layer2"][0]["conv2"].conv.weight
     assert torch.equal(weight, plain["layer2"][0]["conv2"].weight)

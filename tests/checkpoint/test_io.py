@@ -73,13 +73,13 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
     assert "does not exist" in _refused(tmp_path / name)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("new", [True, False])
-def test_truncated_file(tmp_path: Path, share: float, new: bool) -> None:
+def test_truncated_file(tmp_path: Path, fraction: float, new: bool) -> None:
     path = tmp_path / "cut.pth"
     torch.save({"model": {"w": torch.rand(500)}}, path, _use_new_zipfile_serialization=new)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
+    path.write_bytes(whole[: int(fraction * len(whole))])
     assert "damaged, cut short or no torch file" in _refused(path)
 
 

@@ -113,14 +113,14 @@ def test_torchvision_file(tmp_path: Path) -> None:
     model = _Tiny()
     report = load_weights(model, tmp_path / "resnet.pth", conv_body="R-50-FPN")
     assert report.unexpected == []
-    body = model.backbone["body"]
+    resnet = model.backbone["body"]
     x = torch.rand(1, 1, 3, 3)
     reference = nn.BatchNorm2d(2).eval()
     reference.running_var.fill_(4.0)
     with torch.no_grad():
         expected = reference(nn.functional.conv2d(x, state["conv1.weight"]))
-        torch.testing.assert_close(body["stem"]["bn1"](body["stem"]["conv1"](x)), expected)
-    torch.testing.assert_close(body["layer1"][0]["bn1"].running_var, torch.full((2,), 1.1e-5))
+        torch.testing.assert_close(resnet["stem"]["bn1"](resnet["stem"]["conv1"](x)), expected)
+    torch.testing.assert_close(resnet["layer1"][0]["bn1"].running_var, torch.full((2,), 1.1e-5))
 
 
 def test_another_class_count(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def _tiny(name: str, *opts: Any) -> nn.Module:
 
 
 def _filled(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Its tensors with numbers of their own, variances positive."""
+    """Tensors of a model with random values, variances positive."""
     source = torch.Generator().manual_seed(1)
     for name, tensor in model.state_dict().items():
         yield name, torch.rand(tensor.shape, generator=source) + 0.5
@@ -123,8 +123,8 @@ def test_back_to_the_published_names_and_shapes(name: str) -> None:
 def test_examples_of_the_table() -> None:
     state = _empty(_shapes("mmdet_sipmask_plusplus_r101_caffe_fpn_ssd_gn_10x"))
     marked = {key: torch.full((), i) for i, key in enumerate(state)}
-    numbers = {int(value): key for key, value in TABLE.to_ours(marked).items()}
-    pairs = {key: numbers.get(int(value)) for key, value in marked.items()}
+    ours = {int(value): key for key, value in TABLE.to_ours(marked).items()}
+    pairs = {key: ours.get(int(value)) for key, value in marked.items()}
     assert pairs["backbone.conv1.weight"] == "backbone.body.stem.conv1.weight"
     assert pairs["backbone.bn1.running_mean"] == "backbone.body.stem.bn1.running_mean"
     assert pairs["backbone.bn1.num_batches_tracked"] is None
@@ -152,21 +152,21 @@ def test_older_names_of_offsets() -> None:
         name.replace("conv2.conv_offset.", "conv2_offset."): shape
         for name, shape in _shapes("mmdet_sipmask_plusplus_r101_caffe_fpn_ssd_6x").items()
     }
-    found = {key: tuple(t.shape) for key, t in TABLE.to_ours(_empty(old)).items()}
-    assert found == _model("sipmask/sipmask_plusplus_r101_caffe_fpn_ssd_6x")
+    shapes = {key: tuple(t.shape) for key, t in TABLE.to_ours(_empty(old)).items()}
+    assert shapes == _model("sipmask/sipmask_plusplus_r101_caffe_fpn_ssd_6x")
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_a_file_of_mmdetection_loads(tmp_path: Path, prefix: str, wrapped: bool) -> None:
     model = _tiny("sipmask_plusplus", *REAL_TIME, "MODEL.RESNETS.TRANS_FUNC", "BottleneckWithFixedBatchNorm")
-    own = dict(_filled(model))
-    state = {prefix + name: tensor for name, tensor in export_sipmask(own).items()}
+    filled = dict(_filled(model))
+    state = {prefix + name: tensor for name, tensor in export_sipmask(filled).items()}
     meta = {"mmdet_version": "1.0", "CLASSES": ("cat", "dog"), "epoch": 12, "time": "today"}
     torch.save({"meta": meta, "state_dict": state, "optimizer": {}} if wrapped else state, tmp_path / "a.pth")
     report = load_weights(model, tmp_path / "a.pth", conv_body="R-10-FPN-RETINANET", complete=True)
     assert not report.missing and not report.unexpected and not report.mismatched
-    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, filled[name]) for name, tensor in model.state_dict().items())
     if wrapped:
         assert read_checkpoint(tmp_path / "a.pth")["classes"] == ["__background__", "cat", "dog"]
         assert f"{MMDETECTION_SIPMASK.name}, {len(state)} tensors" in describe_file(tmp_path / "a.pth")
@@ -197,7 +197,7 @@ VARIANTS = [
     (
         ("MODEL.SIPMASK.NUM_CONVS", 4),
         ("MODEL.SIPMASK.NUM_CONVS", 2),
-        r"no place for .*cls_tower\.3",
+        r"the model does not have .*cls_tower\.3",
         "NUM_CONVS",
     ),
     (("MODEL.SIPMASK.TOWER_NORM", ""), (), r"bbox_tower\.1", "TOWER_NORM"),
@@ -207,13 +207,13 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("complete", [False, True])
-@pytest.mark.parametrize(("file", "wanted", "name", "key"), VARIANTS)
+@pytest.mark.parametrize(("file", "model_opts", "name", "key"), VARIANTS)
 def test_another_variant_is_refused(
-    tmp_path: Path, file: tuple, wanted: tuple, name: str, key: str, complete: bool
+    tmp_path: Path, file: tuple, model_opts: tuple, name: str, key: str, complete: bool
 ) -> None:
     """For testing and as initial weights, whether the file has too little or too much."""
     torch.save({"model": _tiny("sipmask", *TINY, *file).state_dict()}, tmp_path / "a.pth")
-    model = _tiny("sipmask", *TINY, *wanted)
+    model = _tiny("sipmask", *TINY, *model_opts)
     before = {n: t.clone() for n, t in model.state_dict().items()}
     with pytest.raises(
         CheckpointError, match=rf"a\.pth is a file of another model; .*{name}.*check .*{key}"
@@ -236,19 +236,21 @@ def test_a_box_detector_starts_no_mask_detector_unasked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fcos", "sipmask"])
-def test_a_body_starts_a_training_but_is_no_detector(tmp_path: Path, name: str) -> None:
+def test_a_backbone_starts_a_training_but_is_no_detector(tmp_path: Path, name: str) -> None:
     model = _tiny(name, *TINY)
-    body = {n.removeprefix("backbone.body."): t for n, t in _filled(model) if n.startswith("backbone.body.")}
-    torch.save(body, tmp_path / "body.pth")
-    report = load_weights(model, tmp_path / "body.pth", conv_body="R-10-FPN-RETINANET")
-    assert len(report.matched) == len(body) and not report.unexpected
+    weights = {
+        n.removeprefix("backbone.body."): t for n, t in _filled(model) if n.startswith("backbone.body.")
+    }
+    torch.save(weights, tmp_path / "backbone.pth")
+    report = load_weights(model, tmp_path / "backbone.pth", conv_body="R-10-FPN-RETINANET")
+    assert len(report.matched) == len(weights) and not report.unexpected
     with pytest.raises(
         CheckpointError, match=r"it lacks \d+ tensors: .*configuration must be that of the file"
     ):
-        load_weights(model, tmp_path / "body.pth", conv_body="R-10-FPN-RETINANET", complete=True)
+        load_weights(model, tmp_path / "backbone.pth", conv_body="R-10-FPN-RETINANET", complete=True)
 
 
-def test_a_deeper_body_is_no_detector(tmp_path: Path) -> None:
+def test_a_deeper_backbone_is_no_detector(tmp_path: Path) -> None:
     """Every tensor of the model is in the file, and yet it is another network."""
     shapes = _ours("benchmark_R_101")
     model = _model("sipmask/sipmask_R_50_FPN_1x")
@@ -259,7 +261,7 @@ def test_a_deeper_body_is_no_detector(tmp_path: Path) -> None:
         tmp_path / "a.pth",
     )
     with pytest.raises(
-        CheckpointError, match=r"no place for \d+ tensors: backbone\.body\.layer1\.1.*CONV_BODY"
+        CheckpointError, match=r"does not have \d+ tensors: backbone\.body\.layer1\.1.*CONV_BODY"
     ):
         load_weights(
             _tiny("sipmask", *TINY), tmp_path / "a.pth", conv_body="R-10-FPN-RETINANET", complete=True

@@ -60,10 +60,10 @@ NAMES = st.lists(st.sampled_from(["a", "b", "0", "w"]), min_size=1, max_size=4).
 
 @given(st.lists(NAMES, unique=True), st.lists(NAMES, unique=True))
 def test_suffix_match_properties(model: list[str], file: list[str]) -> None:
-    for name, found in suffix_match(model, file).items():
-        assert (found == name) == (name in file)
-        if found is not None:
-            assert found in file and f".{name}".endswith(f".{found}")
+    for name, match in suffix_match(model, file).items():
+        assert (match == name) == (name in file)
+        if match is not None:
+            assert match in file and f".{name}".endswith(f".{match}")
 
 
 def test_report() -> None:

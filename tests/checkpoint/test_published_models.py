@@ -19,7 +19,7 @@ def _shapes(config: Path) -> dict[str, Shape]:
     return {name: tuple(t.shape) for name, t in model.state_dict().items()}
 
 
-def _body_blobs(depth: str) -> list[str]:
+def _backbone_blobs(depth: str) -> list[str]:
     """Blob names of an ImageNet file of Detectron."""
     names = ["conv1_w", "res_conv1_bn_s", "res_conv1_bn_b"]
     for stage, last in enumerate(LAST_BLOCKS[depth], 2):
@@ -45,15 +45,15 @@ def _detector_blobs(depth: str) -> list[str]:
         "bbox_pred",
     ]
     stems += [*(f"_[mask]_fcn{i}" for i in (1, 2, 3, 4)), "conv5_mask", "mask_fcn_logits"]
-    return _body_blobs(depth) + [f"{stem}_{part}" for stem in stems for part in "wb"]
+    return _backbone_blobs(depth) + [f"{stem}_{part}" for stem in stems for part in "wb"]
 
 
-def _by_blobs(model: dict[str, Shape], blobs: list[str], body: str) -> dict[str, Shape]:
+def _by_blobs(model: dict[str, Shape], blobs: list[str], conv_body: str) -> dict[str, Shape]:
     """Shapes of the renamed blobs: those of the model's tensor that has the blob's role."""
     owners = {"bbox_pred": "roi_heads.box.predictor.bbox_pred", "conv1": "backbone.body.stem.conv1"}
     owners["bn1"] = "backbone.body.stem.bn1"
     result = {}
-    for name in rename_blobs(blobs, body).values():
+    for name in rename_blobs(blobs, conv_body).values():
         module, _, leaf = name.rpartition(".")
         full = f"{owners[module]}.{leaf}" if module in owners else name
         result[name] = next(shape for n, shape in model.items() if n.endswith(full))
@@ -71,9 +71,9 @@ def test_detectron_mask_model(project_root: Path, name: str, depth: str) -> None
     }
 
 
-def test_imagenet_body_of_a_c4_model(project_root: Path) -> None:
+def test_imagenet_backbone_of_a_c4_model(project_root: Path) -> None:
     model = _shapes(project_root / "configs/e2e_mask_rcnn_R_50_C4_1x.yaml")
-    report = match_names(model, _by_blobs(model, _body_blobs("R-50"), "R-50-C4"))
+    report = match_names(model, _by_blobs(model, _backbone_blobs("R-50"), "R-50-C4"))
     assert report.unexpected == [] and report.mismatched == []
     for head in ("box", "mask"):
         name = f"roi_heads.{head}.feature_extractor.head.layer4.2.conv3.weight"
@@ -83,7 +83,7 @@ def test_imagenet_body_of_a_c4_model(project_root: Path) -> None:
 def test_shallow_file_in_a_deep_model(project_root: Path) -> None:
     shallow = _shapes(project_root / "configs/e2e_faster_rcnn_R_50_FPN_1x.yaml")
     deep = _shapes(project_root / "configs/e2e_faster_rcnn_R_101_FPN_1x.yaml")
-    report = match_names(deep, _by_blobs(shallow, _body_blobs("R-50"), "R-50-FPN"))
+    report = match_names(deep, _by_blobs(shallow, _backbone_blobs("R-50"), "R-50-FPN"))
     assert report.mismatched == []
     assert "backbone.body.layer3.6.conv1.weight" in report.missing
     assert not any(".layer3.6." in n for n in report.matched)

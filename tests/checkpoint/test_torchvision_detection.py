@@ -1,4 +1,4 @@
-"""Weights of torchvision's detectors: names both ways, and the same numbers from the same network."""
+"""Weights of torchvision's detectors: names both ways, and equal outputs of equal networks."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ def test_a_file_of_torchvision_computes_the_same(
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         expected = list(peer.backbone(image).values())
-        found = model.backbone(image)
+        features = model.backbone(image)
         logits, deltas = peer.rpn.head(expected)
-        assert len(found) == len(expected) == 5
-        for ours, theirs in zip(found, expected, strict=True):
+        assert len(features) == len(expected) == 5
+        for ours, theirs in zip(features, expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
-        own_logits, own_deltas = model.rpn.head(found)
-        for ours, theirs in zip([*own_logits, *own_deltas], [*logits, *deltas], strict=True):
+        our_logits, our_deltas = model.rpn.head(features)
+        for ours, theirs in zip([*our_logits, *our_deltas], [*logits, *deltas], strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max() + 1))
         boxes = torch.tensor([[4.0, 4.0, 60.0, 50.0]])
         pooled = torch.randn(3, 256, 7, 7)
         head = peer.roi_heads.box_predictor(peer.roi_heads.box_head(pooled))
         box = model.roi_heads.box
-        own = box.predictor(
+        ours = box.predictor(
             box.feature_extractor.fc7(box.feature_extractor.fc6(pooled.flatten(1)).relu()).relu()
         )
-        torch.testing.assert_close(own[0], head[0], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(own[1], head[1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours[0], head[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours[1], head[1], rtol=1e-4, atol=1e-5)
         mask = peer.roi_heads.mask_predictor(peer.roi_heads.mask_head(torch.randn(2, 256, 14, 14)))
         assert mask.shape == (2, 81, 28, 28) and len(to_image_list([image[0]])) == len(boxes)
 
@@ -117,18 +117,18 @@ def test_names_of_older_files(old: str, ours: str) -> None:
 
 
 def test_pairing_match_by_order() -> None:
-    body = mobilenet_v2(weights=None).features.state_dict()
-    renamed = {f"layer.{i}": tensor for i, tensor in enumerate(body.values())}
-    kept = [name for name in body if not name.endswith("num_batches_tracked")]
-    plain = {f"x.{i}": body[name] for i, name in enumerate(kept)} | {"classifier.w": torch.zeros(3)}
-    found = match_by_order(plain, body)
-    assert list(found) == kept and all(torch.equal(found[name], body[name]) for name in kept)
+    backbone = mobilenet_v2(weights=None).features.state_dict()
+    renamed = {f"layer.{i}": tensor for i, tensor in enumerate(backbone.values())}
+    kept = [name for name in backbone if not name.endswith("num_batches_tracked")]
+    plain = {f"x.{i}": backbone[name] for i, name in enumerate(kept)} | {"classifier.w": torch.zeros(3)}
+    paired = match_by_order(plain, backbone)
+    assert list(paired) == kept and all(torch.equal(paired[name], backbone[name]) for name in kept)
     assert family_of(renamed).name == "unknown"
     with pytest.raises(CheckpointError, match="the first file has 2 tensors"):
-        match_by_order(dict(list(plain.items())[:2]), body, where="the first file")
+        match_by_order(dict(list(plain.items())[:2]), backbone, where="the first file")
     swapped = {"x.1": plain["x.1"], **plain}
     with pytest.raises(CheckpointError, match=r"by order x\.1 \(32,\) meets 0\.0\.weight \(32, 3, 3, 3\)"):
-        match_by_order(swapped, body)
+        match_by_order(swapped, backbone)
 
 
 def _tool(project_root: Path, *words: Any) -> int:
@@ -160,12 +160,12 @@ def test_tool_pairs_by_order(project_root: Path, tmp_path: Path, capsys: pytest.
     config = project_root / "configs" / "torchvision" / "mask_rcnn_mobilenet_v2_FPN_1x.yaml"
     state = mobilenet_v2(weights=None).state_dict()
     torch.save({f"net.{i}": tensor for i, tensor in enumerate(state.values())}, tmp_path / "x.pt")
-    words = ("--by-order", "--out", tmp_path / "body.pth", "--config-file", config, "MODEL.DEVICE", "cpu")
+    words = ("--by-order", "--out", tmp_path / "backbone.pth", "--config-file", config, "MODEL.DEVICE", "cpu")
     assert _tool(project_root, tmp_path / "x.pt", *words) == 2  # counters have lost their names
     assert "by order net.5" in capsys.readouterr().err
     plain = [tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")]
     torch.save({f"net.{i}": tensor for i, tensor in enumerate(plain)}, tmp_path / "x.pt")
     assert _tool(project_root, tmp_path / "x.pt", *words) == 0
-    made = torch.load(tmp_path / "body.pth", weights_only=True)
+    made = torch.load(tmp_path / "backbone.pth", weights_only=True)
     assert torch.equal(made["features.0.0.weight"], state["features.0.0.weight"])
     assert _tool(project_root, tmp_path / "x.pt", "--by-order", "--out", tmp_path / "b.pth") == 2

@@ -21,10 +21,10 @@ from checks.store import read_arrays
 from maskrcnn_benchmark.layers.crop_split import crop_split, crop_split_gt
 from maskrcnn_benchmark.layers.deform_conv import deform_conv2d
 from maskrcnn_benchmark.layers.nms import batched_nms, nms
-from maskrcnn_benchmark.modeling.heads.fcos.postprocess import SuppressionSettings, fast_nms
+from maskrcnn_benchmark.modeling.heads.fcos.postprocess import fast_nms
 from maskrcnn_benchmark.modeling.heads.fcos.targets import FCOSOutputs
 from maskrcnn_benchmark.modeling.heads.sipmask.head import build_sipmask
-from maskrcnn_benchmark.modeling.heads.sipmask.outputs import SipMaskOutputs
+from maskrcnn_benchmark.modeling.heads.sipmask.targets import SipMaskOutputs
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.structures.image_list import ImageList
@@ -86,8 +86,7 @@ def _fast_nms(names: list[str], prefix: str) -> dict[str, Tensor]:
         _, top_k, threshold = name.removesuffix(".classes").split(".", 2)
         labels, index = (scores > float(threshold)).nonzero().unbind(1)
         candidates = scores[labels, index]
-        settings = SuppressionSettings(0.5, 100, fast=True, top_k=int(top_k))
-        kept = fast_nms(boxes[index], candidates, labels, settings)
+        kept = fast_nms(boxes[index], candidates, labels, 0.5, int(top_k))
         kept = kept[candidates[kept].argsort(descending=True, stable=True)][:100]
         result[name] = labels[kept]
         detections = torch.cat((boxes[index[kept]], candidates[kept, None]), dim=1)

@@ -19,10 +19,10 @@ def _optimizer(*lrs: float) -> torch.optim.SGD:
 
 
 def _golden(project_root: Path) -> list[dict]:
-    found = sorted((project_root / "tests" / "parity").rglob("components.json"))
-    if not found:
+    files = sorted((project_root / "tests" / "parity").rglob("components.json"))
+    if not files:
         pytest.skip("the reference outputs are not there")
-    return json.loads(found[0].read_text())["sections"]["lr"]["schedules"]
+    return json.loads(files[0].read_text())["sections"]["lr"]["schedules"]
 
 
 def test_published_schedules(project_root: Path) -> None:

@@ -39,8 +39,8 @@ def _model() -> nn.Module:
 
 def test_one_group_per_trainable_parameter_with_bias_rule() -> None:
     optimizer = build_optimizer(_cfg(), _model())
-    found = [(g["name"], g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
-    assert found == [
+    groups = [(g["name"], g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+    assert groups == [
         ("0.bias", 0.04, 0, 1),
         ("1.weight", 0.02, 1e-4, 1),
         ("1.bias", 0.04, 0, 1),
@@ -54,8 +54,8 @@ def test_one_group_per_trainable_parameter_with_bias_rule() -> None:
 def test_offsets_of_deformable_convolutions_have_their_own_rate() -> None:
     model = nn.Sequential(OrderedDict(conv2=DFConv2d(4, 4), conv_offset=nn.Conv2d(4, 2, 1, bias=False)))
     optimizer = build_optimizer(_cfg(DCONV_OFFSETS_LR_FACTOR=0.1), model)
-    found = {g["name"]: (pytest.approx(g["lr"]), g["weight_decay"]) for g in optimizer.param_groups}
-    assert found == {
+    groups = {g["name"]: (pytest.approx(g["lr"]), g["weight_decay"]) for g in optimizer.param_groups}
+    assert groups == {
         "conv2.offset.weight": (0.002, 1e-4),
         "conv2.offset.bias": (0.004, 0),
         "conv2.conv.weight": (0.02, 1e-4),

@@ -1,4 +1,4 @@
-"""What is said of a family of weight files, once."""
+"""The record that describes a family of weight files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CAFFE2_IMAGES: dict[str, Any] = {
 
 
 def keep_names(state: State, conv_body: str) -> dict[str, Tensor]:
-    """The tensors as they are, of any shape (...,); their names are those of our models or tails of them."""
+    """Return tensors of any shape (...,) unchanged; their names are those of our models or tails of them."""
     return dict(state)
 
 
@@ -34,8 +34,8 @@ class WeightFamily:
         to_ours: the tensors under our names or tails of them; takes MODEL.BACKBONE.CONV_BODY too.
         from_ours: the inverse, or None where there is none; raises CheckpointError for tensors that the
             family cannot hold.
-        export_name: what `tools/import_weights.py --to` calls it; families that share one name divide the
-            models among them.
+        export_name: what `tools/import_weights.py --to` calls it; families may have one name where each
+            `holds` other models.
         holds: whether tensors under our names are of a model that the family has.
         expected_config: config key -> value that the weights were trained with.
         expected_by_file: the same for single files, by their name.

@@ -35,11 +35,11 @@ class Check:
 
     def line(self, width: int = 0) -> str:
         """The check as one line of text."""
-        numbers = ""
+        measured = ""
         if self.error is not None and self.tolerance is not None:
-            numbers = f"error {self.error:.3g}  tolerance {self.tolerance:.3g}"
+            measured = f"error {self.error:.3g}  tolerance {self.tolerance:.3g}"
         note = f": {self.note}" if self.note else ""
-        return f"{self.name:<{width}}  {numbers:<40}  {self.status}{note}"
+        return f"{self.name:<{width}}  {measured:<40}  {self.status}{note}"
 
 
 class Checker:
@@ -84,11 +84,11 @@ class Checker:
     def values(
         self, name: str, got: Any, expected: Any, tolerance: float = VALUES, *, scale: float | None = None
     ) -> None:
-        """Compare by the largest difference relative to `scale`, by default the largest absolute expected value."""
+        """Compare differences relative to `scale` (default: the largest absolute expected value)."""
         self._compare(name, got, expected, tolerance, lambda e: max(scale or float(np.abs(e).max()), 1e-12))
 
     def relative(self, name: str, got: Any, expected: Any, tolerance: float, *, floor: float = 1e-9) -> None:
-        """Compare by the largest difference relative to each expected value (to `floor` where that is smaller)."""
+        """Compare differences relative to each expected value (at least `floor`)."""
         self._compare(name, got, expected, tolerance, lambda e: np.maximum(np.abs(e), floor))
 
     def close(self, name: str, got: Any, expected: Any) -> None:

@@ -1,4 +1,4 @@
-"""From the settings a reference file names to a configuration, and what the code base cannot build yet."""
+"""Build configurations from the settings of reference files; know what the code base cannot build yet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.utils.files import read_json
 
-# What a configuration may ask for that is not there yet; the one place to change when it arrives.
+# What a configuration may ask for that does not exist yet.
 UNSUPPORTED: tuple[tuple[str, Callable[[Mapping[str, Any]], bool]], ...] = (
     ("FBNet", lambda diff: "FBNet" in str(diff.get("MODEL.BACKBONE.CONV_BODY", ""))),
 )

@@ -1,6 +1,6 @@
 """Weights and inputs that are functions of their names, so that reference outputs need not ship them.
 
-Every array is drawn from numpy's legacy generator, whose stream is frozen, seeded with the CRC-32 of a
+Every array is sampled from numpy's legacy generator, whose stream is frozen, seeded with the CRC-32 of a
 name. Two programs that agree on parameter names and shapes then hold the same weights.
 """
 

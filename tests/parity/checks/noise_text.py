@@ -100,7 +100,7 @@ class NoiseReader:
         return tensor
 
     def name(self, name: str, **values: int) -> str:
-        """A name as the texts write it, with the prefix and with `values` in place of `<key>`."""
+        """Complete a name as the texts write it: the prefix in front, `values` for `<key>`."""
         for key, value in values.items():
             name = name.replace(f"<{key}>", str(value))
         return name if name.startswith(self.prefix) else self.prefix + name

@@ -50,7 +50,7 @@ def indexed(arrays: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
     number.
     """
     pattern = name if "{}" in name else name + "{}"
-    found: list[np.ndarray] = []
-    while pattern.format(len(found)) in arrays:
-        found.append(arrays[pattern.format(len(found))])
-    return found
+    result: list[np.ndarray] = []
+    while pattern.format(len(result)) in arrays:
+        result.append(arrays[pattern.format(len(result))])
+    return result

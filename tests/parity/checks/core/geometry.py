@@ -78,7 +78,7 @@ def check_boxlist(ctx: Components, checker: Checker) -> None:
 
 def _box_operation(ctx: Components, boxes: BoxList, name: str, shape: tuple[int, ...]) -> Tensor:
     """The boxes (N, 4), areas (N,) or IoU (N, M) that the array `name` holds."""
-    numbers = [int(v) for v in re.findall(r"\d+", name)]
+    sizes = [int(v) for v in re.findall(r"\d+", name)]
     if name == "xywh":
         return boxes.convert("xywh").bbox
     if name == "area":
@@ -95,13 +95,13 @@ def _box_operation(ctx: Components, boxes: BoxList, name: str, shape: tuple[int,
     if name == "clip2_remove_empty":
         return BoxList(ctx.tensor("boxlist.clip2_in"), boxes.size).clip_to_image(remove_empty=True).bbox
     if name.startswith("resize_"):
-        return boxes.resize((numbers[0], numbers[1])).bbox
+        return boxes.resize((sizes[0], sizes[1])).bbox
     if name.startswith("xywh_resize_"):
-        return boxes.convert("xywh").resize((numbers[0], numbers[1])).bbox
+        return boxes.convert("xywh").resize((sizes[0], sizes[1])).bbox
     if name.startswith("crop_"):
-        return boxes.crop(numbers).bbox
+        return boxes.crop(sizes).bbox
     if name.startswith("remove_small_"):
-        return remove_small_boxes(boxes, numbers[0]).bbox
+        return remove_small_boxes(boxes, sizes[0]).bbox
     raise ValueError(f"no operation known for boxlist.{name}")
 
 

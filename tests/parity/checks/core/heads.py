@@ -9,7 +9,7 @@ from torch import Tensor
 
 from checks.checker import Checker
 from checks.core.geometry import anchor_generator
-from checks.core.inputs import Components
+from checks.core.inputs import Components, detection_arrays
 from checks.noise_text import number
 from checks.store import indexed
 from maskrcnn_benchmark.modeling.anchors import AnchorGenerator
@@ -84,10 +84,10 @@ def check_rpn_proposals(ctx: Components, checker: Checker) -> None:
             min_size=number(text, "min_size") if mode.endswith("min16") else 0,
             drop_non_finite=training,
         )
-        found = selector.select(*inputs, sizes)
+        selected = selector.select(*inputs, sizes)
         if training:
-            found = add_ground_truth(found, ground_truth(ctx))
-        for i, proposals in enumerate(found):
+            selected = add_ground_truth(selected, ground_truth(ctx))
+        for i, proposals in enumerate(selected):
             got = [proposals.bbox.numpy(), proposals.get_field("objectness").numpy()]
             stored = [ctx.arrays[f"rpnp.{mode}.boxes{i}"], ctx.arrays[f"rpnp.{mode}.objectness{i}"]]
             checker.boxes(f"{mode}{i}", got, stored)
@@ -134,8 +134,8 @@ def check_box_postprocessing(ctx: Components, checker: Checker) -> None:
             detections_per_img=int(float(text.split(" per image")[0].split()[-1])),
             class_agnostic=agnostic,
         )
-        for i, found in enumerate(processor(logits, deltas[:, :8] if agnostic else deltas, proposals)):
-            got = [found.bbox.numpy(), found.get_field("scores").numpy(), found.get_field("labels").numpy()]
+        for i, boxlist in enumerate(processor(logits, deltas[:, :8] if agnostic else deltas, proposals)):
+            got = detection_arrays(boxlist)
             stored = [ctx.arrays[f"bp.{mode}.{part}{i}"] for part in ("boxes", "scores", "labels")]
             checker.boxes(f"{mode}{i}", got, stored)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from checks.noise_text import NoiseReader
+from maskrcnn_benchmark.structures.boxlist import BoxList
 
 
 @dataclass
@@ -29,3 +30,9 @@ class Components:
     def names(self, section: str) -> list[str]:
         """Names of the arrays of a section, without the section's name and its dot."""
         return [name[len(section) + 1 :] for name in self.arrays if name.startswith(f"{section}.")]
+
+
+def detection_arrays(detections: BoxList) -> list[np.ndarray]:
+    """Boxes (N, 4), scores (N,) and labels (N,) of the detections of one image."""
+    fields = [detections.get_field(name).numpy() for name in ("scores", "labels")]
+    return [detections.bbox.numpy(), *fields]

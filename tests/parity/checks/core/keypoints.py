@@ -11,7 +11,7 @@ from maskrcnn_benchmark.structures.keypoints import Keypoints
 
 
 def check_keypoints(ctx: Components, checker: Checker) -> None:
-    """Flip, resize, heat map cells of every size listed, and points decoded from heat maps."""
+    """Flip, resize, heat map indices of every size listed, and points decoded from heat maps."""
     info = ctx.info["kp"]
     width, height = info["image_size_wh"]
     points, boxes = ctx.tensor("kp.keypoints"), ctx.tensor("kp.boxes")
@@ -25,8 +25,8 @@ def check_keypoints(ctx: Components, checker: Checker) -> None:
             resized = keypoints.resize((sides[0], sides[1]))
             checker.values(name, resized.points, ctx.arrays[f"kp.{name}"])
         elif what == "heat_index":
-            cells, valid = keypoints_to_heatmap(points, boxes, int(size))
-            checker.equal(name, cells, ctx.arrays[f"kp.{name}"])
+            index, valid = keypoints_to_heatmap(points, boxes, int(size))
+            checker.equal(name, index, ctx.arrays[f"kp.{name}"])
             checker.equal(f"valid.{size}", valid.long(), ctx.arrays[f"kp.valid.{size}"])
     decoded, logits = heatmaps_to_keypoints(ctx.noise(info["maps"]), boxes)
     checker.values("decoded", decoded, ctx.arrays["kp.decoded"])

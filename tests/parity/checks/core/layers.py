@@ -24,7 +24,7 @@ FOCAL_FLOOR = 1e-12
 
 
 def check_roi(ctx: Components, checker: Checker) -> None:
-    """ROI align forward and gradient, ROI max pooling; fewer stored rows than ROIs mean every k-th one."""
+    """RoIAlign forward and gradient, RoI max pooling; fewer stored outputs than RoIs mean every k-th one."""
     feature = ctx.noise(ctx.info["roi"]["feature"])
     rois = ctx.tensor("roi.rois")
     for name in ctx.names("roi"):
@@ -54,11 +54,11 @@ def check_nms(ctx: Components, checker: Checker) -> None:
     for name in ctx.names("nms"):
         edge = re.fullmatch(r"edge\.keep_cuda_([\d.]+)_gt", name)
         plain = re.fullmatch(r"keep\.([\d.]+)", name)
-        found = edge or plain
-        if found is None:
+        match = edge or plain
+        if match is None:
             continue
         stem = "nms.edge" if edge else "nms"
-        kept = nms(ctx.tensor(f"{stem}.boxes"), ctx.tensor(f"{stem}.scores"), float(found[1]))
+        kept = nms(ctx.tensor(f"{stem}.boxes"), ctx.tensor(f"{stem}.scores"), float(match[1]))
         checker.equal(name, kept, ctx.arrays[f"nms.{name}"])
 
 
@@ -116,20 +116,20 @@ def check_mask_targets(ctx: Components, checker: Checker) -> None:
     owners = torch.tensor(info["instance_of_proposal"])
     for name in ctx.names("mask_targets"):
         stored = ctx.arrays[f"mask_targets.{name}"]
-        numbers = [int(v) for v in re.findall(r"\d+", name)]
+        sizes = [int(v) for v in re.findall(r"\d+", name)]
         if name.startswith("poly."):
-            got = polygon_mask_targets(masks.polygons(), owners, boxes, numbers[0], (width, height))
+            got = polygon_mask_targets(masks.polygons(), owners, boxes, sizes[0], (width, height))
         elif name.startswith("binary.") and "uint8" not in info["binary_dtype"]:
             checker.unsupported(name, "targets that cover every touched pixel")
             continue
         elif name.startswith("binary."):
-            got = bitmaps.box_targets(owners, boxes, numbers[0], full_cover=True)
+            got = bitmaps.box_targets(owners, boxes, sizes[0], full_cover=True)
         elif name == "full_masks":
             got = masks.to_bitmaps()
         elif name == "flip_lr":
             got = masks.transpose(FLIP_LEFT_RIGHT).to_bitmaps()
         elif name.startswith("resize_"):
-            got = masks.resize((numbers[0], numbers[1])).to_bitmaps()
+            got = masks.resize((sizes[0], sizes[1])).to_bitmaps()
         else:
             continue
         checker.equal(name, got, unpack(stored, tuple(got.shape)))

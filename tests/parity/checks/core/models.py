@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from checks.checker import BOX_PIXELS, GRADIENT, LOSS, UNMATCHED, Checker
 from checks.configs import config_from_diff, unsupported_settings
+from checks.core.inputs import detection_arrays
 from checks.core.params import check_parameters
 from checks.files import side_file
 from checks.fill import fill_module, image, network_input
@@ -170,7 +171,7 @@ def _check_box_head(
 
 def _compare_detections(detections: list[BoxList], arrays: Arrays, checker: Checker, name: str) -> None:
     for i, boxlist in enumerate(detections):
-        got = [boxlist.bbox.numpy(), boxlist.get_field("scores").numpy(), boxlist.get_field("labels").numpy()]
+        got = detection_arrays(boxlist)
         checker.boxes(f"{name}{i}", got, [arrays[f"det{i}.{part}"] for part in ("boxes", "scores", "labels")])
 
 
@@ -198,10 +199,12 @@ def _check_augmented(
     checker.boxes("det", *([np.concatenate(c) for c in columns] for columns in (got, expected)))
 
 
-def _check_detections(found: list[BoxList], info: dict[str, Any], arrays: Arrays, checker: Checker) -> None:
-    _compare_detections(found, arrays, checker, "det")
+def _check_detections(
+    detections: list[BoxList], info: dict[str, Any], arrays: Arrays, checker: Checker
+) -> None:
+    _compare_detections(detections, arrays, checker, "det")
     for i, count in enumerate(info.get("num_detections", [])):
-        checker.add(f"det{i}.number", abs(len(found[i]) / max(count, 1) - 1), 0.01)
+        checker.add(f"det{i}.number", abs(len(detections[i]) / max(count, 1) - 1), 0.01)
 
 
 def _check_mask_head(
@@ -218,9 +221,11 @@ def _check_mask_head(
     every = mask.all_logits(features, detections, heads.all_mask_class_weights() if transfer else None)
     _sampled(checker, arrays, "mask_logits", every, LOGIT_SAMPLE)
     masks = mask.predict(features, detections, heads.mask_class_weights if transfer else None)
-    for i, found in enumerate(masks):
+    for i, boxlist in enumerate(masks):
         if f"det{i}.mask.every5" in arrays:
-            checker.values(f"det{i}.mask.every5", found.get_field("mask")[::5], arrays[f"det{i}.mask.every5"])
+            checker.values(
+                f"det{i}.mask.every5", boxlist.get_field("mask")[::5], arrays[f"det{i}.mask.every5"]
+            )
 
 
 def _check_keypoint_head(
@@ -231,12 +236,12 @@ def _check_keypoint_head(
     assert head is not None, "the reference holds keypoints, but the model has no keypoint head"
     logits = head(features, [d.bbox for d in detections])
     _sampled(checker, arrays, "kp_logits", logits, LOGIT_SAMPLE)
-    for i, found in enumerate(head.predict(features, detections)):
-        points, expected = found.get_field("keypoints").points, arrays[f"det{i}.keypoints"]
+    for i, boxlist in enumerate(head.predict(features, detections)):
+        points, expected = boxlist.get_field("keypoints").points, arrays[f"det{i}.keypoints"]
         far = np.abs(points.numpy() - expected).max(axis=2) > BOX_PIXELS
         checker.add(f"det{i}.keypoints", float(far.mean()), UNMATCHED)
         checker.values(
-            f"det{i}.keypoint_logits", found.get_field("keypoint_logits"), arrays[f"det{i}.keypoint_logits"]
+            f"det{i}.keypoint_logits", boxlist.get_field("keypoint_logits"), arrays[f"det{i}.keypoint_logits"]
         )
 
 
@@ -274,7 +279,7 @@ def _check_training(
     checker.relative("total", total, info["total"], LOSS)
     total.backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    # Far below the others a norm is rounding alone: no shift of all cells of a heat map changes its softmax.
+    # Far below the others a norm is rounding alone: no shift of a whole heat map changes its softmax.
     floor = GRADIENT_NOISE * max(info["grad_norms"].values())
     for name, expected in info["grad_norms"].items():
         gradient = gradients[name]

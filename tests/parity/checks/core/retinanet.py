@@ -6,7 +6,7 @@ import re
 
 from checks.checker import Checker
 from checks.core.heads import ground_truth
-from checks.core.inputs import Components
+from checks.core.inputs import Components, detection_arrays
 from checks.noise_text import number
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
@@ -50,7 +50,7 @@ def check_retinanet(ctx: Components, checker: Checker) -> None:
         nms_thresh=number(text, ", nms"),
         detections_per_img=int(float(text.split(" per image")[0].split()[-1])),
     )
-    for i, found in enumerate(post_processor(*inputs, sizes)):
-        got = [found.bbox.numpy(), found.get_field("scores").numpy(), found.get_field("labels").numpy()]
+    for i, boxlist in enumerate(post_processor(*inputs, sizes)):
+        got = detection_arrays(boxlist)
         stored = [ctx.arrays[f"rn.det.{part}{i}"] for part in ("boxes", "scores", "labels")]
         checker.boxes(f"det{i}", got, stored)

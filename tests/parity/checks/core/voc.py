@@ -17,7 +17,7 @@ def check_voc(ctx: Components, checker: Checker) -> None:
     info = ctx.info["voc"]
     images = sum(name.startswith("gt") for name in ctx.names("voc"))
     annotations: list[dict[str, Any]] = []
-    found = []
+    detections = []
     for image in range(images):
         truth = _xywh(ctx.arrays[f"voc.gt{image}"])
         for box, label, hard in zip(truth.tolist(), info["gt_labels"], info["difficult"], strict=True):
@@ -25,7 +25,7 @@ def check_voc(ctx: Components, checker: Checker) -> None:
             annotations.append(record | {"area": box[2] * box[3], "ignore": hard})
         scores = ctx.arrays[f"voc.score{image}"]
         boxes = _xywh(ctx.arrays[f"voc.pred{image}"])
-        found.append(Detections(np.full(len(boxes), image), info["pred_labels"], scores, boxes))
+        detections.append(Detections(np.full(len(boxes), image), info["pred_labels"], scores, boxes))
     for expected in info["results"]:
         metric = "11point" if expected["use_07_metric"] else "area"
         classes = list(range(1, len(expected["ap"])))
@@ -34,7 +34,7 @@ def check_voc(ctx: Components, checker: Checker) -> None:
             "annotations": annotations,
             "categories": [{"id": label} for label in classes],
         }
-        result = evaluate_voc(dataset, Detections.concatenate(found), metric=metric)
+        result = evaluate_voc(dataset, Detections.concatenate(detections), metric=metric)
         values = result.per_category()
         expected_ap = [-1.0 if value is None else value for value in expected["ap"][1:]]
         checker.values(f"{metric}.ap", [values[label] for label in classes], expected_ap, 1e-12)

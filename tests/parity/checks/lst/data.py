@@ -85,16 +85,16 @@ def _check_file(
     """Images, categories and keys exactly; annotations exactly for the base, else as sets per class and by
     image.
     """
-    found = [a["id"] for a in got["annotations"]]
+    ids_of_file = [a["id"] for a in got["annotations"]]
     with checker.section(name):
         checker.equal("image_ids", [i["id"] for i in got["images"]], expected["image_ids"])
         checker.equal("category_ids", [c["id"] for c in got["categories"]], expected["category_ids"])
         checker.same("top_level_keys", sorted(got), sorted(expected["top_level_keys"]))
         if exact_order:
-            checker.equal("annotation_ids", found, expected["annotation_ids"])
+            checker.equal("annotation_ids", ids_of_file, expected["annotation_ids"])
         owner = {a["id"]: a for a in source["annotations"]}
         for label, key in (("by_class", "category_id"), ("by_image", "image_id")):
-            ours, theirs = (_grouped(ids, owner, key) for ids in (found, expected["annotation_ids"]))
+            ours, theirs = (_grouped(ids, owner, key) for ids in (ids_of_file, expected["annotation_ids"]))
             if key == "category_id":
                 ours, theirs = ({k: sorted(v) for k, v in g.items()} for g in (ours, theirs))
             checker.same(label, ours, theirs)
@@ -120,7 +120,7 @@ def check_phase_labels(path: Path, checker: Checker) -> None:
 
 
 def check_grow(path: Path, checker: Checker) -> None:
-    """Growth of a checkpoint: old rows untouched, moments of the new rows, the scale kept."""
+    """Growth of a checkpoint: old class weights unchanged, moments of the new ones, the scale kept."""
     cases = read_json(path, what="reference file")
     generator = torch.Generator().manual_seed(0)
     with checker.section("grow"):

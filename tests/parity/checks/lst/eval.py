@@ -38,9 +38,9 @@ def check_evaluation(path: Path, checker: Checker) -> None:
             if case != "full":
                 # a phase's model knows its classes only; the base file lists all
                 categories &= set(_seen(folder, case))
-            rows = [r for r in results if r["image_id"] in images and r["category_id"] in categories]
-            checker.equal(f"{case}.n_detections_in", len(rows), tasks["n_detections_in"])
-            detections = Detections.from_json(rows)
+            kept = [r for r in results if r["image_id"] in images and r["category_id"] in categories]
+            checker.equal(f"{case}.n_detections_in", len(kept), tasks["n_detections_in"])
+            detections = Detections.from_json(kept)
             for iou_type in ("bbox", "segm"):
                 with checker.section(f"{case}.{iou_type}"):
                     _check_task(

@@ -130,7 +130,7 @@ def _check_teacher(folder: Path, reference: _Reference, features: Tensor, checke
         checker.close("teacher_cosine", teacher.cosine(features + 0.3 * delta), expected)
     path = folder / "distill_logits.json"
     content = read_json(path, what="distillation file")
-    ids = {int(image): list(range(len(rows))) for image, rows in content[0].items()}
+    ids = {int(image): list(range(len(cosines))) for image, cosines in content[0].items()}
     header = DistillHeader(1, expected.shape[1] - 1, "", "", (0, 0), (0, 1), "float32")
     with tempfile.TemporaryDirectory() as scratch:
         store = import_logits(path, Path(scratch) / "store", header, ids)
@@ -145,11 +145,11 @@ def _choose_flips(store: DistillStore, ids: dict[int, list[int]], expected: np.n
     """Per image, in file order, the stored cosines of the flip that is nearer to the expected ones."""
     chosen: list[np.ndarray] = []
     start = 0
-    for image, rows in ids.items():
-        target = expected[start : start + len(rows)]
+    for image, indices in ids.items():
+        target = expected[start : start + len(indices)]
         flips = [np.array(store.read(image, flip).cosines, np.float32) for flip in (0, 1)]
         chosen.append(flips[int(np.argmin([np.abs(cosines - target).max() for cosines in flips]))])
-        start += len(rows)
+        start += len(indices)
     return chosen
 
 

@@ -47,12 +47,12 @@ def _lists(expected: dict[str, Any], kind: str) -> dict[str, Any]:
     """Names and the number of frozen stages from keys like `trainable_base_freeze2`, for "base" or
     "steps".
     """
-    found: dict[str, Any] = {}
+    lists: dict[str, Any] = {}
     for key, names in expected.items():
         parts = re.fullmatch(rf"(trainable|frozen_parameters)_{kind}_freeze(\d+)", key)
         if parts:
-            found |= {parts[1]: names, "freeze": int(parts[2])}
-    return found
+            lists |= {parts[1]: names, "freeze": int(parts[2])}
+    return lists
 
 
 def _build(backbone: str, outputs: int, freeze: int) -> nn.Module:

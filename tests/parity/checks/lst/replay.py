@@ -16,7 +16,7 @@ from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan, build_replay_
 
 
 def check_replay(path: Path, checker: Checker) -> None:
-    """Counts, epochs, both stored sequences, and our own stream, for every step in `replay.json`."""
+    """Counts, epochs, both stored sequences, and our stream, for every step in `replay.json`."""
     info, arrays = read_pair(path)
     plan, data = read_plan(path.parent), annotation_file(path.parent, "train")
     world, samples = info["n_gpu"], info["n_iter"]
@@ -56,7 +56,7 @@ def _check_plan(replay: ReplayPlan, expected: dict[str, Any], checker: Checker) 
 
 
 def _check_totals(replay: ReplayPlan, expected: dict[str, Any], labels: np.ndarray, checker: Checker) -> None:
-    """Numbers of whole epochs, of the tail and of every class, from the laid out labels."""
+    """Count whole epochs, the tail and every class in the labels as laid out."""
     length, size = replay.epoch_length, len(replay.instances) + 1
     checker.equal("total_iteration", len(labels), expected["total_iteration"])
     checker.equal("epochs", len(labels) // length, expected["epochs"])
