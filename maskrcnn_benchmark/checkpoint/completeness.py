@@ -23,7 +23,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
 
 
 def needed_names(report: MatchReport) -> list[str]:
-    """Missing tensors that a model needs: all but anchors, which the config gives, and batch norm counters."""
+    """Missing tensors that a model needs: all but anchors (the config gives them) and batch norm counters."""
     return [
         name
         for name in report.missing
