@@ -29,8 +29,8 @@ from torchvision.transforms import v2
 from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.build import build_dataset, build_train_loader
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.images import read_image
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
+from maskrcnn_benchmark.data.datasets.images import read_record_image
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.loss import mask_targets
 
@@ -163,7 +163,7 @@ def measure(device: torch.device, quick: bool) -> list[dict[str, Any]]:
         dataset, peer = build_dataset(cfg, spec, train=True), PeerDataset(folder)
         stages: dict[str, list[Callable[[], object]]] = {
             "decode": [
-                _each(count, lambda i: read_image(str(folder), dataset.get_img_info(i))),
+                _each(count, lambda i: read_record_image(str(folder), dataset.get_img_info(i))),
                 _each(count, peer.decode),
             ],
             "objects": [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from maskrcnn_benchmark.data.datasets.subset import first_images
+from maskrcnn_benchmark.data.datasets.annotations import first_images
 from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.files import read_json, write_json
 

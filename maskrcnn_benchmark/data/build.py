@@ -1,4 +1,4 @@
-"""Data sets and loaders from a config."""
+"""Building of data sets and loaders from a config."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader
 
 from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
+from maskrcnn_benchmark.data.datasets.detection import ConcatDataset, DetectionDataset
 from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.data.samplers import (
     ClassAwareStream,
@@ -49,7 +48,7 @@ def build_dataset(
     flip_prob: float | None = None,
     annotations: AnnotationFile | None = None,
 ) -> DetectionDataset:
-    """The data set `spec` with the transforms of `cfg`.
+    """Build the data set `spec` with the transforms of `cfg`.
 
     keep_images: "valid" or "all"; None takes "valid" for training and "all" for testing. flip_prob: see
     build_transforms. annotations: used instead of reading `spec.ann_file` (derived files in memory).
@@ -70,7 +69,7 @@ def build_dataset(
 
 
 def build_train_dataset(cfg: Any, category_order: Sequence[int] | None = None) -> AnyDataset:
-    """The data sets of DATASETS.TRAIN, joined in order; ConfigError when there is none."""
+    """Build the data sets of DATASETS.TRAIN, joined in order; ConfigError when there is none."""
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
     specs = [resolve_dataset(cfg, name) for name in cfg.DATASETS.TRAIN]
@@ -79,11 +78,11 @@ def build_train_dataset(cfg: Any, category_order: Sequence[int] | None = None) -
 
 
 def images_per_rank(total: int, key: str) -> int:
-    """Images per process of a batch of `total`; ConfigError naming `key` if the split is uneven."""
+    """Number of images per rank of a batch of `total`; ConfigError naming `key` if it is no whole number."""
     world = get_world_size()
     if total < 1 or total % world:
         raise ConfigError(
-            f"{key} is {total}; it must be a positive multiple of the {world} processes of this run"
+            f"{key} is {total}; it must be a positive multiple of the {world} ranks of this run"
         )
     return total // world
 
@@ -96,35 +95,35 @@ def build_train_loader(
     num_iters: int | None = None,
     batches: Iterable[list[SampleKey]] | None = None,
 ) -> DataLoader:
-    """Loader of Batch objects, one per iteration from `start_iter`, for this process.
+    """Build the loader of this rank's Batch objects, one per iteration from `start_iter`.
 
-    Without `batches` (lists of keys of this process, already starting at `start_iter`) the stream named by
-    DATALOADER.SAMPLER is used; the shuffled one is grouped by aspect ratio if configured. num_iters: default
-    to SOLVER.MAX_ITER. The batch of an iteration, all processes together, does not depend on `start_iter`, on
-    the number of processes or on that of workers.
+    batches: lists of keys of this rank that begin at `start_iter`; None takes the stream of
+    DATALOADER.SAMPLER, the shuffled one grouped by aspect ratio if configured. num_iters: None runs to
+    SOLVER.MAX_ITER. The batch of an iteration, all ranks together, does not depend on `start_iter`, the
+    number of ranks or that of workers.
     """
     if batches is None:
-        left = max(0, cfg.SOLVER.MAX_ITER - start_iter) if num_iters is None else num_iters
-        batches = _stream_batches(cfg, dataset, start_iter, left)
+        remaining = max(0, cfg.SOLVER.MAX_ITER - start_iter) if num_iters is None else num_iters
+        batches = _stream_batches(cfg, dataset, start_iter, remaining)
     return _loader(cfg, dataset, batches)
 
 
 def sampler_name(cfg: Any) -> str:
-    """The sampler of ordinary training: DATALOADER.SAMPLER, or what the published SOLVER.USE_CAS asks for."""
+    """Name of the sampler: DATALOADER.SAMPLER, or class-aware with the published SOLVER.USE_CAS."""
     return "class_aware" if cfg.SOLVER.USE_CAS else cfg.DATALOADER.SAMPLER
 
 
 def _stream_batches(
     cfg: Any, dataset: AnyDataset, start_iter: int, num_iters: int
 ) -> Iterable[list[SampleKey]]:
-    """This process's batches of the stream that the config names."""
+    """This rank's batches of the stream that the config names."""
     world = get_world_size()
     per_rank = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, "SOLVER.IMS_PER_BATCH")
-    place = {"start_iter": start_iter, "num_iters": num_iters, "world": world, "rank": get_rank()}
+    layout = {"start_iter": start_iter, "num_iters": num_iters, "world": world, "rank": get_rank()}
     name = sampler_name(cfg)
     if name == "shuffle":
         groups = _groups(dataset) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
-        return StreamBatches(ShuffledStream(len(dataset), cfg.SEED, per_rank * world, groups), **place)
+        return StreamBatches(ShuffledStream(len(dataset), cfg.SEED, per_rank * world, groups), **layout)
     labels = [dataset.get_labels(index) for index in range(len(dataset))]
     stream: PositionStream
     if name == "class_aware":
@@ -135,14 +134,14 @@ def _stream_batches(
         stream = ClassAwareStream(lists, cfg.SEED)
     else:
         stream = RepeatFactorStream(repeat_factors(labels, cfg.DATALOADER.REPEAT_THRESHOLD), cfg.SEED)
-    return PositionBatches(stream, images_per_rank=per_rank, **place)
+    return PositionBatches(stream, images_per_rank=per_rank, **layout)
 
 
 def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:
-    """Loader of Batch objects over this process's share of the data set, every image once.
+    """Build the loader of this rank's part of a data set, every image once.
 
     The images of a batch have one size, so that padding, and with it the predictions, depends neither on
-    the batch size nor on the number of processes. A process may get no image at all.
+    the batch size nor on the number of ranks. A rank may get no image at all.
     """
     world, rank = get_world_size(), get_rank()
     size = max(1, cfg.TEST.IMS_PER_BATCH // world)
@@ -152,7 +151,7 @@ def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:
 
 
 def _loader(cfg: Any, dataset: AnyDataset, batches: Iterable[list[SampleKey]]) -> DataLoader:
-    """A DataLoader that gives one Batch per list of keys, with the workers of DATALOADER.NUM_WORKERS."""
+    """Build the DataLoader of one Batch per list of keys, with DATALOADER.NUM_WORKERS workers."""
     return DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_sampler=batches,
@@ -160,7 +159,7 @@ def _loader(cfg: Any, dataset: AnyDataset, batches: Iterable[list[SampleKey]]) -
         collate_fn=partial(collate, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY),
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available() and cfg.MODEL.DEVICE != "cpu",
-        # a generator of its own: making an iterator must not move the default one that training seeds
+        # not the default generator, which training seeds: making an iterator would advance it
         generator=generator(cfg.SEED, "loader"),
     )
 
@@ -172,30 +171,30 @@ def _groups(dataset: AnyDataset) -> list[int]:
 
 
 def _padded_test_sizes(cfg: Any, dataset: AnyDataset) -> list[int]:
-    """A number for every image, equal for images that testing pads to the same size, from the records.
+    """Group of every image, equal for images that testing pads to the same size, from the records.
 
     With test-time augmentation: to the same size in every view.
     """
     step = max(1, cfg.DATALOADER.SIZE_DIVISIBILITY)
     specs = view_specs(cfg) if cfg.TEST.BBOX_AUG.ENABLED else view_specs(cfg)[:1]
-    numbers: dict[tuple[int, ...], int] = {}
-    found = []
+    group_of: dict[tuple[int, ...], int] = {}
+    groups = []
     for index in range(len(dataset)):
         record = dataset.get_img_info(index)
         sizes = [spec.rule.largest(record["width"], record["height"]) for spec in specs]
         padded = tuple(-(-side // step) for size in sizes for side in size)
-        found.append(numbers.setdefault(padded, len(numbers)))
-    return found
+        groups.append(group_of.setdefault(padded, len(group_of)))
+    return groups
 
 
 def _start_worker(worker: int) -> None:
-    """Workers share the cores: one thread each. They end with the process that started them."""
+    """Start a worker with one thread; it ends with the process that started it."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Leave when the parent is gone: torch's own watch never notices one killed while its workers start."""
+    """Exit when the parent has ended: torch's watchdog misses a parent killed while its workers start."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

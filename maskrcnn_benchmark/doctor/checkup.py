@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
 from maskrcnn_benchmark.data.build import build_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.doctor.finding import NotChecked
 from maskrcnn_benchmark.doctor.machine import resident_bytes

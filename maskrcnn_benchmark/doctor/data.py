@@ -9,7 +9,7 @@ from typing import Any
 
 from maskrcnn_benchmark.config.catalog import KINDS
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.images import image_paths, read_image
+from maskrcnn_benchmark.data.datasets.images import image_paths, read_record_image
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
 from maskrcnn_benchmark.utils.errors import DataError
@@ -140,7 +140,7 @@ def _images(source: Source, annotations: AnnotationFile, skip: bool) -> Iterator
     problems: list[str] = []
     for record in opened:
         try:
-            read_image(folder, record)
+            read_record_image(folder, record)
         except DataError as problem:
             problems.append(str(problem))
     if problems:

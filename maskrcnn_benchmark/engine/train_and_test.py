@@ -28,7 +28,7 @@ from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.engine.train import TrainSummary, train
 from maskrcnn_benchmark.evaluation.build import build_evaluator
-from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_report
+from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_evaluation
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
@@ -189,7 +189,7 @@ def test_plain(
         reports[spec.name] = report
         comm.on_main(partial(evaluator.write, report, folder / spec.name))
         if comm.is_main_process():
-            _LOG.info("%s\n%s", spec.name, format_report(report))
+            _LOG.info("%s\n%s", spec.name, format_evaluation(report))
     check_expected(cfg, reports[spec.name].metrics)
     return reports
 

@@ -18,7 +18,9 @@ LVIS_FREQUENCIES = ("r", "c", "f")
 
 @dataclass
 class APResult:
-    """Arrays and settings of one evaluation.
+    """Precision and recall of one evaluation by the COCO or the LVIS protocol.
+
+    T IoU thresholds, R recall points, K categories, A area ranges, M limits of detections per image.
 
     Attributes:
         precision: float64, LVIS (T, R, K, A), COCO (T, R, K, A, M); -1 for categories without ground truth.
@@ -27,10 +29,10 @@ class APResult:
         protocol: "coco" or "lvis". iou_type: "bbox", "segm" or "keypoints". area: "box", "mask" or
             "keypoints", what a detection's area is.
         frequencies: LVIS `frequency` per category id where the file has it.
-        num_detections: how many counted after the limit.
-        limit: the limit in the names of recalls: "100" (COCO) and "300" (LVIS) per image, or like
-            "10000/class".
-        area_names: names of the area ranges, A of them, "all" first. max_dets: COCO limits, M of them.
+        num_detections: number of detections after the limit.
+        limit: detections that count, in the names of recalls: "100" (COCO) and "300" (LVIS) per image, or for
+            example "10000/class".
+        area_names: names of the A area ranges, "all" first. max_dets: the M limits of COCO.
     """
 
     precision: np.ndarray
@@ -48,9 +50,7 @@ class APResult:
     def mean_precision(
         self, *, iou: float | None = None, area: str = "all", category_ids: Sequence[int] | None = None
     ) -> float:
-        """Mean precision over thresholds (or the one `iou`), recall points and categories; -1 if
-        undefined.
-        """
+        """Mean precision over thresholds (or only `iou`), recall points and categories; -1 if undefined."""
         values = self.precision[:, :, :, self.area_names.index(area)]
         if values.ndim == 4:
             values = values[..., -1]
@@ -61,21 +61,19 @@ class APResult:
         return _mean(values)
 
     def mean_recall(self, *, area: str = "all", max_dets: int | None = None) -> float:
-        """Mean final recall over thresholds and categories; `max_dets` only for COCO (default the
-        largest).
-        """
+        """Mean final recall over thresholds and categories; `max_dets` of COCO defaults to the largest."""
         values = self.recall[:, :, self.area_names.index(area)]
         if values.ndim == 3:
             values = values[..., self.max_dets.index(max_dets) if max_dets is not None else -1]
         return _mean(values)
 
     def metrics(self) -> dict[str, float]:
-        """The protocol's summary; -1 where nothing is defined.
+        """Summary metrics of the protocol; -1 where nothing is defined.
 
         COCO: AP, AP50, AP75, APs, APm, APl, AR@1, AR@10, AR@100, ARs@100, ARm@100, ARl@100; of keypoints AP,
         AP50, AP75, APm, APl, AR@20, ARm@20, ARl@20.
         LVIS: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR@300, ARs@300, ARm@300, ARl@300; with a limit
-        per class its number and "/class" stand for 300.
+        per class, for example 10000/class in the place of 300.
         """
         out = {
             "AP": self.mean_precision(),
@@ -107,14 +105,14 @@ class APResult:
 
 @dataclass
 class ClassAP:
-    """One evaluation by the Pascal VOC or the Cityscapes protocol.
+    """AP per class and IoU threshold, of a protocol without area ranges and detection limits.
 
     Attributes:
         ap: float64 (T, K); NaN for categories without ground truth.
         thresholds: float64 (T,), of the IoU. category_ids: int64 (K,) ascending.
-        protocol: "voc" or "cityscapes". iou_type: "bbox" or "segm". area: "box" or "mask", what was compared.
+        protocol: for example "voc". iou_type: "bbox" or "segm". area: "box" or "mask", what was compared.
         class_iou: the threshold of `per_category`; None takes the mean over all.
-        num_detections: how many were judged.
+        num_detections: number of evaluated detections.
     """
 
     ap: np.ndarray

@@ -88,7 +88,7 @@ def _defined(value: float) -> float | None:
     return None if value < 0 else value
 
 
-def format_report(report: EvaluationReport, per_class: bool = False) -> str:
+def format_evaluation(report: EvaluationReport, per_class: bool = False) -> str:
     """Text tables: metrics and groups with one column per task, and with `per_class` the classes."""
     tasks = report.tasks
     lines = [

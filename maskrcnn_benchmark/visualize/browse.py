@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.images import image_paths, read_image
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
+from maskrcnn_benchmark.data.datasets.images import image_paths, read_record_image
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
@@ -97,7 +97,7 @@ def draw_ground_truth(
     boxes.add_field("labels", target.get_field("labels"))
     if target.has_field("masks"):
         boxes.add_field("masks", target.get_field("masks").to_bitmaps())
-    image = read_image(dataset.img_dir, record)
+    image = read_record_image(dataset.img_dir, record)
     return draw_detections(image, boxes, dataset.class_names, scale=width / image.width)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.transforms import Compose, Resize, SizeRule, ToNormalizedTensor
 
 KEEP = Compose([Resize(SizeRule((40,), 100)), ToNormalizedTensor((0, 0, 0), (1, 1, 1), True)])

@@ -96,7 +96,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MRB_CACHE_DIR", str(tmp_path / "file"))
     same(AnnotationFile.load(path, index_from=0), AnnotationFile.load(path))
-    assert "is not kept" in caplog.text and "MRB_CACHE_DIR" in caplog.text
+    assert "is not cached" in caplog.text and "MRB_CACHE_DIR" in caplog.text
 
 
 def test_workers_get_the_path_not_the_content(path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.utils.errors import DataError
 

@@ -13,7 +13,7 @@ from PIL import Image
 from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data import build
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.types import Batch, SampleKey
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.files import write_json
@@ -97,7 +97,7 @@ def test_ranks_share_every_batch(cfg: Any, monkeypatch: pytest.MonkeyPatch, worl
         boxes = [target.bbox for b in own for target in b.targets]
         assert all(torch.equal(a, b.bbox) for a, b in zip(boxes, batch.targets, strict=True))
     cfg.SOLVER.IMS_PER_BATCH = 5
-    with pytest.raises(ConfigError, match=rf"SOLVER\.IMS_PER_BATCH is 5; .* {world} processes"):
+    with pytest.raises(ConfigError, match=rf"SOLVER\.IMS_PER_BATCH is 5; .* {world} ranks"):
         build.build_train_loader(cfg, data)
 
 

@@ -20,9 +20,15 @@ from maskrcnn_benchmark.config.catalog import DatasetSpec
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.build import build_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.cityscapes import load_cityscapes
-from maskrcnn_benchmark.data.datasets.cityscapes_labels import LABEL_IDS, THING_NAMES, VOID_IDS, label_of
-from maskrcnn_benchmark.data.datasets.mask_regions import encode, region_rles
+from maskrcnn_benchmark.data.datasets.cityscapes import (
+    LABEL_IDS,
+    THING_NAMES,
+    VOID_IDS,
+    encode_mask,
+    label_of,
+    load_cityscapes,
+    region_rles,
+)
 from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -164,7 +170,7 @@ def test_missing_and_broken_files(root: Path) -> None:
         '{"imgWidth": 4, "imgHeight": 4, "objects": [{"label": "car", "polygon": [1]}]}',
     ):
         polygons.write_text(text)
-        with pytest.raises(DataError, match=r"bonn_001_gtFine_polygons.json is not of the fine annotations"):
+        with pytest.raises(DataError, match=r"bonn_001_gtFine_polygons.json is none of the fine annotations"):
             _load(root, "poly")
     polygons.write_text("{")
     with pytest.raises(DataError, match="is not valid JSON"):
@@ -197,4 +203,4 @@ def test_regions_of_any_map(numbers: np.ndarray) -> None:
         np.testing.assert_array_equal(mask_utils.decode(rle), numbers == number)
         expected = mask_utils.encode(np.asfortranarray(numbers == number))
         assert rle["counts"].encode() == expected["counts"]
-    assert (encode(numbers > 3)) is None
+    assert (encode_mask(numbers > 3)) is None

@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
-from maskrcnn_benchmark.data.datasets.images import image_paths, read_image
+from maskrcnn_benchmark.data.datasets.detection import ConcatDataset, DetectionDataset
+from maskrcnn_benchmark.data.datasets.images import image_paths, read_record_image
 from maskrcnn_benchmark.data.transforms import Compose, Resize, SizeRule, ToNormalizedTensor
 from maskrcnn_benchmark.data.types import SampleKey, collate
 from maskrcnn_benchmark.utils.errors import DataError
@@ -196,4 +195,4 @@ def test_real_images(sample_data: Path) -> None:
         for index in range(0, len(data), 15):
             assert data[index].image.shape[0] == 3
     raw = AnnotationFile.load(sample_data / "lvis_val_100" / "lvis_val_with_images.json")
-    assert read_image(str(sample_data / "lvis_val_100/images"), raw.images[0]).mode == "RGB"
+    assert read_record_image(str(sample_data / "lvis_val_100/images"), raw.images[0]).mode == "RGB"

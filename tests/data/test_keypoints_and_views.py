@@ -16,9 +16,8 @@ from PIL import Image
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data import build
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
-from maskrcnn_benchmark.data.datasets.concat import ConcatDataset
-from maskrcnn_benchmark.data.datasets.keypoints import mirrored_order
+from maskrcnn_benchmark.data.datasets.detection import ConcatDataset, DetectionDataset
+from maskrcnn_benchmark.data.datasets.keypoints import flipped_order
 from maskrcnn_benchmark.data.transforms import TestViews, build_test_transforms, build_transforms
 from maskrcnn_benchmark.structures.keypoints import PERSON_FLIP_ORDER
 from maskrcnn_benchmark.structures.views import ViewList
@@ -98,8 +97,8 @@ def test_default_asks_for_ten(raw: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_sides_by_name() -> None:
-    assert mirrored_order(PERSON) == PERSON_FLIP_ORDER
-    assert mirrored_order(["left", "tip"]) == (0, 1)
+    assert flipped_order(PERSON) == PERSON_FLIP_ORDER
+    assert flipped_order(["left", "tip"]) == (0, 1)
 
 
 def test_records_without_keypoints(raw: dict[str, Any], make: Callable[..., DetectionDataset]) -> None:
@@ -111,7 +110,7 @@ def test_records_without_keypoints(raw: dict[str, Any], make: Callable[..., Dete
 def test_wrong_files(raw: dict[str, Any], make: Callable[..., DetectionDataset]) -> None:
     short = copy.deepcopy(raw)
     short["annotations"][0]["keypoints"] = [1, 2, 2]
-    with pytest.raises(DataError, match="annotation 1 has 3 keypoint numbers"):
+    with pytest.raises(DataError, match="annotation 1 has 3 keypoint values"):
         make(short)[0]
     for wrong in ([1, 2], [1, 2, float("nan")], ["a", 1, 2], {"x": 1}):
         bad = copy.deepcopy(raw)
@@ -173,4 +172,4 @@ def test_loader_gives_batches_of_views(raw: dict[str, Any], tmp_path: Path) -> N
     assert sorted(i for batch in batches for i in batch.image_ids) == [1, 2, 3]
     for batch in batches:
         assert isinstance(batch.images, ViewList) and len(batch.images.views()) == 6
-        assert all(len(images) == len(batch) for images, _ in batch.images.views())
+        assert all(len(images) == len(batch) for images in batch.images.views())

@@ -90,12 +90,12 @@ def test_rules_of_a_config() -> None:
     assert SizeRule.from_cfg(cfg, train=True) == SizeRule((800,), 1333)
     cfg.merge_from_list(["INPUT.MIN_SIZE_RANGE_TRAIN", (640, 643), "INPUT.INTERPOLATION", "opencv"])
     rule = SizeRule.from_cfg(cfg, train=True)
-    drawn = [min(rule.draw(640, 480, random.Random(seed))) for seed in range(400)]
+    drawn = [min(rule.sample(640, 480, random.Random(seed))) for seed in range(400)]
     assert set(drawn) == {640, 641, 642, 643} and min(drawn.count(side) for side in set(drawn)) > 60
     assert rule.largest(640, 480) == (857, 643)
     assert SizeRule.from_cfg(cfg, train=False).largest(640, 480) == (1067, 800)
     cfg.merge_from_list(["INPUT.FIXED_SIZE_TRAIN", (576, 512), "INPUT.FIXED_SIZE_TEST", (544, 480)])
-    assert SizeRule.from_cfg(cfg, train=True).draw(640, 480, random.Random(0)) == (576, 512)
+    assert SizeRule.from_cfg(cfg, train=True).sample(640, 480, random.Random(0)) == (576, 512)
     test = SizeRule.from_cfg(cfg, train=False)
     assert test.largest(10, 900) == test.size(1, 1, 800) == (544, 480)
 

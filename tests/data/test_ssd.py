@@ -14,14 +14,14 @@ from PIL import Image
 
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data import build
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.transforms import build_transforms
 from maskrcnn_benchmark.data.transforms.ssd import (
     ExpandAndCrop,
     PhotometricDistortion,
+    centres_inside,
     change_chroma,
-    in_sight,
-    overlaps,
+    window_ious,
 )
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.structures import BoxList, SegmentationMask
@@ -93,15 +93,15 @@ def test_all_colours_together_leave_bytes_and_repeat() -> None:
     )
 
 
-def test_overlaps_and_sight() -> None:
+def test_ious_and_centres() -> None:
     """IoU with the last pixels counted; a centre on the border and a rest of one line do not count."""
     boxes = np.array([[0.0, 0, 9, 9], [5, 5, 14, 14], [40, 40, 41, 41], [18, 2, 21, 5]])
     windows = np.array([[0, 0, 10, 10], [0, 0, 20, 20], [0, 0, 19, 19]])
-    assert overlaps(windows, boxes)[0].tolist() == [1, 25 / 175, 0, 0]
-    assert in_sight(windows, boxes).tolist() == [[True, True, False, x] for x in (False, True, False)]
-    assert not in_sight(np.array([[9, 0, 30, 30]]), np.array([[0.0, 0, 18, 9]])).any()
-    assert overlaps(windows, boxes[:0]).shape == in_sight(windows, boxes[:0]).shape == (3, 0)
-    assert overlaps(windows[:0], boxes).shape == in_sight(windows[:0], boxes).shape == (0, 4)
+    assert window_ious(windows, boxes)[0].tolist() == [1, 25 / 175, 0, 0]
+    assert centres_inside(windows, boxes).tolist() == [[True, True, False, x] for x in (False, True, False)]
+    assert not centres_inside(np.array([[9, 0, 30, 30]]), np.array([[0.0, 0, 18, 9]])).any()
+    assert window_ious(windows, boxes[:0]).shape == centres_inside(windows, boxes[:0]).shape == (3, 0)
+    assert window_ious(windows[:0], boxes).shape == centres_inside(windows[:0], boxes).shape == (0, 4)
 
 
 def test_expansion_alone() -> None:
@@ -149,7 +149,7 @@ def test_crops(form: str) -> None:
         kept = (
             [0, 1, 2]
             if (width, height) == (60, 40)
-            else in_sight(np.array([window]), plain.bbox.numpy())[0].nonzero()[0].tolist()
+            else centres_inside(np.array([window]), plain.bbox.numpy())[0].nonzero()[0].tolist()
         )
         assert kept and target.get_field("annotation_ids").tolist() == [11 + index for index in kept]
         assert target.get_field("labels").tolist() == [1 + index for index in kept]
@@ -166,8 +166,8 @@ def test_overlaps_with_all_boxes() -> None:
     """Windows that are drawn for an overlap reach it; what no window reaches is given up for another."""
     boxes = np.array([[10.0, 10, 39, 29]])
     often = ExpandAndCrop(GREY, (1.0, 1.0), (0.6,) * 60, 0.3)
-    windows = [often._draw_crop((0, 0, 60, 40), boxes, random.Random(seed))[0] for seed in range(30)]
-    found = [overlaps(np.array([window]), boxes)[0, 0] for window in windows if window != (0, 0, 60, 40)]
+    windows = [often._sample_crop((0, 0, 60, 40), boxes, random.Random(seed))[0] for seed in range(30)]
+    found = [window_ious(np.array([window]), boxes)[0, 0] for window in windows if window != (0, 0, 60, 40)]
     assert len(found) > 15 and np.mean(np.array(found) >= 0.6) > 0.8
     never = ExpandAndCrop(GREY, (1.0, 1.0), (0.9,), 0.3)
     for seed in range(15):

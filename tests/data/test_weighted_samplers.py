@@ -12,7 +12,7 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.data.build import build_train_loader
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.samplers import (
     ClassAwareStream,
     PositionBatches,

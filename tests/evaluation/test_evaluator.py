@@ -18,7 +18,7 @@ from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
 from maskrcnn_benchmark.evaluation.protocols.coco import CocoEvaluator
 from maskrcnn_benchmark.evaluation.protocols.lvis import LvisEvaluator
 from maskrcnn_benchmark.evaluation.protocols.voc import VocEvaluator
-from maskrcnn_benchmark.evaluation.report import format_report, write_report
+from maskrcnn_benchmark.evaluation.report import format_evaluation, write_report
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 
@@ -201,6 +201,6 @@ def test_report_files_and_text(tmp_path: Path) -> None:
         "score",
         "segmentation",
     }
-    text = format_report(report, per_class=True)
+    text = format_evaluation(report, per_class=True)
     assert "LVIS evaluation: 3 images, 6 detections; segm area of detections: box" in text
     assert "AP t0" in text and "tie" in text and "APr" in text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maskrcnn_benchmark.data.datasets.subset import first_images
+from maskrcnn_benchmark.data.datasets.annotations import first_images
 from maskrcnn_benchmark.engine.run_chart import plot_run
 from maskrcnn_benchmark.utils.errors import DataError
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.visualize.browse import (
     draw_grid,

@@ -1,4 +1,4 @@
-"""The parts of annotations that are needed for all of them at once, as arrays."""
+"""The keys of annotations that are needed for all of them at once, as arrays."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _KEYS = ("image_id", "category_id", "bbox")
 class AnnotationColumns:
     """Arrays over all annotations (N,) in file order.
 
-    `ids`, `image_ids`, `category_ids` int64; `boxes` float64 (N,4): x, y, width, height as in the file;
-    `crowd` bool; `masked` bool: whether the record has a segmentation; `visible` int64: its
+    `ids`, `image_ids`, `category_ids` int64; `boxes` float64 (N, 4): x, y, width, height as in the file;
+    `crowd` bool; `masked` bool, whether the record has a segmentation; `visible` int64, its number of
     labelled keypoints, -1 for a record without keypoints.
     """
 
@@ -37,7 +37,7 @@ class AnnotationColumns:
         return len(self.ids)
 
     def degenerate(self) -> np.ndarray:
-        """(N,) bool: a side of the box is at most one pixel (core spec 15: useless for training)."""
+        """Whether a side of each box is at most one pixel, bool (N,): those are not trained on (parity)."""
         return (self.boxes[:, 2] <= 1) | (self.boxes[:, 3] <= 1)
 
     def outline(self, row: int) -> Record:
@@ -60,7 +60,7 @@ class ColumnBuilder:
     """Checks annotation records one by one and collects their columns."""
 
     def __init__(self, where: str) -> None:
-        """`where` begins every message ("annotation file train.json")."""
+        """`where` begins every message, for example "annotation file train.json"."""
         self._where = where
         self._seen: set[int] = set()
         self._ids, self._images, self._categories = array("q"), array("q"), array("q")
@@ -68,26 +68,26 @@ class ColumnBuilder:
         self._visible = array("q")
 
     def add(self, record: Any) -> None:
-        """Take the next record.
+        """Check the next record and append it to the columns.
 
         Raises DataError for an id that is missing or occurs twice, a missing key, ids that are no integers,
-        a box that is not four finite numbers, and keypoints that are no triples of numbers.
+        a box that is not four finite values, and keypoints that are no triples of values.
         """
-        number = record.get("id") if isinstance(record, dict) else None
-        if not isinstance(number, int) or isinstance(number, bool) or abs(number) >= 2**63:
+        record_id = record.get("id") if isinstance(record, dict) else None
+        if not isinstance(record_id, int) or isinstance(record_id, bool) or abs(record_id) >= 2**63:
             raise DataError(f'{self._where}: annotation number {len(self._ids)} has no integer "id"')
-        if number in self._seen:
+        if record_id in self._seen:
             raise DataError(
-                f"{self._where}: annotation id {number} occurs twice; give every annotation its own id"
+                f"{self._where}: annotation id {record_id} occurs twice; give every annotation its own id"
             )
-        self._seen.add(number)
+        self._seen.add(record_id)
         for key in _KEYS:
             if key not in record:
-                raise DataError(f'{self._where}: annotation {number} has no "{key}"')
+                raise DataError(f'{self._where}: annotation {record_id} has no "{key}"')
         box = record["bbox"]
         if not _is_box(box):
             raise DataError(
-                f"{self._where}: annotation {number} has the box {box!r}; expected four finite numbers "
+                f"{self._where}: annotation {record_id} has the box {box!r}; expected four finite numbers "
                 "x, y, width, height"
             )
         try:
@@ -95,17 +95,17 @@ class ColumnBuilder:
             self._categories.append(record["category_id"])
         except (TypeError, OverflowError):
             raise DataError(
-                f"{self._where}: annotation {number} belongs to image {record['image_id']!r} and category "
+                f"{self._where}: annotation {record_id} belongs to image {record['image_id']!r} and category "
                 f"{record['category_id']!r}; both must be integers"
             ) from None
-        self._ids.append(number)
+        self._ids.append(record_id)
         self._boxes.extend(box)
         self._crowd.append(bool(record.get("iscrowd", 0)))
         self._masked.append("segmentation" in record)
-        self._visible.append(self._count_visible(number, record.get("keypoints")))
+        self._visible.append(self._count_visible(record_id, record.get("keypoints")))
 
     def finish(self, image_ids: set[int], category_ids: set[int]) -> AnnotationColumns:
-        """The columns; DataError for the first annotation of an image or category that is not known."""
+        """Return the columns; DataError for the first annotation of an unknown image or category."""
         columns = AnnotationColumns(
             ids=np.frombuffer(self._ids, np.int64),
             image_ids=np.frombuffer(self._images, np.int64),
@@ -115,29 +115,29 @@ class ColumnBuilder:
             masked=np.frombuffer(self._masked, np.bool_),
             visible=np.frombuffer(self._visible, np.int64),
         )
-        stray = _first_unknown(columns.image_ids, image_ids)
-        if stray is not None:
+        unknown = _index_of_unknown(columns.image_ids, image_ids)
+        if unknown is not None:
             raise DataError(
-                f"{self._where}: annotation {columns.ids[stray]} belongs to image "
-                f'{columns.image_ids[stray]}, which has no record in "images"; add the record or remove the '
+                f"{self._where}: annotation {columns.ids[unknown]} belongs to image "
+                f'{columns.image_ids[unknown]}, which has no record in "images"; add it or remove the '
                 "annotation"
             )
-        stray = _first_unknown(columns.category_ids, category_ids)
-        if stray is not None:
+        unknown = _index_of_unknown(columns.category_ids, category_ids)
+        if unknown is not None:
             raise DataError(
-                f"{self._where}: annotation {columns.ids[stray]} has the unknown category "
-                f'{columns.category_ids[stray]}; add it to "categories" or remove the annotation'
+                f"{self._where}: annotation {columns.ids[unknown]} has the unknown category "
+                f'{columns.category_ids[unknown]}; add it to "categories" or remove the annotation'
             )
         return columns
 
-    def _count_visible(self, number: int, keypoints: Any) -> int:
-        """How many keypoints have a visibility above 0; -1 without keypoints."""
+    def _count_visible(self, record_id: int, keypoints: Any) -> int:
+        """Count the keypoints with a visibility above 0; -1 without keypoints."""
         if keypoints is None:
             return -1
         if isinstance(keypoints, list) and len(keypoints) % 3 == 0 and all(map(_is_number, keypoints)):
             return sum(visibility > 0 for visibility in keypoints[2::3])
         raise DataError(
-            f"{self._where}: annotation {number} has keypoints that are not a list of finite numbers x, y, "
+            f"{self._where}: annotation {record_id} has keypoints that are not a list of finite values x, y, "
             "visibility, x, y, visibility, ..."
         )
 
@@ -152,7 +152,7 @@ def _is_box(box: Any) -> bool:
     return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
 
 
-def _first_unknown(numbers: np.ndarray, known: set[int]) -> int | None:
-    """Position of the first of `numbers` that is not in `known`."""
-    wrong = np.flatnonzero(~np.isin(numbers, np.fromiter(known, np.int64, len(known))))
+def _index_of_unknown(ids: np.ndarray, known: set[int]) -> int | None:
+    """Index of the first of `ids` (N,) that is not in `known`."""
+    wrong = np.flatnonzero(~np.isin(ids, np.fromiter(known, np.int64, len(known))))
     return int(wrong[0]) if len(wrong) else None

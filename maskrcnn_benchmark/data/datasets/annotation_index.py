@@ -1,8 +1,8 @@
-"""A cached index of a large annotation file: where every record lies, and the columns of all.
+"""A cached index of a large annotation file: the byte span of every record, and the columns of all records.
 
-The file itself stays the store. It is mapped into memory, so that all processes share one copy, and a record
-is decoded when it is asked for. The index (about 80 bytes per annotation) is kept in a cache folder and used
-again while size and time of the file do not change.
+The file is mapped into memory, so that all processes share one copy, and a record is decoded when it is
+accessed. The index (about 80 bytes per annotation) lies in a cache folder and is used again while size and
+modification time of the file do not change.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MappedFile:
         return MappedFile, (self.path,)
 
     def parse(self, start: int, end: int) -> Any:
-        """The JSON value of a span."""
+        """Parse the JSON value of a span of bytes; DataError when it is none."""
         try:
             return json.loads(self.bytes[start:end])
         except ValueError as error:
@@ -71,7 +71,7 @@ class MappedFile:
 
 
 class FileRecords(Sequence[Record]):
-    """The annotation records of an indexed file, decoded one by one as they are asked for."""
+    """The annotation records of an indexed file, decoded one by one when they are accessed."""
 
     def __init__(self, file: MappedFile, starts: np.ndarray, ends: np.ndarray) -> None:
         self._file = file
@@ -83,23 +83,23 @@ class FileRecords(Sequence[Record]):
         return len(self._starts)
 
     def __getitem__(self, row: Any) -> Any:
-        """The record (a slice: list of records) at a place in file order."""
+        """The record (of a slice: the list of records) at an index in file order."""
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
         return self._file.parse(int(self._starts[row]), int(self._ends[row]))
 
     def text(self, row: int) -> bytes:
-        """The record as it stands in the file."""
+        """The bytes of the record in the file."""
         return self._file.bytes[int(self._starts[row]) : int(self._ends[row])]
 
     def texts(self, rows: Sequence[int]) -> list[bytes]:
-        """Several records as they stand in the file."""
+        """The bytes of several records in the file."""
         spans = zip(self._starts[rows].tolist(), self._ends[rows].tolist(), strict=True)
         return [self._file.bytes[start:end] for start, end in spans]
 
 
 class Outlines(Sequence[Record]):
-    """Records without segmentation, made from the columns as they are asked for."""
+    """Records without segmentation, made from the columns when they are accessed."""
 
     def __init__(self, columns: AnnotationColumns) -> None:
         self._columns = columns
@@ -109,7 +109,7 @@ class Outlines(Sequence[Record]):
         return len(self._columns)
 
     def __getitem__(self, row: Any) -> Any:
-        """The outline (a slice: list of outlines) at a place in file order."""
+        """The outline (of a slice: the list of outlines) at an index in file order."""
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
         return self._columns.outline(row)
@@ -125,9 +125,9 @@ class Outlines(Sequence[Record]):
             c.crowd.tolist(),
             strict=True,
         )
-        for number, image, category, box, crowd in rows:
+        for annotation, image, category, box, crowd in rows:
             yield {
-                "id": number,
+                "id": annotation,
                 "image_id": image,
                 "category_id": category,
                 "bbox": box,
@@ -136,7 +136,7 @@ class Outlines(Sequence[Record]):
 
 
 def cache_folder() -> Path:
-    """Where indices are kept: $MRB_CACHE_DIR, else maskrcnn_benchmark in the user's cache folder."""
+    """Folder of cached indices: $MRB_CACHE_DIR, else maskrcnn_benchmark in the user's cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
@@ -144,8 +144,9 @@ def cache_folder() -> Path:
 
 
 def scan(file: MappedFile, where: str) -> tuple[dict[str, tuple[int, int]], array, array, ColumnBuilder]:
-    """Byte spans of the top-level values and of every annotation, and the checked columns so far.
+    """Scan a file for the byte spans of its top-level values and of every annotation.
 
+    Returns the spans by key, starts and ends of the annotations, and a builder with their checked columns.
     Raises DataError for text that is no JSON object, and for annotations that ColumnBuilder refuses.
     """
     # One character per byte: positions in the text are positions in the file.
@@ -197,14 +198,14 @@ def scan(file: MappedFile, where: str) -> tuple[dict[str, tuple[int, int]], arra
 
 
 def _folder(path: Path) -> Path:
-    """Folder of the index of `path` in its present state."""
+    """Folder of the index of `path` with its current size and modification time."""
     state = path.stat()
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
     return cache_folder() / "annotations" / f"{name}-{state.st_size}-{state.st_mtime_ns}"
 
 
 def read_index(path: Path) -> FileIndex | None:
-    """The cached index of `path`, its arrays mapped into memory; None when there is none of use."""
+    """Read the cached index of `path`, arrays mapped into memory; None when there is no usable one."""
     folder = _folder(path)
     try:
         header = read_json(folder / "header.json", "annotation index")
@@ -222,13 +223,13 @@ def read_index(path: Path) -> FileIndex | None:
 
 
 def write_index(path: Path, index: FileIndex) -> None:
-    """Keep the index for the next time; a folder that cannot be written costs a line in the log."""
+    """Write the index of `path` to the cache; a cache that cannot be written is logged, not an error."""
     target = _folder(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".index.", dir=target.parent))
     except OSError as error:
-        logger.warning("the index of %s is not kept: %s (set %s to a folder)", path, error, CACHE_VARIABLE)
+        logger.warning("the index of %s is not cached: %s (set %s to a folder)", path, error, CACHE_VARIABLE)
         return
     try:
         for name in AnnotationColumns.names():
@@ -241,6 +242,6 @@ def write_index(path: Path, index: FileIndex) -> None:
             shutil.rmtree(old, ignore_errors=True)
         os.rename(temporary, target)
     except (OSError, WriteError) as error:
-        logger.warning("the index of %s is not kept: %s (set %s to a folder)", path, error, CACHE_VARIABLE)
+        logger.warning("the index of %s is not cached: %s (set %s to a folder)", path, error, CACHE_VARIABLE)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

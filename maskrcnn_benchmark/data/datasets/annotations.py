@@ -33,19 +33,24 @@ INDEX_FROM_BYTES = 2**24
 class AnnotationFile:
     """The content of one annotation file, indexed by image.
 
-    Attributes: `images` sorted by id; `categories` in file order; `columns`: arrays over all annotations in
-    file order; `anns_by_image`: image id to its annotations in file order (every image has an entry,
-    often an empty one); `raw`: the JSON object; `outline`: the same, but annotations may lack their
-    segmentation, which makes it cheap for large files; `kind`: how results are judged, "coco", "lvis", "voc"
-    or "cityscapes". Boxes are as in the file: x, y, width, height. The annotations of a large file are
-    decoded when they are asked for: `raw` and `outline` hold a sequence there, not a list.
+    Boxes are as in the file: x, y, width, height in pixels. The annotations of a large file are decoded when
+    they are accessed: `raw` and `outline` hold a sequence there, not a list.
+
+    Attributes:
+        images: records sorted by id. categories: records in file order.
+        columns: arrays over all annotations in file order.
+        anns_by_image: image id to its annotations in file order; every image has an entry.
+        raw: the JSON object. outline: the same, but annotations may lack their segmentation, which makes it
+            cheap for large files.
+        kind: "coco", "lvis", "voc" or "cityscapes", a kind of `config.catalog.KINDS` by which results are
+            evaluated.
     """
 
     def __init__(self, raw: dict[str, Any], path: str | PathLike[str] = "", kind: str = "") -> None:
         """Check and index `raw`; `path` is named in messages. `kind` "": "coco" or "lvis", by the content.
 
         Raises DataError naming the file and the record for missing keys, ids that occur twice, annotations of
-        unknown images or categories, boxes that are not four finite numbers, images without a size.
+        unknown images or categories, boxes that are not four finite values, images without a size.
         """
         where = _where(fspath(path))
         _check_top(raw, where)
@@ -63,7 +68,7 @@ class AnnotationFile:
         records: Sequence[Record],
         kind: str,
     ) -> None:
-        """Attributes from checked content."""
+        """Set the attributes from checked content."""
         self.path = fspath(path)
         self.raw = raw
         self.columns = columns
@@ -88,14 +93,14 @@ class AnnotationFile:
 
     @classmethod
     def _open(cls, path: Path, kind: str = "") -> AnnotationFile:
-        """A large file through its index, which is made if there is none."""
+        """Open a large file through its index, which is made if there is none."""
         file, where = MappedFile(str(path)), _where(str(path))
         index = read_index(path)
         if index is not None:
             raw = _sections(file, index.sections)
         else:
             began = time.perf_counter()
-            logger.info("%s: making the index (kept for the next time)", where)
+            logger.info("%s: making the index (cached for the next time)", where)
             sections, starts, ends, builder = scan(file, where)
             raw = _sections(file, sections)
             _check_top(raw, where)
@@ -112,7 +117,7 @@ class AnnotationFile:
         return self
 
     def __reduce__(self) -> Any:
-        """Pickled as its path when it is read through an index, so that workers share the mapped file."""
+        """Pickle the path of a file that is read through an index, so that workers share the mapped file."""
         if isinstance(self.raw["annotations"], FileRecords):
             return AnnotationFile._open, (Path(self.path), self.kind)
         return AnnotationFile, (self.raw, self.path, self.kind)
@@ -134,14 +139,14 @@ class AnnotationsByImage(Mapping[int, list[Record]]):
         self._records = records
 
     def rows(self, image_id: int) -> np.ndarray:
-        """Places of the image's annotations in the file, int64 ascending."""
+        """Indices of the annotations of an image in file order, int64 (N,) ascending."""
         return self._order[slice(*self._spans[image_id])]
 
     def __getitem__(self, image_id: int) -> list[Record]:
         return [self._records[row] for row in self.rows(image_id).tolist()]
 
     def take(self, rows: np.ndarray) -> list[Record]:
-        """The records at places in the file."""
+        """The records at int64 indices in file order."""
         return [self._records[row] for row in rows.tolist()]
 
     def __iter__(self) -> Iterator[int]:
@@ -152,17 +157,35 @@ class AnnotationsByImage(Mapping[int, list[Record]]):
 
 
 def is_degenerate(ann: Record) -> bool:
-    """Whether a side of the annotation's box is at most one pixel (core spec 15: useless for training)."""
+    """Whether a side of the box is at most one pixel: such an annotation is not trained on (parity)."""
     return ann["bbox"][2] <= 1 or ann["bbox"][3] <= 1
 
 
+def first_images(annotations: dict[str, Any], count: int) -> dict[str, Any]:
+    """Keep the `count` images of lowest id that hold objects, with their objects, and all other sections.
+
+    annotations: content of a COCO or LVIS file, which is not changed. Raises DataError when it lacks
+    `images` or `annotations`, or holds fewer such images.
+    """
+    for key in ("images", "annotations"):
+        if key not in annotations:
+            raise DataError(f"the annotation file has no {key!r}; give one of COCO or LVIS format")
+    filled = {entry["image_id"] for entry in annotations["annotations"]}
+    images = sorted((i for i in annotations["images"] if i["id"] in filled), key=lambda i: i["id"])
+    if not 0 < count <= len(images):
+        raise DataError(f"cannot keep {count} images: {len(images)} hold objects; ask for 1 to {len(images)}")
+    ids = {image["id"] for image in images[:count]}
+    objects = [entry for entry in annotations["annotations"] if entry["image_id"] in ids]
+    return annotations | {"images": images[:count], "annotations": objects}
+
+
 def _where(path: str) -> str:
-    """How messages name the file."""
+    """The name of the file in messages."""
     return f"annotation file {path}" if path else "annotations"
 
 
 def _sections(file: MappedFile, sections: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    """The values of all top-level keys but "annotations", for which an empty list stands."""
+    """Parse the values of all top-level keys; the list of annotations is left empty."""
     return {
         key: [] if key == "annotations" and file.bytes[start : start + 1] == b"[" else file.parse(start, end)
         for key, (start, end) in sections.items()
@@ -177,7 +200,7 @@ def _finish(builder: ColumnBuilder, raw: dict[str, Any], where: str) -> Annotati
 
 
 def _check_top(raw: Any, where: str) -> None:
-    """The file is an object with three lists."""
+    """Raise DataError unless the content is an object with the three lists."""
     if not isinstance(raw, dict):
         raise DataError(
             f"{where} must hold a JSON object in COCO or LVIS format, found a {type(raw).__name__}"
@@ -190,23 +213,23 @@ def _check_top(raw: Any, where: str) -> None:
 
 
 def _unique_ids(records: Iterable[Record], what: str, keys: tuple[str, ...], where: str) -> set[int]:
-    """Ids of `records`; DataError for a missing key, and ids that are missing or repeated."""
+    """Return the ids of `records`; DataError for a missing key, and ids that are missing or repeated."""
     seen: set[int] = set()
     for position, record in enumerate(records):
-        number = record.get("id") if isinstance(record, dict) else None
-        if not isinstance(number, int) or isinstance(number, bool):
+        record_id = record.get("id") if isinstance(record, dict) else None
+        if not isinstance(record_id, int) or isinstance(record_id, bool):
             raise DataError(f'{where}: {what} number {position} has no integer "id"')
-        if number in seen:
-            raise DataError(f"{where}: {what} id {number} occurs twice; give every {what} its own id")
-        seen.add(number)
+        if record_id in seen:
+            raise DataError(f"{where}: {what} id {record_id} occurs twice; give every {what} its own id")
+        seen.add(record_id)
         for key in keys:
             if key not in record:
-                raise DataError(f'{where}: {what} {number} has no "{key}"')
+                raise DataError(f'{where}: {what} {record_id} has no "{key}"')
     return seen
 
 
 def _checked_images(images: list[Record], where: str) -> list[Record]:
-    """`images` when all have a size and a name, else DataError."""
+    """Return `images`; DataError unless all have a size and a name."""
     _unique_ids(images, "image", ("width", "height"), where)
     for image in images:
         if not (image.get("file_name") or image.get("coco_url")):

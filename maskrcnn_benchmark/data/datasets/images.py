@@ -11,7 +11,7 @@ from maskrcnn_benchmark.utils.errors import DataError
 
 
 def image_paths(img_dir: str, record: dict[str, Any]) -> list[str]:
-    """Places where the image of `record` may lie, likeliest first.
+    """Possible paths of the image of `record`, likeliest first.
 
     COCO and most sets: `img_dir`/file_name. LVIS v0.5 keeps COCO 2014 names (COCO_val2014_<12 digits>.jpg)
     for images of the 2017 folders. LVIS v1 has only `coco_url`, whose last two parts are folder and name.
@@ -29,15 +29,15 @@ def image_paths(img_dir: str, record: dict[str, Any]) -> list[str]:
 
 
 def image_name(record: dict[str, Any]) -> str:
-    """Name of the image of `record` for messages: its file name, or the address where it has none."""
+    """Name of the image of `record` for messages: its file name, else its URL."""
     return str(record.get("file_name") or record.get("coco_url") or record["id"])
 
 
-def read_image(img_dir: str, record: dict[str, Any]) -> Image.Image:
-    """The image of `record` as a PIL RGB image (greyscale and palette images are converted).
+def read_record_image(img_dir: str, record: dict[str, Any]) -> Image.Image:
+    """Read the image of `record` as a PIL RGB image (greyscale and palette images are converted).
 
-    Raises DataError naming file and image id when there is no such file, it cannot be decoded to its end,
-    or its size is not the one in the record.
+    Raises DataError naming file and image id when there is no such file, it cannot be decoded completely, or
+    its size is not that of the record.
     """
     paths = image_paths(img_dir, record)
     path = next((p for p in paths if os.path.isfile(p)), None)

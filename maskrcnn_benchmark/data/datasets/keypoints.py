@@ -1,4 +1,4 @@
-"""Keypoints of a COCO-format annotation file: names, order in mirrored images, values."""
+"""Keypoints of a COCO-format annotation file: names, order in flipped images, values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIDES = {"left": "right", "right": "left"}
 
 
 def keypoint_names(annotations: AnnotationFile, category_order: Sequence[int]) -> list[str]:
-    """Names of the keypoints that the categories `category_order` list under "keypoints".
+    """Return the names that the categories `category_order` list under "keypoints".
 
     A category without such a list has no keypoints. Raises DataError when none has one, and when two lists
     differ: the model has one list of keypoints for all classes.
@@ -25,26 +25,26 @@ def keypoint_names(annotations: AnnotationFile, category_order: Sequence[int]) -
     if not lists:
         raise DataError(
             f'{where}: no category has a list "keypoints" of names; a keypoint data set needs it (left and '
-            "right change places in mirrored images), or set MODEL.KEYPOINT_ON False"
+            "right are swapped in flipped images), or set MODEL.KEYPOINT_ON False"
         )
     if any(names != lists[0] for names in lists):
         raise DataError(f"{where}: categories have different keypoints; train on one of them at a time")
     return [str(name) for name in lists[0]]
 
 
-def mirrored_order(names: Sequence[str]) -> tuple[int, ...]:
-    """For every keypoint the one that takes its place in a mirrored image: left_eye for right_eye, ..."""
-    places = {name: place for place, name in enumerate(names)}
+def flipped_order(names: Sequence[str]) -> tuple[int, ...]:
+    """Index of the keypoint that replaces each one in a flipped image: left_eye for right_eye, ..."""
+    indices = {name: index for index, name in enumerate(names)}
     order = []
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         side = next((word for word in _SIDES if word in name), None)
-        other = name if side is None else name.replace(side, _SIDES[side])
-        order.append(places.get(other, place))
+        counterpart = name if side is None else name.replace(side, _SIDES[side])
+        order.append(indices.get(counterpart, index))
     return tuple(order)
 
 
 def read_keypoints(records: Sequence[Record], count: int, path: str) -> Tensor:
-    """Float32 (n, count, 3) x, y, visibility of annotation records; zeros for a record without keypoints.
+    """Read keypoints of N records, float32 (N, count, 3) x, y, visibility; zeros without keypoints.
 
     Raises DataError naming the annotation whose list has another length.
     """
@@ -55,7 +55,7 @@ def read_keypoints(records: Sequence[Record], count: int, path: str) -> Tensor:
             continue
         if len(values) != 3 * count:
             raise DataError(
-                f"annotation file {path}: annotation {record['id']} has {len(values)} keypoint numbers; "
+                f"annotation file {path}: annotation {record['id']} has {len(values)} keypoint values; "
                 f"its category names {count} keypoints, which makes {3 * count}"
             )
         points[row] = torch.tensor(values, dtype=torch.float32).reshape(count, 3)

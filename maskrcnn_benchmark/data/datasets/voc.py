@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file per image, read into the form of COCO records (core spec, section 15)."""
+"""Pascal VOC: one XML file per image, read into COCO records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_BYTES = 2**24
 
 
 def load_voc(list_file: str, classes: Sequence[str] = ()) -> AnnotationFile:
-    """The images that a text file lists, with the objects of their XML files.
+    """Read the images that a text file lists, with the objects of their XML files.
 
     list_file: `<root>/ImageSets/Main/<split>.txt`, an image name per line; the XML files lie in
     `<root>/Annotations`. classes: names in the order of their labels, () for the 20 of Pascal VOC.
@@ -34,8 +34,8 @@ def load_voc(list_file: str, classes: Sequence[str] = ()) -> AnnotationFile:
     and they count neither way in evaluation. Image ids are the digits of the names where these are unique
     (2008_000001: 2008000001), else 1, 2, ... in the order of the list.
 
-    Raises DataError naming the file when one is missing, is no sound XML, has a class that is not in
-    `classes`, or a box or size that makes no sense.
+    Raises DataError naming the file when one is missing, is not valid XML, has a class that is not in
+    `classes`, or an impossible box or size.
     """
     names = _read_list(list_file)
     folder = Path(os.path.normpath(os.path.join(list_file, "../../../Annotations")))
@@ -60,10 +60,10 @@ def load_voc(list_file: str, classes: Sequence[str] = ()) -> AnnotationFile:
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file in UTF-8 without document type.
+    """Read the root of an XML file in UTF-8 without document type.
 
-    Declarations of entities, by which a small file can grow without bound or read others, stand in the
-    document type; a file with one is refused before it is parsed. Raises DataError naming the file.
+    A document type can declare entities, by which a small file grows without bound or reads other files; a
+    file with one is refused before it is parsed. Raises DataError naming the file.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -86,7 +86,7 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def _read_list(path: str) -> list[str]:
-    """Image names of a split, DataError when there is no such file or it is no list of names."""
+    """Read the image names of a split; DataError when there is no such file or it is no list of names."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -108,14 +108,14 @@ def _read_list(path: str) -> list[str]:
 
 
 def _image_ids(names: Sequence[str]) -> list[int]:
-    """The digits of the names, or the places in the list where digits do not tell the names apart."""
+    """The digits of the names, or 1, 2, ... where two names have equal digits or one has none."""
     digits = [re.sub(r"\D", "", name) for name in names]
-    ids = [int(number) if 0 < len(number) < 19 else -1 for number in digits]
+    ids = [int(text) if 0 < len(text) < 19 else -1 for text in digits]
     return ids if -1 not in ids and len(set(ids)) == len(ids) else list(range(1, len(names) + 1))
 
 
 def _image(root: ElementTree.Element, path: Path, image_id: int) -> Record:
-    """Record of the image: the stem of the XML file, with the suffix of its `filename` or .jpg."""
+    """The record of the image; its file name is the stem of the XML file and the suffix of `filename`."""
     suffix = os.path.splitext((root.findtext("filename") or "").strip())[1] or ".jpg"
     sides = [_number(root, f"size/{side}", path, "the image") for side in ("width", "height")]
     if min(sides) < 1 or any(side != int(side) for side in sides):
@@ -125,9 +125,9 @@ def _image(root: ElementTree.Element, path: Path, image_id: int) -> Record:
 
 
 def _object(
-    node: ElementTree.Element, path: Path, labels: dict[str, int], image_id: int, number: int
+    node: ElementTree.Element, path: Path, labels: dict[str, int], image_id: int, annotation_id: int
 ) -> Record:
-    """Record of one <object>."""
+    """The record of one <object>."""
     name = (node.findtext("name") or "").strip()
     if name not in labels:
         raise DataError(
@@ -145,7 +145,7 @@ def _object(
     width, height = right - left + 1, bottom - top + 1
     difficult = int((node.findtext("difficult") or "0").strip() not in ("", "0"))
     return {
-        "id": number,
+        "id": annotation_id,
         "image_id": image_id,
         "category_id": labels[name],
         "bbox": [left - 1, top - 1, width, height],
@@ -156,7 +156,7 @@ def _object(
 
 
 def _number(node: ElementTree.Element, key: str, path: Path, what: str) -> float:
-    """A finite number below `node`; DataError when it is missing or none."""
+    """Read the finite number at `key` below `node`; DataError when it is missing or none."""
     text = node.findtext(key)
     try:
         value = float(text or "")

@@ -1,4 +1,4 @@
-"""Changes of an image together with its boxes and masks (core spec section 5)."""
+"""Transforms of images together with their boxes, masks and keypoints."""
 
 from __future__ import annotations
 

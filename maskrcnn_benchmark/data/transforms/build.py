@@ -13,30 +13,30 @@ from maskrcnn_benchmark.data.transforms.views import TestViews, view_specs
 
 
 def build_transforms(cfg: Any, train: bool, flip_prob: float | None = None) -> Compose:
-    """Training or test transforms of `cfg.INPUT`.
+    """Build the training or test transforms of `cfg.INPUT`.
 
-    `flip_prob` overrides the probability of the left-right flip (1.0: every image is mirrored), and then
-    switches off the other random changes of training, as the dump of teacher outputs needs it.
+    `flip_prob` overrides the probability of the left-right flip (1.0: every image is flipped) and switches
+    off the other random transforms of training, for outputs of the teacher in a fixed view.
     """
     inputs = cfg.INPUT
-    random_changes = train and flip_prob is None
+    augment = train and flip_prob is None
     steps: list[Transform] = []
-    if random_changes and any((inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE)):
+    if augment and any((inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE)):
         steps.append(ColorJitter(inputs.BRIGHTNESS, inputs.CONTRAST, inputs.SATURATION, inputs.HUE))
-    if random_changes and inputs.SSD_AUG.ENABLED:
+    if augment and inputs.SSD_AUG.ENABLED:
         steps += _ssd_augmentation(cfg)
     steps.append(Resize(SizeRule.from_cfg(cfg, train)))
-    horizontal = inputs.HORIZONTAL_FLIP_PROB_TRAIN if random_changes else (flip_prob or 0.0)
+    horizontal = inputs.HORIZONTAL_FLIP_PROB_TRAIN if augment else (flip_prob or 0.0)
     if horizontal > 0:
         steps.append(RandomHorizontalFlip(horizontal))
-    if random_changes and inputs.VERTICAL_FLIP_PROB_TRAIN > 0:
+    if augment and inputs.VERTICAL_FLIP_PROB_TRAIN > 0:
         steps.append(RandomVerticalFlip(inputs.VERTICAL_FLIP_PROB_TRAIN))
     steps.append(_to_tensor(cfg))
     return Compose(steps)
 
 
 def build_test_transforms(cfg: Any) -> Compose:
-    """Test transforms; with TEST.BBOX_AUG.ENABLED images become lists of views."""
+    """Build the test transforms; with TEST.BBOX_AUG.ENABLED an image becomes a list of views."""
     if cfg.TEST.BBOX_AUG.ENABLED:
         return TestViews(view_specs(cfg), _to_tensor(cfg))
     return build_transforms(cfg, train=False)

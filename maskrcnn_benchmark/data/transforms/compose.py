@@ -1,4 +1,4 @@
-"""The form of a transform, and several in a row."""
+"""The interface of all transforms, and their composition."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from maskrcnn_benchmark.structures import BoxList
 
 
 class Transform(Protocol):
-    """`t(image, target, rng)` -> (image, target, whether it mirrored left and right).
+    """`t(image, target, rng)` -> (image, target, whether it flipped left and right).
 
-    `image` is an Image (the last transform makes a (3,h,w) tensor of it); `target` a BoxList or None. All
-    randomness comes from `rng`.
+    `image` is a `PILOrArray` (the last transform makes a tensor (3, H, W) of it); `target` a BoxList or None.
+    All randomness comes from `rng`.
     """
 
     def __call__(self, image: Any, target: BoxList | None, rng: random.Random) -> tuple[Any, Any, bool]:
-        """Apply the change."""
+        """Transform image and target."""
 
 
 class Compose:
-    """Transforms one after the other."""
+    """Transforms in sequence."""
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         """Keep the transforms in order."""
         self.transforms = list(transforms)
 
     def __call__(self, image: Any, target: BoxList | None, rng: random.Random) -> tuple[Any, Any, bool]:
-        """Apply all; the third value says whether the result is mirrored left-right."""
-        mirrored = False
+        """Apply all; the third value says whether the result is flipped left-right."""
+        flipped = False
         for transform in self.transforms:
-            image, target, flipped = transform(image, target, rng)
-            mirrored ^= flipped
-        return image, target, mirrored
+            image, target, flips = transform(image, target, rng)
+            flipped ^= flips
+        return image, target, flipped

@@ -1,4 +1,4 @@
-"""Colour jitter and the step from a PIL image to the network's input."""
+"""Colour jitter, and conversion of images to normalised tensors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from maskrcnn_benchmark.structures import BoxList
 
 
 class ColorJitter:
-    """Random brightness, contrast, saturation (factors in 1 +- strength) and hue (shift of the circle)."""
+    """Random brightness, contrast, saturation (factors in 1 +- strength) and hue (shift in -hue..hue)."""
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float) -> None:
-        """Keep the strengths, 0: off; `hue` is a part of the colour circle, at most 0.5 (ValueError)."""
+        """Keep the strengths, 0: off; `hue` is a fraction of the colour circle, at most 0.5 (ValueError)."""
         if not 0 <= hue <= 0.5:
             raise ValueError(f"INPUT.HUE must lie in 0..0.5, got {hue}")
         self.factors = {
@@ -31,7 +31,7 @@ class ColorJitter:
     def __call__(
         self, image: Image.Image, target: BoxList | None, rng: random.Random
     ) -> tuple[Image.Image, BoxList | None, bool]:
-        """Change the colours in a random order of the four steps."""
+        """Change the colours: brightness, contrast, saturation in random order, then hue."""
         steps = [(kind, strength) for kind, strength in self.factors.items() if strength > 0]
         rng.shuffle(steps)
         for kind, strength in steps:
@@ -42,10 +42,10 @@ class ColorJitter:
 
 
 class ToNormalizedTensor:
-    """(3,h,w) float32: channels as BGR 0..255 (`to_bgr255`) or RGB 0..1, minus `mean`, divided by `std`."""
+    """Convert an image to a float32 tensor (3, H, W) of BGR 0..255 (`to_bgr255`) or RGB 0..1, normalised."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], to_bgr255: bool) -> None:
-        """Keep mean and std in the order of the channels that the network sees."""
+        """Keep mean and std, in the order of the channels of the result."""
         self.mean = torch.tensor(mean, dtype=torch.float32)[:, None, None]
         self.std = torch.tensor(std, dtype=torch.float32)[:, None, None]
         self.to_bgr255 = to_bgr255
@@ -53,7 +53,7 @@ class ToNormalizedTensor:
     def __call__(
         self, image: PILOrArray, target: BoxList | None, rng: random.Random
     ) -> tuple[Tensor, BoxList | None, bool]:
-        """Convert the image; the target stays."""
+        """Convert the image to (pixels - mean) / std, (3, H, W); the target stays."""
         pixels = np.asarray(image)
         order = (2, 1, 0) if self.to_bgr255 else (0, 1, 2)
         values = torch.empty((3, *pixels.shape[:2]))
@@ -68,7 +68,7 @@ class ToNormalizedTensor:
 
 
 def _shift_hue(image: Image.Image, shift: float) -> Image.Image:
-    """Turn the colour circle by `shift` (1 is a full turn)."""
+    """Shift the hue by a fraction of the colour circle."""
     hsv = np.array(image.convert("HSV"))
     hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(shift * 255)) % 256
     return Image.fromarray(hsv, mode="HSV").convert("RGB")

@@ -1,4 +1,4 @@
-"""The views of an image that test-time augmentation looks at (core spec 14)."""
+"""The views of an image in test-time augmentation."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from maskrcnn_benchmark.structures.views import View
 
 
 class ViewSpec(NamedTuple):
-    """The rule of its size (of one short side), and whether the view is mirrored."""
+    """The size rule of a view (with one short side), and whether it is flipped."""
 
     rule: SizeRule
     flipped: bool
 
 
 def view_specs(cfg: Any) -> list[ViewSpec]:
-    """Views of TEST.BBOX_AUG, the plain one of INPUT first."""
+    """List the views of TEST.BBOX_AUG, the unchanged one of INPUT first."""
     node = cfg.TEST.BBOX_AUG
-    plain = SizeRule.from_cfg(cfg, train=False)
-    specs = [ViewSpec(plain, False)]
+    base = SizeRule.from_cfg(cfg, train=False)
+    specs = [ViewSpec(base, False)]
     if node.H_FLIP:
-        specs.append(ViewSpec(plain, True))
+        specs.append(ViewSpec(base, True))
     for scale in node.SCALES:
-        rule = SizeRule((scale,), node.MAX_SIZE, interpolation=plain.interpolation)
+        rule = SizeRule((scale,), node.MAX_SIZE, interpolation=base.interpolation)
         specs.append(ViewSpec(rule, False))
         if node.SCALE_H_FLIP:
             specs.append(ViewSpec(rule, True))
@@ -39,12 +39,12 @@ def view_specs(cfg: Any) -> list[ViewSpec]:
 
 
 class TestViews(Compose):
-    """An image in several sizes, plain and mirrored: its place is taken by a list of views."""
+    """Turn an image into a list of views in several sizes, each unchanged or flipped."""
 
     __test__ = False  # no test case in spite of its name
 
     def __init__(self, specs: Sequence[ViewSpec], to_tensor: ToNormalizedTensor) -> None:
-        """Keep the views in order; the target is that of the first."""
+        """Keep the views in order; the target is resized as the first one."""
         self.specs = list(specs)
         self.to_tensor = to_tensor
         super().__init__([Resize(self.specs[0].rule)])
@@ -52,7 +52,7 @@ class TestViews(Compose):
     def __call__(
         self, image: Image.Image, target: BoxList | None, rng: random.Random
     ) -> tuple[list[View], BoxList | None, bool]:
-        """The views as normalised tensors, and the target of the plain view."""
+        """Return the views as normalised tensors (3, H, W), and the target of the first view."""
         views = []
         for rule, flipped in self.specs:
             resized, _, _ = Resize(rule)(image, None, rng)

@@ -10,7 +10,7 @@ import torch
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.data.build import build_train_loader
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.types import Batch, SampleKey
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.incremental.distillation.lookup import new_boxes

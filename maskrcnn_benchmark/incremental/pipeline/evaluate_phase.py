@@ -8,7 +8,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.data.build import build_test_loader
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.evaluation.build import build_evaluator

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.data.build import build_train_loader, images_per_rank
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.samplers import FilePairSampler
 from maskrcnn_benchmark.data.samplers.batches import PairBatches
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms

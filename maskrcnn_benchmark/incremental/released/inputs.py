@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.catalog import resolve_dataset
 from maskrcnn_benchmark.data.build import build_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.coco import DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.incremental.distillation.json_files import (
     check_store_complete,
     import_logits,

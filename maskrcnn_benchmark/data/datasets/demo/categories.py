@@ -1,4 +1,4 @@
-"""The demo's categories: shape, texture and colour, and how many objects of each there are."""
+"""Categories of the demo data: shape, texture and colour, and numbers of objects on a long tail."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ SHAPES = tuple(OUTLINES)
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 MAX_CLASSES = len(SHAPES) * len(TEXTURES)
 MAX_OBJECTS = 6  # in one image
-# Parts of the training images: the commonest category has about as many objects as half of the images,
-# the rarest as a fiftieth; "rare" is a category in at most 5 % of the images, "common" in at most 15 %.
-HEAD_PART, TAIL_PART = 0.5, 0.02
-RARE_PART, COMMON_PART = 0.05, 0.15
+# Fractions of the training images: the most frequent category has about half as many objects as there are
+# images, the rarest a fiftieth; "rare" is a category in at most 5 % of the images, "common" in at most 15 %.
+HEAD_FRACTION, TAIL_FRACTION = 0.5, 0.02
+RARE_FRACTION, COMMON_FRACTION = 0.05, 0.15
 
 
 @dataclass(frozen=True)
 class DemoCategory:
-    """One category; `rank` 0 is the commonest; `hue` is the middle of its colours on a circle of length 1."""
+    """One category; `rank` 0 is the most frequent; `hue`, in 0..1, is the mean of its colours."""
 
     rank: int
     id: int
@@ -28,14 +28,14 @@ class DemoCategory:
 
     @property
     def name(self) -> str:
-        """Such as striped_star."""
+        """Texture and shape, for example striped_star."""
         return f"{self.texture}_{self.shape}"
 
 
 def demo_categories(count: int) -> list[DemoCategory]:
-    """`count` categories by rank; ids are 1..count in alphabetical order of the names, as in LVIS.
+    """Make `count` categories by rank; ids are 1..count in alphabetical order of the names, as in LVIS.
 
-    Shapes and textures alternate along the ranks, so that head and tail look alike as groups.
+    Shapes and textures alternate along the ranks, so that head and tail have similar objects.
     """
     pairs = [
         (SHAPES[r % len(SHAPES)], TEXTURES[(r + r // len(SHAPES)) % len(TEXTURES)]) for r in range(count)
@@ -50,14 +50,14 @@ def demo_categories(count: int) -> list[DemoCategory]:
 
 
 def tail_counts(count: int, images: int) -> list[int]:
-    """Objects of every rank in `images` training images: falling exponentially, at least 2."""
-    ratio = TAIL_PART / HEAD_PART
+    """Number of objects of every rank in `images` training images: exponentially decreasing, at least 2."""
+    ratio = TAIL_FRACTION / HEAD_FRACTION
     steps = max(1, count - 1)
-    return [max(2, round(HEAD_PART * images * ratio ** (rank / steps))) for rank in range(count)]
+    return [max(2, round(HEAD_FRACTION * images * ratio ** (rank / steps))) for rank in range(count)]
 
 
 def frequency(image_count: int, images: int) -> str:
-    """LVIS group "r", "c" or "f" of a category by the training images that hold it."""
-    if image_count <= RARE_PART * images:
+    """LVIS frequency "r", "c" or "f" of a category by the number of training images that have it."""
+    if image_count <= RARE_FRACTION * images:
         return "r"
-    return "c" if image_count <= COMMON_PART * images else "f"
+    return "c" if image_count <= COMMON_FRACTION * images else "f"

@@ -1,4 +1,4 @@
-"""Outlines of a bitmap along its pixel edges."""
+"""Contour tracing of bitmaps along pixel edges."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ Point = tuple[int, int]
 
 
 def trace(bitmap: np.ndarray) -> list[np.ndarray]:
-    """Closed outlines of a (h,w) bool array as (k,2) int corner points x, y.
+    """Trace the closed contours of a bool array (H, W): int corner points (K, 2) x, y of each.
 
-    Outer outlines turn clockwise on the screen (signed area above 0), outlines of holes the other way.
-    Pixels that touch only at a corner belong to different outlines.
+    Outer contours run clockwise on the screen (signed area above 0), contours of holes counter-clockwise.
+    Pixels that touch only at a corner belong to different contours.
     """
     follow = _edges(bitmap)
     loops = []
@@ -21,7 +21,7 @@ def trace(bitmap: np.ndarray) -> list[np.ndarray]:
         point, heading = start, follow[start][0]
         while point in follow:
             choices = follow[point]
-            # at a corner shared by two outlines turn right: stay with the same pixel
+            # at a corner of two contours turn right: stay with the same pixel
             right = (-heading[1], heading[0])
             step = right if right in choices else choices[0]
             choices.remove(step)
@@ -38,13 +38,13 @@ def trace(bitmap: np.ndarray) -> list[np.ndarray]:
 
 
 def signed_area(loop: np.ndarray) -> float:
-    """Area inside a (k,2) polygon, negative when it runs counter-clockwise on the screen."""
+    """Area inside a polygon (K, 2), negative when it runs counter-clockwise on the screen."""
     x, y = loop[:, 0].astype(float), loop[:, 1].astype(float)
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
 
 
 def _edges(bitmap: np.ndarray) -> dict[Point, list[Point]]:
-    """Unit steps along the borders of the set pixels, clockwise around each, by the corner they leave."""
+    """Unit steps along the borders of the set pixels, clockwise around each, by their first corner."""
     padded = np.pad(bitmap, 1)
     inside = padded[1:-1, 1:-1]
     follow: dict[Point, list[Point]] = {}

@@ -25,15 +25,15 @@ from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.rng import derive_seed
 
 MARKER = "demo.json"
-FORMAT = 1  # raise when the same options give other images
-NEGATIVES = 8  # categories per image that are known to be absent
+FORMAT = 1  # to be increased when the same options give other images
+NEGATIVES = 8  # categories per image that are listed as absent
 Plan = list[list[DemoCategory]]
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What decides every byte of the data set."""
+    """Numbers of images, side in pixels, seed, number of classes: they determine every byte."""
 
     train: int = 600
     val: int = 120
@@ -45,12 +45,11 @@ class DemoOptions:
 def generate_demo(
     out: str | os.PathLike[str], options: DemoOptions | None = None, *, report: Report = print
 ) -> bool:
-    """Make the data set in folder `out`; False when it is there already with the same options.
+    """Make the data set in folder `out`; False when it exists already with the same options.
 
-    Layout: train.json, val.json, images/train/*.jpg, images/val/*.jpg, and demo.json with the options, which
-    is there only when all is complete. The folder appears in one step. An older demo folder is replaced; any
-    other folder that is not empty is refused (DataError), as are options that leave no room for every
-    category.
+    Layout: train.json, val.json, images/train/*.jpg, images/val/*.jpg, and demo.json with the options. The
+    complete folder is renamed to `out` at the end; an older demo folder is replaced.
+    Raises DataError for any other folder that is not empty, and for too few images for the categories.
     """
     options = options or DemoOptions()
     target = Path(out)
@@ -77,22 +76,22 @@ def generate_demo(
 
 
 def plan_images(counts: list[int], num_images: int, categories: list[DemoCategory], seed: int) -> Plan:
-    """Which objects every image gets: counts[r] objects of rank r, one to MAX_OBJECTS in an image."""
+    """Distribute counts[r] objects of every rank r over the images, 1 to MAX_OBJECTS in each."""
     rng = np.random.default_rng(seed)
     objects = [category for category, count in zip(categories, counts, strict=True) for _ in range(count)]
     rng.shuffle(objects)
     plan: Plan = [[] for _ in range(num_images)]
     open_images = list(range(num_images))
-    for number, category in enumerate(objects):
-        place = number if number < num_images else open_images[rng.integers(len(open_images))]
-        plan[place].append(category)
-        if len(plan[place]) == MAX_OBJECTS:
-            open_images.remove(place)
+    for i, category in enumerate(objects):
+        image = i if i < num_images else open_images[rng.integers(len(open_images))]
+        plan[image].append(category)
+        if len(plan[image]) == MAX_OBJECTS:
+            open_images.remove(image)
     return plan
 
 
 def _check(options: DemoOptions) -> None:
-    """DataError for options that cannot be met."""
+    """Raise DataError for impossible options."""
     if not 2 <= options.classes <= MAX_CLASSES:
         raise DataError(f"--classes must lie in 2..{MAX_CLASSES}, got {options.classes}")
     if options.size < 48:
@@ -104,7 +103,7 @@ def _check(options: DemoOptions) -> None:
 
 
 def _counts(split: str, options: DemoOptions) -> list[int]:
-    """Objects of every rank: a long tail to train on, equally many to validate on."""
+    """Number of objects of every rank: a long tail in training, equal numbers in validation."""
     if split == "train":
         return tail_counts(options.classes, options.train)
     return [max(2, round(3.2 * options.val / options.classes))] * options.classes
@@ -118,7 +117,7 @@ def _make_split(
     first_id: int,
     report: Report,
 ) -> dict[str, Any]:
-    """Draw and save the images of one split; its LVIS content, frequency groups still missing."""
+    """Draw and save the images of one split; return its LVIS content, without the frequencies."""
     num_images = getattr(options, split)
     plan = plan_images(
         _counts(split, options), num_images - 1, categories, derive_seed(options.seed, "demo", split)
@@ -127,10 +126,10 @@ def _make_split(
     images, annotations = [], []
     image_dir = folder / "images" / split
     image_dir.mkdir(parents=True)
-    for number, wanted in enumerate(plan):
-        image_id = first_id + number
-        rng = np.random.default_rng(derive_seed(options.seed, "demo", split, number))
-        image, placed = draw_scene(wanted, options.size, rng)
+    for index, planned in enumerate(plan):
+        image_id = first_id + index
+        rng = np.random.default_rng(derive_seed(options.seed, "demo", split, index))
+        image, placed = draw_scene(planned, options.size, rng)
         name = f"{image_id:012d}.jpg"
         image.save(image_dir / name, quality=92)
         for item in placed:
@@ -141,10 +140,10 @@ def _make_split(
         absent = [category.id for category in categories if category.id not in present]
         negatives = rng.choice(absent, min(NEGATIVES, len(absent)), replace=False)
         images.append(_image_record(image_id, name, options.size, sorted(negatives.tolist())))
-        if (number + 1) % 200 == 0 or number + 1 == num_images:
-            report(f"demo {split} images: {number + 1}/{num_images}")
-    for number, annotation in enumerate(annotations):
-        annotation["id"] = first_id * 100 + number
+        if (index + 1) % 200 == 0 or index + 1 == num_images:
+            report(f"demo {split} images: {index + 1}/{num_images}")
+    for index, annotation in enumerate(annotations):
+        annotation["id"] = first_id * 100 + index
     info = {
         "description": f"generated demo data, {split}",
         "version": str(FORMAT),
@@ -177,7 +176,7 @@ def _category_records(
     """LVIS category records by id, with the counts of this split."""
     records = []
     for category in sorted(categories, key=lambda c: c.id):
-        own = [ann["image_id"] for ann in annotations if ann["category_id"] == category.id]
+        image_ids = [ann["image_id"] for ann in annotations if ann["category_id"] == category.id]
         records.append(
             {
                 "id": category.id,
@@ -185,8 +184,8 @@ def _category_records(
                 "synset": f"{category.name}.n.01",
                 "synonyms": [category.name, f"{category.texture} {category.shape}"],
                 "def": f"a {category.shape} with a {category.texture} surface",
-                "image_count": len(set(own)),
-                "instance_count": len(own),
+                "image_count": len(set(image_ids)),
+                "instance_count": len(image_ids),
                 "frequency": "f",
             }
         )

@@ -12,7 +12,7 @@ SUPERSAMPLE = 4
 
 
 def background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """(size,size,3) float32 in 0..1: pale cloudy surface with faint waves."""
+    """Render a pale cloudy surface with faint waves, (size, size, 3) float32 in 0..1."""
     base = np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.0, 0.25), rng.uniform(0.35, 0.7)))
     clouds = rng.uniform(-1, 1, (6, 6)).astype(np.float32)
     cloud = np.array(Image.fromarray(clouds).resize((size, size), Image.Resampling.BICUBIC))
@@ -26,7 +26,7 @@ def background(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def coverage(polygon: np.ndarray, size: int) -> np.ndarray:
-    """(size,size) float32: the part of every pixel that lies inside the (k,2) polygon."""
+    """Fraction of every pixel inside a polygon (K, 2), (size, size) float32."""
     canvas = Image.new("L", (size * SUPERSAMPLE, size * SUPERSAMPLE))
     corners = [(x * SUPERSAMPLE - 0.5, y * SUPERSAMPLE - 0.5) for x, y in polygon.tolist()]
     ImageDraw.Draw(canvas).polygon(corners, fill=255)
@@ -42,7 +42,7 @@ def surface(
     size: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(size,size,3) float32 in 0..1: the paint of one object, pattern turned by `angle` about `centre`.
+    """Render the texture of one object, rotated by `angle` about `centre`, (size, size, 3) float32 in 0..1.
 
     Colours vary about `hue`; the pattern mixes a light and a dark tone of it.
     """
@@ -61,13 +61,13 @@ def surface(
 
 
 def finish(canvas: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """The image with grain, as PIL RGB."""
+    """Add noise to a canvas (H, W, 3) in 0..1 and convert it to a PIL RGB image."""
     noisy = canvas + rng.normal(0, rng.uniform(0.01, 0.035), canvas.shape)
     return Image.fromarray((np.clip(noisy, 0, 1) * 255).round().astype(np.uint8))
 
 
 def _pattern(texture: str, u: np.ndarray, v: np.ndarray, period: float) -> np.ndarray:
-    """Part of the dark tone, 0..1, at pattern coordinates (u, v); edges are about one pixel soft."""
+    """Weight of the dark tone, 0..1, at pattern coordinates (u, v); edges are about one pixel wide."""
     if texture == "plain":
         return np.zeros_like(u)
     waves_u, waves_v = np.cos(2 * math.pi * u), np.cos(2 * math.pi * v)

@@ -1,4 +1,4 @@
-"""One demo image: objects placed with little overlap, later ones in front, and their visible masks."""
+"""One demo image: objects that hide each other little, later ones in front, and their visible masks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from maskrcnn_benchmark.data.datasets.demo.categories import DemoCategory
 from maskrcnn_benchmark.data.datasets.demo.contours import signed_area, trace
 from maskrcnn_benchmark.data.datasets.demo.shapes import outline
 
-MIN_VISIBLE = 0.85  # part of an object that later objects leave free
+MIN_VISIBLE = 0.85  # min fraction of an object that later objects do not hide
 TRIES = 60
 RADIUS = (0.09, 0.23)  # of the image's side
 
 
 @dataclass
 class PlacedObject:
-    """An object: its polygon (k,2) in pixels, its pixels, and those that later objects leave free."""
+    """An object: its polygon (K, 2) in pixels, its bitmap (H, W), and the part that no later one hides."""
 
     category: DemoCategory
     polygon: np.ndarray
@@ -30,7 +30,7 @@ class PlacedObject:
     visible: np.ndarray
 
     def annotation(self) -> dict[str, Any]:
-        """segmentation (polygons of the visible part), area in pixels, and bbox x, y, width, height."""
+        """Segmentation (polygons of the visible part), area in pixels, and bbox x, y, width, height."""
         size = self.visible.shape[0]
         if np.array_equal(self.full, self.visible):
             polygons = [self.polygon]
@@ -50,17 +50,17 @@ class PlacedObject:
 def draw_scene(
     categories: list[DemoCategory], size: int, rng: np.random.Generator
 ) -> tuple[Image.Image, list[PlacedObject]]:
-    """An image of `size` x `size` pixels with one object per entry of `categories`, in that order.
+    """Draw an image of `size` x `size` pixels with one object per entry of `categories`, in that order.
 
-    An object for which no place is found is left out.
+    An object that fits nowhere is left out.
     """
     canvas = paint.background(size, rng)
     placed: list[PlacedObject] = []
     for category in categories:
-        found = _place(category, placed, size, rng)
-        if found is None:
+        fitted = _fit(category, placed, size, rng)
+        if fitted is None:
             continue
-        new, radius, angle, centre = found
+        new, radius, angle, centre = fitted
         for other in placed:
             other.visible &= ~new.full
         colours = paint.surface(category.texture, category.hue, radius, angle, centre, size, rng)
@@ -70,10 +70,10 @@ def draw_scene(
     return paint.finish(canvas, rng), placed
 
 
-def _place(
+def _fit(
     category: DemoCategory, placed: list[PlacedObject], size: int, rng: np.random.Generator
 ) -> tuple[PlacedObject, float, float, tuple[float, float]] | None:
-    """Draw size, angle and place until the earlier objects stay visible; smaller after every few tries."""
+    """Sample radius, angle and centre until the earlier objects stay visible; None after TRIES."""
     largest = RADIUS[1]
     for _ in range(TRIES):
         radius = size * rng.uniform(RADIUS[0], largest)

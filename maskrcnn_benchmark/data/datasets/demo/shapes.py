@@ -9,7 +9,7 @@ import numpy as np
 
 
 def _ring(count: int, radii: tuple[float, ...] = (1.0,), start: float = -math.pi / 2) -> np.ndarray:
-    """(count,2) points on circles of alternating `radii`."""
+    """Points (count, 2) on circles of alternating `radii`."""
     angles = start + 2 * math.pi * np.arange(count) / count
     lengths = np.array([radii[i % len(radii)] for i in range(count)])
     return np.stack((lengths * np.cos(angles), lengths * np.sin(angles)), axis=1)
@@ -57,7 +57,7 @@ OUTLINES: dict[str, Callable[[], np.ndarray]] = {
 def outline(
     shape: str, radius: float, stretch: float, angle: float, centre: tuple[float, float]
 ) -> np.ndarray:
-    """(k,2) float64 polygon in pixels: y scaled by `stretch`, then turned by `angle` and moved."""
+    """Polygon (K, 2) float64 in pixels: y scaled by `stretch`, then rotated by `angle` and shifted."""
     points = OUTLINES[shape]() * np.array([1.0, stretch]) * radius
     cos, sin = math.cos(angle), math.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]]) + np.array(centre)

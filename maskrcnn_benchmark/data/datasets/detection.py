@@ -1,18 +1,21 @@
-"""Images with boxes and masks from an annotation file in COCO or LVIS format (core 15, LST 2.4)."""
+"""The data set of one annotation file, whatever its kind, and several of them joined."""
 
 from __future__ import annotations
 
 import logging
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
 
 from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
-from maskrcnn_benchmark.data.datasets.images import read_image
-from maskrcnn_benchmark.data.datasets.keypoints import keypoint_names, mirrored_order, read_keypoints
+from maskrcnn_benchmark.data.datasets.images import read_record_image
+from maskrcnn_benchmark.data.datasets.keypoints import flipped_order, keypoint_names, read_keypoints
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.data.types import Sample, SampleKey
 from maskrcnn_benchmark.structures import BoxList, Keypoints, SegmentationMask
@@ -23,11 +26,12 @@ logger = logging.getLogger(__name__)
 
 
 class DetectionDataset:
-    """Map from a SampleKey (or an index) to a Sample.
+    """Images with boxes, masks and keypoints: a map from a SampleKey (or an index) to a Sample.
 
-    Labels are 1 + position of the category in `category_order`; annotations of other categories are ignored.
-    Attributes: `annotations`, `img_dir`, `image_ids` (ascending, index -> image id), `label_to_category`
-    and `class_names` (both with an entry for background at 0), `has_masks`, `keypoint_names` (empty unless
+    The label of a category is 1 + its index in `category_order`; annotations of other categories are ignored.
+
+    Attributes: `annotations`, `img_dir`, `image_ids` (ascending, by index), `label_to_category` and
+    `class_names` (both with an entry for background at 0), `has_masks`, `keypoint_names` (empty unless
     keypoints are read).
     """
 
@@ -48,13 +52,19 @@ class DetectionDataset:
     ) -> None:
         """Index the images.
 
-        keep_images: "all", or "valid" for those with an annotation (of `category_order`, no crowd) whose box
-        has both sides above one pixel. sort_by_label: objects of an image by (label, file order) instead of
-        file order. bad_image: "error", or "skip" to put the next usable image in the place of one that
-        cannot be read (only when `train`: a test set never replaces an image). category_order: default all
-        categories in file order. min_keypoints: not None reads keypoints, and "valid" then asks for so many
-        labelled ones in the image's used annotations. Raises DataError for unknown categories in
-        `category_order` and keypoints that cannot be used, and ValueError for unknown options.
+        Args:
+            category_order: category ids by label; None takes all categories in file order.
+            keep_images: "all", or "valid" for those with an annotation (of `category_order`, no crowd) whose
+                box has both sides above one pixel.
+            sort_by_label: objects of an image by (label, file order) instead of file order.
+            drop_crowd: leave crowds out of the targets. seed: of the random transforms.
+            bad_image: "error", or "skip" to replace an image that cannot be read by the next usable one (only
+                when `train`: a test set never replaces an image).
+            min_keypoints: None reads no keypoints; a number reads them, and "valid" images then have so many
+                labelled ones in their used annotations.
+
+        Raises DataError for unknown categories in `category_order` and keypoints that cannot be used, and
+        ValueError for unknown options.
         """
         if keep_images not in ("valid", "all") or bad_image not in ("error", "skip"):
             raise ValueError(f"keep_images={keep_images!r} or bad_image={bad_image!r} is not a known option")
@@ -71,10 +81,10 @@ class DetectionDataset:
         self.class_names = ["__background__", *names]
         self._label_of = {category: label for label, category in enumerate(order, start=1)}
         columns = annotations.columns
-        # per annotation: whether it becomes a target, and whether it is sound enough to train on
+        # per annotation: whether it becomes a target, and whether it is valid for training
         self._is_used = np.isin(columns.category_ids, order) & ~(columns.crowd & drop_crowd)
-        self._is_sound = self._is_used & ~columns.degenerate()
-        kept = set(columns.image_ids[self._is_sound].tolist())
+        self._is_valid = self._is_used & ~columns.degenerate()
+        kept = set(columns.image_ids[self._is_valid].tolist())
         self.keypoint_names: list[str] = []
         if min_keypoints is not None:
             self.keypoint_names = keypoint_names(annotations, order)
@@ -92,17 +102,16 @@ class DetectionDataset:
         return self._images[index]
 
     def get_labels(self, index: int) -> list[int]:
-        """Labels of the sound annotations (both box sides above one pixel) of `index`, in file order."""
+        """Labels of the valid annotations (both box sides above one pixel) of `index`, in file order."""
         rows = self.annotations.anns_by_image.rows(self.image_ids[index])
-        categories = self.annotations.columns.category_ids[rows[self._is_sound[rows]]]
+        categories = self.annotations.columns.category_ids[rows[self._is_valid[rows]]]
         return [self._label_of[category] for category in categories.tolist()]
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
-        """Read, transform and annotate one image.
+        """Read one image, make its target and transform both.
 
-        With a `query_class` the target is sure to hold that class: should clipping have removed it, the next
-        image with the class stands in. Raises IndexError for an index out of range, DataError for a bad
-        image.
+        With a `query_class` the target holds an object of that class: where clipping has removed it, the next
+        image with the class is used. Raises IndexError for an index out of range, DataError for a bad image.
         """
         key = key if isinstance(key, SampleKey) else SampleKey(int(key))
         if not 0 <= key.index < len(self):
@@ -119,10 +128,10 @@ class DetectionDataset:
         raise DataError(f"no image of {self.annotations.path or self.img_dir} can be used in place of {key}")
 
     def _try(self, key: SampleKey) -> tuple[Sample | None, str]:
-        """The sample of `key`, or None and the reason why another image has to stand in."""
+        """The sample of `key`, or None and the reason why another image must be used."""
         record = self._images[key.index]
         try:
-            image = read_image(self.img_dir, record)
+            image = read_record_image(self.img_dir, record)
         except DataError as error:
             if not self._replace_bad:
                 raise
@@ -146,7 +155,11 @@ class DetectionDataset:
         return sample, ""
 
     def target(self, index: int) -> BoxList:
-        """Clipped boxes of image `index` with labels, annotation_ids and masks, before any transform."""
+        """The target of image `index` before any transform.
+
+        Boxes (N, 4) xyxy in pixels, clipped to the image, empty ones removed, with the fields labels (N,),
+        annotation_ids (N,), and masks and keypoints where the data set has them.
+        """
         record = self._images[index]
         size = (record["width"], record["height"])
         anns = self._used(record["id"])
@@ -161,7 +174,7 @@ class DetectionDataset:
             target.add_field("masks", self._masks(anns, size))
         if self.keypoint_names:
             points = read_keypoints(anns, len(self.keypoint_names), self.annotations.path)
-            target.add_field("keypoints", Keypoints(points, size, mirrored_order(self.keypoint_names)))
+            target.add_field("keypoints", Keypoints(points, size, flipped_order(self.keypoint_names)))
         return target.clip_to_image(remove_empty=True)
 
     def _masks(self, anns: list[Record], size: tuple[int, int]) -> SegmentationMask:
@@ -183,7 +196,7 @@ class DetectionDataset:
         return self.annotations.anns_by_image.take(rows[self._is_used[rows]])
 
     def _next_index(self, index: int, query_class: int) -> int:
-        """The next image, cyclic; with a class the next that has a sound annotation of it."""
+        """The next image, cyclic; with a class the next that has a valid annotation of it."""
         for step in range(1, len(self)):
             candidate = (index + step) % len(self)
             if not query_class or query_class in self.get_labels(candidate):
@@ -194,22 +207,24 @@ class DetectionDataset:
         """Whether the annotations have masks; DataError when only some have."""
         columns = self.annotations.columns
         counted = self._is_used & np.isin(columns.image_ids, self.image_ids)
-        found = bool((counted & columns.masked).any())
+        has_masks = bool((counted & columns.masked).any())
         missing = np.flatnonzero(counted & ~columns.masked)
-        if found and len(missing):
+        if has_masks and len(missing):
             raise DataError(
                 f"{self.annotations.path}: annotation {columns.ids[missing[0]]} has no segmentation although "
                 "others have; add it (an empty list stands for no mask) or remove the annotation"
             )
-        return found
+        return has_masks
 
 
-def _images_with_keypoints(columns: AnnotationColumns, used: np.ndarray, least: int) -> set[int]:
-    """Images whose used annotations hold at least `least` labelled keypoints together (core spec 15)."""
+def _images_with_keypoints(columns: AnnotationColumns, used: np.ndarray, min_count: int) -> set[int]:
+    """Ids of the images whose `used` annotations have at least `min_count` labelled keypoints together."""
     rows = used & (columns.visible > 0)
     images, index = np.unique(columns.image_ids[rows], return_inverse=True)
-    found = np.bincount(index, weights=columns.visible[rows], minlength=len(images))
-    return set(columns.image_ids[used].tolist()) if least <= 0 else set(images[found >= least].tolist())
+    counts = np.bincount(index, weights=columns.visible[rows], minlength=len(images))
+    return (
+        set(columns.image_ids[used].tolist()) if min_count <= 0 else set(images[counts >= min_count].tolist())
+    )
 
 
 def _category_names(annotations: AnnotationFile, order: list[int]) -> list[str]:
@@ -223,3 +238,58 @@ def _category_names(annotations: AnnotationFile, order: list[int]) -> list[str]:
             else f"category order for {annotations.path or 'the annotations'} names a category twice"
         )
     return [by_id[category] for category in order]
+
+
+class ConcatDataset:
+    """Data sets with one class list, their images counted through in the order given.
+
+    `image_ids`, `class_names`, `label_to_category`, `keypoint_names`, `get_img_info`, `get_labels` are as in
+    DetectionDataset; image ids of different parts may coincide.
+    """
+
+    def __init__(self, parts: Sequence[DetectionDataset]) -> None:
+        """Join `parts`; DataError when their classes differ."""
+        self.parts = list(parts)
+        first = self.parts[0]
+        for part in self.parts[1:]:
+            if part.class_names != first.class_names:
+                raise DataError(
+                    f"training sets with different classes cannot be joined: {first.annotations.path} has "
+                    f"{len(first.class_names) - 1}, {part.annotations.path} has {len(part.class_names) - 1}"
+                )
+        self.class_names = first.class_names
+        if any(part.keypoint_names != first.keypoint_names for part in self.parts):
+            raise DataError("training sets with different keypoints cannot be joined")
+        self.keypoint_names = first.keypoint_names
+        self.label_to_category = first.label_to_category
+        self.image_ids = [image_id for part in self.parts for image_id in part.image_ids]
+        self._ends = list(accumulate(len(part) for part in self.parts))
+
+    def __len__(self) -> int:
+        """Number of images of all parts."""
+        return self._ends[-1]
+
+    def get_img_info(self, index: int) -> dict[str, Any]:
+        """The image record of `index`."""
+        part, offset = self._locate(index)
+        return part.get_img_info(index - offset)
+
+    def get_labels(self, index: int) -> list[int]:
+        """Labels of the valid annotations of `index`."""
+        part, offset = self._locate(index)
+        return part.get_labels(index - offset)
+
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        """The sample of `key`, its index counted over all parts."""
+        key = key if isinstance(key, SampleKey) else SampleKey(int(key))
+        part, offset = self._locate(key.index)
+        sample = part[key._replace(index=key.index - offset)]
+        sample.index += offset
+        return sample
+
+    def _locate(self, index: int) -> tuple[DetectionDataset, int]:
+        """The part that has image `index`, and the index of its first image."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of a data set of {len(self)}")
+        i = bisect_right(self._ends, index)
+        return self.parts[i], self._ends[i] - len(self.parts[i])
