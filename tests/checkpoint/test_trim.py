@@ -1,4 +1,4 @@
-"""Numbers per part of a network."""
+"""checkpoint.trim: sizes of the parts of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the published files against whole models (shapes only, no weights)."""
+"""Names of Caffe2 blobs: alone, and those of published files against whole models (shapes only)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn_benchmark.checkpoint.families.caffe2 import LAST_BLOCKS, rename_blobs
+from maskrcnn_benchmark.checkpoint.families.caffe2 import LAST_BLOCKS, depth_of, rename_blobs
 from maskrcnn_benchmark.checkpoint.matching import Shape, match_names, strip_module_prefix
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
+from maskrcnn_benchmark.utils.errors import CheckpointError
 
 
 def _shapes(config: Path) -> dict[str, Shape]:
@@ -105,3 +106,41 @@ def test_trimmed_coco_file_in_the_lst_base_model(project_root: Path) -> None:
     assert report.unexpected == [] and report.mismatched == []
     assert any(n.startswith("roi_heads.bbox2mask") for n in report.missing)
     assert "roi_heads.box.predictor.scale_cls" in report.missing
+
+
+@pytest.mark.parametrize(
+    ("blob", "name"),
+    [
+        ("conv1_w", "conv1.weight"),
+        ("res_conv1_bn_s", "bn1.weight"),
+        ("conv1_gn_b", "bn1.bias"),
+        ("res2_0_branch1_w", "layer1.0.downsample.0.weight"),
+        ("res2_0_branch1_bn_b", "layer1.0.downsample.1.bias"),
+        ("res4_5_branch2c_gn_s", "layer3.5.bn3.weight"),
+        ("res5_2_branch2a_w", "layer4.2.conv1.weight"),
+        ("fpn_inner_res2_2_sum_lateral_w", "fpn_inner1.weight"),
+        ("fpn_inner_res5_2_sum_b", "fpn_inner4.bias"),
+        ("fpn_res4_5_sum_w", "fpn_layer3.weight"),
+        ("conv_rpn_fpn2_w", "rpn.head.conv.weight"),
+        ("rpn_cls_logits_b", "rpn.head.cls_logits.bias"),
+        ("rpn_bbox_pred_fpn2_w", "rpn.head.bbox_pred.weight"),
+        ("cls_score_w", "cls_score.weight"),
+        ("_[mask]_fcn3_w", "mask_fcn3.weight"),
+        ("mask_fcn_logits_b", "mask_fcn_logits.bias"),
+        ("conv_fcn8_w", "conv_fcn8.weight"),
+        ("kps_score_lowres_w", "kps_score_lowres.weight"),
+        ("pred_b", "fc1000.bias"),
+    ],
+)
+def test_caffe2_names(blob: str, name: str) -> None:
+    assert rename_blobs([blob], "R-50-FPN") == {blob: name}
+
+
+def test_caffe2_depths() -> None:
+    assert [depth_of(n) for n in ("R-50-C4", "R-101-FPN", "R-152", "R-50-FPN-RETINANET")] == [
+        *("R-50", "R-101", "R-152", "R-50")
+    ]
+    assert rename_blobs(["fpn_res4_22_sum_w"], "R-101-FPN") == {"fpn_res4_22_sum_w": "fpn_layer3.weight"}
+    assert rename_blobs(["fpn_res4_35_sum_w"], "R-152-FPN") == {"fpn_res4_35_sum_w": "fpn_layer3.weight"}
+    with pytest.raises(CheckpointError, match="FPN blobs are known for R-50, R-101, R-152, not for R-18-FPN"):
+        rename_blobs(["fpn_res4_5_sum_w"], "R-18-FPN")

@@ -1,14 +1,23 @@
-"""checkpoint.matching and caffe2 names."""
+"""checkpoint.matching: names of files and of models."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
+
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from maskrcnn_benchmark.checkpoint.families.caffe2 import depth_of, rename_blobs
-from maskrcnn_benchmark.checkpoint.matching import match_names, strip_module_prefix, suffix_match
-from maskrcnn_benchmark.utils.errors import CheckpointError
+from maskrcnn_benchmark.checkpoint.io import save_atomic
+from maskrcnn_benchmark.checkpoint.load import load_weights
+from maskrcnn_benchmark.checkpoint.matching import (
+    deform_names,
+    match_names,
+    strip_module_prefix,
+    suffix_match,
+)
+from maskrcnn_benchmark.layers import DFConv2d
 
 
 def test_module_prefix() -> None:
@@ -85,39 +94,35 @@ def test_long_reports_are_cut() -> None:
     assert len(lines) == 1 + 1 + 5 + 1 + 1 + 3 and "95 more" in lines[7]
 
 
-@pytest.mark.parametrize(
-    ("blob", "name"),
-    [
-        ("conv1_w", "conv1.weight"),
-        ("res_conv1_bn_s", "bn1.weight"),
-        ("conv1_gn_b", "bn1.bias"),
-        ("res2_0_branch1_w", "layer1.0.downsample.0.weight"),
-        ("res2_0_branch1_bn_b", "layer1.0.downsample.1.bias"),
-        ("res4_5_branch2c_gn_s", "layer3.5.bn3.weight"),
-        ("res5_2_branch2a_w", "layer4.2.conv1.weight"),
-        ("fpn_inner_res2_2_sum_lateral_w", "fpn_inner1.weight"),
-        ("fpn_inner_res5_2_sum_b", "fpn_inner4.bias"),
-        ("fpn_res4_5_sum_w", "fpn_layer3.weight"),
-        ("conv_rpn_fpn2_w", "rpn.head.conv.weight"),
-        ("rpn_cls_logits_b", "rpn.head.cls_logits.bias"),
-        ("rpn_bbox_pred_fpn2_w", "rpn.head.bbox_pred.weight"),
-        ("cls_score_w", "cls_score.weight"),
-        ("_[mask]_fcn3_w", "mask_fcn3.weight"),
-        ("mask_fcn_logits_b", "mask_fcn_logits.bias"),
-        ("conv_fcn8_w", "conv_fcn8.weight"),
-        ("kps_score_lowres_w", "kps_score_lowres.weight"),
-        ("pred_b", "fc1000.bias"),
-    ],
-)
-def test_caffe2_names(blob: str, name: str) -> None:
-    assert rename_blobs([blob], "R-50-FPN") == {blob: name}
+DEFORMABLE_MODEL = [
+    *("body.layer1.0.conv2.weight", "body.layer2.0.conv2.offset.weight", "body.layer2.0.conv2.offset.bias"),
+    *("body.layer2.0.conv2.conv.weight", "head.offset.weight", "rpn.conv.weight"),
+]
 
 
-def test_caffe2_depths() -> None:
-    assert [depth_of(n) for n in ("R-50-C4", "R-101-FPN", "R-152", "R-50-FPN-RETINANET")] == [
-        *("R-50", "R-101", "R-152", "R-50")
+def test_only_deformable_convolutions_are_renamed() -> None:
+    file = [
+        "layer1.0.conv2.weight",
+        "layer2.0.conv2.weight",
+        "conv2.weight",
+        "rpn.conv.weight",
+        "head.weight",
     ]
-    assert rename_blobs(["fpn_res4_22_sum_w"], "R-101-FPN") == {"fpn_res4_22_sum_w": "fpn_layer3.weight"}
-    assert rename_blobs(["fpn_res4_35_sum_w"], "R-152-FPN") == {"fpn_res4_35_sum_w": "fpn_layer3.weight"}
-    with pytest.raises(CheckpointError, match="FPN blobs are known for R-50, R-101, R-152, not for R-18-FPN"):
-        rename_blobs(["fpn_res4_5_sum_w"], "R-18-FPN")
+    names = list(deform_names(dict.fromkeys(file), DEFORMABLE_MODEL))
+    assert names == [file[0], "layer2.0.conv2.conv.weight", *file[2:]]
+    assert list(deform_names(dict.fromkeys(DEFORMABLE_MODEL), DEFORMABLE_MODEL)) == DEFORMABLE_MODEL
+    both = ["layer2.0.conv2.weight", "layer2.0.conv2.conv.weight"]
+    assert list(deform_names(dict.fromkeys(both), DEFORMABLE_MODEL)) == both
+
+
+def test_a_file_without_offsets_starts_a_deformable_model(tmp_path: Path) -> None:
+    def backbone(conv: nn.Module) -> nn.ModuleDict:
+        return nn.ModuleDict({"layer2": nn.Sequential(nn.ModuleDict({"conv2": conv}))})
+
+    plain = backbone(nn.Conv2d(2, 3, 3, bias=False))
+    save_atomic(plain.state_dict(), tmp_path / "plain.pth")
+    model = nn.ModuleDict({"body": backbone(DFConv2d(2, 3))})
+    report = load_weights(model, tmp_path / "plain.pth", conv_body="R-50-FPN")
+    weight = model["body"]["layer2"][0]["conv2"].conv.weight
+    assert torch.equal(weight, plain["layer2"][0]["conv2"].weight)
+    assert not report.unexpected and len(report.missing) == 2
