@@ -1,4 +1,4 @@
-"""What travels from sampler to data set to training loop: keys, samples and batches."""
+"""Sample keys, samples and batches, as they go from sampler to data set to training loop."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from maskrcnn_benchmark.structures.views import View, batch_images
 
 
 class SampleKey(NamedTuple):
-    """Which image to load, for which class, and at which place of the training stream.
+    """Which image to load, for which class, and at which position of the training stream.
 
     `index` counts the images of the data set; `query_class` is the label whose objects alone are positive
-    (0: all, LST spec section 4); `draw` seeds the random transforms, so that a resumed run repeats them.
+    (0: all; LST, Hu et al. 2020, arXiv 2004.00900); `stream_index`, the position, seeds the random
+    transforms, so that a resumed run repeats them.
     """
 
     index: int  # type: ignore[assignment]
     query_class: int = 0
-    draw: int = 0
+    stream_index: int = 0
 
 
 @dataclass
 class Sample:
     """One image ready for the network.
 
-    `image` is (3,h,w) float32, normalised, or with test-time augmentation a list of views; `target` has
+    `image` is (3, h, w) float32, normalised, or with test-time augmentation a list of views; `target` has
     labels, annotation_ids and, if the annotations have them, masks and keypoints, in coordinates of `image`.
     `original_size` is the (height, width) of the image before the transforms.
-    `flipped` tells a left-right mirrored image. `replaced` tells that the image asked for could not be
-    used and the next one stands in. `draw`: see SampleKey.
+    `flipped`: the image is flipped left-right. `replaced`: the requested image could not be used, and this is
+    the next one. `stream_index`: see SampleKey.
     """
 
     image: Tensor | list[View]
@@ -44,12 +45,12 @@ class Sample:
     query_class: int = 0
     flipped: bool = False
     replaced: bool = False
-    draw: int = 0
+    stream_index: int = 0
 
 
 @dataclass
 class Batch:
-    """Samples side by side: padded images, and one entry per image in every list."""
+    """Collated samples: padded images, and one entry per image in every list."""
 
     images: ImageList
     targets: list[BoxList]
@@ -58,10 +59,10 @@ class Batch:
     query_classes: list[int]
     flipped: list[bool]
     replaced: list[bool] = field(default_factory=list)
-    draws: list[int] = field(default_factory=list)
+    stream_indices: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch with images and boxes on `device` (polygons stay on the CPU)."""
+        """Copy of the batch with images and boxes on `device` (polygons stay on the CPU)."""
         return Batch(
             self.images.to(device, non_blocking=non_blocking),
             [target.to(device) for target in self.targets],
@@ -70,7 +71,7 @@ class Batch:
             self.query_classes,
             self.flipped,
             self.replaced,
-            self.draws,
+            self.stream_indices,
         )
 
     def pin_memory(self) -> Batch:
@@ -84,7 +85,7 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
-    """Pad one or more `samples` to one size (multiples of `size_divisible`) and gather their fields.
+    """Pad one or more `samples` to one size (multiples of `size_divisible`) and collect their fields.
 
     Samples of views give a ViewList in `images`.
     """
@@ -101,5 +102,5 @@ def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
         query_classes=[sample.query_class for sample in samples],
         flipped=[sample.flipped for sample in samples],
         replaced=[sample.replaced for sample in samples],
-        draws=[sample.draw for sample in samples],
+        stream_indices=[sample.stream_index for sample in samples],
     )

@@ -1,4 +1,4 @@
-"""One update of the weights: forward, backward, reduction over ranks, clipping, optimizer, schedule."""
+"""One training iteration: forward, backward, reduction over ranks, clipping, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from maskrcnn_benchmark.utils.rng import derive_seed, seed_all
 _LOG = logging.getLogger(__name__)
 _STOP = "stop"
 # A smaller loss scale than this does not come from large losses: the gradient itself is not finite.
-_LEAST_SCALE = 2.0**-10
+_MIN_SCALE = 2.0**-10
 
 
 @dataclass
 class StepResult:
-    """One update in numbers: losses are means over micro-batches and ranks, `loss` is their sum.
+    """Values of one iteration: losses are means over micro-batches and ranks, `loss` is their sum.
 
-    `seconds` is the time of the whole update, `data_seconds` the part spent on waiting for batches.
+    `seconds` is the time of the whole iteration, `data_seconds` the part spent on waiting for batches.
     `grad_norm` is taken before clipping; `updated` is False when float16 overflow made the scaler skip
     the update; `stop` tells that some rank was asked to stop.
     """
@@ -56,12 +56,12 @@ def few_proposals(cfg: CfgNode) -> str:
     """
     rpn, images = cfg.MODEL.RPN, max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
     shared = rpn.FPN_POST_NMS_PER_BATCH and len(rpn.ANCHOR_STRIDE) > 1 and has_roi_heads(cfg)
-    each, wanted = rpn.FPN_POST_NMS_TOP_N_TRAIN // images, cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
-    if not shared or each >= wanted:
+    each, sampled = rpn.FPN_POST_NMS_TOP_N_TRAIN // images, cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+    if not shared or each >= sampled:
         return ""
     return (
         f"MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN {rpn.FPN_POST_NMS_TOP_N_TRAIN} is shared by the {images} "
-        f"images of a process: {each} proposals each, fewer than the {wanted} that "
+        f"images of a process: {each} proposals each, fewer than the {sampled} that "
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE samples. Set MODEL.RPN.FPN_POST_NMS_PER_BATCH False to count "
         "per image (published runs: 1000 per image)"
     )
@@ -86,12 +86,12 @@ def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 class TrainStep:
-    """Callable that does one update from `accumulation` batches.
+    """Callable that does one training iteration on `accumulation` batches.
 
-    What is drawn for an image (its sample of anchors and proposals) is seeded by (seed, its place in the
-    training stream), so that it does not depend on the number of ranks. Other random numbers of a forward
-    pass are seeded by (seed, global number of the micro-batch), where micro-batch `m` of iteration `t` on
-    rank `g` of `w` has the number `(t * accumulation + m) * w + g`. A run can be resumed anywhere.
+    Anchors and proposals of an image are sampled with a generator seeded by (seed, its position in the
+    training stream), so that they do not depend on the number of ranks. Other random numbers of a forward
+    pass are seeded by (seed, global index of the micro-batch): micro-batch `m` of iteration `t` on rank `g`
+    of `w` has the index `(t * accumulation + m) * w + g`. A run can be resumed at any iteration.
     """
 
     def __init__(
@@ -156,13 +156,13 @@ class TrainStep:
                 "SOLVER.MAX_ITER * SOLVER.ACCUMULATION_STEPS batches"
             ) from None
 
-    def _forward_backward(self, batch: Batch, number: int, *, last: bool) -> MicroBatch:
-        """Gradients of one batch are added to the parameters; ranks exchange them after the `last` one."""
-        seed_all(self.seed, "train", number)
+    def _forward_backward(self, batch: Batch, index: int, *, last: bool) -> MicroBatch:
+        """Add the gradients of one batch to the parameters; ranks reduce them after the `last` one."""
+        seed_all(self.seed, "train", index)
         inputs = ModelInput(
             batch.images,
             batch.targets,
-            seeds=[derive_seed(self.seed, "picture", draw) for draw in batch.draws],
+            seeds=[derive_seed(self.seed, "picture", i) for i in batch.stream_indices],
             query_classes=batch.query_classes,
             stored_logits=None if self.distill is None else self.distill(batch),
         )
@@ -177,7 +177,7 @@ class TrainStep:
         )
 
     def _check_unused(self) -> None:
-        """Once: ranks would train differently on a parameter without gradient."""
+        """Check once that every trainable parameter has a gradient: ranks would train it differently."""
         if self._checked_unused:
             return
         self._checked_unused = True
@@ -188,7 +188,7 @@ class TrainStep:
                 "freeze them (requires_grad False); with several processes each must receive a gradient"
             )
 
-    def _numbers(self, passes: list[MicroBatch], norm: Tensor, stop_requested: bool) -> dict[str, float]:
+    def _reduce(self, passes: list[MicroBatch], norm: Tensor, stop_requested: bool) -> dict[str, float]:
         """Mean losses, gradient norm and stop request, equal on all ranks, in one transfer."""
         means = {
             name: torch.stack([one.losses[name].float() for one in passes]).mean()
@@ -202,7 +202,7 @@ class TrainStep:
     def __call__(
         self, iteration: int, batches: Iterator[Batch], stop_requested: Callable[[], bool] = lambda: False
     ) -> StepResult:
-        """Update number `iteration` (from 0); `stop_requested` is asked after the backward pass.
+        """Run iteration `iteration` (from 0); `stop_requested` is asked after the backward pass.
 
         Raises NonFiniteError, before any weight changes, when a loss or the gradient is not finite (with loss
         scaling: when lowering the scale did not help); UsageError when `batches` ends.
@@ -216,23 +216,23 @@ class TrainStep:
             began = time.perf_counter()
             batch = self._next_batch(batches, iteration)
             data_seconds += time.perf_counter() - began
-            number = (iteration * self.accumulation + micro) * comm.get_world_size() + comm.get_rank()
-            passes.append(self._forward_backward(batch, number, last=micro == self.accumulation - 1))
+            index = (iteration * self.accumulation + micro) * comm.get_world_size() + comm.get_rank()
+            passes.append(self._forward_backward(batch, index, last=micro == self.accumulation - 1))
         self._check_unused()
         scaler.unscale_(self.optimizer)
         norm = self.clipper(parameter for _, parameter in self._named)
-        numbers = self._numbers(passes, norm, stop_requested())
-        stop, grad_norm = numbers.pop(_STOP) > 0, numbers.pop(GRADIENT)
+        values = self._reduce(passes, norm, stop_requested())
+        stop, grad_norm = values.pop(_STOP) > 0, values.pop(GRADIENT)
         scale = scaler.get_scale()
-        scaling = scaler.is_enabled() and scale > _LEAST_SCALE
-        checked = numbers if scaling else {**numbers, GRADIENT: grad_norm}
+        scaling = scaler.is_enabled() and scale > _MIN_SCALE
+        checked = values if scaling else {**values, GRADIENT: grad_norm}
         check_finite(checked, passes, iteration=iteration + 1, lr=lr)
         scaler.step(self.optimizer)
         scaler.update()
         self.schedule.step()
         return StepResult(
-            losses=numbers,
-            loss=sum(numbers.values()),
+            losses=values,
+            loss=sum(values.values()),
             grad_norm=grad_norm,
             lr=lr,
             seconds=time.perf_counter() - start,

@@ -1,4 +1,4 @@
-"""Boxes of one image with their fields (core spec section 4).
+"""Boxes of one image with their fields.
 
 Coordinates are pixels in the inclusive convention of the published models: a box covers the pixels x1..x2,
 so its width is x2 - x1 + 1. Labels are 1..C, 0 is background.
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.structures.flips import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, check_flip
+from maskrcnn_benchmark.structures.geometry import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, check_flip
 
 __all__ = ["FLIP_LEFT_RIGHT", "FLIP_TOP_BOTTOM", "BoxList"]
 
@@ -20,7 +20,7 @@ Index = Tensor | slice | int | Sequence[int]
 
 
 class BoxList:
-    """(N,4) float boxes of an image of `size` = (width, height), and named fields with N entries each.
+    """Float boxes (N, 4) of an image of `size` = (width, height), and named fields with N entries each.
 
     A field is a tensor whose first dimension is N, or an object with `__len__`, `__getitem__`, `resize`,
     `transpose`, `crop` and `cut` (masks, keypoints). No operation changes a BoxList in place except
@@ -30,7 +30,7 @@ class BoxList:
     def __init__(
         self, bbox: Tensor | Sequence[Sequence[float]], image_size: tuple[int, int], mode: str = "xyxy"
     ) -> None:
-        """Store `bbox` ((N,4), float32 unless it is a floating tensor) in `mode` "xyxy" or "xywh".
+        """Store `bbox` ((N, 4), float32 unless it is a floating tensor) in `mode` "xyxy" or "xywh".
 
         Raises ValueError for another mode or shape.
         """
@@ -55,7 +55,7 @@ class BoxList:
         self.extra_fields[name] = value
 
     def get_field(self, name: str) -> Any:
-        """The field `name`; KeyError naming the fields there are when it is missing."""
+        """Return the field `name`; KeyError that lists the present fields when it is missing."""
         if name not in self.extra_fields:
             raise KeyError(f"no field {name!r}; this BoxList has {sorted(self.extra_fields)}")
         return self.extra_fields[name]
@@ -69,23 +69,23 @@ class BoxList:
         return list(self.extra_fields)
 
     def copy_with_fields(self, names: str | Iterable[str], skip_missing: bool = False) -> BoxList:
-        """The same boxes with only the fields `names`; KeyError for a missing one unless `skip_missing`."""
-        wanted = [names] if isinstance(names, str) else list(names)
+        """Copy the boxes with only the fields `names`; KeyError for a missing one unless `skip_missing`."""
+        selected = [names] if isinstance(names, str) else list(names)
         out = BoxList(self.bbox, self.size, self.mode)
-        for name in wanted:
+        for name in selected:
             if self.has_field(name) or not skip_missing:
                 out.extra_fields[name] = self.get_field(name)
         return out
 
     def xyxy(self) -> Tensor:
-        """The boxes as (N,4) x1, y1, x2, y2 (the stored tensor itself when the mode is "xyxy")."""
+        """Boxes (N, 4) as x1, y1, x2, y2 (the stored tensor itself when the mode is "xyxy")."""
         if self.mode == "xyxy":
             return self.bbox
         x, y, w, h = self.bbox.unbind(1)
         return torch.stack((x, y, x + (w - 1).clamp(min=0), y + (h - 1).clamp(min=0)), dim=1)
 
     def convert(self, mode: str) -> BoxList:
-        """The same boxes in `mode` "xyxy" or "xywh"; fields are shared."""
+        """Convert the boxes to `mode` "xyxy" or "xywh"; fields are shared."""
         if mode == self.mode:
             return self._like(self.bbox)
         if mode == "xyxy":
@@ -94,9 +94,9 @@ class BoxList:
         return self._like(torch.stack((x1, y1, x2 - x1 + 1, y2 - y1 + 1), dim=1), mode=mode)
 
     def resize(self, size: tuple[int, int]) -> BoxList:
-        """Boxes and object fields scaled to an image of `size` (width, height).
+        """Scale boxes and object fields to an image of `size` (width, height).
 
-        parity: equal ratios scale the four numbers of the current mode; otherwise x and y of the xyxy form.
+        parity: equal ratios scale the four values of the current mode; otherwise x and y of the xyxy form.
         """
         ratio_w, ratio_h = (float(new) / float(old) for new, old in zip(size, self.size, strict=True))
         if ratio_w == ratio_h:
@@ -107,10 +107,10 @@ class BoxList:
         return out._map_objects(lambda field: field.resize(size))
 
     def transpose(self, method: int) -> BoxList:
-        """Boxes and object fields mirrored by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM.
+        """Flip boxes and object fields by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM.
 
-        x' = W - x - 1, and likewise y' = H - y - 1: the top-bottom flip of the original lacked the -1
-        that its masks have (core spec 17, defect 1), here boxes and masks stay together.
+        x' = W - x - 1, and likewise y' = H - y - 1: in the published code the top-bottom flip of boxes lacks
+        the -1 that its masks have; here boxes and masks stay aligned.
         """
         check_flip(method)
         x1, y1, x2, y2 = self.xyxy().unbind(1)
@@ -123,9 +123,9 @@ class BoxList:
         return out._map_objects(lambda field: field.transpose(method))
 
     def crop(self, box: Sequence[float]) -> BoxList:
-        """Boxes relative to the window (x0, y0, x1, y1), clamped to 0..w and 0..h with w = x1-x0 (no +1).
+        """Boxes relative to the window (x0, y0, x1, y1), clamped to 0..w and 0..h with w = x1 - x0 (no +1).
 
-        Boxes that leave nothing are kept, so that fields stay aligned.
+        Empty boxes are kept, so that fields stay aligned.
         """
         x0, y0, x1, y1 = (float(v) for v in box)
         width, height = x1 - x0, y1 - y0
@@ -136,10 +136,10 @@ class BoxList:
         return out._map_objects(lambda field: field.crop(box))
 
     def cut(self, window: tuple[int, int, int, int]) -> BoxList:
-        """Boxes, masks and points as `window` (left, top, right, bottom; whole pixels) shows them.
+        """Cut boxes, masks and points at `window` (left, top, right, bottom; whole pixels), relative to it.
 
-        The window may reach out of the image. All entries stay; boxes are clamped to the window, so that
-        one outside it is left with an empty or thin rest (`clip_to_image` tells).
+        The window may extend beyond the image. All entries stay; boxes are clamped to the window, so that
+        one outside it becomes empty or thin (`clip_to_image` removes such boxes).
         """
         x0, y0, x1, y1 = window
         boxes = self.xyxy() - self.bbox.new_tensor((x0, y0, x0, y0))
@@ -147,7 +147,7 @@ class BoxList:
         return out.convert(self.mode)._map_objects(lambda field: field.cut(window))
 
     def clip_to_image(self, remove_empty: bool = True) -> BoxList:
-        """Boxes clamped to x in 0..W-1, y in 0..H-1; with `remove_empty` only those with x2 > x1 and y2 > y1.
+        """Clamp boxes to x in 0..W-1, y in 0..H-1; with `remove_empty` only those with x2 > x1 and y2 > y1.
 
         parity: a box one pixel wide counts as empty.
         """
@@ -160,20 +160,20 @@ class BoxList:
         return out[(clipped[:, 3] > clipped[:, 1]) & (clipped[:, 2] > clipped[:, 0])]
 
     def area(self) -> Tensor:
-        """(N,) areas: (x2-x1+1)(y2-y1+1), or w*h in mode "xywh"."""
+        """Areas (N,): (x2-x1+1)(y2-y1+1), or w*h in mode "xywh"."""
         if self.mode == "xywh":
             return self.bbox[:, 2] * self.bbox[:, 3]
         return (self.bbox[:, 2] - self.bbox[:, 0] + 1) * (self.bbox[:, 3] - self.bbox[:, 1] + 1)
 
     def to(self, device: torch.device | str) -> BoxList:
-        """Boxes and fields on `device` (masks keep their polygons on the CPU)."""
+        """Copy boxes and fields to `device` (masks keep their polygons on the CPU)."""
         out = BoxList(self.bbox.to(device), self.size, self.mode)
         for name, value in self.extra_fields.items():
             out.extra_fields[name] = value.to(device) if hasattr(value, "to") else value
         return out
 
     def __getitem__(self, index: Index) -> BoxList:
-        """The boxes picked by a boolean mask, indices, a slice or one number, with all their fields."""
+        """Select boxes by a boolean mask, indices, a slice or one index, with all their fields."""
         if isinstance(index, int):
             index = [index]
         out = BoxList(self.bbox[index], self.size, self.mode)
@@ -190,7 +190,7 @@ class BoxList:
         return f"BoxList({len(self)} boxes, size={self.size}, mode={self.mode!r}, fields={self.fields()})"
 
     def _like(self, bbox: Tensor, size: tuple[int, int] | None = None, mode: str | None = None) -> BoxList:
-        """`bbox` with this list's fields, and its size and mode unless others are given."""
+        """BoxList of `bbox` with the fields of this one, and its size and mode unless others are given."""
         out = BoxList(bbox, size or self.size, mode or self.mode)
         out.extra_fields = dict(self.extra_fields)
         return out
@@ -204,5 +204,5 @@ class BoxList:
 
 
 def _whole(value: float) -> Any:
-    """An int when `value` is a whole number: image sizes stay ints where they can."""
+    """Convert a whole `value` to int: image sizes stay ints where they can."""
     return int(value) if value == int(value) else value

@@ -1,4 +1,4 @@
-"""How an image lies in the network input: sizes, padding, and the map between both coordinates.
+"""Flips, and how an image lies in the network input: sizes, padding, the map between both coordinates.
 
 Coordinates are those of BoxList: x to the right, y down, pixel centres at whole numbers; a left-right flip
 maps x to width - 1 - x, a resize multiplies by the ratio of the sides.
@@ -13,6 +13,15 @@ from torch import Tensor
 
 Size = tuple[int, int]
 """(height, width)."""
+
+FLIP_LEFT_RIGHT = 0
+FLIP_TOP_BOTTOM = 1
+
+
+def check_flip(method: int) -> None:
+    """Raise ValueError unless `method` is FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM."""
+    if method not in (FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM):
+        raise ValueError(f"flip method must be FLIP_LEFT_RIGHT (0) or FLIP_TOP_BOTTOM (1), got {method!r}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Named points of objects (core spec section 4)."""
+"""Keypoints of objects."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.structures.flips import FLIP_LEFT_RIGHT, check_flip
+from maskrcnn_benchmark.structures.geometry import FLIP_LEFT_RIGHT, check_flip
 
 # COCO order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles; left before right.
 PERSON_FLIP_ORDER = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 
 
 class Keypoints:
-    """(N,K,3) float x, y, visibility of N objects in an image of `size` (width, height)."""
+    """Float x, y, visibility (N, K, 3) of N objects in an image of `size` (width, height)."""
 
     def __init__(
         self, points: Tensor, size: tuple[int, int], flip_order: Sequence[int] = PERSON_FLIP_ORDER
     ) -> None:
-        """Keep (N,K,3) `points`; `flip_order[k]` is the point that k becomes in a mirrored image.
+        """Keep `points` (N, K, 3); `flip_order[k]` is the point that k becomes in a flipped image.
 
         Raises ValueError for another shape.
         """
@@ -31,7 +31,7 @@ class Keypoints:
         self.flip_order = tuple(flip_order)
 
     def transpose(self, method: int) -> Keypoints:
-        """Mirrored left-right: x' = W - x - 1, left and right points swapped, invisible ones become 0, 0, 0.
+        """Flip left-right: x' = W - x - 1, left and right points swapped, invisible ones set to 0, 0, 0.
 
         Raises ValueError for the top-bottom flip, which keypoints do not have.
         """
@@ -44,7 +44,7 @@ class Keypoints:
         return self._like(flipped)
 
     def resize(self, size: tuple[int, int]) -> Keypoints:
-        """Points scaled to an image of `size` (width, height)."""
+        """Scale the points to an image of `size` (width, height)."""
         factors = self.points.new_tensor((size[0] / self.size[0], size[1] / self.size[1], 1.0))
         return self._like(self.points * factors, size)
 
@@ -63,16 +63,16 @@ class Keypoints:
         return self._like(points, (x1 - x0, y1 - y0))
 
     def to(self, device: torch.device | str) -> Keypoints:
-        """The same points on `device`."""
+        """Copy of the points on `device`."""
         return self._like(self.points.to(device))
 
     @staticmethod
     def cat(parts: Sequence[Keypoints]) -> Keypoints:
-        """The objects of all `parts` in order."""
+        """Concatenate the objects of all `parts` in order."""
         return parts[0]._like(torch.cat([part.points for part in parts]))
 
     def __getitem__(self, index: Any) -> Keypoints:
-        """Objects picked by a boolean mask, indices or a slice."""
+        """Select objects by a boolean mask, indices or a slice."""
         return self._like(self.points[index])
 
     def __len__(self) -> int:
@@ -80,5 +80,5 @@ class Keypoints:
         return self.points.shape[0]
 
     def _like(self, points: Tensor, size: tuple[int, int] | None = None) -> Keypoints:
-        """`points` with this object's flip order and, unless given, its size."""
+        """Keypoints of `points` (N, K, 3) with this object's flip order and, unless given, its size."""
         return Keypoints(points, size or self.size, self.flip_order)

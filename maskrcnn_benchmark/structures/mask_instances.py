@@ -1,4 +1,4 @@
-"""The mask of one object, as polygons, run lengths or a bitmap: the pieces behind SegmentationMask."""
+"""Mask of one object, as polygons, run lengths or a bitmap; SegmentationMask holds one per object."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional
 
-from maskrcnn_benchmark.structures.flips import FLIP_LEFT_RIGHT
-from maskrcnn_benchmark.structures.polygon_clip import clip_polygon
+from maskrcnn_benchmark.structures.geometry import FLIP_LEFT_RIGHT
 
-Size = tuple[float, float]
+WidthHeight = tuple[float, float]
+"""(width, height), which crops of polygons may leave fractional."""
 Window = tuple[int, int, int, int]
-"""Left, top, right, bottom in whole pixels, the last two exclusive; it may reach out of the image."""
+"""Left, top, right, bottom in whole pixels, the last two exclusive; it may extend beyond the image."""
 
-MIN_POLYGON_NUMBERS = 6  # three points
+MIN_POLYGON_VALUES = 6  # three points
 MAX_COORDINATE = 2**20
-"""Pixels; the time and memory of rasterising grow with the length of an outline."""
+"""Pixels; time and memory of rasterising grow with the length of an outline."""
 
 
 class PolygonInstance:
-    """One object as flat float32 polygons in an image of `size` (width, height)."""
+    """Mask of one object as flat float32 polygons in an image of `size` (width, height)."""
 
-    def __init__(self, polygons: Sequence[Tensor], size: Size) -> None:
-        """Keep ready tensors (each of at least three points)."""
+    def __init__(self, polygons: Sequence[Tensor], size: WidthHeight) -> None:
+        """Keep the tensors (2 * points,), each of at least three points."""
         self.polygons = list(polygons)
         self.size = size
 
     def transpose(self, method: int) -> PolygonInstance:
-        """Mirrored: coordinate' = side - coordinate - 1 along the flipped axis."""
+        """Flip: coordinate' = side - coordinate - 1 along the flipped axis."""
         axis = 0 if method == FLIP_LEFT_RIGHT else 1
         out = []
         for polygon in self.polygons:
@@ -42,10 +42,10 @@ class PolygonInstance:
         return PolygonInstance(out, self.size)
 
     def crop(self, box: Sequence[float]) -> PolygonInstance:
-        """Shifted to the window `box`; the polygons are not cut.
+        """Shift to the window `box`; the polygons are not cut.
 
         parity: only the window's origin is clamped into the image, its sides (at least 1) are
-        those of `box`: the published mask targets of boxes that leave the image were scaled so.
+        those of `box`, as for the published mask targets of boxes that leave the image.
         """
         x0, y0, _, _ = clamp_window(box, self.size)
         sides = (max(float(box[2] - box[0]), 1.0), max(float(box[3] - box[1]), 1.0))
@@ -58,7 +58,7 @@ class PolygonInstance:
         return PolygonInstance(out, sides)
 
     def cut(self, window: Window) -> PolygonInstance:
-        """The parts of the polygons in `window`, relative to it; without those that lie outside."""
+        """Cut the polygons at `window`, relative to it; those outside it are dropped."""
         x0, y0, x1, y1 = window
         out = []
         for polygon in self.polygons:
@@ -66,10 +66,10 @@ class PolygonInstance:
             shifted[0::2] -= x0
             shifted[1::2] -= y0
             out.append(clip_polygon(shifted, x1 - x0, y1 - y0))
-        return PolygonInstance([p for p in out if len(p) >= MIN_POLYGON_NUMBERS], (x1 - x0, y1 - y0))
+        return PolygonInstance([p for p in out if len(p) >= MIN_POLYGON_VALUES], (x1 - x0, y1 - y0))
 
     def resize(self, size: tuple[int, int], full_cover: bool = False) -> PolygonInstance:
-        """Scaled to `size`; `full_cover` has no meaning for polygons."""
+        """Scale to `size` (width, height); `full_cover` has no meaning for polygons."""
         ratios = (size[0] / self.size[0], size[1] / self.size[1])
         out = []
         for polygon in self.polygons:
@@ -88,29 +88,29 @@ class PolygonInstance:
         return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
 
     def to_bitmap(self) -> Tensor:
-        """(h,w) bool."""
+        """Bitmap (h, w), bool."""
         return torch.from_numpy(coco_mask.decode(self.to_rle())).bool()
 
 
 class BitmapInstance:
-    """One object as a (h,w) bool tensor."""
+    """Mask of one object as a bool tensor (h, w)."""
 
     def __init__(self, bitmap: Tensor) -> None:
-        """Keep a (h,w) bool tensor."""
+        """Keep a bool tensor (h, w)."""
         self.bitmap = bitmap
         self.size = (bitmap.shape[1], bitmap.shape[0])
 
     def transpose(self, method: int) -> BitmapInstance:
-        """Mirrored."""
+        """Flip the bitmap."""
         return BitmapInstance(self.bitmap.flip(1 if method == FLIP_LEFT_RIGHT else 0))
 
     def crop(self, box: Sequence[float]) -> BitmapInstance:
-        """The window `box`, rounded half to even (parity) and clamped into the image."""
+        """Crop to the window `box`, rounded half to even (parity) and clamped into the image."""
         x0, y0, x1, y1 = (int(v) for v in clamp_window([round(float(v)) for v in box], self.size))
         return BitmapInstance(self.bitmap[y0:y1, x0:x1])
 
     def cut(self, window: Window) -> BitmapInstance:
-        """The pixels of `window`; those outside the image are empty."""
+        """Cut out the pixels of `window`; those outside the image are False."""
         x0, y0, x1, y1 = window
         width, height = self.size
         out = self.bitmap.new_zeros((y1 - y0, x1 - x0))
@@ -120,7 +120,7 @@ class BitmapInstance:
         return BitmapInstance(out)
 
     def resize(self, size: tuple[int, int], full_cover: bool = False) -> BitmapInstance:
-        """Bilinear (align_corners False), inside from a value of 0.5, or of 1 with `full_cover`."""
+        """Resize bilinearly (align_corners False); inside from a value of 0.5, of 1 with `full_cover`."""
         values = functional.interpolate(
             self.bitmap[None, None].float(),
             size=(int(size[1]), int(size[0])),
@@ -134,12 +134,12 @@ class BitmapInstance:
         return _encode(self.bitmap.numpy().astype(np.uint8))
 
     def to_bitmap(self) -> Tensor:
-        """(h,w) bool."""
+        """Bitmap (h, w), bool."""
         return self.bitmap
 
 
 class RleInstance:
-    """One object as a compressed run-length dict; becomes a bitmap when its geometry changes."""
+    """Mask of one object as a compressed run-length dict; geometry turns it into a bitmap."""
 
     def __init__(self, rle: dict[str, Any]) -> None:
         """Keep {"size": [h, w], "counts": bytes}."""
@@ -147,37 +147,37 @@ class RleInstance:
         self.size = (int(rle["size"][1]), int(rle["size"][0]))
 
     def transpose(self, method: int) -> BitmapInstance:
-        """Mirrored bitmap."""
+        """Flip it as a bitmap."""
         return BitmapInstance(self.to_bitmap()).transpose(method)
 
     def crop(self, box: Sequence[float]) -> BitmapInstance:
-        """Bitmap of the rounded window."""
+        """Crop it as a bitmap to the rounded window `box`."""
         return BitmapInstance(self.to_bitmap()).crop(box)
 
     def cut(self, window: Window) -> BitmapInstance:
-        """Bitmap of `window`."""
+        """Cut it as a bitmap at `window`."""
         return BitmapInstance(self.to_bitmap()).cut(window)
 
     def resize(self, size: tuple[int, int], full_cover: bool = False) -> RleInstance | BitmapInstance:
-        """Bitmap of the new size (itself when the size stays)."""
+        """Resize it as a bitmap; itself when the size stays."""
         if (int(size[0]), int(size[1])) == self.size:
             return self
         return BitmapInstance(self.to_bitmap()).resize(size, full_cover)
 
     def to_rle(self) -> dict[str, Any]:
-        """The stored run lengths."""
+        """Stored run-length dict."""
         return self.rle
 
     def to_bitmap(self) -> Tensor:
-        """(h,w) bool."""
+        """Bitmap (h, w), bool."""
         return torch.from_numpy(coco_mask.decode(self.rle)).bool()
 
 
 MaskInstance = PolygonInstance | BitmapInstance | RleInstance
 
 
-def instance_from(entry: Any, size: Size) -> MaskInstance:
-    """The instance for one annotation entry: list of polygons, run-length dict or 2-d bitmap.
+def instance_from(entry: Any, size: WidthHeight) -> MaskInstance:
+    """Build the mask of one annotation entry: list of polygons, run-length dict or 2-d bitmap.
 
     Polygons of fewer than three points are left out. Raises ValueError when coordinates are no finite
     numbers or not x, y in turn, when a bitmap or run lengths are not of `size`, and when run lengths cannot
@@ -185,15 +185,15 @@ def instance_from(entry: Any, size: Size) -> MaskInstance:
     """
     instance: MaskInstance
     if isinstance(entry, list | tuple):
-        polygons = [_polygon(numbers) for numbers in entry]
-        return PolygonInstance([p for p in polygons if len(p) >= MIN_POLYGON_NUMBERS], size)
+        polygons = [_polygon(values) for values in entry]
+        return PolygonInstance([p for p in polygons if len(p) >= MIN_POLYGON_VALUES], size)
     if isinstance(entry, dict):
         instance = RleInstance(_compressed(entry))
     elif isinstance(entry, np.ndarray | Tensor) and entry.ndim == 2:
         instance = BitmapInstance(torch.as_tensor(entry).cpu() != 0)
     else:
         raise ValueError(
-            f"a mask is a list of polygons, run lengths or a (h,w) array, found {type(entry).__name__}"
+            f"a mask is a list of polygons, run lengths or an array (h, w), got {type(entry).__name__}"
         )
     if instance.size != (int(size[0]), int(size[1])):
         raise ValueError(f"mask of size (w,h)={instance.size} in an image of size {size}")
@@ -202,21 +202,21 @@ def instance_from(entry: Any, size: Size) -> MaskInstance:
     return instance
 
 
-def _polygon(numbers: Any) -> Tensor:
-    """Flat float32 x0, y0, x1, y1, ...; ValueError for anything else."""
+def _polygon(values: Any) -> Tensor:
+    """Convert to flat float32 (2 * points,) x0, y0, x1, y1, ...; ValueError for anything else."""
     try:
-        polygon = torch.as_tensor(numbers, dtype=torch.float32).reshape(-1)
+        polygon = torch.as_tensor(values, dtype=torch.float32).reshape(-1)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"a polygon is a list of numbers x, y, x, y, ... ({error})") from None
     if len(polygon) % 2:
-        raise ValueError(f"a polygon of {len(polygon)} numbers; they are x, y, x, y, ...")
+        raise ValueError(f"a polygon of {len(polygon)} values; they must be pairs x, y, x, y, ...")
     if not bool((polygon.abs() <= MAX_COORDINATE).all()):
         raise ValueError(f"a polygon with coordinates that are not finite or beyond {MAX_COORDINATE} pixels")
     return polygon
 
 
 def _check_run_lengths(instance: RleInstance) -> None:
-    """ValueError unless the run lengths fill the mask."""
+    """Raise ValueError unless the run lengths fill the mask."""
     try:
         coco_mask.decode(instance.rle)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -225,7 +225,7 @@ def _check_run_lengths(instance: RleInstance) -> None:
         ) from None
 
 
-def clamp_window(box: Sequence[float], size: Size) -> tuple[float, float, float, float]:
+def clamp_window(box: Sequence[float], size: WidthHeight) -> tuple[float, float, float, float]:
     """Clamp (x0, y0, x1, y1) into an image of `size`: x0 in 0..W-1, x1 in 0..W, at least x0 + 1; y alike."""
     x0, y0, x1, y1 = box
     x0, y0 = min(max(x0, 0), size[0] - 1), min(max(y0, 0), size[1] - 1)
@@ -234,12 +234,12 @@ def clamp_window(box: Sequence[float], size: Size) -> tuple[float, float, float,
 
 
 def _encode(bitmap: np.ndarray) -> dict[str, Any]:
-    """Compressed run-length dict of a (h,w) uint8 array."""
+    """Compressed run-length dict of a uint8 array (h, w)."""
     return coco_mask.encode(np.asfortranarray(bitmap))
 
 
 def _compressed(rle: dict[str, Any]) -> dict[str, Any]:
-    """A run-length dict with bytes counts from the compressed (text or bytes) or the plain (list) form."""
+    """Run-length dict with counts as bytes, from the compressed (text or bytes) or the list form."""
     missing = {"size", "counts"} - rle.keys()
     if missing:
         raise ValueError(f"run lengths without {' and '.join(sorted(missing))}")
@@ -255,3 +255,31 @@ def _compressed(rle: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(counts, str | bytes):
         raise ValueError(f"run lengths of type {type(counts).__name__}; expected text or a list")
     return {"size": list(size), "counts": counts.encode() if isinstance(counts, str) else counts}
+
+
+def clip_polygon(polygon: Tensor, width: float, height: float) -> Tensor:
+    """Clip a flat float32 polygon (2 * points,) x0, y0, x1, y1, ... to 0..width, 0..height; may become empty.
+
+    Sutherland-Hodgman clipping: parts of a concave polygon stay joined by edges along the border, which
+    enclose nothing.
+    """
+    points = polygon.numpy().astype(np.float64).reshape(-1, 2)
+    for axis, side in ((0, width), (1, height)):
+        points = _clip_half_plane(points, points[:, axis])
+        points = _clip_half_plane(points, side - points[:, axis])
+    # rounding of the crossings must not lead out again
+    return torch.from_numpy(points.clip(0, (width, height)).astype(np.float32).reshape(-1))
+
+
+def _clip_half_plane(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Closed polygon (M, 2): `points` (N, 2) without the part where the linear `distance` (N,) is below 0."""
+    inside = distance >= 0
+    if inside.all():
+        return points
+    following, after = np.roll(points, -1, axis=0), np.roll(distance, -1)
+    crossing = inside != (after >= 0)
+    fraction = distance / np.where(crossing, distance - after, 1.0)
+    crossings = points + fraction[:, None] * (following - points)
+    # every corner inside, and behind it the point where its edge crosses the border
+    corners = np.stack([points, crossings], axis=1).reshape(-1, 2)
+    return corners[np.stack([inside, crossing], axis=1).reshape(-1)]

@@ -1,4 +1,4 @@
-"""Masks of the objects of one image: polygons, run lengths or bitmaps under one interface (core spec 4)."""
+"""Masks of the objects of one image: polygons, run lengths or bitmaps behind one interface."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.structures.flips import check_flip
+from maskrcnn_benchmark.structures.geometry import check_flip
 from maskrcnn_benchmark.structures.mask_instances import (
     MaskInstance,
     PolygonInstance,
+    WidthHeight,
     Window,
     clamp_window,
     instance_from,
 )
-
-Size = tuple[float, float]
 
 
 class SegmentationMask:
@@ -28,11 +27,11 @@ class SegmentationMask:
     alignment. All data is on the CPU. Polygon coordinates are float32 pixels (parity).
     """
 
-    def __init__(self, instances: Any, size: Size, mode: str = "poly") -> None:
+    def __init__(self, instances: Any, size: WidthHeight, mode: str = "poly") -> None:
         """Build from annotation entries.
 
         mode "poly" or "rle": per object a list of flat polygons [x0, y0, x1, y1, ...] or a run-length dict
-        (compressed or not). mode "mask": a (N,h,w) tensor, bool or number (non-zero is inside).
+        (compressed or not). mode "mask": a tensor (N, h, w), bool or number (non-zero is inside).
         Raises ValueError for another mode or a bitmap whose size is not `size`.
         """
         if mode not in ("poly", "rle", "mask"):
@@ -46,31 +45,31 @@ class SegmentationMask:
         return "poly" if all(isinstance(item, PolygonInstance) for item in self._items) else "mask"
 
     def transpose(self, method: int) -> SegmentationMask:
-        """Mirrored by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM: coordinate' = side - coordinate - 1."""
+        """Flip by FLIP_LEFT_RIGHT or FLIP_TOP_BOTTOM: coordinate' = side - coordinate - 1."""
         check_flip(method)
         return self._like([item.transpose(method) for item in self._items], self.size)
 
     def crop(self, box: Sequence[float]) -> SegmentationMask:
-        """The window (x0, y0, x1, y1), at least one pixel wide and high.
+        """Crop to the window (x0, y0, x1, y1), at least one pixel wide and high.
 
         parity: polygons are shifted and not cut and keep the fractions of the window, whose origin alone is
         clamped into the image. Bitmaps, and polygons among bitmaps, use the window rounded and clamped.
         """
-        numbers = [float(v) for v in box]
+        values = [float(v) for v in box]
         if self.mode == "poly":
-            size = (max(numbers[2] - numbers[0], 1.0), max(numbers[3] - numbers[1], 1.0))
-            return self._like([item.crop(numbers) for item in self._items], size)
-        window = clamp_window([round(v) for v in numbers], self.size)
+            size = (max(values[2] - values[0], 1.0), max(values[3] - values[1], 1.0))
+            return self._like([item.crop(values) for item in self._items], size)
+        window = clamp_window([round(v) for v in values], self.size)
         items = [item.crop(window) for item in self._items]
         return self._like(items, (window[2] - window[0], window[3] - window[1]))
 
     def cut(self, window: Window) -> SegmentationMask:
-        """The masks in `window`, cut at its border; what it shows beyond the image is outside all masks."""
+        """Cut the masks at the border of `window`; pixels beyond the image are outside all masks."""
         size = (window[2] - window[0], window[3] - window[1])
         return self._like([item.cut(window) for item in self._items], size)
 
     def resize(self, size: tuple[int, int], *, full_cover: bool = False) -> SegmentationMask:
-        """Scaled to `size` (width, height).
+        """Scale to `size` (width, height).
 
         Bitmaps are interpolated bilinearly (align_corners False) and kept where at least half is inside; with
         `full_cover` only where the value reaches 1 (what the original got by truncating uint8).
@@ -78,7 +77,7 @@ class SegmentationMask:
         return self._like([item.resize(size, full_cover) for item in self._items], size)
 
     def polygons(self) -> list[list[Tensor]]:
-        """Per object its polygons as flat float32 tensors x0, y0, x1, y1, ...; ValueError in mode "mask"."""
+        """Polygons per object, flat float32 (2 * points,) x0, y0, x1, y1, ...; ValueError in mode "mask"."""
         out = []
         for item in self._items:
             if not isinstance(item, PolygonInstance):
@@ -89,22 +88,23 @@ class SegmentationMask:
         return out
 
     def to_bitmaps(self) -> Tensor:
-        """(N,h,w) bool on the CPU; polygons rasterised by the COCO rule, the size is cut to whole pixels."""
+        """Bitmaps (N, h, w), bool, on the CPU: polygons rasterised by the COCO rule, size in whole pixels."""
         width, height = int(self.size[0]), int(self.size[1])
         if not self._items:
             return torch.zeros((0, height, width), dtype=torch.bool)
         return torch.stack([item.to_bitmap() for item in self._items])
 
     def to_rles(self) -> list[dict[str, Any]]:
-        """Per object a compressed run-length dict {"size": [h, w], "counts": bytes} of pycocotools."""
+        """Compressed run-length dict per object, {"size": [h, w], "counts": bytes} of pycocotools."""
         return [item.to_rle() for item in self._items]
 
     def box_targets(
         self, instance_of_box: Sequence[int] | Tensor, boxes: Tensor, size: int, *, full_cover: bool = False
     ) -> Tensor:
-        """(R,size,size) bool: for box r ((R,4) xyxy) the mask of object `instance_of_box[r]`, cut and scaled.
+        """Mask targets (R, size, size), bool: for each of the boxes (R, 4) xyxy its object's mask, resized.
 
-        The general path for any mixture of forms; polygons have a native one in `layers`.
+        Box r belongs to object `instance_of_box[r]`. The general path for any mixture of forms; polygons have
+        a native one in `layers`.
         """
         out = torch.zeros((len(boxes), size, size), dtype=torch.bool)
         rows = zip(torch.as_tensor(instance_of_box).tolist(), boxes.tolist(), strict=True)
@@ -114,11 +114,11 @@ class SegmentationMask:
 
     @staticmethod
     def cat(parts: Sequence[SegmentationMask]) -> SegmentationMask:
-        """The objects of all `parts` (of one image size) in order."""
+        """Concatenate the objects of all `parts` (of one image size) in order."""
         return parts[0]._like([item for part in parts for item in part._items], parts[0].size)
 
     def __getitem__(self, index: Any) -> SegmentationMask:
-        """Objects picked by a boolean mask, indices, a slice or one number."""
+        """Select objects by a boolean mask, indices, a slice or one index."""
         if isinstance(index, int):
             index = [index]
         if isinstance(index, slice):
@@ -138,8 +138,8 @@ class SegmentationMask:
         """Short description: count, size and mode."""
         return f"SegmentationMask({len(self)} objects, size={self.size}, mode={self.mode!r})"
 
-    def _like(self, items: Sequence[MaskInstance], size: Size) -> SegmentationMask:
-        """A SegmentationMask of ready instances."""
+    def _like(self, items: Sequence[MaskInstance], size: WidthHeight) -> SegmentationMask:
+        """SegmentationMask of given instances."""
         out = SegmentationMask([], size)
         out._items = list(items)
         return out

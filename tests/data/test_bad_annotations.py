@@ -23,14 +23,14 @@ SIZE = [40, 50]
 WHOLE = [5, 6, 25, 6, 25, 16, 5, 16]
 
 SEGMENTATIONS: dict[str, tuple[Any, str]] = {
-    "odd number of coordinates": ([WHOLE[:7]], "a polygon of 7 numbers; they are x, y"),
+    "odd number of coordinates": ([WHOLE[:7]], "a polygon of 7 values; they must be pairs x, y"),
     "not a number": ([[5, 6, math.nan, 6, 25, 16]], "not finite"),
     "infinite": ([[5, 6, math.inf, 6, 25, 16]], "not finite"),
     "far away": ([[2, 3, 1e12, 3, 1e12, 18]], "beyond 1048576 pixels"),
     "text in a polygon": ([["a", 6, 25, 6, 25, 16]], "a polygon is a list of numbers"),
-    "text": ("abc", "found str"),
-    "null": (None, "found NoneType"),
-    "number": (5, "found int"),
+    "text": ("abc", "got str"),
+    "null": (None, "got NoneType"),
+    "number": (5, "got int"),
     "polygons and run lengths": ([WHOLE, {"size": SIZE, "counts": [2000]}], "a polygon is a list of numbers"),
     "null in a polygon": ([[None, 6, 25, 6, 25, 16]], "a polygon is a list of numbers"),
     "no counts": ({"size": SIZE}, "run lengths without counts"),

@@ -82,7 +82,7 @@ def test_ranks_share_every_batch(cfg: Any, monkeypatch: pytest.MonkeyPatch, worl
     cfg.SOLVER.IMS_PER_BATCH = 6
     data, tested = build.build_train_dataset(cfg), build.build_dataset(cfg, _spec(cfg), train=False)
     whole = list(build.build_train_loader(cfg, data))
-    assert [batch.draws for batch in whole] == [list(range(6 * t, 6 * t + 6)) for t in range(7)]
+    assert [batch.stream_indices for batch in whole] == [list(range(6 * t, 6 * t + 6)) for t in range(7)]
     monkeypatch.setattr(build, "get_world_size", lambda: world)
     seen, parts = [], []
     for rank in range(world):
@@ -93,7 +93,7 @@ def test_ranks_share_every_batch(cfg: Any, monkeypatch: pytest.MonkeyPatch, worl
     for t, batch in enumerate(whole):
         own = [part[t] for part in parts]
         assert [i for b in own for i in b.image_ids] == batch.image_ids
-        assert [d for b in own for d in b.draws] == batch.draws
+        assert [d for b in own for d in b.stream_indices] == batch.stream_indices
         boxes = [target.bbox for b in own for target in b.targets]
         assert all(torch.equal(a, b.bbox) for a, b in zip(boxes, batch.targets, strict=True))
     cfg.SOLVER.IMS_PER_BATCH = 5

@@ -172,4 +172,5 @@ def test_loader_gives_batches_of_views(raw: dict[str, Any], tmp_path: Path) -> N
     assert sorted(i for batch in batches for i in batch.image_ids) == [1, 2, 3]
     for batch in batches:
         assert isinstance(batch.images, ViewList) and len(batch.images.views()) == 6
-        assert all(len(images) == len(batch) for images in batch.images.views())
+        for i, view in enumerate(batch.images.views()):
+            assert len(view) == len(batch) and all(g.flipped == (i % 2 == 1) for g in view.geometry)

@@ -69,7 +69,7 @@ def test_aspect_groups() -> None:
 def test_stream_is_a_function_of_position(
     items: int, batch_size: int, start: int, world: int, grouped: bool
 ) -> None:
-    """A late start sees the batches of an unbroken run; ranks share every batch; draws count up."""
+    """A late start sees the batches of an unbroken run; ranks share every batch; stream indices count up."""
     groups = [i % 3 == 0 for i in range(items)] if grouped else None
     batch_size *= world
     stream = ShuffledStream(items, 7, batch_size, groups)
@@ -82,7 +82,7 @@ def test_stream_is_a_function_of_position(
     for rank in range(world):
         late = StreamBatches(fresh, start_iter=start, num_iters=9 - start, world=world, rank=rank)
         assert list(late) == whole[rank][start:] and len(late) == 9 - start
-    assert [key.draw for batch in together for key in batch] == list(range(9 * batch_size))
+    assert [key.stream_index for batch in together for key in batch] == list(range(9 * batch_size))
 
 
 def test_stream_that_ranks_cannot_share() -> None:
@@ -140,7 +140,7 @@ def test_replay_layout_over_processes_and_resume() -> None:
     ranks = [list(replay(world=2, rank=r, num_iters=8)) for r in range(2)]
     assert single == [key for t in range(8) for r in range(2) for key in ranks[r][t]]
     assert list(replay(world=2, rank=1, start_iter=3, num_iters=5)) == ranks[1][3:]
-    assert [key.draw for key in single] == list(range(32))
+    assert [key.stream_index for key in single] == list(range(32))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
@@ -154,7 +154,7 @@ def test_replay_is_exact_for_every_number_of_processes(world: int) -> None:
         for r in range(world)
     ]
     keys = [key for t in range(iterations) for r in range(world) for key in ranks[r][t]]
-    assert [key.draw for key in keys] == list(range(iterations * world * per_rank))
+    assert [key.stream_index for key in keys] == list(range(iterations * world * per_rank))
     for epoch in range(len(keys) // length):
         pairs = [(key.index, key.query_class) for key in keys[epoch * length : (epoch + 1) * length]]
         assert sorted(pairs) == sorted(sampler.unpermuted_epoch(epoch))

@@ -37,7 +37,7 @@ def test_class_aware_frequencies() -> None:
     """Classes equally often in every round; all images of a class before one repeats; rounds differ."""
     stream = ClassAwareStream(LISTS, 3)
     keys = [stream.key(p) for p in range(30)]
-    assert all(key.query_class == 0 and key.draw == p for p, key in enumerate(keys))
+    assert all(key.query_class == 0 and key.stream_index == p for p, key in enumerate(keys))
     # ten rounds: 5 images twice, 2 images five times, 1 image ten times; image 4 in two classes
     expected = dict.fromkeys((0, 1, 2, 3), 2) | {4: 2 + 5, 5: 5, 6: 10}
     assert Counter(key.index for key in keys) == expected

@@ -22,13 +22,18 @@ class FakeBatch:
     image_ids: list[int]
     targets: list[None] = field(default_factory=list)
     query_classes: list[int] = field(default_factory=list)
-    draws: list[int] = field(default_factory=list)
+    stream_indices: list[int] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
 
     def to(self, device: torch.device) -> FakeBatch:
         """The same batch on `device`."""
         return FakeBatch(
-            self.images.to(device), self.image_ids, self.targets, self.query_classes, self.draws, self.indices
+            self.images.to(device),
+            self.image_ids,
+            self.targets,
+            self.query_classes,
+            self.stream_indices,
+            self.indices,
         )
 
 

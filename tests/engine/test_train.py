@@ -148,7 +148,8 @@ def test_accumulation_equals_one_large_batch(fake: Fakes, tmp_path: Path) -> Non
         while True:
             a, b = next(stream), next(stream)
             a.images = torch.cat([a.images, b.images])
-            a.targets, a.draws = a.targets + b.targets, a.draws + b.draws
+            a.targets = a.targets + b.targets
+            a.stream_indices = a.stream_indices + b.stream_indices
             a.query_classes = a.query_classes + b.query_classes
             yield a
 
@@ -164,7 +165,7 @@ def test_data_that_ends_early_is_an_error(fake: Fakes, tmp_path: Path) -> None:
 def test_query_classes_and_distillation_reach_the_model(fake: Fakes, tmp_path: Path) -> None:
     model = fake["model"]()
     _run(fake["cfg"](), model, fake["stream"], tmp_path, 1, distill=lambda b: StoredLogits(b.image_ids, []))
-    seeds = [derive_seed(0, "picture", draw) for draw in (0, 1)]
+    seeds = [derive_seed(0, "picture", index) for index in (0, 1)]
     (inputs,) = model.calls
     assert (inputs.query_classes, inputs.seeds) == ([0, 0], seeds)
     assert inputs.stored_logits == StoredLogits([0, 1], []) and inputs.reference is None

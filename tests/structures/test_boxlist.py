@@ -72,7 +72,7 @@ def test_resize_equal_ratio_scales_the_current_mode() -> None:
 
 
 def test_clip_is_out_of_place_and_filters_fields() -> None:
-    """Boxes outside and one-pixel boxes are dropped with their fields; the original keeps its numbers."""
+    """Boxes outside and one-pixel boxes are dropped with their fields; the original is unchanged."""
     boxes = BoxList(
         [[-5, -5, 10, 10], [120, 10, 130, 20], [50, 50, 50, 60], [90, 70, 200, 200]], (WIDTH, HEIGHT)
     )
@@ -127,7 +127,7 @@ def test_empty_list_goes_through_everything() -> None:
 def test_iou_against_pixel_counting(
     rows_a: list[tuple[int, int, int, int]], rows_b: list[tuple[int, int, int, int]]
 ) -> None:
-    """The overlap of whole-number boxes equals counting pixels."""
+    """The IoU of boxes with integer corners equals counting pixels."""
     a, b = boxes_of(rows_a), boxes_of(rows_b)
     grids = []
     for boxes in (a, b):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn_benchmark.structures import BoxList, Keypoints, SegmentationMask
-from maskrcnn_benchmark.structures.polygon_clip import clip_polygon
+from maskrcnn_benchmark.structures.mask_instances import clip_polygon
 
 WINDOW = st.tuples(st.integers(-20, 35), st.integers(-20, 35), st.integers(1, 40), st.integers(1, 40)).map(
     lambda w: (w[0], w[1], w[0] + w[2], w[1] + w[3])
@@ -71,11 +71,11 @@ def test_bitmaps_and_run_lengths_are_cut_exactly(window: tuple[int, int, int, in
     bits = torch.rand((2, 30, 24), generator=torch.Generator().manual_seed(seed)) > 0.5
     padded = torch.nn.functional.pad(bits, (60, 60, 60, 60))
     x0, y0, x1, y1 = window
-    wanted = padded[:, y0 + 60 : y1 + 60, x0 + 60 : x1 + 60]
+    expected = padded[:, y0 + 60 : y1 + 60, x0 + 60 : x1 + 60]
     masks = SegmentationMask(bits, (24, 30), "mask")
     for form in (masks, SegmentationMask(masks.to_rles(), (24, 30), "rle")):
         cut = form.cut(window)
-        assert cut.size == (x1 - x0, y1 - y0) and torch.equal(cut.to_bitmaps(), wanted)
+        assert cut.size == (x1 - x0, y1 - y0) and torch.equal(cut.to_bitmaps(), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,16 +84,16 @@ def test_polygons_are_cut_like_their_bitmaps(window: tuple[int, int, int, int]) 
     """But for pixels of the outline; what was cut off does not come back at another size."""
     polygon = SegmentationMask([[star(5, 15.3, 14).tolist()], [[2, 2, 9, 2, 9, 12, 2, 12]]], (30, 30))
     cut = polygon.cut(window)
-    wanted = SegmentationMask(polygon.to_bitmaps(), (30, 30), "mask").cut(window).to_bitmaps()
+    expected = SegmentationMask(polygon.to_bitmaps(), (30, 30), "mask").cut(window).to_bitmaps()
     assert cut.mode == "poly" and cut.size == (window[2] - window[0], window[3] - window[1])
-    assert (cut.to_bitmaps() ^ wanted).sum() <= 12
-    assert torch.equal(cut.to_bitmaps()[1], wanted[1])
+    assert (cut.to_bitmaps() ^ expected).sum() <= 12
+    assert torch.equal(cut.to_bitmaps()[1], expected[1])
     for outline in (flat for polygons in cut.polygons() for flat in polygons):
         assert (
             outline.min() >= 0 and outline[0::2].max() <= cut.size[0] and outline[1::2].max() <= cut.size[1]
         )
     doubled = cut.resize((2 * int(cut.size[0]), 2 * int(cut.size[1]))).crop((0, 0, 500, 500)).to_bitmaps()
-    assert doubled.sum() <= 4.6 * wanted.sum() + 40
+    assert doubled.sum() <= 4.6 * expected.sum() + 40
 
 
 def test_box_lists_are_cut_with_all_fields() -> None:

@@ -29,35 +29,35 @@ def masks(draw: st.DrawFn) -> SegmentationMask:
 
 @settings(max_examples=60, deadline=None)
 @given(masks())
-def test_run_lengths_and_bitmaps_agree(found: SegmentationMask) -> None:
-    bitmaps = found.to_bitmaps()
-    again = SegmentationMask(found.to_rles(), found.size, "rle")
-    assert torch.equal(again.to_bitmaps(), bitmaps) and len(again) == len(found)
-    assert torch.equal(SegmentationMask(bitmaps, found.size, "mask").to_bitmaps(), bitmaps)
+def test_run_lengths_and_bitmaps_agree(masks: SegmentationMask) -> None:
+    bitmaps = masks.to_bitmaps()
+    again = SegmentationMask(masks.to_rles(), masks.size, "rle")
+    assert torch.equal(again.to_bitmaps(), bitmaps) and len(again) == len(masks)
+    assert torch.equal(SegmentationMask(bitmaps, masks.size, "mask").to_bitmaps(), bitmaps)
 
 
 @settings(max_examples=60, deadline=None)
 @given(masks(), st.sampled_from([FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM]))
-def test_flipping_twice_changes_nothing(found: SegmentationMask, method: int) -> None:
-    twice = found.transpose(method).transpose(method)
-    assert torch.equal(twice.to_bitmaps(), found.to_bitmaps()) and twice.mode == found.mode
+def test_flipping_twice_changes_nothing(masks: SegmentationMask, method: int) -> None:
+    twice = masks.transpose(method).transpose(method)
+    assert torch.equal(twice.to_bitmaps(), masks.to_bitmaps()) and twice.mode == masks.mode
 
 
 @settings(max_examples=60, deadline=None)
 @given(masks(), SIDE, SIDE)
-def test_resize_and_crop_give_the_size_asked_for(found: SegmentationMask, width: int, height: int) -> None:
-    resized = found.resize((width, height))
-    assert resized.to_bitmaps().shape == (len(found), height, width)
-    same = found.resize((int(found.size[0]), int(found.size[1])))
-    assert torch.equal(same.to_bitmaps(), found.to_bitmaps())
-    cropped = found.crop((0, 0, float(width), float(height)))
-    assert len(cropped) == len(found) and min(cropped.size) >= 1
+def test_resize_and_crop_give_the_size_asked_for(masks: SegmentationMask, width: int, height: int) -> None:
+    resized = masks.resize((width, height))
+    assert resized.to_bitmaps().shape == (len(masks), height, width)
+    same = masks.resize((int(masks.size[0]), int(masks.size[1])))
+    assert torch.equal(same.to_bitmaps(), masks.to_bitmaps())
+    cropped = masks.crop((0, 0, float(width), float(height)))
+    assert len(cropped) == len(masks) and min(cropped.size) >= 1
 
 
 @settings(max_examples=60, deadline=None)
 @given(masks(), st.data())
-def test_picking_keeps_objects_whole(found: SegmentationMask, data: st.DataObject) -> None:
-    index = data.draw(st.lists(st.integers(0, max(0, len(found) - 1)), max_size=6 if len(found) else 0))
-    assert torch.equal(found[torch.tensor(index, dtype=torch.int64)].to_bitmaps(), found.to_bitmaps()[index])
-    halves = [found[:1], found[1:]]
-    assert torch.equal(SegmentationMask.cat(halves).to_bitmaps(), found.to_bitmaps())
+def test_picking_keeps_objects_whole(masks: SegmentationMask, data: st.DataObject) -> None:
+    index = data.draw(st.lists(st.integers(0, max(0, len(masks) - 1)), max_size=6 if len(masks) else 0))
+    assert torch.equal(masks[torch.tensor(index, dtype=torch.int64)].to_bitmaps(), masks.to_bitmaps()[index])
+    halves = [masks[:1], masks[1:]]
+    assert torch.equal(SegmentationMask.cat(halves).to_bitmaps(), masks.to_bitmaps())

@@ -58,17 +58,20 @@ def test_forms_agree(form: str) -> None:
     for method, axis in ((FLIP_LEFT_RIGHT, 2), (FLIP_TOP_BOTTOM, 1)):
         flipped = masks.transpose(method)
         assert torch.equal(flipped.transpose(method).to_bitmaps(), masks.to_bitmaps())
-        # polygons mirror about coordinate (side - 1) / 2: their bitmaps move by at most one pixel
-        wanted = reference.to_bitmaps().flip(axis)
-        assert (flipped.to_bitmaps() ^ wanted).float().mean() < 0.05
+        # polygons are flipped about coordinate (side - 1) / 2: their bitmaps move by at most one pixel
+        expected = reference.to_bitmaps().flip(axis)
+        assert (flipped.to_bitmaps() ^ expected).float().mean() < 0.05
 
 
 def test_resize_keeps_shape() -> None:
     """All forms agree with the directly rasterised larger polygon up to the outline."""
     for masks in forms().values():
         bigger = masks.resize((80, 60))
-        wanted = forms()["poly"].resize((80, 60)).to_bitmaps()
-        both, either = (bigger.to_bitmaps() & wanted).sum((1, 2)), (bigger.to_bitmaps() | wanted).sum((1, 2))
+        expected = forms()["poly"].resize((80, 60)).to_bitmaps()
+        both, either = (
+            (bigger.to_bitmaps() & expected).sum((1, 2)),
+            (bigger.to_bitmaps() | expected).sum((1, 2)),
+        )
         assert bigger.to_bitmaps().shape == (2, 60, 80) and (both / either > 0.9).all()
 
 
@@ -80,7 +83,7 @@ def test_full_cover_only_keeps_full_pixels() -> None:
 
 
 def test_invalid_polygons_keep_alignment() -> None:
-    """An object with only invalid polygons stays as an empty mask at its place."""
+    """An object with only invalid polygons stays as an empty mask at its index."""
     masks = SegmentationMask([[[1, 2, 3, 4]], SQUARE, [], [[1, 1], SQUARE[0]]], SIZE)
     assert [len(p) for p in masks.polygons()] == [0, 1, 0, 1]
     assert masks.to_bitmaps().flatten(1).any(1).tolist() == [False, True, False, True]
@@ -88,7 +91,7 @@ def test_invalid_polygons_keep_alignment() -> None:
 
 
 def test_box_targets_of_a_box_inside_and_outside() -> None:
-    """A box equal to the square is full; one that leaves the image keeps its own scale (published rule)."""
+    """A box equal to the square is full; one beyond the image keeps the scale of its sides (as published)."""
     masks = forms()["poly"]
     targets = masks.box_targets([0, 0], torch.tensor([[10.0, 5, 26, 21], [-6, -11, 26, 21]]), 8)
     assert targets[0].all()

@@ -140,7 +140,7 @@ class DetectionDataset:
         if key.query_class and not bool((target.get_field("labels") == key.query_class).any()):
             name = self.class_names[key.query_class]
             return None, f"image {record['id']} has no usable object of class {key.query_class} ({name})"
-        rng = random.Random(derive_seed(self.seed, "transform", key.draw))
+        rng = random.Random(derive_seed(self.seed, "transform", key.stream_index))
         tensor, changed, flipped = self.transforms(image, target, rng)
         sample = Sample(
             image=tensor,
@@ -150,7 +150,7 @@ class DetectionDataset:
             original_size=(image.height, image.width),
             query_class=key.query_class,
             flipped=flipped,
-            draw=key.draw,
+            stream_index=key.stream_index,
         )
         return sample, ""
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: views joined before suppression, masks and keypoints from the plain view."""
+"""Test-time augmentation: views joined before NMS, masks and keypoints from the plain view."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_one_view_is_ordinary_detection(small_cfg: Cfg, agnostic: bool) -> None:
         assert torch.equal(found.get_field("mask"), plain.get_field("mask"))
 
 
-def test_a_mirrored_image_gives_mirrored_detections(small_cfg: Cfg) -> None:
-    """Seen plain and mirrored, both images show the same two views. No limit: ties are not cut."""
+def test_a_flipped_image_gives_flipped_detections(small_cfg: Cfg) -> None:
+    """Seen plain and flipped, both images show the same two views. No limit: ties are not cut."""
     detector = _detector(small_cfg("MODEL.MASK_ON", False, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG", 0))
     image = _image()
     both = [[View(p, False), View(p.flip(2), True)] for p in (image, image.flip(2))]
-    found, mirrored = (detector(batch_images([views], 32))[0] for views in both)
-    _same(found, mirrored.transpose(FLIP_LEFT_RIGHT))
+    found, flipped = (detector(batch_images([views], 32))[0] for views in both)
+    _same(found, flipped.transpose(FLIP_LEFT_RIGHT))
 
 
 def test_views_of_other_sizes_come_back_to_the_plain_one(small_cfg: Cfg) -> None:

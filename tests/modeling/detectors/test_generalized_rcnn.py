@@ -77,7 +77,7 @@ def test_training_and_detection(build: Callable[..., Any], batch: Batch, kind: s
     assert set(losses) == keys
     assert all(v.dim() == 0 and torch.isfinite(v) for v in losses.values())
     sum(losses.values()).backward()
-    # the topmost pyramid level holds no box in small images, so its gradient may be zero, but it is there
+    # the topmost FPN level holds no box in small images, so its gradient may be zero, but it is there
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
     detections = model.eval()(images)

@@ -76,7 +76,7 @@ def test_p7_sees_the_rectified_p6() -> None:
     assert torch.equal(other(c5, p5)[0], other.p6(p5))
 
 
-def test_a_pyramid_passes_over_finer_maps() -> None:
+def test_an_fpn_ignores_finer_maps() -> None:
     fpn = FPN([FeatureSpec(4, 16), FeatureSpec(5, 32)], 6, extra_pool=False)
     children = [name for name, _ in fpn.named_children()]
     assert children == ["fpn_inner3", "fpn_layer3", "fpn_inner4", "fpn_layer4"]
@@ -85,7 +85,7 @@ def test_a_pyramid_passes_over_finer_maps() -> None:
     assert all(torch.equal(a, b) for a, b in zip(fpn(maps), fpn(maps[1:]), strict=True))
 
 
-def test_torchvision_body(build: Build, batch: Batch) -> None:
+def test_torchvision_backbone(build: Build, batch: Batch) -> None:
     model = build("MODEL.BACKBONE.CONV_BODY", "torchvision/mobilenet_v2")
     assert set(model(*batch)) == {"loss_retina_cls", "loss_retina_reg"}
 
