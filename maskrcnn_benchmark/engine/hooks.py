@@ -1,4 +1,4 @@
-"""What happens around the updates of a run: log lines, checkpoints, evaluations."""
+"""Hooks of the training loop: logging, checkpoints, periodic evaluation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from maskrcnn_benchmark.utils.meters import MetricLogger
 from maskrcnn_benchmark.utils.progress import format_eta
 
 _LOG = logging.getLogger(__name__)
-# Figures that depend on the machine and not on the run's content; left out of checkpoints.
-TIMES = ("time", "data")
+# Meters that depend on the host and not on the content of the run; left out of checkpoints.
+TIME_METERS = ("time", "data")
 
 
 @dataclass
-class Run:
+class TrainState:
     """State that the loop and its hooks share.
 
-    `iteration` counts finished updates; `writer` exists on the main process only; `evaluations` holds
+    `iteration` counts finished iterations; `writer` exists on rank 0 only; `evaluations` holds
     the metrics of the periodic evaluations by iteration; `saved_at` is the iteration of the newest
     checkpoint.
     """
@@ -43,99 +43,101 @@ class Run:
     saved_at: int = -1
 
     def save(self, name: str | None = None) -> None:
-        """Write a checkpoint (`model_<iteration, 7 digits>` by default) from which the run can go on.
+        """Write a checkpoint (`model_<iteration, 7 digits>` by default) to resume from.
 
-        Every rank must call this; a WriteError of the main process stops all of them.
+        Every rank must call this; a WriteError of rank 0 stops all of them.
         """
-        meters = {n: s for n, s in self.meters.state_dict().items() if n not in TIMES}
+        meters = {n: s for n, s in self.meters.state_dict().items() if n not in TIME_METERS}
         file = name or f"model_{self.iteration:07d}"
         comm.on_main(lambda: self.checkpointer.save(file, self.iteration, {"meters": meters}))
         self.saved_at = self.iteration
 
-    def record(self, kind: str, numbers: dict[str, float]) -> None:
-        """Write numbers of this iteration into the metrics files; every rank must call this."""
+    def record(self, kind: str, values: dict[str, float]) -> None:
+        """Write values of this iteration into the metrics files; every rank must call this."""
 
         def write() -> None:
             if self.writer is not None:
-                self.writer.write(kind, self.iteration, numbers)
+                self.writer.write(kind, self.iteration, values)
 
         comm.on_main(write)
 
 
 class Hook:
-    """Called by the loop on every rank; each method may do nothing."""
+    """Base class of hooks, which the loop calls on every rank."""
 
-    def on_start(self, run: Run) -> None:
-        """Before the first update of this process."""
+    def on_start(self, state: TrainState) -> None:
+        """Run before the first iteration after a start or resume."""
 
-    def after_step(self, run: Run, result: StepResult) -> None:
-        """After an update; `run.iteration` already counts it."""
+    def after_iteration(self, state: TrainState, result: StepResult) -> None:
+        """Run after an iteration, which `state.iteration` already counts."""
 
 
 class LogHook(Hook):
-    """Meters; every `period` iterations and at the end a log line and a record in the metrics files."""
+    """Update meters; every `period` iterations and at the end log and record them."""
 
     def __init__(self, period: int) -> None:
         self.period = max(1, period)
         self._began = time.perf_counter()
-        self._steps = 0
+        self._iterations = 0
 
-    def on_start(self, run: Run) -> None:
-        """Start the clock of the ETA, which counts evaluations and checkpoints in."""
+    def on_start(self, state: TrainState) -> None:
+        """Start the timer of the ETA, which includes evaluations and checkpoints."""
         self._began = time.perf_counter()
 
-    def after_step(self, run: Run, result: StepResult) -> None:
+    def after_iteration(self, state: TrainState, result: StepResult) -> None:
         """Update the meters; log when due."""
-        run.meters.update(loss=result.loss, **result.losses)
+        state.meters.update(loss=result.loss, **result.losses)
         if result.updated:
-            run.meters.update(grad_norm=result.grad_norm)
+            state.meters.update(grad_norm=result.grad_norm)
         else:
-            _LOG.warning("iteration %d: float16 overflow, update skipped, loss scale lowered", run.iteration)
-        run.meters.update(time=result.seconds, data=result.data_seconds)
-        self._steps += 1
-        if run.iteration % self.period and run.iteration != run.max_iter:
+            _LOG.warning(
+                "iteration %d: float16 overflow, update skipped, loss scale lowered", state.iteration
+            )
+        state.meters.update(time=result.seconds, data=result.data_seconds)
+        self._iterations += 1
+        if state.iteration % self.period and state.iteration != state.max_iter:
             return
-        eta = (time.perf_counter() - self._began) / self._steps * (run.max_iter - run.iteration)
-        memory = _peak_memory_mb(run.device)
+        eta = (time.perf_counter() - self._began) / self._iterations * (state.max_iter - state.iteration)
+        memory = _peak_memory_mb(state.device)
         memory_text = "" if memory is None else f"  max mem: {memory:.0f} MB"
         _LOG.info(
             "iteration: %d/%d  eta: %s  %s  lr: %.6g%s",
-            run.iteration,
-            run.max_iter,
+            state.iteration,
+            state.max_iter,
             format_eta(eta),
-            run.meters,
+            state.meters,
             result.lr,
             memory_text,
         )
-        numbers = {**run.meters.medians(), "lr": result.lr, "eta_seconds": eta}
+        values = {**state.meters.medians(), "lr": result.lr, "eta_seconds": eta}
         if memory is not None:
-            numbers["max_memory_mb"] = memory
-        run.record("train", numbers)
+            values["max_memory_mb"] = memory
+        state.record("train", values)
 
 
 def _peak_memory_mb(device: torch.device) -> float | None:
-    """Peak GPU memory of this process in MiB; None on the CPU."""
+    """Peak GPU memory of this rank in MiB; None on the CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
 class CheckpointHook(Hook):
-    """A checkpoint every `period` iterations; 0 only saves at the end of the run."""
+    """Save a checkpoint every `period` iterations; 0 only saves at the end of the run."""
 
     def __init__(self, period: int) -> None:
         self.period = period
 
-    def after_step(self, run: Run, result: StepResult) -> None:
+    def after_iteration(self, state: TrainState, result: StepResult) -> None:
         """Save when due; the end of the run saves by itself."""
-        if self.period > 0 and run.iteration % self.period == 0 and run.iteration < run.max_iter:
-            run.save()
+        if self.period > 0 and state.iteration % self.period == 0 and state.iteration < state.max_iter:
+            state.save()
 
 
 class EvaluationHook(Hook):
-    """Calls `evaluate(model in eval mode, iteration)` every `period` iterations, not after the last one.
+    """Call `evaluate(model in eval mode, iteration)` every `period` iterations, not after the last one.
 
-    A checkpoint is written before, so that the evaluation can be interrupted at any moment; a run that
-    resumes from that checkpoint makes up for the evaluation it lost. Evaluation does not disturb training:
-    random numbers are seeded anew for every update.
+    A checkpoint is written before, so that the evaluation can be interrupted at any time; a run that resumes
+    from that checkpoint repeats the evaluation. Evaluation does not change training: random numbers are
+    seeded for every iteration.
     """
 
     def __init__(
@@ -148,28 +150,28 @@ class EvaluationHook(Hook):
         self.evaluate = evaluate
         self.interruptible = interruptible
 
-    def _due(self, run: Run) -> bool:
-        return 0 < run.iteration < run.max_iter and self.period > 0 and run.iteration % self.period == 0
+    def _due(self, state: TrainState) -> bool:
+        return 0 < state.iteration < state.max_iter and self.period > 0 and state.iteration % self.period == 0
 
-    def on_start(self, run: Run) -> None:
-        """Evaluate where the stopped run should have."""
-        if self._due(run) and run.iteration not in run.evaluations:
-            self._run(run)
+    def on_start(self, state: TrainState) -> None:
+        """Evaluate when the stopped run did not get to it."""
+        if self._due(state) and state.iteration not in state.evaluations:
+            self._evaluate(state)
 
-    def after_step(self, run: Run, result: StepResult) -> None:
+    def after_iteration(self, state: TrainState, result: StepResult) -> None:
         """Evaluate when due."""
-        if self._due(run):
-            self._run(run)
+        if self._due(state):
+            self._evaluate(state)
 
-    def _run(self, run: Run) -> None:
-        if run.saved_at != run.iteration:
-            run.save()
-        run.model.eval()
+    def _evaluate(self, state: TrainState) -> None:
+        if state.saved_at != state.iteration:
+            state.save()
+        state.model.eval()
         try:
             with self.interruptible(), torch.no_grad():
-                metrics = self.evaluate(run.model, run.iteration)
+                metrics = self.evaluate(state.model, state.iteration)
         finally:
-            run.model.train()
-        numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
-        run.evaluations[run.iteration] = numbers
-        run.record("evaluation", numbers)
+            state.model.train()
+        values = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+        state.evaluations[state.iteration] = values
+        state.record("evaluation", values)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
+from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE
 from maskrcnn_benchmark.incremental.distillation.store import STORE_FILES
 from maskrcnn_benchmark.incremental.pipeline.context import RunContext
 from maskrcnn_benchmark.incremental.pipeline.evaluate_phase import report_phase

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from maskrcnn_benchmark.data.datasets.images import image_name
 from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE
 from maskrcnn_benchmark.engine.launch import process_device
-from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
 from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.engine.train_and_test import build_seeded_model
 from maskrcnn_benchmark.incremental.distillation.lookup import DistillLookup, OnlineTeacher

@@ -17,8 +17,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.engine import step
-from maskrcnn_benchmark.engine.finite_check import NonFiniteError, check_finite
-from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
+from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE, NonFiniteError, check_finite
 from maskrcnn_benchmark.incremental.pipeline import scheduler
 from maskrcnn_benchmark.incremental.pipeline.context import RunContext
 from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData

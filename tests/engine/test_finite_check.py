@@ -1,4 +1,4 @@
-"""A loss that is not finite: what was trained is saved, the message helps, and the run can go on."""
+"""A loss that is not finite: the state is saved, the message says what to do, and the run can resume."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.engine.finite_check import NonFiniteError
-from maskrcnn_benchmark.engine.nonfinite import NONFINITE_FILE
+from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE, NonFiniteError
 from maskrcnn_benchmark.engine.train import TrainSummary, train
 
 CLASSES = ["__background__", "thing"]
@@ -25,8 +24,8 @@ def _run(cfg: CfgNode, model: nn.Module, stream: Callable, folder: Path, **more:
     return train(cfg, model, stream, output_dir=str(folder), max_iter=10, classes=CLASSES, **more)
 
 
-def _poisoned(fake: Fakes, bad: int) -> Callable[[int], Iterator]:
-    """The stream with a NaN in batch `bad`, whose images have the positions 100 + 2 * batch + 0 or 1."""
+def _with_nan(fake: Fakes, bad: int) -> Callable[[int], Iterator]:
+    """The stream with a NaN in batch `bad`, whose images have the indices 100 + 2 * batch + 0 or 1."""
 
     def batches(start: int) -> Iterator:
         for number, batch in enumerate(fake["stream"](start, bad=bad), start):
@@ -40,16 +39,16 @@ def test_message_file_and_checkpoint(fake: Fakes, tmp_path: Path) -> None:
     model, good = fake["model"](), fake["model"]()
     cfg = fake["cfg"](CHECKPOINT_PERIOD=4)
     with pytest.raises(NonFiniteError) as raised:
-        _run(cfg, model, _poisoned(fake, 5), tmp_path, image_name=lambda i: f"{i}.jpg")
+        _run(cfg, model, _with_nan(fake, 5), tmp_path, image_name=lambda i: f"{i}.jpg")
     message = str(raised.value)
-    for words in (
+    for text in (
         "training stopped at iteration 6: loss_a is nan (image ids 10, 11); loss_b is nan (image ids 10, 11)",
         f"all that was trained is saved in {tmp_path / 'model_0000005.pth'}",
         "(110.jpg, 111.jpg)",
         "the learning rate (0.1 now)",
         "SOLVER.BASE_LR 0.05 or SOLVER.CLIP_GRADIENTS.ENABLED True",
     ):
-        assert words in message, words
+        assert text in message, text
     assert "\n" not in message
     record = json.loads((tmp_path / NONFINITE_FILE).read_text())
     assert (record["iteration"], record["learning_rate"]) == (6, 0.1)
@@ -57,7 +56,7 @@ def test_message_file_and_checkpoint(fake: Fakes, tmp_path: Path) -> None:
     assert record["values"] == {"loss_a": "nan", "loss_b": "nan"} | record["values"]
     cause = {"value": "nan", "image_ids": [10, 11], "files": ["110.jpg", "111.jpg"]}
     assert record["causes"] == [{"name": "loss_a", **cause}, {"name": "loss_b", **cause}]
-    # the weights are those after five good updates, the optimizer's state with them
+    # the weights are those after five good iterations, the optimizer's state with them
     train(cfg, good, fake["stream"], output_dir=str(tmp_path / "good"), max_iter=5, classes=CLASSES)
     stored, expected = (
         torch.load(path, weights_only=True)
@@ -72,27 +71,27 @@ def test_message_file_and_checkpoint(fake: Fakes, tmp_path: Path) -> None:
     assert not (tmp_path / "model_final.pth").exists()
 
 
-def test_the_same_command_stops_there_again_and_a_remedy_goes_on(fake: Fakes, tmp_path: Path) -> None:
+def test_same_command_stops_again_and_a_fix_resumes(fake: Fakes, tmp_path: Path) -> None:
     messages = []
     for _ in range(2):
         with pytest.raises(NonFiniteError) as raised:
-            _run(fake["cfg"](), fake["model"](), _poisoned(fake, 5), tmp_path)
+            _run(fake["cfg"](), fake["model"](), _with_nan(fake, 5), tmp_path)
         messages.append(str(raised.value))
     assert messages[0] == messages[1]
-    mended, whole = fake["model"](), fake["model"]()
-    summary = _run(fake["cfg"](), mended, fake["stream"], tmp_path)
+    fixed, whole = fake["model"](), fake["model"]()
+    summary = _run(fake["cfg"](), fixed, fake["stream"], tmp_path)
     assert summary.start_iteration == 5 and not (tmp_path / NONFINITE_FILE).exists()
     _run(fake["cfg"](), whole, fake["stream"], tmp_path / "whole")
     assert all(
         torch.equal(a, b)
-        for a, b in zip(mended.state_dict().values(), whole.state_dict().values(), strict=True)
+        for a, b in zip(fixed.state_dict().values(), whole.state_dict().values(), strict=True)
     )
 
 
 def test_nothing_trained_before_it(fake: Fakes, tmp_path: Path) -> None:
     model = fake["model"]()
     with pytest.raises(NonFiniteError, match="at iteration 1: .*nothing had been trained before it"):
-        _run(fake["cfg"](), model, _poisoned(fake, 0), tmp_path)
+        _run(fake["cfg"](), model, _with_nan(fake, 0), tmp_path)
     assert not list(tmp_path.glob("*.pth"))
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
@@ -108,8 +107,8 @@ def test_infinite_loss_of_one_of_several_batches(fake: Fakes, tmp_path: Path) ->
             return {"fine": self.weight.sum(), "large": self.weight.sum() * (math.inf if big else 1.0)}
 
     with pytest.raises(NonFiniteError, match=r"iteration 3: large is inf \(image ids 10, 11\)") as raised:
-        _run(fake["cfg"](ACCUMULATION_STEPS=2), Large(), _poisoned(fake, 5), tmp_path)
-    assert [c.name for c in raised.value.culprits] == ["large"]
+        _run(fake["cfg"](ACCUMULATION_STEPS=2), Large(), _with_nan(fake, 5), tmp_path)
+    assert [c.name for c in raised.value.causes] == ["large"]
     assert "fine is" not in str(raised.value)
 
 
@@ -125,14 +124,14 @@ class _Root(nn.Module):
         return {"loss_only": (self.weight * 0).sum().sqrt()}
 
 
-def test_bad_gradient_of_a_finite_loss_stops(fake: Fakes, tmp_path: Path) -> None:
+def test_non_finite_gradient_of_a_finite_loss(fake: Fakes, tmp_path: Path) -> None:
     model = _Root()
     with pytest.raises(NonFiniteError, match=r"gradient norm is nan \(image ids 0, 1\)"):
         _run(fake["cfg"](), model, fake["stream"], tmp_path)
     assert torch.equal(model.weight, torch.zeros(3))
 
 
-def test_loss_scaling_does_not_hide_a_bad_gradient_for_ever(fake: Fakes, tmp_path: Path) -> None:
+def test_loss_scaling_does_not_hide_a_non_finite_gradient(fake: Fakes, tmp_path: Path) -> None:
     cfg = fake["cfg"]()
     cfg.defrost()
     cfg.DTYPE = "float16"
@@ -142,10 +141,10 @@ def test_loss_scaling_does_not_hide_a_bad_gradient_for_ever(fake: Fakes, tmp_pat
     assert torch.equal(model.weight, torch.zeros(3))
 
 
-def test_remedy_of_a_phase(fake: Fakes, tmp_path: Path) -> None:
+def test_suggestion_for_a_phase(fake: Fakes, tmp_path: Path) -> None:
     cfg = fake["cfg"]()
     cfg.defrost()
     cfg.LST.ENABLED, cfg.LST.PHASE = True, 3
     with pytest.raises(NonFiniteError) as raised:
-        _run(cfg, fake["model"](), _poisoned(fake, 2), tmp_path)
+        _run(cfg, fake["model"](), _with_nan(fake, 2), tmp_path)
     assert "LST.PHASE_OVERRIDES \"{'3': ['SOLVER.BASE_LR', 0.05]}\"" in str(raised.value)
