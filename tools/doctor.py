@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from maskrcnn_benchmark.doctor.report import format_report, report_json
+from maskrcnn_benchmark.doctor.report import format_doctor_report, report_json
 from maskrcnn_benchmark.doctor.run import examine
 from maskrcnn_benchmark.utils.errors import run_cli
 from maskrcnn_benchmark.utils.files import write_json
@@ -56,7 +56,7 @@ def main() -> int:
     report = examine(
         args.config_file, args.opts, weights=args.weights, quick=args.quick, processes=args.processes
     )
-    print(format_report(report))
+    print(format_doctor_report(report))
     if args.json:
         write_json(args.json, report_json(report), indent=1)
     return report.exit_status

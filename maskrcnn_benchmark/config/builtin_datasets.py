@@ -1,22 +1,22 @@
-"""Names, kinds and places of the packaged data sets, below the folder of all data sets.
+"""Names, kinds and paths of the packaged data sets, below the folder of all data sets.
 
-They are those of the published catalog (specification "core", section 15). Every function gives name ->
-(kind, annotations, images), see DatasetSpec.
+They are those of maskrcnn-benchmark (maskrcnn_benchmark/config/paths_catalog.py) and of the LST release.
+Every function returns name -> (kind, annotations, images), see DatasetSpec.
 """
 
 from __future__ import annotations
 
-Places = dict[str, tuple[str, str, str]]
+Paths = dict[str, tuple[str, str, str]]
 LST_SPLITS = {160: 6, 320: 3, 80: 12}  # step size: steps behind the 270 base classes of LVIS v0.5
 
 
-def packaged_places() -> Places:
-    """All of them."""
+def packaged_paths() -> Paths:
+    """Return name -> (kind, annotation file, image folder) of all packaged data sets."""
     return _coco() | _lvis() | _voc() | _cityscapes()
 
 
-def _coco() -> Places:
-    table: Places = {}
+def _coco() -> Paths:
+    table: Paths = {}
     for part in ("train", "val", "minival", "valminusminival"):
         images = "coco/train2014" if part == "train" else "coco/val2014"
         table[f"coco_2014_{part}"] = ("coco", f"coco/annotations/instances_{part}2014.json", images)
@@ -28,15 +28,15 @@ def _coco() -> Places:
     return table
 
 
-def _lvis() -> Places:
-    table: Places = {}
+def _lvis() -> Paths:
+    table: Paths = {}
     for part in ("train", "val"):
         images = f"coco/{part}2017"
         table[f"lvis_v0.5_{part}"] = ("lvis", f"lvis/annotations/lvis_v0.5_{part}.json", images)
         # Images of LVIS v1 come from both COCO folders: its records name the folder (coco_url).
         table[f"lvis_v1_{part}"] = ("lvis", f"lvis/annotations/lvis_v1_{part}.json", "coco")
     for part in ("train", "val"):
-        # parity: names and places of the LST release; the split by size of its steps
+        # parity: names and paths of the LST release; the split by size of its steps
         for size, steps in LST_SPLITS.items():
             for step in range(1, steps + 1):
                 path = f"lvis/annotations/lvis_step{step}_{size}/lvis_v0.5_{part}_step{step}.json"
@@ -46,8 +46,8 @@ def _lvis() -> Places:
     return table
 
 
-def _voc() -> Places:
-    table: Places = {}
+def _voc() -> Paths:
+    table: Paths = {}
     for year in ("2007", "2012"):
         folder = f"voc/VOC{year}"
         for part in ("train", "val", "trainval", "test"):
@@ -60,8 +60,8 @@ def _voc() -> Places:
     return table
 
 
-def _cityscapes() -> Places:
-    table: Places = {}
+def _cityscapes() -> Paths:
+    table: Paths = {}
     for part in ("train", "val", "test"):
         annotations = f"cityscapes/annotations/instancesonly_filtered_gtFine_{part}.json"
         name = f"cityscapes_fine_instanceonly_seg_{part}_cocostyle"

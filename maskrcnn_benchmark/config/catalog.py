@@ -1,7 +1,7 @@
-"""What the names of data sets stand for: annotation file, image folder and format.
+"""Resolve names of data sets to annotation file, image folder and kind.
 
-The packaged names and places are those of the published catalog (specification "core", section 15). They lie
-under the folder `datasets` of the working directory.
+The packaged names and paths are those of maskrcnn-benchmark (maskrcnn_benchmark/config/paths_catalog.py).
+They lie under the folder `datasets` of the working directory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.config.builtin_datasets import packaged_places
+from maskrcnn_benchmark.config.builtin_datasets import packaged_paths
 from maskrcnn_benchmark.config.user_catalog import load_user_catalog
 from maskrcnn_benchmark.config.weights import resolve_weight
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -53,7 +53,7 @@ KINDS: dict[str, DatasetKind] = {
 
 
 def known_kinds() -> str:
-    """The names of all kinds of data sets as a list for messages: "coco, lvis, ... or NAME"."""
+    """Return the names of all kinds of data sets as a list for messages: "coco, lvis, ... or NAME"."""
     *names, last = KINDS
     return f"{', '.join(names)} or {last}"
 
@@ -69,9 +69,9 @@ FACTORIES = {
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Where a data set lies; both paths are used as they stand.
+    """Annotation file and image folder of a data set; both paths are used as they stand.
 
-    kind: its format, which also decides how results are judged. ann_file is, for
+    kind: its format, which also decides how results are evaluated. ann_file is, for
 
     * "coco", "lvis": the annotation file;
     * "voc": the list of a split, `ImageSets/Main/train.txt`; `Annotations` lies beside `ImageSets`;
@@ -92,10 +92,10 @@ class DatasetSpec:
 
 
 def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
-    """Find a data set of DATASETS.TRAIN or DATASETS.TEST.
+    """Resolve a name of DATASETS.TRAIN or DATASETS.TEST.
 
     In this order: the inline form `kind:annotations.json@image_folder`, DATASETS.REGISTER, the user's
-    PATHS_CATALOG, the packaged names. Whether the files exist is found when they are read.
+    PATHS_CATALOG, the packaged names. Whether the files exist shows when they are read.
 
     Raises:
         ConfigError: the name is unknown (with the names that resemble it) or its entry is incomplete.
@@ -108,9 +108,9 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
         return DatasetSpec(name, entry.KIND, entry.ANN_FILE, entry.IMG_DIR, classes)
     known = packaged_datasets()
     if cfg.PATHS_CATALOG:
-        found = _from_user_catalog(cfg.PATHS_CATALOG, name)
-        if found is not None:
-            return found
+        spec = _from_user_catalog(cfg.PATHS_CATALOG, name)
+        if spec is not None:
+            return spec
     if name in known:
         return known[name]
     near = close_matches(name, [*cfg.DATASETS.REGISTER, *known])
@@ -123,7 +123,7 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
 
 
 def packaged_datasets() -> dict[str, DatasetSpec]:
-    """The data sets that are known by name."""
+    """Return the data sets that are known by name."""
     return {
         name: DatasetSpec(
             name,
@@ -132,12 +132,12 @@ def packaged_datasets() -> dict[str, DatasetSpec]:
             f"{ROOT}/{images}",
             images=MINI if name.startswith("cityscapes_") and name.endswith("_minival") else 0,
         )
-        for name, (kind, annotations, images) in packaged_places().items()
+        for name, (kind, annotations, images) in packaged_paths().items()
     }
 
 
 def _inline(name: str) -> DatasetSpec:
-    """`kind:annotations.json@image_folder`; the last part of its path becomes the name in reports."""
+    """Parse `kind:annotations.json@image_folder`; the last part of its path becomes the name in reports."""
     kind, colon, rest = name.partition(":")
     ann_file, _, img_dir = rest.rpartition("@")
     if not colon or kind not in KINDS or not ann_file or not img_dir:
@@ -150,7 +150,7 @@ def _inline(name: str) -> DatasetSpec:
 
 
 def _from_user_catalog(path: str, name: str) -> DatasetSpec | None:
-    """Entry in the published form {"factory": "COCODataset", "args": {"root": ..., "ann_file": ...}}."""
+    """Read an entry of the form {"factory": "COCODataset", "args": {"root": ..., "ann_file": ...}}."""
     catalog: Any = getattr(load_user_catalog(path), "DatasetCatalog", None)
     if catalog is None:
         return None
@@ -165,8 +165,8 @@ def _from_user_catalog(path: str, name: str) -> DatasetSpec | None:
     if missing:
         raise ConfigError(f"{path}: data set {name!r} has no args {' and '.join(missing)}")
     if factory == "PascalVOCDataset":
-        places = f"{args['data_dir']}/ImageSets/Main/{args['split']}.txt", f"{args['data_dir']}/JPEGImages"
-        return DatasetSpec(name, "voc", *places)
+        paths = f"{args['data_dir']}/ImageSets/Main/{args['split']}.txt", f"{args['data_dir']}/JPEGImages"
+        return DatasetSpec(name, "voc", *paths)
     if factory == "CityScapesDataset":
         mode = args.get("mode", "mask")
         if mode not in ("poly", "mask"):

@@ -1,8 +1,8 @@
 """Every configuration key with its default and its meaning.
 
-The two-stage keys and defaults are those of the published maskrcnn-benchmark files (specification "core",
-section 1.1), except MODEL.DEVICE and PATHS_CATALOG; the LST keys follow the released LST branches and the
-phase scheduler (specification "lst", sections 9 and 12).
+The two-stage keys and defaults are those of maskrcnn-benchmark (maskrcnn_benchmark/config/defaults.py),
+except MODEL.DEVICE and PATHS_CATALOG; the LST keys follow the released LST branches and the phase scheduler.
+Sections of families from outside the package come from their records (`config/models.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENTRIES: dict[str, dict[str, str | tuple[str, ...]]] = {
 
 
 def get_cfg() -> CfgNode:
-    """A fresh, unfrozen tree of all keys with their defaults."""
+    """Return a fresh, unfrozen tree of all keys with their defaults."""
     cfg = CfgNode()
     cfg.MODEL = _model()
     cfg.INPUT = _input()
@@ -40,7 +40,7 @@ def get_cfg() -> CfgNode:
     )
     cfg.DTYPE = "float32"  # float32 | float16 | bfloat16; the latter two are mixed precision
     cfg.AMP_VERBOSE = False  # no effect; read from published files
-    cfg.SEED = 0  # start of all random numbers of a run
+    cfg.SEED = 0  # seed of everything random in a run
     cfg.TENSORBOARD_EXPERIMENT = (
         "logs/maskrcnn-benchmark"  # no effect; event files go to OUTPUT_DIR/tensorboard
     )
@@ -58,7 +58,7 @@ def _model() -> CfgNode:
     # Between backbone and head: fpn (P2..P6) | fpn_p6p7 (P3..P7) | none; "" = by the ending of
     # BACKBONE.CONV_BODY (-FPN, -FPN-RETINANET, -C4, -C5), without one what the family needs.
     model.NECK = ""
-    model.RPN_ONLY = False  # no box and mask heads: the result is the proposals
+    model.RPN_ONLY = False  # no RoI heads: the result is the proposals
     model.MASK_ON = False  # add the mask head
     model.RETINANET_ON = False  # RetinaNet in place of RPN and heads
     model.FCOS_ON = False  # FCOS in place of RPN and heads
@@ -72,7 +72,7 @@ def _model() -> CfgNode:
     model.WEIGHT_ALLOW_MISMATCH = False  # leave out tensors of WEIGHT that do not fit, instead of an error
 
     # Long-tail training in phases; set per phase by the LST scheduler.
-    model.QRY_BALANCE = False  # every image comes with the class that it was drawn for
+    model.QRY_BALANCE = False  # every image comes with the class that it was sampled for
     model.QRY_INDICE_CLS = ""  # published replay plan: file of the class labels ("" = plan made online)
     model.QRY_INDICE_IMG = (
         ""  # its file of image indices; "" = beside QRY_INDICE_CLS, named indices for classes
@@ -107,7 +107,7 @@ def _backbone() -> CfgNode:
     # Backbone, by its registered name (R-50), which may end in a published name of a neck (see MODEL.NECK),
     # or "torchvision/<model>".
     node.CONV_BODY = "R-50-C4"
-    node.NORM = "frozen"  # batch norm of torchvision bodies: frozen | train (behind the frozen stages)
+    node.NORM = "frozen"  # batch norm of torchvision backbones: frozen | train (behind the frozen stages)
     node.FREEZE_CONV_BODY_AT = 2  # first stages without gradient: 1 stem, 2 + layer1, ... 5 all; < 1 none
     return node
 
@@ -140,7 +140,7 @@ def _resnets() -> CfgNode:
     node.BACKBONE_OUT_CHANNELS = 1024  # channels of the output: 1024 for C4, the FPN's width (256) for FPN
     node.RES2_OUT_CHANNELS = 256  # channels of layer1's output, doubled at every stage
     node.STEM_OUT_CHANNELS = 64  # channels of the stem
-    node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..4 of the body
+    node.STAGE_WITH_DCN = (False, False, False, False)  # deformable 3x3 convolutions in layer1..4
     node.WITH_MODULATED_DCN = False  # modulated (v2) deformable convolution
     node.DEFORMABLE_GROUPS = 1  # offset groups of deformable convolutions
     node.DCN_INTERVAL = 1  # blocks of a STAGE_WITH_DCN stage that are deformable: every n-th, from the first
@@ -155,34 +155,36 @@ def _rpn() -> CfgNode:
     node.ANCHOR_STRIDE = (16,)  # stride of every feature level
     node.ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
     node.STRADDLE_THRESH = 0  # pixels by which a trained anchor may leave the image; < 0 no limit
-    node.FG_IOU_THRESHOLD = 0.7  # anchors from this overlap on are positive
-    node.BG_IOU_THRESHOLD = 0.3  # anchors below this overlap are negative
+    node.FG_IOU_THRESHOLD = 0.7  # anchors from this IoU on are positive
+    node.BG_IOU_THRESHOLD = 0.3  # anchors below this IoU are negative
     node.BATCH_SIZE_PER_IMAGE = 256  # anchors sampled for the loss
-    node.POSITIVE_FRACTION = 0.5  # largest share of positives among them
+    node.POSITIVE_FRACTION = 0.5  # maximum fraction of positives among them
     node.PRE_NMS_TOP_N_TRAIN = 12000  # best anchors per level before NMS, training
     node.PRE_NMS_TOP_N_TEST = 6000  # the same, testing
     node.POST_NMS_TOP_N_TRAIN = 2000  # proposals per level after NMS, training
     node.POST_NMS_TOP_N_TEST = 1000  # the same, testing
-    node.NMS_THRESH = 0.7  # overlap above which NMS removes
-    node.MIN_SIZE = 0  # least width and height of a proposal
+    node.NMS_THRESH = 0.7  # IoU above which NMS removes
+    node.MIN_SIZE = 0  # minimum width and height of a proposal
     node.FPN_POST_NMS_TOP_N_TRAIN = 2000  # proposals over all levels, training (see PER_BATCH)
     node.FPN_POST_NMS_TOP_N_TEST = 2000  # proposals over all levels per image, testing
     node.FPN_POST_NMS_PER_BATCH = True  # parity: ..._TRAIN counts over the images of a process, not of one
     node.RPN_HEAD = "SingleConvRPNHead"  # head, by its registered name
-    node.ZERO_OVERLAP_MATCHES = True  # parity: an object that no anchor overlaps makes all of those positive
+    node.ZERO_OVERLAP_MATCHES = (
+        True  # parity: an object whose IoU with all anchors is 0 makes all of those positive
+    )
     return node
 
 
 def _roi_heads() -> CfgNode:
     node = CfgNode()
     node.USE_FPN = False  # no effect; read from published files
-    node.FG_IOU_THRESHOLD = 0.5  # proposals from this overlap on take the object's class
-    node.BG_IOU_THRESHOLD = 0.5  # proposals below this overlap are background
+    node.FG_IOU_THRESHOLD = 0.5  # proposals from this IoU on take the object's class
+    node.BG_IOU_THRESHOLD = 0.5  # proposals below this IoU are background
     node.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # factors of dx, dy, dw, dh
     node.BATCH_SIZE_PER_IMAGE = 512  # proposals sampled for the loss
-    node.POSITIVE_FRACTION = 0.25  # largest share of positives among them
+    node.POSITIVE_FRACTION = 0.25  # maximum fraction of positives among them
     node.SCORE_THRESH = 0.05  # detections must score more than this
-    node.NMS = 0.5  # overlap above which NMS removes, per class
+    node.NMS = 0.5  # IoU above which NMS removes, per class
     node.DETECTIONS_PER_IMG = 100  # best detections over all classes; <= 0 no limit
     return node
 
@@ -253,13 +255,13 @@ def _retinanet() -> CfgNode:
     node.BBOX_REG_WEIGHT = 4.0  # divides the regression loss
     node.BBOX_REG_BETA = 0.11  # where smooth L1 becomes linear
     node.PRE_NMS_TOP_N = 1000  # best (location, class) pairs per level
-    node.FG_IOU_THRESHOLD = 0.5  # anchors from this overlap on are positive
-    node.BG_IOU_THRESHOLD = 0.4  # anchors below this overlap are negative
+    node.FG_IOU_THRESHOLD = 0.5  # anchors from this IoU on are positive
+    node.BG_IOU_THRESHOLD = 0.4  # anchors below this IoU are negative
     node.LOSS_ALPHA = 0.25  # focal loss: weight of positives
     node.LOSS_GAMMA = 2.0  # focal loss: exponent
     node.PRIOR_PROB = 0.01  # initial probability of every class
     node.INFERENCE_TH = 0.05  # detections must score more than this
-    node.NMS_TH = 0.4  # overlap above which NMS removes, per class
+    node.NMS_TH = 0.4  # IoU above which NMS removes, per class
     return node
 
 
@@ -269,7 +271,7 @@ def _fcos() -> CfgNode:
     node.FPN_STRIDES = [8, 16, 32, 64, 128]  # stride per level
     node.PRIOR_PROB = 0.01  # initial probability of every class
     node.INFERENCE_TH = 0.05  # detections must score more than this
-    node.NMS_TH = 0.6  # overlap above which NMS removes, per class
+    node.NMS_TH = 0.6  # IoU above which NMS removes, per class
     node.PRE_NMS_TOP_N = 1000  # best candidates per level
     node.LOSS_ALPHA = 0.25  # focal loss: weight of positives
     node.LOSS_GAMMA = 2.0  # focal loss: exponent
@@ -294,18 +296,18 @@ def _sipmask() -> CfgNode:
     )
     node.NUM_BASIS = 32  # basis masks
     node.LOSS_NORMALIZER = "global"  # positives are counted over all processes (global) or each (per_process)
-    node.MASK_TRAIN_NMS = 0.9  # overlap above which positives leave the mask loss; <= 0 none
+    node.MASK_TRAIN_NMS = 0.9  # IoU above which NMS takes positives from the mask loss; <= 0 none
     node.MASK_LOSS_HALVING = True  # parity: a mask loss above 1 is halved
     node.MASK_WEIGHT_EPS = 0.0  # added to the sum that normalises the weights of the mask loss
     node.SCORE_SQRT = True  # the score is the root of class score times centerness
     node.THRESHOLD_ON = "class"  # INFERENCE_TH is compared with: class (class score) | score
     node.TOPK_BY = "pair"  # PRE_NMS_TOP_N counts: pair (location and class) | location
-    node.NMS_TYPE = "class"  # suppression: class (greedy per class) | fast (all at once per class)
-    node.NMS_COORDINATES = "network"  # overlaps are measured in pixels of the: network input | original
-    node.FAST_NMS_TOP_K = 200  # candidates per class that the fast kind looks at
+    node.NMS_TYPE = "class"  # NMS: class (greedy per class) | fast (all at once per class)
+    node.NMS_COORDINATES = "network"  # IoUs are computed in pixels of the: network input | original
+    node.FAST_NMS_TOP_K = 200  # candidates per class that Fast NMS looks at
     node.MASK_TH = 0.4  # probability above which a pixel belongs to the object
     node.MASK_RESIZE = "legacy"  # planes to the image: legacy | legacy_axes (both as published) | exact
-    node.RESCORING = False  # SipMask++: masks are scored by the overlap that they are expected to have
+    node.RESCORING = False  # SipMask++: the score of a mask is the score times a predicted mask IoU
     return node
 
 
@@ -334,7 +336,7 @@ def _fbnet() -> CfgNode:
 
 def _input() -> CfgNode:
     node = CfgNode()
-    node.MIN_SIZE_TRAIN = (800,)  # short side in pixels; one of them is drawn per image
+    node.MIN_SIZE_TRAIN = (800,)  # short side in pixels; one of them is sampled per image
     node.MAX_SIZE_TRAIN = 1333  # cap of the long side
     node.MIN_SIZE_TEST = 800  # short side when testing
     node.MAX_SIZE_TEST = 1333  # cap of the long side when testing
@@ -347,7 +349,10 @@ def _input() -> CfgNode:
     node.HUE = 0.0  # strength of the colour jitter in training
     node.HORIZONTAL_FLIP_PROB_TRAIN = 0.5  # probability of a left-right flip in training
     node.VERTICAL_FLIP_PROB_TRAIN = 0.0  # probability of an upside-down flip in training
-    node.MIN_SIZE_RANGE_TRAIN = (-1, -1)  # short side drawn from this range (both ends); -1 = MIN_SIZE_TRAIN
+    node.MIN_SIZE_RANGE_TRAIN = (
+        -1,
+        -1,
+    )  # short side sampled from this range (both ends); -1 = MIN_SIZE_TRAIN
     node.FIXED_SIZE_TRAIN = (0, 0)  # (width, height) whatever the aspect ratio was; 0 = MIN_SIZE_TRAIN
     node.FIXED_SIZE_TEST = (0, 0)  # the same, testing
     node.INTERPOLATION = "pillow"  # resizing: pillow (area-weighted) | opencv (mmdetection files)
@@ -358,8 +363,14 @@ def _input() -> CfgNode:
     node.SSD_AUG.SATURATION_RANGE = (0.5, 1.5)  # factors
     node.SSD_AUG.HUE_DELTA = 18.0  # degrees
     node.SSD_AUG.EXPAND_RANGE = (1.0, 4.0)  # sides of the canvas against the image's, with probability 0.5
-    node.SSD_AUG.CROP_MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9)  # all boxes overlap the crop at least so much
-    node.SSD_AUG.CROP_MIN_SIDE = 0.3  # least side of the crop against the image's
+    node.SSD_AUG.CROP_MIN_IOUS = (
+        0.1,
+        0.3,
+        0.5,
+        0.7,
+        0.9,
+    )  # minimum IoU of the crop with every box; one is sampled per image
+    node.SSD_AUG.CROP_MIN_SIDE = 0.3  # minimum side of the crop against the image's
     return node
 
 
@@ -381,9 +392,11 @@ def _dataloader() -> CfgNode:
     node.NUM_WORKERS = 4  # processes that read images; 0 = none
     node.SIZE_DIVISIBILITY = 0  # batch sides are padded to a multiple; 32 with FPN, 0 = no padding
     node.ASPECT_RATIO_GROUPING = True  # SAMPLER shuffle: a batch is all landscape or all portrait
-    node.SAMPLER = "shuffle"  # ordinary training draws: shuffle | class_aware | repeat_factor
-    node.REPEAT_THRESHOLD = 0.001  # repeat_factor: classes in a smaller share of the images come more often
-    node.BAD_IMAGE = "error"  # image that cannot be read: error | skip (another one in its place)
+    node.SAMPLER = "shuffle"  # order of ordinary training: shuffle | class_aware | repeat_factor
+    node.REPEAT_THRESHOLD = (
+        0.001  # repeat_factor: classes in a smaller fraction of the images come more often
+    )
+    node.BAD_IMAGE = "error"  # image that cannot be read: error | skip (another one instead)
     return node
 
 
@@ -400,7 +413,7 @@ def _solver() -> CfgNode:
     node.LR_SCHEDULER = "step"  # step | cosine
     node.GAMMA = 0.1  # factor of the rate at every step
     node.STEPS = (30000,)  # iterations at which the rate drops
-    node.WARMUP_FACTOR = 1.0 / 3  # share of the rate at the first iteration
+    node.WARMUP_FACTOR = 1.0 / 3  # fraction of the rate at the first iteration
     node.WARMUP_ITERS = 500  # iterations until the full rate
     node.WARMUP_METHOD = "linear"  # linear | constant
     node.CHECKPOINT_PERIOD = 2500  # iterations between two checkpoints
@@ -412,7 +425,7 @@ def _solver() -> CfgNode:
     node.USE_CAS = False  # published name of DATALOADER.SAMPLER class_aware
     node.CLIP_GRADIENTS = CfgNode()
     node.CLIP_GRADIENTS.ENABLED = False  # limit the gradients before an update
-    node.CLIP_GRADIENTS.TYPE = "norm"  # norm (of all gradients together) | value (of each number)
+    node.CLIP_GRADIENTS.TYPE = "norm"  # norm (of all gradients together) | value (of each element)
     node.CLIP_GRADIENTS.VALUE = 35.0  # the limit
     return node
 
@@ -420,20 +433,20 @@ def _solver() -> CfgNode:
 def _test() -> CfgNode:
     node = CfgNode()
     node.EXPECTED_RESULTS = []  # checks [task, metric, [mean, std]] of the final result
-    node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in standard deviations
+    node.EXPECTED_RESULTS_SIGMA_TOL = 4  # allowed distance from the mean in std
     node.IMS_PER_BATCH = 8  # images per step over all processes
     node.DETECTIONS_PER_IMG = 100  # detections kept by one-stage heads (box head: MODEL.ROI_HEADS)
-    # Deviations of the keypoints in the OKS measure, one per keypoint; () = those of COCO persons (17).
+    # Std of the keypoints in the OKS measure, one per keypoint; () = those of COCO persons (17).
     node.KEYPOINT_OKS_SIGMAS = ()
     node.LVIS_PROTOCOL = "standard"  # standard (300 best per image) | fixed (AP-fixed: best of every class)
     node.FIXED_DETS_PER_CLASS = 10000  # detections of a class that LVIS_PROTOCOL fixed counts over all images
     node.VOC_METRIC = "11point"  # AP of Pascal VOC: 11point (VOC2007, published numbers) | area (VOC2012)
     node.BBOX_AUG = CfgNode()
     node.BBOX_AUG.ENABLED = False  # test-time augmentation
-    node.BBOX_AUG.H_FLIP = False  # also the mirrored image
+    node.BBOX_AUG.H_FLIP = False  # also the flipped image
     node.BBOX_AUG.SCALES = ()  # further short sides
     node.BBOX_AUG.MAX_SIZE = 4000  # cap of the long side for SCALES
-    node.BBOX_AUG.SCALE_H_FLIP = False  # also mirrored at the further scales
+    node.BBOX_AUG.SCALE_H_FLIP = False  # also flipped at the further scales
     return node
 
 
@@ -451,10 +464,10 @@ def _lst() -> CfgNode:
     node.PHASE = -1  # set by the scheduler in the derived configurations: 0 base, i step i
     node.RUN_DIR = ""  # folder of the whole run; "" = OUTPUT_DIR
     node.PHASES = ()  # phases to run, e.g. (0, 1); () = all
-    node.BASE_RUN = ""  # folder of another run whose finished base phase is taken over; "" = trained here
+    node.BASE_RUN = ""  # folder of another run whose finished base phase is reused; "" = trained here
     node.REFERENCE_RUN = ""  # finished run of the same classes (joint training): reports state intransigence
     node.REPORT_SIZES = ()  # sizes of the class groups in reports, e.g. (270, 160, 160); () = the phases
-    node.SEED = 0  # of the replay plan and of the rows of new classes
+    node.SEED = 0  # of the replay plan and of the weights of new classes
     node.VAL_IMAGES = "all"  # validation images: all | positive (parity: as released)
     node.FREEZE_BASE = 2  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the base phase
     node.FREEZE_STEP = 5  # MODEL.BACKBONE.FREEZE_CONV_BODY_AT in the steps
@@ -463,37 +476,37 @@ def _lst() -> CfgNode:
     node.STEP_MILESTONES = (
         5.0 / 12,
         7.0 / 12,
-    )  # drops of the rate in a step without STEPS, as shares of MAX_ITER
+    )  # drops of the rate in a step without STEPS, as fractions of MAX_ITER
     node.SCORE_THRESH_STEP = 0.0  # MODEL.ROI_HEADS.SCORE_THRESH in the steps
     node.ROI_BATCH_STEP = 200  # MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE in the steps
     # Further keys of single phases, PHASE: [KEY, VALUE, ...], e.g. {"3": ["SOLVER.BASE_LR", 0.002]}.
     node.PHASE_OVERRIDES = CfgNode(new_allowed=True)
 
     node.REPLAY = CfgNode()
-    node.REPLAY.ENABLED = True  # images of old classes are drawn in the steps
+    node.REPLAY.ENABLED = True  # images of old classes are replayed in the steps
     node.REPLAY.MODE = "online"  # online (planned from SEED) | file (published JSON files)
     node.REPLAY.EPOCHS = 12  # balanced epochs of a step; gives its MAX_ITER when SOLVER_STEP does not
-    node.REPLAY.MIN_PER_CLASS = 1  # least draws of a class per epoch
+    node.REPLAY.MIN_PER_CLASS = 1  # minimum number of samples of a class per epoch
     node.REPLAY.FILE_IMAGES = ""  # published plan: image indices, for MODE file
     node.REPLAY.FILE_CLASSES = ""  # published plan: class labels, for MODE file
-    node.REPLAY.FALLBACK_POSITIVES = 10  # random proposals taken when none belongs to the drawn class
+    node.REPLAY.FALLBACK_POSITIVES = 10  # random proposals taken when none belongs to the sampled class
 
     node.DISTILL = CfgNode()
     node.DISTILL.ENABLED = True  # hold the old classes' cosines on new boxes near those of the previous phase
     node.DISTILL.MODE = "file"  # file (stored before the step) | online (by the teacher, in every view)
     node.DISTILL.WEIGHT = 1.0  # factor of loss_distill
-    node.DISTILL.FLIPS = (0, 1)  # views that are stored: 0 plain, 1 mirrored
-    node.DISTILL.DTYPE = "float32"  # stored numbers: float32 | float16
+    node.DISTILL.FLIPS = (0, 1)  # views that are stored: 0 plain, 1 flipped
+    node.DISTILL.DTYPE = "float32"  # stored values: float32 | float16
     node.DISTILL.FILE = ""  # published JSON file of one step to import; "" = made by the stage dump
 
     node.GROW = CfgNode()
-    node.GROW.CLS_STD = 0.01  # standard deviation of new classifier rows
-    node.GROW.REG_STD = 0.001  # standard deviation of new box regression rows
-    node.GROW.INIT = "normal"  # new classifier rows: normal | feature_mean | meta
-    node.GROW.BOXES_PER_CLASS = 20  # feature_mean, meta: most training boxes of a class that are read
+    node.GROW.CLS_STD = 0.01  # std of new class weights
+    node.GROW.REG_STD = 0.001  # std of new box regression weights
+    node.GROW.INIT = "normal"  # new class weights: normal | feature_mean | meta
+    node.GROW.BOXES_PER_CLASS = 20  # feature_mean, meta: maximum number of training boxes read per class
     node.GROW.META = CfgNode()  # INIT meta: how the weight generator is trained on the old classes
     node.GROW.META.EPISODES = 500  # updates
     node.GROW.META.CLASSES = 5  # old classes that an episode treats as new; at most half of them
-    node.GROW.META.SHOTS = 5  # most boxes of such a class that its row is made from
+    node.GROW.META.SHOTS = 5  # maximum number of boxes per class
     node.GROW.META.LR = 0.003  # learning rate (Adam)
     return node

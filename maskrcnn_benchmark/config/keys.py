@@ -1,4 +1,4 @@
-"""Names of configuration keys: listing them, and finding those that a wrong one resembles."""
+"""Names of config keys: list them, and search those that a wrong one resembles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Full key and value of every leaf, e.g. ("SOLVER.BASE_LR", 0.001), in the tree's order."""
+    """Yield full key and value of every leaf, e.g. ("SOLVER.BASE_LR", 0.001), in the tree's order."""
     for key, value in node.items():
         if isinstance(value, CfgNode) and value:
             yield from leaves(value, f"{prefix}{key}.")
@@ -19,7 +19,7 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def sections(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Full key of every section, e.g. "MODEL.RPN", in the tree's order."""
+    """Yield the full key of every section, e.g. "MODEL.RPN", in the tree's order."""
     for key, value in node.items():
         if isinstance(value, CfgNode):
             yield prefix + key
@@ -27,15 +27,15 @@ def sections(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def get_value(cfg: CfgNode, key: str) -> Any:
-    """Value or node of a full key; an unknown key raises `KeyError`."""
+    """Return the value or node of a full key; an unknown key raises `KeyError`."""
     node: Any = cfg
     for part in key.split("."):
         node = node[part]
     return node
 
 
-def _likeness(key: str, known: str) -> float:
-    """From 0 to 1. A right last component in the wrong section counts nearly as much as an equal key."""
+def _similarity(key: str, known: str) -> float:
+    """Return a similarity from 0 to 1; a right last component in the wrong section counts nearly fully."""
     whole = difflib.SequenceMatcher(None, key.upper(), known.upper()).ratio()
     last, known_last = key.rpartition(".")[2], known.rpartition(".")[2]
     tail = difflib.SequenceMatcher(None, last.upper(), known_last.upper()).ratio()
@@ -43,8 +43,8 @@ def _likeness(key: str, known: str) -> float:
 
 
 def nearest_keys(key: str, known: list[str], count: int = 3) -> list[str]:
-    """Up to `count` known keys that resemble `key`, best first, without those far behind the best."""
-    scored = sorted(((_likeness(key, k), k) for k in known), key=lambda pair: (-pair[0], pair[1]))
+    """Return up to `count` known keys that resemble `key`, best first, without those far behind the best."""
+    scored = sorted(((_similarity(key, k), k) for k in known), key=lambda pair: (-pair[0], pair[1]))
     if not scored or scored[0][0] < 0.6:
         return []
     return [k for score, k in scored[:count] if score >= max(0.6, scored[0][0] - 0.1)]

@@ -1,4 +1,4 @@
-"""Configuration files in, one frozen and checked tree out; and back into a file."""
+"""Load config files into one frozen and checked tree, and write it back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ConfigLayer:
 
 
 def load_config(path: StrPath | None, overrides: Sequence[str] = ()) -> CfgNode:
-    """The defaults, changed by a yaml file and then by KEY VALUE pairs; checked and frozen.
+    """Load the defaults, changed by a yaml file and then by KEY VALUE pairs; check and freeze them.
 
     A file may name others that it builds on: `_BASE_: ../base/fpn.yaml`, or a list of which later ones
     win; paths are relative to the file that names them.
@@ -56,7 +56,7 @@ def load_config(path: StrPath | None, overrides: Sequence[str] = ()) -> CfgNode:
 
 
 def config_layers(path: StrPath) -> Iterator[ConfigLayer]:
-    """What a yaml file and the files that it builds on set, in the order in which they are merged.
+    """Yield what a yaml file and the files that it builds on set, in the order in which they are merged.
 
     Raises:
         ConfigError: a file is missing or no yaml, or builds on itself.
@@ -65,7 +65,7 @@ def config_layers(path: StrPath) -> Iterator[ConfigLayer]:
 
 
 def clone_with(cfg: CfgNode, overrides: Sequence[Any]) -> CfgNode:
-    """A frozen, checked copy of `cfg` with KEY VALUE pairs changed; values may be text or typed."""
+    """Return a frozen, checked copy of `cfg` with KEY VALUE pairs changed; values may be text or typed."""
     copy = cfg.clone()
     copy.defrost()
     merge_pairs(copy, overrides, "derived configuration")
@@ -80,7 +80,7 @@ def save_config(cfg: CfgNode, path: StrPath) -> None:
 
 
 def dump_config(cfg: CfgNode) -> str:
-    """The whole tree as yaml text, in the order of the defaults."""
+    """Return the whole tree as yaml text, in the order of the defaults."""
     return yaml.safe_dump(_plain(cfg), sort_keys=False, default_flow_style=None, width=110)
 
 
@@ -112,7 +112,7 @@ def _check(cfg: CfgNode, source: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Nodes as dicts and tuples as lists, which is what yaml knows."""
+    """Return nodes as dicts and tuples as lists, which is what yaml knows."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 def _layers(path: Path, parents: tuple[Path, ...]) -> Iterator[ConfigLayer]:
-    """The files that `path` builds on, then its own values."""
+    """Yield the files that `path` builds on, then its values."""
     real = path.resolve()
     if real in parents:
         chain = " -> ".join(p.name for p in (*parents, real))

@@ -1,4 +1,4 @@
-"""Merging values into the configuration tree: which keys exist, and which value fits which key.
+"""Merge values into the config tree: which keys exist, and which value fits which key.
 
 The rules are those of yacs with these additions: an int stands for a float, a single value for a sequence of
 one, and every error is one line that names the source, the full key and a way out.
@@ -43,7 +43,7 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any], source: str) -> None:
 
 
 def decode(value: Any) -> Any:
-    """Text that is a Python literal becomes its value ("(1, 2)", "1e-4", "True"); the rest stays as it is."""
+    """Return the value of text that is a Python literal ("(1, 2)", "1e-4", "True"), and the rest as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -53,7 +53,7 @@ def decode(value: Any) -> Any:
 
 
 def _split(key: str) -> list[str]:
-    """Components of a full key; names of entries (DATASETS.REGISTER.<name>.KIND) may hold dots themselves."""
+    """Split a full key; names of entries (DATASETS.REGISTER.<name>.KIND) may hold dots themselves."""
     for node in ENTRIES:
         if key.startswith(node + "."):
             name, _, leaf = key[len(node) + 1 :].rpartition(".")
@@ -62,7 +62,7 @@ def _split(key: str) -> list[str]:
 
 
 class _Merger:
-    """One merge: remembers the source for messages and the tree of defaults for types."""
+    """One merge, with its source for messages and the tree of defaults for types."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -97,8 +97,8 @@ class _Merger:
         elif key in ENTRIES:
             for name, entry in section.items():
                 if not isinstance(entry, Mapping):
-                    wanted = ", ".join(name for name, default in ENTRIES[key].items() if default == "")
-                    raise self._error(f"{key}.{name} needs the keys {wanted}, but {entry!r} was given")
+                    expected = ", ".join(name for name, default in ENTRIES[key].items() if default == "")
+                    raise self._error(f"{key}.{name} needs the keys {expected}, but {entry!r} was given")
                 target = node.setdefault(str(name), CfgNode())
                 self._merge_node(target, CfgNode(dict(ENTRIES[key])), entry, f"{key}.{name}.")
         elif schema.is_new_allowed():
@@ -137,12 +137,12 @@ class _Merger:
                 return float(plain)
             elif type(plain) is kind:
                 return plain
-        wanted = " or ".join(_NAMES.get(kind, "a list") for kind in allowed)
+        expected = " or ".join(_NAMES.get(kind, "a list") for kind in allowed)
         example = f"{list(default)}" if isinstance(default, tuple) else f"{default!r}"
-        raise self._error(f"{key} must be {wanted}, got {value!r}; example: {key} {example}")
+        raise self._error(f"{key} must be {expected}, got {value!r}; example: {key} {example}")
 
     def _elements(self, values: Sequence[Any], default: Any, key: str) -> list[Any]:
-        """Elements of a list; those of a list of numbers must be numbers (floats like the default)."""
+        """Return the elements of a list; those of a numeric list must be numeric, floats like the default."""
         kinds = {type(v) for v in default} if isinstance(default, (tuple, list)) else {type(default)}
         if len(kinds) != 1:
             return list(values)
@@ -151,6 +151,8 @@ class _Merger:
         for value in values:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if (kind in (int, float) and not number) or (kind is bool and not isinstance(value, bool)):
-                raise self._error(f"{key} must be a list with {_NAMES[kind]} in every place, got {value!r}")
+                raise self._error(
+                    f"{key} must be a list with {_NAMES[kind]} at every position, got {value!r}"
+                )
             result.append(float(value) if kind is float else value)
         return result

@@ -1,6 +1,6 @@
-"""What the names of weights stand for: `catalog://NAME` becomes the address of a published file.
+"""Resolve names of weights: `catalog://NAME` becomes the address of a published file.
 
-Table of the published catalog (specification "core", section 3.2).
+The table is that of maskrcnn-benchmark (maskrcnn_benchmark/config/paths_catalog.py).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DETECTRON = {
 
 
 def resolve_weight(cfg: CfgNode, value: str) -> str:
-    """Path or address of a weight file: catalog names become addresses, everything else stays as it is.
+    """Return the path or address of a weight file: catalog names become addresses, others stay.
 
     With PATHS_CATALOG its `ModelCatalog.get` is asked first.
 
@@ -62,7 +62,7 @@ def resolve_weight(cfg: CfgNode, value: str) -> str:
 
 
 def packaged_weights() -> dict[str, str]:
-    """Address of every catalog name (without `catalog://`)."""
+    """Return the address of every catalog name (without `catalog://`)."""
     table = {f"ImageNetPretrained/{key}": f"{BASE_URL}/{file}" for key, file in IMAGENET.items()}
     for key, signature in DETECTRON.items():
         number, model = key.split("/")

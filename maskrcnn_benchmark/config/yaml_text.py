@@ -1,4 +1,4 @@
-"""Reading yaml so that nothing of a configuration file is lost."""
+"""Read yaml so that nothing of a config file is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maskrcnn_benchmark.utils.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Joins a section that is written twice, as in some published files; plain yaml drops the first one."""
+    """Join a section that is written twice, as in some published files; plain yaml drops the first one."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
 
 
 def _join(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Both dicts in one; of a value in both the second counts."""
+    """Join two dicts; of a value in both the second counts."""
     result = dict(first)
     for key, value in second.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -41,7 +41,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Keys and values of a yaml file; an empty file gives an empty dict, every key is text.
+    """Return keys and values of a yaml file; an empty file gives an empty dict, every key is text.
 
     Raises:
         ConfigError: the file is missing, unreadable, no yaml, no mapping, or gives a value twice.

@@ -1,4 +1,4 @@
-"""What the checks share: the configuration, the data it names, and the trainings that it asks for."""
+"""Context of all checks: the config, the data it names, and the trainings that it asks for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRAIN, TEST = "train", "test"
 
 
 def size_keys(cfg: CfgNode) -> tuple[str, ...]:
-    """The keys that give the size of training images."""
+    """Return the keys that give the size of training images."""
     if any(cfg.INPUT.FIXED_SIZE_TRAIN):
         return ("INPUT.FIXED_SIZE_TRAIN",)
     short = "MIN_SIZE_RANGE_TRAIN" if max(cfg.INPUT.MIN_SIZE_RANGE_TRAIN) > 0 else "MIN_SIZE_TRAIN"
@@ -36,7 +36,7 @@ def size_keys(cfg: CfgNode) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """One data set of the run: its role ("train" or "test") and the keys that name its two parts."""
 
     role: str
@@ -66,12 +66,12 @@ class Job:
 
 @dataclass
 class Checkup:
-    """Everything a check may ask for; annotation files are read once.
+    """All that a check may read; annotation files are read once.
 
     Attributes:
         cfg: the checked configuration. settings: its keys that are not at their defaults.
-        notes: lines on outdated keys in the files. weights: file to look at in place of MODEL.WEIGHT.
-        quick: read neither annotations nor weights. processes: of the planned run, on this machine.
+        notes: lines on outdated keys in the files. weights: file to check instead of MODEL.WEIGHT.
+        quick: read neither annotations nor weights. processes: of the planned run, on this computer.
         annotation_bytes: main memory that the annotations read so far hold.
     """
 
@@ -96,12 +96,12 @@ class Checkup:
         return run_folder(self.cfg) if self.lst else Path(self.cfg.OUTPUT_DIR)
 
     @cached_property
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[DataSource]:
         """The data sets that are known by name; `unknown_sources` holds the problems of the others."""
         lst = self.cfg.LST
         if self.lst:
             return [
-                Source(
+                DataSource(
                     role, DatasetSpec(f"LST {role}", "lvis", ann, img), f"LST.ANN_{part}", f"LST.IMG_{part}"
                 )
                 for role, part, ann, img in (
@@ -109,21 +109,21 @@ class Checkup:
                     (TEST, "VAL", lst.ANN_VAL, lst.IMG_VAL),
                 )
             ]
-        found = []
+        sources = []
         for role, key in ((TRAIN, "DATASETS.TRAIN"), (TEST, "DATASETS.TEST")):
             for name in self.cfg.DATASETS[role.upper()]:
                 try:
-                    found.append(Source(role, resolve_dataset(self.cfg, name), key, key))
+                    sources.append(DataSource(role, resolve_dataset(self.cfg, name), key, key))
                 except UsageError as problem:
                     self.unknown_sources.append((key, str(problem)))
-        return found
+        return sources
 
     @cached_property
     def unknown_sources(self) -> list[tuple[str, str]]:
         """(key, problem) of data sets whose names are not known."""
         return []
 
-    def read(self, source: Source) -> AnnotationFile:
+    def read(self, source: DataSource) -> AnnotationFile:
         """The annotations of a data set; UsageError as the reader raises it, NotChecked with `quick`."""
         path = source.spec.ann_file
         if self.quick:
@@ -140,7 +140,7 @@ class Checkup:
             raise result
         return result
 
-    def annotations(self, role: str) -> list[tuple[Source, AnnotationFile]]:
+    def annotations(self, role: str) -> list[tuple[DataSource, AnnotationFile]]:
         """Data sets of a role with their annotations; NotChecked when there is none or one cannot be read."""
         chosen = [source for source in self.sources if source.role == role]
         if not chosen:

@@ -1,4 +1,4 @@
-"""Do the categories of the data fit the class counts of the model and the phases of an LST run?"""
+"""Check the categories of the data against class counts of the model and phases of an LST run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from maskrcnn_benchmark.config.models import class_count, class_count_key
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
+from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, DataSource
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, listed, note, ok, warning
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
@@ -17,7 +17,7 @@ _SIZES = ("LST.BASE_SIZE", "LST.STEP_SIZE")
 
 
 def check_classes(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on the class lists."""
+    """Yield findings on the class lists."""
     train = checkup.annotations(TRAIN)
     if checkup.lst:
         yield from _phases(checkup)
@@ -35,35 +35,37 @@ def check_classes(checkup: Checkup) -> Iterator[Finding]:
         yield from _same_list(train[0], source, file)
 
 
-def _count(source: Source, annotations: AnnotationFile, expected: int | None, key: str) -> Iterator[Finding]:
-    """Categories of a data set against NUM_CLASSES, which `key` holds."""
-    found = len(annotations.categories) + 1
-    if expected is None or found == expected:
-        yield ok(f"{source.spec.name}: {found - 1} categories and the background", key)
+def _count(
+    source: DataSource, annotations: AnnotationFile, expected: int | None, key: str
+) -> Iterator[Finding]:
+    """Compare the categories of a data set with NUM_CLASSES, which `key` holds."""
+    count = len(annotations.categories) + 1
+    if expected is None or count == expected:
+        yield ok(f"{source.spec.name}: {count - 1} categories and the background", key)
         return
     yield error(
-        f"{key} is {expected}, but {source.spec.ann_file} has {found - 1} categories (+ 1 background)",
+        f"{key} is {expected}, but {source.spec.ann_file} has {count - 1} categories (+ 1 background)",
         key,
         source.ann_key,
-        advice=f"set {key} {found}",
+        advice=f"set {key} {count}",
     )
 
 
 def _same_list(
-    first: tuple[Source, AnnotationFile], source: Source, annotations: AnnotationFile
+    first: tuple[DataSource, AnnotationFile], source: DataSource, annotations: AnnotationFile
 ) -> Iterator[Finding]:
-    """A label is a position in the list of categories: every data set must have the same list."""
-    own = [(c["id"], c["name"]) for c in annotations.categories]
-    wanted = [(c["id"], c["name"]) for c in first[1].categories]
-    names, wanted_names = [name for _, name in own], [name for _, name in wanted]
-    if own == wanted or len(own) != len(wanted):
+    """Compare two lists of categories: a label is a position in the list, so all must be equal."""
+    categories = [(c["id"], c["name"]) for c in annotations.categories]
+    expected = [(c["id"], c["name"]) for c in first[1].categories]
+    names, expected_names = [name for _, name in categories], [name for _, name in expected]
+    if categories == expected or len(categories) != len(expected):
         return  # another number is reported by _count
-    if names == wanted_names:
+    if names == expected_names:
         yield note(f"{source.spec.name} numbers the same categories in another way", source.ann_key)
         return
-    place = next(i for i, (a, b) in enumerate(zip(names, wanted_names, strict=True)) if a != b)
+    index = next(i for i, (a, b) in enumerate(zip(names, expected_names, strict=True)) if a != b)
     yield error(
-        f"label {place + 1} is {wanted_names[place]!r} in {first[0].spec.ann_file} and {names[place]!r} in "
+        f"label {index + 1} is {expected_names[index]!r} in {first[0].spec.ann_file} and {names[index]!r} in "
         f"{source.spec.ann_file}",
         first[0].ann_key,
         source.ann_key,
@@ -72,7 +74,7 @@ def _same_list(
 
 
 def _phases(checkup: Checkup) -> Iterator[Finding]:
-    """The division of the classes, and what each part has to learn from."""
+    """Check the split of the classes, and that each part has training objects."""
     try:
         plan = checkup.plan
     except UsageError as problem:
@@ -109,7 +111,7 @@ def _phases(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _earlier_run(checkup: Checkup, plan: PhasePlan) -> Iterator[Finding]:
-    """A run that is there already must have been made for the same classes."""
+    """Compare the classes with those of a run in the output folder."""
     folder = checkup.run_dir
     if not (folder / PLAN_FILE).is_file():
         return
@@ -132,7 +134,7 @@ def _earlier_run(checkup: Checkup, plan: PhasePlan) -> Iterator[Finding]:
 
 
 def _validation(checkup: Checkup, train: AnnotationFile) -> Iterator[Finding]:
-    """Validation categories must contain those of training, by id; else labels have no ground truth."""
+    """Check that validation has all training categories, by id; else labels have no ground truth."""
     source, val = checkup.annotations(TEST)[0]
     names = {c["id"]: c["name"] for c in val.categories}
     missing = [str(c["id"]) for c in train.categories if c["id"] not in names]

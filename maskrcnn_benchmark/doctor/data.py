@@ -10,7 +10,7 @@ from typing import Any
 from maskrcnn_benchmark.config.catalog import KINDS
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.images import image_paths, read_record_image
-from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, Source
+from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, DataSource
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -21,7 +21,7 @@ _DEMO = "make the demo data: python -m maskrcnn_benchmark.data.datasets.demo --o
 
 
 def check_data(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on every data set of the run."""
+    """Yield findings on every data set of the run."""
     sources = checkup.sources
     for key, problem in checkup.unknown_sources:
         yield error(problem, key, advice=f"correct the name in {key}; datasets/README.md lists the forms")
@@ -34,33 +34,33 @@ def check_data(checkup: Checkup) -> Iterator[Finding]:
         if source.role == TEST and source.spec.ann_file in files:
             yield warning(
                 f"{source.spec.ann_file} is both trained and tested on: the AP will say nothing about new "
-                "pictures",
+                "images",
                 source.ann_key,
                 advice="test on other images",
             )
 
 
-def _remedy(path: str, key: str) -> str:
-    """What to do about something missing."""
+def _fix(path: str, key: str) -> str:
+    """Return what to do about something missing."""
     if "demo" in Path(path).parts:
         return _DEMO
     return f"put it there (datasets/README.md says where data goes) or change {key}"
 
 
-def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
-    """One data set: annotation file, then images."""
+def _source(checkup: Checkup, source: DataSource) -> Iterator[Finding]:
+    """Check one data set: annotation file, then images."""
     spec = source.spec
     if not os.path.exists(spec.ann_file):
         yield error(
             f"{KINDS[spec.kind].ann_file} {spec.ann_file} does not exist",
             source.ann_key,
-            advice=_remedy(spec.ann_file, source.ann_key),
+            advice=_fix(spec.ann_file, source.ann_key),
         )
     if not os.path.isdir(spec.img_dir):
         yield error(
             f"image folder {spec.img_dir} does not exist",
             source.img_key,
-            advice=_remedy(spec.img_dir, source.img_key),
+            advice=_fix(spec.img_dir, source.img_key),
         )
     if not os.path.exists(spec.ann_file):
         return
@@ -78,8 +78,8 @@ def _source(checkup: Checkup, source: Source) -> Iterator[Finding]:
         yield from _images(source, annotations, skip=checkup.cfg.DATALOADER.BAD_IMAGE == "skip")
 
 
-def _annotations(source: Source, annotations: AnnotationFile, size: str) -> Iterator[Finding]:
-    """Numbers of a file, and what in it will not be used."""
+def _annotations(source: DataSource, annotations: AnnotationFile, size: str) -> Iterator[Finding]:
+    """Count what a file holds, and what in it will not be used."""
     path, key = source.spec.ann_file, source.ann_key
     columns = annotations.columns
     kind = annotations.kind.upper()
@@ -100,7 +100,7 @@ def _annotations(source: Source, annotations: AnnotationFile, size: str) -> Iter
         )
     sizes = {image["id"]: (image["width"], image["height"]) for image in annotations.images}
     rows = zip(columns.ids.tolist(), columns.image_ids.tolist(), columns.boxes.tolist(), strict=True)
-    outside = [number for number, image, box in rows if _is_outside(box, sizes[image])]
+    outside = [annotation for annotation, image, box in rows if _is_outside(box, sizes[image])]
     if outside:
         yield warning(
             f"{path}: {len(outside)} boxes reach more than a pixel out of their images (annotations "
@@ -115,17 +115,17 @@ def _is_outside(box: list[float], size: tuple[int, int]) -> bool:
     return x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1
 
 
-def _spread(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """`count` records at even distances, or all of them."""
+def _evenly(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return `count` records at even distances, or all of them."""
     if len(records) <= count:
         return records
     return [records[i * (len(records) - 1) // (count - 1)] for i in range(count)]
 
 
-def _images(source: Source, annotations: AnnotationFile, skip: bool) -> Iterator[Finding]:
-    """Images that are not there, and images that cannot be used."""
+def _images(source: DataSource, annotations: AnnotationFile, skip: bool) -> Iterator[Finding]:
+    """Check for images that do not exist or cannot be used."""
     folder, key = source.spec.img_dir, source.img_key
-    looked = _spread(annotations.images, LOOKED_FOR)
+    looked = _evenly(annotations.images, LOOKED_FOR)
     missing = [r for r in looked if not any(map(os.path.isfile, image_paths(folder, r)))]
     if missing:
         example = " or ".join(image_paths(folder, missing[0]))
@@ -136,7 +136,7 @@ def _images(source: Source, annotations: AnnotationFile, skip: bool) -> Iterator
             advice=f"check that {key} is the folder that file_name of the annotations starts from",
         )
     gone = {record["id"] for record in missing}
-    opened = _spread([record for record in looked if record["id"] not in gone], OPENED)
+    opened = _evenly([record for record in looked if record["id"] not in gone], OPENED)
     problems: list[str] = []
     for record in opened:
         try:

@@ -1,4 +1,4 @@
-"""Files that further keys name: class order, published plans and logits, the user's catalog."""
+"""Check files that further keys name: class order, published plans and logits, the user's catalog."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAN_KEYS = ("LST.REPLAY.FILE_IMAGES", "LST.REPLAY.FILE_CLASSES")
 
 
 def check_files(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on files beside data and weights; nothing where no key names one."""
+    """Yield findings on files beside data and weights; nothing where no key names one."""
     cfg = checkup.cfg
     if cfg.PATHS_CATALOG:
         yield from _catalog(cfg.PATHS_CATALOG)
@@ -50,12 +50,12 @@ def _catalog(path: str) -> Iterator[Finding]:
 
 
 def _plan_files(checkup: Checkup, job: Job) -> Iterator[Finding]:
-    """The two files of a step: there, and made for this data set, class list and number of processes."""
+    """Check the two files of a step: they exist, and fit the data set, the classes and the processes."""
     replay = job.cfg.LST.REPLAY
-    found = [_there(replay.FILE_IMAGES, _PLAN_KEYS[0]), _there(replay.FILE_CLASSES, _PLAN_KEYS[1])]
-    missing = [finding for finding in found if finding.level == "error"]
+    findings = [_there(replay.FILE_IMAGES, _PLAN_KEYS[0]), _there(replay.FILE_CLASSES, _PLAN_KEYS[1])]
+    missing = [finding for finding in findings if finding.level == "error"]
     if missing or job.epoch is None:
-        yield from missing or found
+        yield from missing or findings
         return
     try:
         annotations = checkup.annotations(TRAIN)[0][1].outline["annotations"]

@@ -1,4 +1,4 @@
-"""The meaning of every key: the comments of `config/defaults.py`, which stand beside the defaults."""
+"""Meaning of every key: the comments of `config/defaults.py`, which stand beside the defaults."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _meanings(path: str, root: str, start: str) -> dict[str, str]:
 
 
 def meaning_of(key: str) -> str:
-    """The comment of a key; a key that a user adds takes that of the key it stands for, or of its node."""
+    """Return the comment of a key; that of its template or of its node for a key that a user adds."""
     meanings = key_meanings()
     for node, template in defaults.TEMPLATES.items():
         if key.startswith(f"{node}."):
@@ -78,24 +78,24 @@ def meaning_of(key: str) -> str:
 
 
 def _comments(source: str) -> tuple[dict[int, str], set[int]]:
-    """Line number -> comment text, and the lines that hold nothing else."""
-    found: dict[int, str] = {}
+    """Return line number -> comment text, and the lines that hold nothing else."""
+    texts: dict[int, str] = {}
     alone: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            found[token.start[0]] = token.string.lstrip("# ").rstrip()
+            texts[token.start[0]] = token.string.lstrip("# ").rstrip()
             if token.line.lstrip().startswith("#"):
                 alone.add(token.start[0])
-    return found, alone
+    return texts, alone
 
 
 def _takes_new_keys(statement: ast.stmt) -> bool:
-    """Whether an assigned node is one that users fill: `CfgNode(new_allowed=True)`."""
+    """Return whether an assigned node is one that users fill: `CfgNode(new_allowed=True)`."""
     return isinstance(statement, ast.Assign) and bool(getattr(statement.value, "keywords", []))
 
 
 def _attribute_path(statement: ast.stmt) -> str | None:
-    """ "A.B" of an assignment `x.A.B = ...`; None for other statements."""
+    """Return "A.B" of an assignment `x.A.B = ...`; None for other statements."""
     if not isinstance(statement, ast.Assign):
         return None
     parts: list[str] = []
@@ -107,13 +107,13 @@ def _attribute_path(statement: ast.stmt) -> str | None:
 
 
 def _called(statement: ast.stmt) -> str:
-    """Name of the function whose result is assigned; "" for other values."""
+    """Return the name of the function whose result is assigned; "" for other values."""
     value = statement.value if isinstance(statement, ast.Assign) else None
     return value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else ""
 
 
 def _comment_of(statement: ast.stmt, comments: dict[int, str], alone: set[int]) -> str:
-    """The comment inside the lines of a statement, else the block of comment lines right above it."""
+    """Return the comment inside the lines of a statement, else the block of comment lines right above it."""
     end = statement.end_lineno or statement.lineno
     inside = [comments[line] for line in range(statement.lineno, end + 1) if line in comments]
     if inside:

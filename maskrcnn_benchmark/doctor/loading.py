@@ -1,4 +1,4 @@
-"""Batches: processes, data workers, shared memory, grouping by aspect ratio."""
+"""Check batches: processes, data workers, shared memory, grouping by aspect ratio."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PREFETCHED = 2
 
 
 def check_loading(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on DATALOADER and IMS_PER_BATCH."""
+    """Yield findings on DATALOADER and IMS_PER_BATCH."""
     jobs = checkup.jobs
     for job in jobs:
         yield from _division(checkup, job)
     count = torch.cuda.device_count()
     if count > 1 and checkup.processes == 1:
         yield note(
-            f"{count} GPUs were found; the figures here are for one process",
+            f"{count} GPUs are there; the figures here are for one process",
             "SOLVER.IMS_PER_BATCH",
             advice=f"start torchrun --nproc_per_node {count}, and the doctor with --processes {count}",
         )
@@ -34,13 +34,13 @@ def check_loading(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _division(checkup: Checkup, job: Job) -> Iterator[Finding]:
-    """The images of a batch must be shared evenly; test batches hold at least one image each."""
+    """Check that batches divide evenly among processes; test batches hold at least one image each."""
     total, world, key = job.cfg.SOLVER.IMS_PER_BATCH, checkup.processes, job.solver_key("IMS_PER_BATCH")
     name = f"{job.name}: " if job.phase >= 0 else ""
     if total % world:
         below = max(world, total // world * world)
         yield error(
-            f"{name}{total} images per batch cannot be shared by {world} processes",
+            f"{name}{total} images per batch cannot be divided among {world} processes",
             key,
             advice=f"set {key} {below}, or start another number of processes",
         )
@@ -55,7 +55,7 @@ def _division(checkup: Checkup, job: Job) -> Iterator[Finding]:
 
 
 def _workers(checkup: Checkup, job: Job) -> Iterator[Finding]:
-    """Workers against processors and shared memory."""
+    """Compare workers with processors and shared memory."""
     workers, cores = job.cfg.DATALOADER.NUM_WORKERS * checkup.processes, processors()
     key = "DATALOADER.NUM_WORKERS"
     if workers > cores:
@@ -75,23 +75,23 @@ def _workers(checkup: Checkup, job: Job) -> Iterator[Finding]:
             f"{size_text(free)} are free there"
         )
         if needed > free:
-            wanted = max(1, -(-2 * needed // 2**30))
+            gigabytes = max(1, -(-2 * needed // 2**30))
             yield error(
-                text, key, advice=f"enlarge /dev/shm (docker run --shm-size {wanted}g), or set {key} 0"
+                text, key, advice=f"enlarge /dev/shm (docker run --shm-size {gigabytes}g), or set {key} 0"
             )
         else:
             yield ok(text, key)
 
 
 def batch_bytes(shape: BatchShape) -> int:
-    """Bytes of the images of a batch."""
+    """Return the bytes of the images of a batch."""
     return 4 * 3 * shape.images * shape.height * shape.width
 
 
 def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
-    """Small data: a batch may be larger than the data, or than the landscape or portrait images."""
+    """Check small data: a batch may be larger than the data, or than the landscape or portrait images."""
     if job.phase > 0:
-        return  # images of a step are drawn by class
+        return  # images of a step are sampled by class
     try:
         order = checkup.plan.seen_ids(0) if checkup.lst else None
         datasets = checkup.datasets(checkup.cfg, order)
@@ -124,9 +124,9 @@ def _grouping(checkup: Checkup, job: Job) -> Iterator[Finding]:
     per_process = max(1, batch // checkup.processes)
     counts = Counter(aspect_groups(r["height"] / r["width"] for r in records))
     small = {("portrait" if g else "landscape"): n for g, n in counts.items() if n < per_process}
-    for name, number in small.items():
+    for name, count in small.items():
         yield warning(
-            f"there are {number} {name} images, less than the {per_process} of a batch of one process: "
+            f"there are {count} {name} images, less than the {per_process} of a batch of one process: "
             "grouping repeats them in every batch of theirs",
             "DATALOADER.ASPECT_RATIO_GROUPING",
             key,

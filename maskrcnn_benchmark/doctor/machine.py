@@ -1,4 +1,4 @@
-"""What this machine has: memory, shared memory, processors, GPUs."""
+"""Resources of this computer: memory, shared memory, processors, GPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int | None:
-    """Free bytes of main memory, within the limit of a container; None where the system does not say."""
+    """Return the free bytes of main memory, within the limit of a container; None where not known."""
     system = _meminfo("MemAvailable")
     limit, used = (_number(_CGROUP / name) for name in ("memory.max", "memory.current"))
     left = None if limit is None or used is None else max(0, limit - used)
@@ -21,7 +21,7 @@ def free_memory() -> int | None:
 
 
 def resident_bytes() -> int:
-    """Bytes of main memory that this process holds; 0 where the system does not say."""
+    """Return the bytes of main memory that this process holds; 0 where the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -30,7 +30,7 @@ def resident_bytes() -> int:
 
 
 def free_shared_memory() -> int | None:
-    """Bytes free in /dev/shm, through which data workers hand over batches; None without it."""
+    """Return the free bytes of /dev/shm, through which data workers hand over batches; None without it."""
     try:
         return shutil.disk_usage("/dev/shm").free
     except OSError:
@@ -38,21 +38,21 @@ def free_shared_memory() -> int | None:
 
 
 def processors() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def free_gpu_memory(device: torch.device) -> int | None:
-    """Free bytes of a GPU; None for other devices."""
+    """Return the free bytes of a GPU; None for other devices."""
     if device.type != "cuda":
         return None
     return torch.cuda.mem_get_info(device)[0]
 
 
 def _meminfo(name: str) -> int | None:
-    """Bytes of an entry of /proc/meminfo; None where there is no such file or entry."""
+    """Return the bytes of an entry of /proc/meminfo; None where there is no such file or entry."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -62,7 +62,7 @@ def _meminfo(name: str) -> int | None:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None without the file, or when it holds no number ("max")."""
+    """Return the number in a file; None without the file, or when it holds no number ("max")."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):

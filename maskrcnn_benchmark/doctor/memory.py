@@ -1,4 +1,4 @@
-"""Does a training step fit into the memory of this machine?"""
+"""Check whether a training step fits into the memory of this computer."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PROCESS = {"cpu": 500 << 20, "cuda": 700 << 20}
 """Bytes that a process holds with an empty model: the libraries on the CPU, the context on a GPU (about)."""
 
 WORKER = 120 << 20
-"""Bytes of a data worker beside its share of the annotations (about)."""
+"""Bytes of a data worker beside its copy of the annotations (about)."""
 
 MARGIN = 1.2
 """Factor for work space and fragmentation; measured steps lay between 0.93 and 1.27 of the bare figure."""
 
 FULL = 0.85
-"""Share of the free memory from which on there is a warning."""
+"""Fraction of the free memory from which on there is a warning."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class BatchShape:
 
 
 def check_memory(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on the memory of the trainings: the first, the first step and the last step of an LST run."""
+    """Yield findings on the memory of a training; of an LST run base, first step and last step."""
     try:
         device = resolve_device(checkup.cfg.MODEL.DEVICE)
     except DeviceError as problem:
         yield error(
-            str(problem), "MODEL.DEVICE", advice="set MODEL.DEVICE auto or cpu, or use another machine"
+            str(problem), "MODEL.DEVICE", advice="set MODEL.DEVICE auto or cpu, or use another computer"
         )
         device = torch.device("cpu")
     if device.type == "cpu" and checkup.cfg.MODEL.DEVICE == "auto":
-        yield note("no GPU was found: the run would use the CPU", "MODEL.DEVICE")
+        yield note("there is no GPU: the run would use the CPU", "MODEL.DEVICE")
     if checkup.quick:
         yield note("memory is not estimated with --quick", *size_keys(checkup.cfg))
         return
@@ -60,10 +60,10 @@ def check_memory(checkup: Checkup) -> Iterator[Finding]:
 
 
 def batch_shape(checkup: Checkup, job: Job) -> BatchShape:
-    """The largest batch that training can meet.
+    """Return the largest batch that training can meet.
 
     Every image is taken at the largest of its training sizes. Grouping by aspect ratio keeps landscape and
-    portrait apart, except in the steps of an LST run, whose images are drawn by class.
+    portrait apart, except in the steps of an LST run, whose images are sampled by class.
     """
     cfg = job.cfg
     rule, multiple = SizeRule.from_cfg(cfg, train=True), cfg.DATALOADER.SIZE_DIVISIBILITY
@@ -80,7 +80,7 @@ def batch_shape(checkup: Checkup, job: Job) -> BatchShape:
     groups = aspect_groups(h / w for w, h in known) if grouped else [0] * len(known)
     shapes = []
     for group in set(groups):
-        members = [size for size, own in zip(known, groups, strict=True) if own == group]
+        members = [size for size, of in zip(known, groups, strict=True) if of == group]
         shapes.append((max(h for _, h in members), max(w for w, _ in members)))
     height, width = (_padded(side, multiple) for side in max(shapes, key=lambda s: s[0] * s[1]))
     return BatchShape(images, height, width, measured)
@@ -90,8 +90,8 @@ def _padded(side: int, multiple: int) -> int:
     return -(-side // multiple) * multiple if multiple > 1 else side
 
 
-def _most_objects(checkup: Checkup) -> int:
-    """Most objects of a training image; 20 where annotations are not read."""
+def _max_objects(checkup: Checkup) -> int:
+    """Return the maximum number of objects of a training image; 20 where annotations are not read."""
     try:
         files = [annotations for _, annotations in checkup.annotations(TRAIN)]
     except NotChecked:
@@ -100,20 +100,20 @@ def _most_objects(checkup: Checkup) -> int:
 
 
 def _estimate(checkup: Checkup, job: Job, device: torch.device) -> Iterator[Finding]:
-    """The memory of one training against what is free."""
-    shape, size = batch_shape(checkup, job), model_size(job_model(job))
+    """Compare the memory of one training with what is free."""
+    shape, model = batch_shape(checkup, job), model_size(job_model(job))
     step = step_peak(job.cfg, images=shape.images, height=shape.height, width=shape.width)
-    step += matching_bytes(job.cfg, _most_objects(checkup), shape.height, shape.width)
+    step += matching_bytes(job.cfg, _max_objects(checkup), shape.height, shape.width)
     parts = {
         "program": PROCESS[device.type],
-        "weights": size.weights,
-        "gradients": size.gradients,
-        "optimizer": size.optimizer(job.cfg),
+        "weights": model.weights,
+        "gradients": model.gradients,
+        "optimizer": model.optimizer(job.cfg),
         "activations": round(MARGIN * step),
     }
     per_process = sum(parts.values())
     guess = "" if shape.measured else ", a guess without annotations"
-    details = ", ".join(f"{name} {size_text(number)}" for name, number in parts.items())
+    details = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items())
     text = (
         f"{job.name}: about {size_text(per_process)} per process for {shape.images} images of "
         f"{shape.width} x {shape.height}{guess} ({details})"
@@ -133,13 +133,13 @@ def _estimate(checkup: Checkup, job: Job, device: torch.device) -> Iterator[Find
 
 
 def _data_bytes(checkup: Checkup, job: Job) -> int:
-    """Main memory of a process' annotations and workers, which in the end copy what they touch."""
+    """Return the main memory of a process' annotations and workers, which in the end copy what they touch."""
     workers = job.cfg.DATALOADER.NUM_WORKERS
     return checkup.annotation_bytes * (1 + workers) + workers * WORKER
 
 
 def _compare(text: str, needed: int, free: int | None, where: str, job: Job) -> Finding:
-    """The finding for a need and what is free."""
+    """Return the finding for a need and what is free."""
     if free is None:
         return note(f"{text}; how much {where} is free is not known", *size_keys(job.cfg))
     text = f"{text}; {size_text(free)} {where} are free"

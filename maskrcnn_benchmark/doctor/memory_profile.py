@@ -1,4 +1,4 @@
-"""Memory of a training step, measured by running it on tensors that have shapes and no content."""
+"""Memory of a training step, measured by running it on fake tensors: shapes without content."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from maskrcnn_benchmark.solver.precision import DTYPES
 
 
 def step_peak(cfg: CfgNode, *, images: int, height: int, width: int) -> int:
-    """Largest number of bytes that forward and backward pass hold beside weights, gradients and optimizer.
+    """Return the peak bytes of forward and backward pass beside weights, gradients and optimizer.
 
-    The layers run on `images` inputs of `height` x `width` with as many regions as the head samples,
+    The layers run on `images` inputs of `height` x `width` with as many RoIs as the head samples,
     under DTYPE. Left out, because they depend on the content: proposal selection and matching (see
     `matching_bytes`), and the work space of convolutions.
 
@@ -79,7 +79,7 @@ _LOCATION_ARRAYS = 12
 
 
 def _losses(cfg: CfgNode, model: GeneralizedRCNN | OneStageDetector, images: Tensor) -> Tensor:
-    """A scalar to which every layer contributes as in training."""
+    """Return a scalar to which every layer contributes as in training."""
     features = model.backbone(images)
     if isinstance(model, OneStageDetector):
         return _total([maps.float() for maps in _tensors(model.rpn(features))])
@@ -100,11 +100,11 @@ def _head_losses(cfg: CfgNode, heads: RoIHeads, features: Sequence[Tensor], imag
         return loss
     labels = torch.zeros(images * positives, dtype=torch.int64)
     if heads.mask.shares_box_features:
-        regions = x[labels]
+        rois = x[labels]
     else:
-        regions = heads.mask.feature_extractor(features, _boxes(images, positives))
-    rows = None if heads.bbox2mask is None else heads.bbox2mask(heads.box.class_weights()[labels])
-    return loss + _total([heads.mask.predictor(regions, labels, rows).float()])
+        rois = heads.mask.feature_extractor(features, _boxes(images, positives))
+    weights = None if heads.bbox2mask is None else heads.bbox2mask(heads.box.class_weights()[labels])
+    return loss + _total([heads.mask.predictor(rois, labels, weights).float()])
 
 
 def _boxes(images: int, count: int) -> list[Tensor]:
@@ -112,7 +112,7 @@ def _boxes(images: int, count: int) -> list[Tensor]:
 
 
 def _tensors(outputs: Any) -> Iterator[Tensor]:
-    """All tensors in the outputs of a one-stage head: dataclasses and lists inside each other."""
+    """Yield all tensors in the outputs of a one-stage head: dataclasses and lists inside each other."""
     if isinstance(outputs, Tensor):
         yield outputs
         return
@@ -121,7 +121,7 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
 
 
 def _total(outputs: Sequence[Tensor]) -> Tensor:
-    """Sum of squares: its gradient is as large as the outputs."""
+    """Return the sum of squares: its gradient is as large as the outputs."""
     return torch.stack([output.square().sum() for output in outputs]).sum()
 
 

@@ -1,4 +1,4 @@
-"""The model of every training as names, shapes and counts, without memory for its numbers."""
+"""The model of every training as names, shapes and counts, without memory for its values."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class ModelSize:
 
 
 def meta_model(cfg: CfgNode) -> nn.Module:
-    """The model of a configuration on the meta device; ConfigError where it cannot be built."""
+    """Build the model of a config on the meta device; ConfigError where it cannot be built."""
     with torch.device("meta"):
         return build_detection_model(cfg)
 
 
 def job_model(job: Job) -> nn.Module:
-    """The model of a training on the meta device; NotChecked where it cannot be built (`check_model`)."""
+    """Build the model of a training on the meta device; NotChecked where it cannot be built."""
     try:
         return meta_model(job.cfg)
     except Exception:  # whatever stops it would stop the run too, and is reported by check_model
@@ -53,7 +53,7 @@ def job_model(job: Job) -> nn.Module:
 
 
 def model_size(model: nn.Module) -> ModelSize:
-    """Counts of a model (shared tensors once)."""
+    """Count the bytes of a model, shared tensors once."""
     everything = [*model.parameters(), *model.buffers()]
     return ModelSize(
         sum(t.numel() * t.element_size() for t in everything),
@@ -62,7 +62,7 @@ def model_size(model: nn.Module) -> ModelSize:
 
 
 def check_model(checkup: Checkup) -> Iterator[Finding]:
-    """Can the model of every training be built, and how large is it?"""
+    """Check that the model of every training can be built, and state its size."""
     problem = checkup.job_problem
     if problem is not None:
         yield error(str(problem), *keys_in(str(problem)), advice="change the keys that are named")
@@ -80,10 +80,10 @@ def check_model(checkup: Checkup) -> Iterator[Finding]:
                 advice="look at the settings of MODEL in the table above",
             )
             return
-        body = job.cfg.MODEL.BACKBONE
+        backbone = job.cfg.MODEL.BACKBONE
         yield ok(
-            f"{job.name}: {body.CONV_BODY}, {class_count(job.cfg) or 0} classes with "
-            f"background, {size.weights / FLOAT / 1e6:.1f} M numbers, {size.trained / FLOAT / 1e6:.1f} M "
-            f"of them trained (body frozen up to {body.FREEZE_CONV_BODY_AT})",
+            f"{job.name}: {backbone.CONV_BODY}, {class_count(job.cfg) or 0} classes with "
+            f"background, {size.weights / FLOAT / 1e6:.1f} M parameters, {size.trained / FLOAT / 1e6:.1f} M "
+            f"of them trained (backbone frozen up to {backbone.FREEZE_CONV_BODY_AT})",
             "MODEL.BACKBONE.CONV_BODY",
         )

@@ -1,4 +1,4 @@
-"""Combinations of keys that load and run, and yet spoil results (core spec 17, 18; lst spec 7, 13)."""
+"""Check for combinations of keys that load and run, and yet spoil results."""
 
 from __future__ import annotations
 
@@ -19,40 +19,38 @@ LVIS_DETECTIONS, MANY_CLASSES = 300, 300
 """Detections per image that the LVIS protocol counts; from this many classes on fewer lose AP."""
 
 _PROPOSALS = 500  # training proposals per image below which published results are not reached
-_SMALL = 0.3  # share of objects below half the smallest anchor that is worth a warning
+_SMALL = 0.3  # fraction of objects below half the smallest anchor that is worth a warning
 
 
-def check_traps(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on combinations of keys."""
+def check_pitfalls(checkup: Checkup) -> Iterator[Finding]:
+    """Yield findings on combinations of keys."""
     yield from _pixels(checkup)
     yield from _proposals(checkup)
     yield from _precision(checkup)
     yield from _tests(checkup)
     yield from _long_tail(checkup)
     yield from _objects(checkup)
-    yield ok(
-        f"random numbers start from SEED {checkup.cfg.SEED}: the same command gives the same run", "SEED"
-    )
+    yield ok(f"all sampling starts from SEED {checkup.cfg.SEED}: the same command gives the same run", "SEED")
 
 
 def _pixels(checkup: Checkup) -> Iterator[Finding]:
-    """Mean and deviation must be in the range of the pixel values."""
+    """Check that mean and std are in the range of the pixel values."""
     node = checkup.cfg.INPUT
     keys = ("INPUT.TO_BGR255", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
     if node.TO_BGR255 and (max(node.PIXEL_MEAN) <= 1 or max(node.PIXEL_STD) < 1):
         yield warning(
-            f"pixels are BGR in 0..255, but mean {node.PIXEL_MEAN} and deviation {node.PIXEL_STD} are in "
+            f"pixels are BGR in 0..255, but mean {node.PIXEL_MEAN} and std {node.PIXEL_STD} are in "
             "the range 0..1",
             *keys,
-            advice="set INPUT.TO_BGR255 False (RGB in 0..1), or give the numbers of the range 0..255 in "
+            advice="set INPUT.TO_BGR255 False (RGB in 0..1), or give the values of the range 0..255 in "
             "BGR order",
         )
     elif not node.TO_BGR255 and (max(node.PIXEL_MEAN) > 1 or min(node.PIXEL_STD) >= 1):
         yield warning(
-            f"pixels are RGB in 0..1, but mean {node.PIXEL_MEAN} and deviation {node.PIXEL_STD} are in the "
+            f"pixels are RGB in 0..1, but mean {node.PIXEL_MEAN} and std {node.PIXEL_STD} are in the "
             "range 0..255",
             *keys,
-            advice="set INPUT.TO_BGR255 True, or give the numbers of the range 0..1 in RGB order",
+            advice="set INPUT.TO_BGR255 True, or give the values of the range 0..1 in RGB order",
         )
     elif not checkup.cfg.MODEL.WEIGHT and max(node.PIXEL_STD) <= 1 and node.TO_BGR255:
         yield warning(
@@ -63,7 +61,7 @@ def _pixels(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _proposals(checkup: Checkup) -> Iterator[Finding]:
-    """Proposals of a pyramid are counted over the whole batch of a process (core spec 18, number 13)."""
+    """Check the proposals of an FPN, which are counted over the whole batch of a process."""
     rpn = checkup.cfg.MODEL.RPN
     if not (rpn.USE_FPN and rpn.FPN_POST_NMS_PER_BATCH) or not has_roi_heads(checkup.cfg):
         return
@@ -72,7 +70,7 @@ def _proposals(checkup: Checkup) -> Iterator[Finding]:
         each = job.cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN // images
         if each < _PROPOSALS:
             yield warning(
-                f"{job.name}: {images} images of a process share "
+                f"{job.name}: {images} images of a process have together "
                 f"{job.cfg.MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN} proposals, {each} each; published runs have "
                 "1000 each (2 images and 2000, or 1 and 1000)",
                 "MODEL.RPN.FPN_POST_NMS_TOP_N_TRAIN",
@@ -126,7 +124,7 @@ def _tests(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _long_tail(checkup: Checkup) -> Iterator[Finding]:
-    """Choices of an LST run that differ from the paper's in a way that matters."""
+    """Check choices of an LST run that differ from the paper's in a way that matters."""
     lst = checkup.cfg.LST
     if not checkup.lst:
         return
@@ -137,8 +135,8 @@ def _long_tail(checkup: Checkup) -> Iterator[Finding]:
         )
     if lst.FREEZE_STEP < 5:
         yield note(
-            f"parts of the body train in the steps (LST.FREEZE_STEP {lst.FREEZE_STEP}); the paper rests "
-            "all of it (5), which keeps old classes",
+            f"parts of the backbone train in the steps (LST.FREEZE_STEP {lst.FREEZE_STEP}); the paper "
+            "freezes all of it (5), which keeps old classes",
             "LST.FREEZE_STEP",
         )
     off = [key for key in ("REPLAY", "DISTILL") if not lst[key].ENABLED]
@@ -158,7 +156,7 @@ def _long_tail(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _objects(checkup: Checkup) -> Iterator[Finding]:
-    """Object sizes, as the network sees them, against the anchors."""
+    """Compare object sizes, as the network sees them, with the anchors."""
     cfg = checkup.cfg
     key = model_family(cfg).targets.anchor_sizes
     if not key:
@@ -193,7 +191,7 @@ def _objects(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _sides(file: AnnotationFile, rule: SizeRule) -> Iterator[float]:
-    """Square root of the box area of every usable object after resizing (to the middle training size)."""
+    """Yield the square root of the box area of every usable object at the middle training size."""
     middle = sorted(rule.short_sides)[len(rule.short_sides) // 2]
     degenerate = file.columns.degenerate()
     for image in file.images:
@@ -201,5 +199,5 @@ def _sides(file: AnnotationFile, rule: SizeRule) -> Iterator[float]:
         new_width, new_height = rule.size(width, height, middle)
         scale = math.sqrt(new_width * new_height / (width * height))
         rows = file.anns_by_image.rows(image["id"])
-        sound = rows[~degenerate[rows]]
-        yield from (scale * np.sqrt(file.columns.boxes[sound, 2] * file.columns.boxes[sound, 3])).tolist()
+        valid = rows[~degenerate[rows]]
+        yield from (scale * np.sqrt(file.columns.boxes[valid, 2] * file.columns.boxes[valid, 3])).tolist()

@@ -1,4 +1,4 @@
-"""Are images prepared for the network in the way that its weights were trained with?"""
+"""Check that images are prepared for the network as its weights expect."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _STORED = ("INPUT.TO_BGR255", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD", "MODEL.RESN
 
 
 def check_preparation(cfg: CfgNode, path: str, record: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare INPUT and the place of the stride with what a weight file expects.
+    """Compare INPUT and STRIDE_IN_1X1 with what a weight file expects.
 
     Args:
         path: weight file; `.pkl` is Caffe2.
-        record: content of a torch file; runs of this program store their configuration in it.
+        record: content of a torch file; runs of this program store their config in it.
     """
     expected, family = _expected(path, record)
     if not expected:
@@ -31,15 +31,15 @@ def check_preparation(cfg: CfgNode, path: str, record: Mapping[str, Any]) -> Ite
     if not wrong:
         yield ok(f"images are prepared as for {family}", *expected)
         return
-    found = ", ".join(f"{key} is {get_value(cfg, key)}" for key in wrong)
-    wanted = " ".join(f"{key} {_word(value)}" for key, value in wrong.items())
+    values = ", ".join(f"{key} is {get_value(cfg, key)}" for key in wrong)
+    settings = " ".join(f"{key} {_word(value)}" for key, value in wrong.items())
     yield warning(
-        f"{found}; the weights are {family} and expect another value", *wrong, advice=f"set {wanted}"
+        f"{values}; the weights are {family} and expect another value", *wrong, advice=f"set {settings}"
     )
 
 
 def _expected(path: str, record: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Key -> value that goes with a file, and whose weights they are; empty where that is not known."""
+    """Return key -> value that a file expects, and whose weights they are; empty where not known."""
     family = family_of(strip_module_prefix(record.get("model", {})), path)
     expected = family.expects(path)
     if expected:
@@ -48,24 +48,24 @@ def _expected(path: str, record: Mapping[str, Any]) -> tuple[dict[str, Any], str
     if not isinstance(text, str):
         return {}, ""
     tree = yaml.safe_load(text)
-    stored = {key: value for key in _STORED if (value := _find(tree, key)) is not None}
+    stored = {key: value for key in _STORED if (value := _value_at(tree, key)) is not None}
     return stored, "weights of an earlier run"
 
 
-def _find(tree: Any, key: str) -> Any:
-    """Value of a full key in nested dicts, None where there is none."""
+def _value_at(tree: Any, key: str) -> Any:
+    """Return the value of a full key in nested dicts, None where there is none."""
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 
-def _equal(value: Any, wanted: Any) -> bool:
-    """Equal, numbers to one part in a hundred."""
-    if isinstance(wanted, list):
-        return all(abs(a - b) <= 0.01 * abs(b) for a, b in zip(value, wanted, strict=True))
-    return value == wanted
+def _equal(value: Any, expected: Any) -> bool:
+    """Return whether values are equal, numbers to one part in a hundred."""
+    if isinstance(expected, list):
+        return all(abs(a - b) <= 0.01 * abs(b) for a, b in zip(value, expected, strict=True))
+    return value == expected
 
 
 def _word(value: Any) -> str:
-    """A value as it is given on the command line."""
+    """Format a value as it is given on the command line."""
     return f'"{value}"' if isinstance(value, list) else str(value)

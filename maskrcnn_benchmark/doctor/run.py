@@ -1,4 +1,4 @@
-"""All checks of a configuration in one go."""
+"""Run all checks of a config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_i
 from maskrcnn_benchmark.doctor.loading import check_loading
 from maskrcnn_benchmark.doctor.memory import check_memory
 from maskrcnn_benchmark.doctor.models import check_model
-from maskrcnn_benchmark.doctor.pitfalls import check_traps
+from maskrcnn_benchmark.doctor.pitfalls import check_pitfalls
 from maskrcnn_benchmark.doctor.schedule import check_schedule
 from maskrcnn_benchmark.doctor.settings import Setting, trace_settings
 from maskrcnn_benchmark.doctor.storage import check_storage
@@ -36,7 +36,7 @@ CHECKS: dict[str, Check] = {
     "batches": check_loading,
     "memory": check_memory,
     "output": check_storage,
-    "traps": check_traps,
+    "traps": check_pitfalls,
 }
 """Section of the report -> what fills it, in the order of the report."""
 
@@ -55,7 +55,7 @@ class Report:
     sections: dict[str, list[Finding]] = field(default_factory=dict)
 
     def of_level(self, level: str) -> list[Finding]:
-        """Findings of a level, in the order of the report."""
+        """Return the findings of a level, in the order of the report."""
         return [f for findings in self.sections.values() for f in findings if f.level == level]
 
     @property
@@ -72,13 +72,13 @@ def examine(
     quick: bool = False,
     processes: int = 1,
 ) -> Report:
-    """Examine a configuration; never raises for what is wrong with it.
+    """Examine a config; never raises for what is wrong with it.
 
     Args:
         path, overrides: as for `load_config`.
-        weights: weight file to look at in place of MODEL.WEIGHT.
+        weights: weight file to check instead of MODEL.WEIGHT.
         quick: read neither annotations nor weights, and do not estimate memory.
-        processes: of the planned run on this machine.
+        processes: of the planned run on this computer.
     """
     report = Report(str(path), list(overrides), quick)
     try:
@@ -95,7 +95,7 @@ def examine(
 
 
 def run_check(check: Check, checkup: Checkup) -> list[Finding]:
-    """The findings of a check; when it stops, the last one says why."""
+    """Return the findings of a check; when it stops, the last one says why."""
     findings: list[Finding] = []
     try:
         for finding in check(checkup):
@@ -104,7 +104,7 @@ def run_check(check: Check, checkup: Checkup) -> list[Finding]:
         findings.append(note(f"not checked: {why}"))
     except UsageError as problem:
         findings.append(error(str(problem), *keys_in(str(problem)), advice="see the message"))
-    except Exception as failure:  # a defect of one check must not hide what the others found
+    except Exception as failure:  # a defect of one check must not hide what the others say
         what = " ".join(str(failure).split())
         findings.append(note(f"this check stopped by itself: {type(failure).__name__}: {what}"))
     return findings

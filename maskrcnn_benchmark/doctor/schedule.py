@@ -1,4 +1,4 @@
-"""Do learning rate, batch, iterations and milestones of every training fit each other and the data?"""
+"""Check learning rate, batch, iterations and milestones of every training against each other and the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SLACK = 1.001  # the factor itself is still usual, whatever rounding does
 
 
 def check_schedule(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on SOLVER, of every training of the run."""
+    """Yield findings on SOLVER, of every training of the run."""
     for job in checkup.jobs:
         yield from _rate(job)
         yield from _warm_up(job)
@@ -38,12 +38,12 @@ def _prefix(job: Job) -> str:
 
 
 def _per_update(job: Job) -> int:
-    """Images of one update."""
+    """Return the number of images of one update."""
     return job.cfg.SOLVER.IMS_PER_BATCH * job.cfg.SOLVER.ACCUMULATION_STEPS
 
 
 def _rate(job: Job) -> Iterator[Finding]:
-    """The linear scaling rule: the rate grows with the images of an update."""
+    """Check the linear scaling rule: the rate grows with the images of an update (Goyal et al. 2017)."""
     solver, batch = job.cfg.SOLVER, _per_update(job)
     keys = (job.solver_key("BASE_LR"), job.solver_key("IMS_PER_BATCH"))
     if solver.OPTIMIZER == "ADAMW":
@@ -57,7 +57,7 @@ def _rate(job: Job) -> Iterator[Finding]:
         return
     published = model_family(job.cfg).published_lr
     rule = published * batch / PUBLISHED_BATCH
-    least = (PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH if job.phase > 0 else rule) / FACTOR
+    minimum = (PUBLISHED_STEP_LR * batch / PUBLISHED_BATCH if job.phase > 0 else rule) / FACTOR
     text = (
         f"{_prefix(job)}rate {solver.BASE_LR:g} for {batch} images per update; published: "
         f"{published:g} per {PUBLISHED_BATCH}, which gives {rule:g}"
@@ -67,7 +67,7 @@ def _rate(job: Job) -> Iterator[Finding]:
     if rule * FACTOR * _SLACK < solver.BASE_LR:
         consequence = f"{solver.BASE_LR / rule:.1f} times the rule: losses may become infinite"
         yield warning(f"{text}; {consequence}", *keys, advice=f"set {job.solver_key('BASE_LR')} {rule:g}")
-    elif least > solver.BASE_LR * _SLACK:
+    elif minimum > solver.BASE_LR * _SLACK:
         yield warning(
             f"{text}; {rule / solver.BASE_LR if solver.BASE_LR else float('inf'):.1f} times below the "
             "rule: the model may learn too little",
@@ -79,7 +79,7 @@ def _rate(job: Job) -> Iterator[Finding]:
 
 
 def _warm_up(job: Job) -> Iterator[Finding]:
-    """Iterations with a reduced rate at the start."""
+    """Check the warm-up."""
     solver = job.cfg.SOLVER
     if solver.WARMUP_ITERS >= solver.MAX_ITER:
         yield warning(
@@ -107,7 +107,7 @@ def _warm_up(job: Job) -> Iterator[Finding]:
 
 
 def _milestones(job: Job) -> Iterator[Finding]:
-    """Drops of the rate inside the run."""
+    """Check that the rate drops inside the run."""
     solver = job.cfg.SOLVER
     if solver.LR_SCHEDULER == "cosine":
         yield ok(
@@ -130,7 +130,7 @@ def _milestones(job: Job) -> Iterator[Finding]:
 
 
 def _epochs(job: Job) -> Iterator[Finding]:
-    """How often every image (in a step: every pair of the balanced epoch) is seen."""
+    """Count how often every image (in a step: every pair of the balanced epoch) is seen."""
     keys = (job.solver_key("MAX_ITER"), job.solver_key("IMS_PER_BATCH"))
     if job.epoch is None:
         yield note(f"{_prefix(job)}epochs are not computed: the annotations are not read", *keys)
@@ -151,11 +151,11 @@ def _epochs(job: Job) -> Iterator[Finding]:
 
 
 def _periods(checkup: Checkup, job: Job) -> Iterator[Finding]:
-    """Checkpoints and tests while training."""
+    """Check the periods of checkpoints and tests while training."""
     solver = job.cfg.SOLVER
     if solver.CHECKPOINT_PERIOD >= solver.MAX_ITER > LONG:
         yield warning(
-            f"{_prefix(job)}no checkpoint before the end: a run that is stopped begins anew",
+            f"{_prefix(job)}no checkpoint before the end: a run that is stopped starts from the beginning",
             job.solver_key("CHECKPOINT_PERIOD"),
             advice=f"set {job.solver_key('CHECKPOINT_PERIOD')} {max(1, solver.MAX_ITER // 20)}",
         )

@@ -32,7 +32,7 @@ class Setting:
 
 
 def trace_settings(path: StrPath, overrides: Sequence[str]) -> tuple[list[Setting], list[str]]:
-    """The settings in the order of the tree, and the lines on outdated keys in the files.
+    """Return the settings in the order of the tree, and the lines on outdated keys in the files.
 
     Raises:
         ConfigError: a file or a setting cannot be used (see `load_config`).

@@ -1,4 +1,4 @@
-"""Can the run write its folder, and does the disk hold what it will write?"""
+"""Check that the run can write its folder, and that the disk holds what it will write."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from maskrcnn_benchmark.utils.errors import UsageError
 BOX_RECORD, MASK_RECORD = 130, 330
 """Bytes of a detection in a result file, without and with an encoded mask (about)."""
 
-_NUMBER = {"float32": 4, "float16": 2}
+_ELEMENT = {"float32": 4, "float16": 2}
 
 
 def check_storage(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on OUTPUT_DIR."""
+    """Yield findings on OUTPUT_DIR."""
     folder = checkup.run_dir
     existing = folder.absolute()
     while not existing.exists():
@@ -46,7 +46,7 @@ def check_storage(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _write_problem(folder: Path) -> str:
-    """Why nothing can be written into a folder that exists; "" when it can."""
+    """Return why nothing can be written into an existing folder; "" when it can."""
     if not folder.is_dir():
         return f"{folder} is a file"
     try:
@@ -57,7 +57,7 @@ def _write_problem(folder: Path) -> str:
 
 
 def _earlier(checkup: Checkup, folder: Path) -> Iterator[Finding]:
-    """A checkpoint in the folder wins over MODEL.WEIGHT."""
+    """Check for a checkpoint in the folder, which wins over MODEL.WEIGHT."""
     if checkup.lst:
         return  # class lists of an earlier LST run are compared in the section on classes
     try:
@@ -67,7 +67,7 @@ def _earlier(checkup: Checkup, folder: Path) -> Iterator[Finding]:
         return
     if last is not None:
         yield note(
-            f"{folder} holds the checkpoint {last.name}: training goes on from it and does not read "
+            f"{folder} holds the checkpoint {last.name}: training resumes from it and does not read "
             "MODEL.WEIGHT",
             "OUTPUT_DIR",
             "MODEL.WEIGHT",
@@ -76,7 +76,7 @@ def _earlier(checkup: Checkup, folder: Path) -> Iterator[Finding]:
 
 
 def _space(checkup: Checkup, existing: Path) -> Iterator[Finding]:
-    """Free space against checkpoints, teacher outputs and result files."""
+    """Compare the free space with checkpoints, teacher outputs and result files."""
     written = 0  # the file that is being written while the older ones are still there
     parts = {"checkpoints": 0.0, "stored teacher outputs": 0.0, "results": 0.0}
     for job in checkup.jobs:
@@ -88,7 +88,7 @@ def _space(checkup: Checkup, existing: Path) -> Iterator[Finding]:
     parts["checkpoints"] += written
     parts["results"] = result_bytes(checkup)
     total, free = sum(parts.values()), shutil.disk_usage(existing).free
-    details = ", ".join(f"{name} {size_text(number)}" for name, number in parts.items() if number)
+    details = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)
     text = f"the run writes about {size_text(total)} ({details}); {size_text(free)} are free"
     if total > free:
         yield error(
@@ -103,7 +103,7 @@ def _space(checkup: Checkup, existing: Path) -> Iterator[Finding]:
 
 
 def checkpoint_bytes(job: Job) -> tuple[int, int]:
-    """Bytes of one checkpoint of a training, and of all that it keeps."""
+    """Return the bytes of one checkpoint of a training, and of all that it keeps."""
     solver, size = job.cfg.SOLVER, model_size(job_model(job))
     one = size.weights + size.optimizer(job.cfg)
     periodic = solver.MAX_ITER // solver.CHECKPOINT_PERIOD
@@ -113,15 +113,15 @@ def checkpoint_bytes(job: Job) -> tuple[int, int]:
 
 
 def distill_bytes(checkup: Checkup, job: Job) -> float:
-    """Bytes of the teacher's stored cosines of a step."""
+    """Return the bytes of the teacher's stored cosines of a step."""
     plan, options = checkup.plan, job.cfg.LST.DISTILL
     new = plan.classes[plan.num_old(job.phase) : plan.num_seen(job.phase)]
     boxes = sum(c.train_instances for c in new)
-    return len(options.FLIPS) * boxes * (plan.num_old(job.phase) + 1) * float(_NUMBER[options.DTYPE])
+    return len(options.FLIPS) * boxes * (plan.num_old(job.phase) + 1) * float(_ELEMENT[options.DTYPE])
 
 
 def result_bytes(checkup: Checkup) -> float:
-    """Bytes of the detections that are written, if every image gets as many as allowed."""
+    """Return the bytes of the detections that are written, if every image gets as many as allowed."""
     try:
         images = sum(len(annotations.images) for _, annotations in checkup.annotations(TEST))
     except NotChecked:
@@ -130,7 +130,7 @@ def result_bytes(checkup: Checkup) -> float:
     for job in checkup.jobs:
         each = MASK_RECORD if predicts_masks(job.cfg) else BOX_RECORD
         period = 0 if checkup.lst else job.cfg.SOLVER.TEST_PERIOD
-        times = 1 + (job.cfg.SOLVER.MAX_ITER // period if period else 0)
+        tests = 1 + (job.cfg.SOLVER.MAX_ITER // period if period else 0)
         limit = get_value(job.cfg, model_family(job.cfg).detections_key)
-        total += times * images * max(limit, 0) * each
+        total += tests * images * max(limit, 0) * each
     return total

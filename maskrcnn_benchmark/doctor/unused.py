@@ -1,4 +1,4 @@
-"""Settings that change nothing in this run, because another key switches off what they belong to."""
+"""Check for settings without effect, because another key switches off what they belong to."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ RULES: tuple[UnusedKeys, ...] = (
 
 
 def check_unused(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on settings without effect, and on outdated keys in the files."""
+    """Yield findings on settings without effect, and on outdated keys in the files."""
     for line in checkup.notes:
         yield note(line)
     cfg = checkup.cfg
@@ -208,7 +208,7 @@ def check_unused(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _reason(cfg: CfgNode, key: str, meaning: str) -> str:
-    """Why a setting changes nothing; "" when it does."""
+    """Return why a setting has no effect; "" when it has one."""
     if meaning.startswith(NO_EFFECT):
         return meaning.removeprefix(NO_EFFECT).lstrip("; ") or "read from published files"
     if cfg.LST.ENABLED and key.startswith("SOLVER."):

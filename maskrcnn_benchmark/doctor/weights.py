@@ -1,4 +1,4 @@
-"""Is the weight file there, and what of it would go into the model?"""
+"""Check the weight file, and which of its tensors would go into the model."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from maskrcnn_benchmark.incremental.plan.run_folder import FINAL_WEIGHTS, phase_
 from maskrcnn_benchmark.utils.errors import UsageError
 
 _KEY, _FREEZE = "MODEL.WEIGHT", "MODEL.BACKBONE.FREEZE_CONV_BODY_AT"
-_BODY, _CLASSIFIER = "backbone.body.", "cls_score.weight"
+_BACKBONE, _CLASSIFIER = "backbone.body.", "cls_score.weight"
 _FREEZE_OF = {-1: _FREEZE, 0: "LST.FREEZE_BASE"}
 
 
 def check_weights(checkup: Checkup) -> Iterator[Finding]:
-    """Findings on MODEL.WEIGHT or the file that was given in its place."""
+    """Yield findings on MODEL.WEIGHT or the file that was given instead."""
     first = checkup.jobs[0]
     if first.phase > 0 and not checkup.weights:
         yield _before(checkup, first)
@@ -46,7 +46,7 @@ def check_weights(checkup: Checkup) -> Iterator[Finding]:
         local = cache_path(path)
         if not local.is_file():
             yield note(
-                f"{value} is not on this machine: it will be downloaded to {local}",
+                f"{value} is not on this computer: it will be downloaded to {local}",
                 _KEY,
                 advice=f"without network, fetch {path} and put it there",
             )
@@ -68,7 +68,7 @@ def check_weights(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _before(checkup: Checkup, job: Job) -> Finding:
-    """A run of later phases alone (LST.PHASES) starts from the model of the phase before."""
+    """Check a run of later phases alone (LST.PHASES), which starts from the model of the phase before."""
     path = phase_folder(checkup.run_dir, job.phase - 1) / FINAL_WEIGHTS
     if path.is_file():
         return ok(f"{job.name} starts from {path}, which is there", "LST.PHASES")
@@ -77,12 +77,12 @@ def _before(checkup: Checkup, job: Job) -> Finding:
 
 
 def _random(job: Job) -> Iterator[Finding]:
-    """A start from random weights: nothing may stay frozen at random values, and normalisation must adapt."""
+    """Check a start from random weights: nothing may stay frozen, and normalisation must adapt."""
     cfg, freeze = job.cfg, job.cfg.MODEL.BACKBONE.FREEZE_CONV_BODY_AT
     if freeze > 0:
         yield error(
             f"training starts from random weights and {_FREEZE} {freeze} keeps the first stages of the "
-            "body at them",
+            "backbone at them",
             _KEY,
             _FREEZE_OF[job.phase],
             advice=f"give MODEL.WEIGHT, or set {_FREEZE_OF[job.phase]} 0",
@@ -100,7 +100,7 @@ def _random(job: Job) -> Iterator[Finding]:
 
 
 def _content(checkup: Checkup, path: str) -> Iterator[Finding]:
-    """The tensors of a file against the model of the training that starts from it."""
+    """Compare the tensors of a file with the model of the training that starts from it."""
     try:
         state = read_weights(path, conv_body=checkup.cfg.MODEL.BACKBONE.CONV_BODY, device="meta")
         record = {} if path.endswith(".pkl") else read_checkpoint(path, "meta")
@@ -119,7 +119,7 @@ def _content(checkup: Checkup, path: str) -> Iterator[Finding]:
         try:
             refuse_part_of_a_head(report, path)
         except UsageError as problem:
-            yield error(str(problem), _KEY, advice="name a file of this model, or of a body alone")
+            yield error(str(problem), _KEY, advice="name a file of this model, or of a backbone alone")
     yield from _classes(checkup, job, record, path)
     yield from check_preparation(checkup.cfg, path, record)
     if "iteration" in record and "optimizer" in record:
@@ -132,14 +132,14 @@ def _content(checkup: Checkup, path: str) -> Iterator[Finding]:
 
 
 def _job_of(checkup: Checkup, state: Mapping[str, Tensor]) -> Job:
-    """The training that the file is meant for: the first, or with a file of its own the phase of its size."""
+    """Return the training that a file is for: the first, or for a given file the phase of its size."""
     rows = next((len(t) for name, t in state.items() if name.endswith(_CLASSIFIER)), 0)
     fits = [j for j in checkup.jobs if rows == j.cfg.MODEL.ROI_BOX_HEAD.NUM_CLASSES]
     return fits[0] if checkup.weights and fits else checkup.jobs[0]
 
 
 def _matches(job: Job, model: nn.Module, report: MatchReport, path: str) -> Iterator[Finding]:
-    """Loaded, missing and misfitting tensors."""
+    """Report loaded, missing and mismatched tensors."""
     total = len(report.matched) + len(report.missing) + len(report.mismatched)
     if not report.matched:
         yield error(
@@ -169,58 +169,60 @@ def _matches(job: Job, model: nn.Module, report: MatchReport, path: str) -> Iter
     fresh = report.missing + [m.model_name for m in report.mismatched]
     learned = {n: p for n, p in model.named_parameters() if n in set(fresh)}
     frozen = [name for name, parameter in learned.items() if not parameter.requires_grad]
-    body = [name for name in learned if name.startswith(_BODY)]
+    backbone = [name for name in learned if name.startswith(_BACKBONE)]
     if frozen:
         yield error(
             f"{len(frozen)} frozen tensors are not in the file and would stay at random values: "
             f"{listed(frozen, 4)}",
             _KEY,
             _FREEZE_OF.get(job.phase, "LST.FREEZE_STEP"),
-            advice="name a file with the whole body, or freeze less",
+            advice="name a file with the whole backbone, or freeze less",
         )
-    elif body:
+    elif backbone:
         yield warning(
-            f"{len(body)} tensors of the body are not in the file and start at random: {listed(body, 4)}",
+            f"{len(backbone)} tensors of the backbone are not in the file and start at random: "
+            f"{listed(backbone, 4)}",
             _KEY,
             advice="name a file for this MODEL.BACKBONE.CONV_BODY",
         )
     elif learned:
         modules = list(dict.fromkeys(name.rpartition(".")[0] for name in learned))
-        yield note(f"{len(learned)} tensors behind the body start at random: {listed(modules, 8)}", _KEY)
+        yield note(f"{len(learned)} tensors behind the backbone start at random: {listed(modules, 8)}", _KEY)
 
 
 def _classes(checkup: Checkup, job: Job, record: Mapping[str, Any], path: str) -> Iterator[Finding]:
-    """The class list that is stored with the weights against that of the data."""
+    """Compare the class list that is stored with the weights with that of the data."""
     stored = record.get("classes")
     if not stored:
         return
     try:
-        own = _own_classes(checkup, job)
+        names = _class_names(checkup, job)
     except (NotChecked, UsageError) as why:
         yield note(f"the class list of {path} ({len(stored)} names) is not compared: {why}", _KEY)
         return
-    if list(stored) == own:
-        yield ok(f"{path} was trained on the same {len(own) - 1} classes", _KEY)
+    if list(stored) == names:
+        yield ok(f"{path} was trained on the same {len(names) - 1} classes", _KEY)
         return
-    place = next(
-        (i for i, (a, b) in enumerate(zip(stored, own, strict=False)) if a != b), min(len(stored), len(own))
+    index = next(
+        (i for i, (a, b) in enumerate(zip(stored, names, strict=False)) if a != b),
+        min(len(stored), len(names)),
     )
-    here, there = (names[place] if place < len(names) else "nothing" for names in (own, list(stored)))
+    here, there = (row[index] if index < len(row) else "nothing" for row in (names, list(stored)))
     text = (
-        f"{path} was trained on other classes ({len(stored)} names, the data has {len(own)}): label "
-        f"{place} is {there!r} there and {here!r} here"
+        f"{path} was trained on other classes ({len(stored)} names, the data has {len(names)}): label "
+        f"{index} is {there!r} there and {here!r} here"
     )
-    if len(stored) == len(own):
+    if len(stored) == len(names):
         advice = (
-            "use the data it was trained on, or drop its classifier: rows of other classes would be loaded"
+            "use the data it was trained on, or drop its classifier: weights of other classes would be loaded"
         )
         yield warning(text, _KEY, advice=advice)
     else:
         yield note(text, _KEY)
 
 
-def _own_classes(checkup: Checkup, job: Job) -> list[str]:
-    """Class names by label, background first, of a training."""
+def _class_names(checkup: Checkup, job: Job) -> list[str]:
+    """Return class names by label, background first, of a training."""
     if checkup.lst:
         return checkup.plan.names(job.phase)
     categories = checkup.annotations(TRAIN)[0][1].categories

@@ -91,7 +91,7 @@ def test_command_line_wins(tmp_path: Path) -> None:
         ("SOLVER: {BASE_LR: True}", "SOLVER.BASE_LR must be a number, got True"),
         (
             "SOLVER: {STEPS: [a, b]}",
-            "SOLVER.STEPS must be a list with a whole number in every place, got 'a'",
+            "SOLVER.STEPS must be a list with a whole number at every position, got 'a'",
         ),
         ("MODEL: {MASK_ON: 1}", "MODEL.MASK_ON must be True or False, got 1"),
         ("MODEL: {WEIGHT: [a]}", "MODEL.WEIGHT must be text, got ['a']"),
@@ -105,7 +105,7 @@ def test_command_line_wins(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_errors_name_file_key_and_remedy(tmp_path: Path, text: str, expected: str) -> None:
+def test_errors_name_file_key_and_fix(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in _error(tmp_path, text)
 
 

@@ -153,19 +153,19 @@ def test_own_files_hold_the_published_values(project_root: Path, name: str) -> N
 
 
 def test_every_published_file_is_in_the_table(project_root: Path) -> None:
-    found = {
+    names = {
         f"{path.parent.name}/{path.stem}"
         for folder in ("fcos", "sipmask")
         for path in (project_root / "configs" / folder).iterdir()
         if not path.stem.startswith(("demo", "fcos_mobilenet"))  # our own
     }
-    assert found == set(FILES)
+    assert names == set(FILES)
 
 
-def test_mobile_file_differs_from_the_first_in_body_and_pixels(project_root: Path) -> None:
+def test_mobile_file_differs_from_the_first_in_backbone_and_pixels(project_root: Path) -> None:
     first, mobile = (
-        dict(leaves(load_config(project_root / f"configs/fcos/fcos_{body}_FPN_1x.yaml")))
-        for body in ("R_50", "mobilenet_v2")
+        dict(leaves(load_config(project_root / f"configs/fcos/fcos_{backbone}_FPN_1x.yaml")))
+        for backbone in ("R_50", "mobilenet_v2")
     )
     assert {key for key in first if first[key] != mobile[key]} == {
         "MODEL.WEIGHT",

@@ -107,7 +107,7 @@ def the() -> Callable[..., Finding]:
 
     def find(check: Check, checkup: Checkup, level: str, text: str) -> Finding:
         findings = run_check(check, checkup)
-        chosen = [f for f in findings if f.level == level and text in f.found]
+        chosen = [f for f in findings if f.level == level and text in f.text]
         assert len(chosen) == 1, "\n".join(map(str, findings))
         return chosen[0]
 
@@ -120,6 +120,6 @@ def worst() -> Callable[[Check, Checkup], list[Finding]]:
 
     def find(check: Check, checkup: Checkup) -> list[Finding]:
         findings = run_check(check, checkup)
-        return [f for f in findings if f.level in ("error", "warning") or "stopped by itself" in f.found]
+        return [f for f in findings if f.level in ("error", "warning") or "stopped by itself" in f.text]
 
     return find

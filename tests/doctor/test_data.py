@@ -20,12 +20,12 @@ def _inline(annotations: Path, data: Path, part: str = "train") -> str:
     return f"('lvis:{annotations}@{data}/images/{part}',)"
 
 
-def test_missing_files_name_the_path_and_the_remedy(lst, the, tmp_path: Path) -> None:
+def test_missing_files_name_the_path_and_the_fix(lst, the, tmp_path: Path) -> None:
     checkup = lst("LST.ANN_TRAIN", tmp_path / "no.json", "LST.IMG_VAL", tmp_path / "none")
     finding = the(check_data, checkup, "error", f"annotation file {tmp_path}/no.json does not exist")
     assert finding.keys == ("LST.ANN_TRAIN",) and "change LST.ANN_TRAIN" in finding.advice
     assert the(check_data, checkup, "error", "image folder").keys == ("LST.IMG_VAL",)
-    assert "cannot be read (see data)" in the(check_classes, checkup, "note", "not checked").found
+    assert "cannot be read (see data)" in the(check_classes, checkup, "note", "not checked").text
 
 
 def test_missing_demo_data_is_made_by_a_command(lst, the) -> None:
@@ -37,7 +37,7 @@ def test_data_in_other_layouts(plain, the, own_formats, tmp_path: Path) -> None:
     images = {f"00{n}": [("dog", (5, 5, 20, 20), n % 2)] for n in range(2)}
     listed = own_formats.make_voc(tmp_path, "train", images)
     checkup = plain("DATASETS.TRAIN", f"('voc:{listed}@{tmp_path}/JPEGImages',)")
-    assert "2 images, 2 objects, 20 categories" in the(check_data, checkup, "ok", "train.txt (VOC").found
+    assert "2 images, 2 objects, 20 categories" in the(check_data, checkup, "ok", "train.txt (VOC").text
     assert the(check_data, checkup, "note", "1 crowd regions (or difficult objects)")
     missing = plain("DATASETS.TRAIN", f"('voc:{tmp_path}/no.txt@{tmp_path}/JPEGImages',)")
     assert the(check_data, missing, "error", f"list of images {tmp_path}/no.txt does not exist")
@@ -51,7 +51,7 @@ def test_data_in_other_layouts(plain, the, own_formats, tmp_path: Path) -> None:
 
 def test_unknown_name_and_no_data(plain, the) -> None:
     finding = the(check_data, plain("DATASETS.TRAIN", "('coco_2014_trian',)"), "error", "unknown data set")
-    assert "coco_2014_train" in finding.found
+    assert "coco_2014_train" in finding.text
     assert the(check_data, plain("DATASETS.TRAIN", "()"), "error", "no training data").keys == (
         "DATASETS.TRAIN",
     )
@@ -61,7 +61,7 @@ def test_a_damaged_annotation_file(plain, the, tmp_path: Path, data: Path) -> No
     broken = tmp_path / "broken.json"
     broken.write_text('{"images": [')
     checkup = plain("DATASETS.TRAIN", _inline(broken, data))
-    assert "is not valid JSON" in the(check_data, checkup, "error", str(broken)).found
+    assert "is not valid JSON" in the(check_data, checkup, "error", str(broken)).text
 
 
 def test_a_file_without_objects(plain, the, edited: Edit, data: Path) -> None:
@@ -75,7 +75,7 @@ def test_boxes_out_of_the_image_and_useless_ones(plain, the, edited: Edit, data:
         content["annotations"][1]["bbox"][2] = 0.5
 
     checkup = plain("DATASETS.TRAIN", _inline(edited(spoil), data))
-    assert "1 boxes reach more than a pixel out" in the(check_data, checkup, "warning", "reach").found
+    assert "1 boxes reach more than a pixel out" in the(check_data, checkup, "warning", "reach").text
     assert the(check_data, checkup, "note", "1 boxes with a side of at most one pixel and 0 crowd regions")
 
 
@@ -87,8 +87,8 @@ def test_missing_images_and_images_of_another_size(plain, the, data: Path, tmp_p
     Image.new("RGB", (20, 30)).save(second)
     name = f"('lvis:{data}/train.json@{folder}',)"
     checkup = plain("DATASETS.TRAIN", name)
-    assert str(first) in the(check_data, checkup, "error", "1 of 24 images that were looked for").found
-    assert "20 x 30" in the(check_data, checkup, "error", "1 of 23 images that were opened").found
+    assert str(first) in the(check_data, checkup, "error", "1 of 24 images that were looked for").text
+    assert "20 x 30" in the(check_data, checkup, "error", "1 of 23 images that were opened").text
     checkup = plain("DATASETS.TRAIN", name, "DATALOADER.BAD_IMAGE", "skip")
     assert the(check_data, checkup, "warning", "were opened cannot be used")
 
@@ -159,7 +159,7 @@ def test_files_of_published_plans(lst, the, worst, tmp_path: Path) -> None:
         (tmp_path / f"i{phase}.json").write_text("[[0, 1], [2, 3], [4, 5]]")
         (tmp_path / f"c{phase}.json").write_text("[[1, 1], [2, 2], [3, 3]]")
     finding = the(check_files, lst(*pairs), "error", "phase 1")
-    assert "cannot split a batch" in finding.found
+    assert "cannot split a batch" in finding.text
     assert worst(check_files, lst(*pairs, "SOLVER.IMS_PER_BATCH", 6)) == []
 
 

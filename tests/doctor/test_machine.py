@@ -44,7 +44,7 @@ def test_step_peak_grows_as_a_step_does(plain) -> None:
 
 
 def test_step_peak_is_that_of_a_real_forward_pass(plain) -> None:
-    """Saved tensors of the body, counted by autograd on real tensors, are within the peak."""
+    """Saved tensors of the backbone, counted by autograd on real tensors, are within the peak."""
     cfg = clone_with(plain().cfg, ["MODEL.RPN_ONLY", True])
     model = build_detection_model(cfg).train()
     own = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
@@ -102,7 +102,7 @@ def test_memory_against_what_is_free(plain, the, monkeypatch: pytest.MonkeyPatch
     for free, level in ((100 << 20, "error"), (1 << 40, "ok")):
         monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
         finding = the(check_memory, plain(), level, "images of 64 x 64")
-        needed = finding.found
+        needed = finding.text
     assert needed is not None and "activations" in needed
     monkeypatch.setattr(memory, "free_memory", lambda: 560 << 20)
     finding = the(check_memory, plain(), "warning", "of main memory are free")
@@ -114,7 +114,7 @@ def test_memory_against_what_is_free(plain, the, monkeypatch: pytest.MonkeyPatch
 def test_memory_of_workers_and_processes(plain, the, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda: GB)
     checkup = plain("DATALOADER.NUM_WORKERS", 8, processes=2)
-    assert "their data workers (8)" in the(check_memory, checkup, "error", "for processes (2)").found
+    assert "their data workers (8)" in the(check_memory, checkup, "error", "for processes (2)").text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the message is for machines without a GPU")
@@ -123,8 +123,8 @@ def test_a_gpu_that_is_not_there(plain, the) -> None:
     assert "MODEL.DEVICE auto" in finding.advice
 
 
-def test_batches_that_cannot_be_shared(plain, lst, the, worst) -> None:
-    finding = the(check_loading, plain(processes=3), "error", "4 images per batch cannot be shared by 3")
+def test_batches_that_do_not_divide(plain, lst, the, worst) -> None:
+    finding = the(check_loading, plain(processes=3), "error", "4 images per batch cannot be divided among 3")
     assert finding.advice.startswith("set SOLVER.IMS_PER_BATCH 3")
     assert the(check_loading, plain(processes=2), "ok", "2 images per batch and process")
     finding = the(check_loading, lst("LST.SOLVER_STEP.IMS_PER_BATCH", 5, processes=2), "error", "phase 1")
@@ -180,7 +180,7 @@ def test_output_folder(plain, the, tmp_path: Path) -> None:
     (run / "last_checkpoint").write_text("model_0000020.pth")
     assert the(check_storage, plain("OUTPUT_DIR", run), "error", "which does not exist")
     (run / "model_0000020.pth").touch()
-    assert the(check_storage, plain("OUTPUT_DIR", run), "note", "training goes on from it")
+    assert the(check_storage, plain("OUTPUT_DIR", run), "note", "training resumes from it")
 
 
 def test_disk_space(plain, lst, the, monkeypatch: pytest.MonkeyPatch) -> None:

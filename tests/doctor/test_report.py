@@ -16,7 +16,7 @@ from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
 from maskrcnn_benchmark.doctor.checkup import Checkup
 from maskrcnn_benchmark.doctor.finding import LEVELS, Finding, NotChecked, keys_in, listed, ok, size_text
-from maskrcnn_benchmark.doctor.report import format_report, report_json, verdict
+from maskrcnn_benchmark.doctor.report import format_doctor_report, report_json, verdict
 from maskrcnn_benchmark.doctor.run import CHECKS, Report, examine, run_check
 from maskrcnn_benchmark.utils.errors import ConfigError
 
@@ -60,8 +60,8 @@ def test_every_file_goes_through(name: str, tmp_path: Path, monkeypatch: pytest.
     missing = [f for f in report.sections["data"] if f.level == "error"]
     cfg = load_config(ROOT / name)
     files = [cfg.LST.ANN_TRAIN] if cfg.LST.ENABLED else []
-    assert missing and all(any(path in f.found for f in missing) for path in files)
-    assert report.exit_status == 1 and format_report(report).splitlines()[-1] == verdict(report)
+    assert missing and all(any(path in f.text for f in missing) for path in files)
+    assert report.exit_status == 1 and format_doctor_report(report).splitlines()[-1] == verdict(report)
 
 
 def test_demo_has_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,16 +69,16 @@ def test_demo_has_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     generate_demo(tmp_path / "datasets" / "demo", DemoOptions(train=200, val=60), report=lambda _: None)
     report = examine(ROOT / "configs" / "lst" / "demo.yaml")
     assert report.of_level("error") == report.of_level("warning") == []
-    assert not [f for f in report.of_level("note") if "stopped by itself" in f.found]
+    assert not [f for f in report.of_level("note") if "stopped by itself" in f.text]
     assert set(report.sections) == set(CHECKS)
-    assert [f for f in report.sections["memory"] if "activations" in f.found]
+    assert [f for f in report.sections["memory"] if "activations" in f.text]
     assert verdict(report).startswith("no errors, no warnings")
 
 
 def test_paper_file_without_data_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     report = examine(ROOT / "configs" / "lst" / "lvis_v0.5_270_6x160.yaml")
-    (text,) = [f.found for f in report.sections["memory"] if "activations" in f.found]
+    (text,) = [f.text for f in report.sections["memory"] if "activations" in f.text]
     assert "8 images of 1344 x 800, a guess without annotations" in text
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_does_not_load(tmp_path: Path) -> None:
     path.write_text("SOLVER: {MAX_ITTER: 3}\n")
     report = examine(path)
     (finding,) = report.of_level("error")
-    assert "unknown key SOLVER.MAX_ITTER" in finding.found and "SOLVER.MAX_ITER" in finding.found
+    assert "unknown key SOLVER.MAX_ITTER" in finding.text and "SOLVER.MAX_ITER" in finding.text
     assert report.exit_status == 1 and verdict(report) == "1 error, 0 warnings: fix SOLVER.MAX_ITTER"
     _check_form(report_json(report))
     assert examine(tmp_path / "none.yaml").exit_status == 1
@@ -105,7 +105,7 @@ def test_checks_that_stop() -> None:
         (ZeroDivisionError("oh\nno"), "note", "this check stopped by itself: ZeroDivisionError: oh no"),
     ):
         first, last = run_check(lambda _, problem=problem: stops(problem), checkup)
-        assert first.found == "first" and (last.level, last.found) == (level, text)
+        assert first.text == "first" and (last.level, last.text) == (level, text)
 
 
 def test_verdict_names_what_to_fix() -> None:

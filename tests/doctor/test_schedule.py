@@ -43,7 +43,7 @@ def test_steps_may_have_the_published_lower_rate(lst, worst, rate: float, found:
     findings = worst(check_schedule, lst("LST.SOLVER_STEP.BASE_LR", rate))
     assert len(findings) == (2 if found else 0)
     for finding in findings:
-        assert found in finding.found and finding.advice == "set LST.SOLVER_STEP.BASE_LR 0.005"
+        assert found in finding.text and finding.advice == "set LST.SOLVER_STEP.BASE_LR 0.005"
 
 
 def test_adamw_has_rates_of_its_own(plain, the, worst) -> None:
@@ -78,7 +78,7 @@ def test_epochs(plain, lst, the) -> None:
         "SOLVER.MAX_ITER to 6 or more" in the(check_schedule, short, "warning", "some are never seen").advice
     )
     # steps: 12 balanced epochs unless the user says otherwise
-    found = [f.found for f in check_schedule(lst()) if "balanced epoch" in f.found]
+    found = [f.text for f in check_schedule(lst()) if "balanced epoch" in f.text]
     assert len(found) == 2 and all("12." in text for text in found)
     assert the(check_schedule, plain(quick=True), "note", "epochs are not computed")
 

@@ -97,7 +97,7 @@ def test_settings_without_effect(plain, the, pairs: tuple[object, ...], reason: 
 )
 def test_settings_without_effect_in_phases(lst, pairs: tuple[object, ...], key: str) -> None:
     assert key in [
-        k for f in check_unused(lst(*pairs)) if f.found.startswith("without effect") for k in f.keys
+        k for f in check_unused(lst(*pairs)) if f.text.startswith("without effect") for k in f.keys
     ]
 
 

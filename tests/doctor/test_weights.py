@@ -43,7 +43,7 @@ def test_random_weights(plain, lst, the, worst) -> None:
 def test_missing_file_and_unknown_name(plain, the, tmp_path: Path) -> None:
     assert the(check_weights, plain("MODEL.WEIGHT", tmp_path / "no.pth"), "error", "no.pth does not exist")
     checkup = plain("MODEL.WEIGHT", "catalog://ImageNetPretrained/MSRA/R-51")
-    assert "did you mean" in the(check_weights, checkup, "error", "unknown weights").found
+    assert "did you mean" in the(check_weights, checkup, "error", "unknown weights").text
 
 
 def test_a_file_that_will_be_downloaded(plain, the, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,28 +61,28 @@ def test_a_file_that_fits_wholly(plain, the, worst, tmp_path: Path) -> None:
     checkup = plain(weights=str(_file(tmp_path / "own.pth", {f"module.{k}": v for k, v in state.items()})))
     assert worst(check_weights, checkup) == []
     assert the(check_weights, checkup, "ok", f"{len(state)} of {len(state)} tensors of training come from")
-    assert not any("random" in f.found for f in run_check(check_weights, checkup))
+    assert not any("random" in f.text for f in run_check(check_weights, checkup))
 
 
 def test_another_number_of_classes(plain, the, worst, tmp_path: Path) -> None:
     path = _file(tmp_path / "w.pth", _state(plain("MODEL.ROI_BOX_HEAD.NUM_CLASSES", 81)))
     checkup = plain("MODEL.WEIGHT", path)
     finding = the(check_weights, checkup, "error", "6 tensors have another shape")
-    assert "(81, 32) -> (7, 32)" in finding.found and "WEIGHT_ALLOW_MISMATCH True" in finding.advice
+    assert "(81, 32) -> (7, 32)" in finding.text and "WEIGHT_ALLOW_MISMATCH True" in finding.advice
     checkup = plain("MODEL.WEIGHT", path, "MODEL.WEIGHT_ALLOW_MISMATCH", True)
     assert worst(check_weights, checkup) == []
-    assert the(check_weights, checkup, "note", "6 tensors behind the body start at random")
+    assert the(check_weights, checkup, "note", "6 tensors behind the backbone start at random")
 
 
-def test_a_body_that_is_missing(plain, the, tmp_path: Path) -> None:
+def test_a_backbone_that_is_missing(plain, the, tmp_path: Path) -> None:
     state = {k: v for k, v in _state(plain()).items() if "body.layer1" not in k}
     path = _file(tmp_path / "w.pth", state)
     assert the(
-        check_weights, plain("MODEL.WEIGHT", path), "warning", "tensors of the body are not in the file"
+        check_weights, plain("MODEL.WEIGHT", path), "warning", "tensors of the backbone are not in the file"
     )
     frozen = plain("MODEL.WEIGHT", path, "MODEL.BACKBONE.FREEZE_CONV_BODY_AT", 2)
     finding = the(check_weights, frozen, "error", "frozen tensors are not in the file")
-    assert "layer1" in finding.found
+    assert "layer1" in finding.text
 
 
 def test_foreign_and_damaged_files(plain, the, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_foreign_and_damaged_files(plain, the, tmp_path: Path) -> None:
     assert the(check_weights, plain("MODEL.WEIGHT", foreign), "error", "no tensor of")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(foreign.read_bytes()[:300])
-    assert "cut short" in the(check_weights, plain("MODEL.WEIGHT", broken), "error", "broken.pth").found
+    assert "cut short" in the(check_weights, plain("MODEL.WEIGHT", broken), "error", "broken.pth").text
 
 
 def test_classes_that_are_stored_with_the_weights(plain, lst, the, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_classes_that_are_stored_with_the_weights(plain, lst, the, tmp_path: Pat
     assert the(check_weights, checkup, "ok", "prepared as for weights of an earlier run")
     assert the(check_weights, checkup, "note", "of a run at iteration 40")
     _file(path, record | {"classes": [names[0], names[2], names[1], *names[3:]]})
-    assert "label 1 is" in the(check_weights, plain("MODEL.WEIGHT", path), "warning", "other classes").found
+    assert "label 1 is" in the(check_weights, plain("MODEL.WEIGHT", path), "warning", "other classes").text
     other = plain("MODEL.WEIGHT", path, "INPUT.TO_BGR255", False)
     assert the(check_weights, other, "warning", "TO_BGR255 is False").advice == "set INPUT.TO_BGR255 True"
 
@@ -156,7 +156,7 @@ def test_a_model_that_fails_in_its_own_way(plain, the) -> None:
 
 def test_phases_that_cannot_be_derived(lst, the) -> None:
     checkup = lst("INPUT.MIN_SIZE_TRAIN", "(64, 96)")
-    assert "stored for one image size" in the(check_model, checkup, "error", "INPUT.MIN_SIZE_TRAIN").found
+    assert "stored for one image size" in the(check_model, checkup, "error", "INPUT.MIN_SIZE_TRAIN").text
     assert the(check_weights, checkup, "note", "cannot be derived (see model)")
 
 
@@ -172,7 +172,7 @@ def test_a_file_of_another_one_stage_variant(plain, the, worst, tmp_path: Path) 
     path = str(_file(tmp_path / "own.pth", {"model": _state(checkup)}))
     assert worst(check_weights, plain(*ONE_STAGE, "MODEL.WEIGHT", path)) == []
     deeper = (*ONE_STAGE, "MODEL.SIPMASK.NUM_CONVS", 3, "MODEL.WEIGHT", path)
-    assert "of a body" in the(check_weights, plain(*deeper), "error", "file of another model").advice
+    assert "of a backbone" in the(check_weights, plain(*deeper), "error", "file of another model").advice
     allowed = plain(*deeper, "MODEL.WEIGHT_ALLOW_MISMATCH", True)
     assert "error" not in {finding.level for finding in check_weights(allowed)}
 

@@ -178,7 +178,7 @@ def test_first_and_last_phase_build(name: str, tmp_path: Path) -> None:
         assert state["roi_heads.box.predictor.bbox_pred.weight"].shape[0] == 4 * classes
         assert "roi_heads.box.predictor.scale_cls" in state
         frozen.append(sum(not p.requires_grad for p in model.parameters()))
-    # The whole body rests in the steps.
+    # The whole backbone is frozen in the steps.
     assert frozen[1] > frozen[0] or plan.num_phases == 1
 
 

@@ -117,10 +117,10 @@ def test_doctor_knows_it(config: Path) -> None:
         config, ["MODEL.TOY.BOX_WEIGHT", "0.0", "MODEL.TOY.BETA", "0.5", "MODEL.FCOS.NUM_CONVS", "2"]
     )
     findings = [f for section in report.sections.values() for f in section]
-    assert report.of_level("error") == [] and not [f for f in findings if "stopped by itself" in f.found]
+    assert report.of_level("error") == [] and not [f for f in findings if "stopped by itself" in f.text]
     meanings = {setting.key: setting.meaning for setting in report.settings}
     assert meanings["MODEL.TOY.NUM_CLASSES"] == "classes with background"
-    texts = "\n".join(f"{f.found} ({', '.join(f.keys)})" for f in findings)
+    texts = "\n".join(f"{f.text} ({', '.join(f.keys)})" for f in findings)
     assert "boxes are not trained (MODEL.TOY.BOX_WEIGHT)" in texts
     assert "without effect: MODEL.TOY.SMOOTH is False (MODEL.TOY.BETA)" in texts
     assert "the model is not FCOS: FCOS_ON is False (MODEL.FCOS.NUM_CONVS)" in texts

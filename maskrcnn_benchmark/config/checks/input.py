@@ -1,4 +1,4 @@
-"""Settings of images (node INPUT) that must fit each other."""
+"""Check the keys of image sizes, colours and augmentation (node INPUT)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFF = (-1, -1)
 
 
 def check_input(cfg: CfgNode) -> None:
-    """Raise ConfigError for sizes, colours and changes of images that cannot be."""
+    """Raise ConfigError for impossible sizes, colours and augmentation of images."""
     node = cfg.INPUT
     require(
         len(node.MIN_SIZE_TRAIN) > 0 and all(s >= 1 for s in node.MIN_SIZE_TRAIN),
@@ -25,10 +25,10 @@ def check_input(cfg: CfgNode) -> None:
     )
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         value = node[key]
-        require(len(value) == 3, f"INPUT.{key} needs one number per colour channel (3), got {list(value)}")
+        require(len(value) == 3, f"INPUT.{key} needs one value per colour channel (3), got {list(value)}")
     hue = node.HUE
-    require(0 <= hue <= 0.5, f"INPUT.HUE is a part of the colour circle, between 0 and 0.5, got {hue}")
-    require(all(s > 0 for s in node.PIXEL_STD), "INPUT.PIXEL_STD must hold numbers above 0")
+    require(0 <= hue <= 0.5, f"INPUT.HUE is a fraction of the colour circle, between 0 and 0.5, got {hue}")
+    require(all(s > 0 for s in node.PIXEL_STD), "INPUT.PIXEL_STD must hold values above 0")
     choice(cfg, "INPUT.INTERPOLATION", INTERPOLATIONS)
     _check_sizes(node)
     _check_ssd(cfg)
@@ -38,7 +38,7 @@ def _check_sizes(node: CfgNode) -> None:
     sides = tuple(node.MIN_SIZE_RANGE_TRAIN)
     require(
         sides == OFF or (_whole(sides, 2) and 1 <= sides[0] <= sides[1]),
-        f"INPUT.MIN_SIZE_RANGE_TRAIN needs the least and the largest short side, both at least 1, or {OFF} "
+        f"INPUT.MIN_SIZE_RANGE_TRAIN needs the minimum and the maximum short side, both at least 1, or {OFF} "
         f"for INPUT.MIN_SIZE_TRAIN, got {sides}",
     )
     for key in ("FIXED_SIZE_TRAIN", "FIXED_SIZE_TEST"):
@@ -54,11 +54,11 @@ def _check_ssd(cfg: CfgNode) -> None:
     node, key = cfg.INPUT.SSD_AUG, "INPUT.SSD_AUG"
     at_least(cfg, f"{key}.BRIGHTNESS_DELTA", 0)
     at_least(cfg, f"{key}.HUE_DELTA", 0)
-    for part, least in (("CONTRAST_RANGE", 0), ("SATURATION_RANGE", 0), ("EXPAND_RANGE", 1)):
+    for part, minimum in (("CONTRAST_RANGE", 0), ("SATURATION_RANGE", 0), ("EXPAND_RANGE", 1)):
         value = tuple(node[part])
         require(
-            len(value) == 2 and least <= value[0] <= value[1] < math.inf,
-            f"{key}.{part} needs a least and a largest factor from {least} on, got {value}",
+            len(value) == 2 and minimum <= value[0] <= value[1] < math.inf,
+            f"{key}.{part} needs a minimum and a maximum factor from {minimum} on, got {value}",
         )
     require(
         all(0 < iou <= 1 for iou in node.CROP_MIN_IOUS),
@@ -77,11 +77,11 @@ def _check_ssd(cfg: CfgNode) -> None:
     ):
         require(
             not on,
-            f"{key}.ENABLED crops objects away that {name} draws images or stores outputs for; set "
+            f"{key}.ENABLED crops objects away that {name} samples images or stores outputs for; set "
             f"{key}.ENABLED False",
         )
 
 
 def _whole(values: Sequence[Any], count: int) -> bool:
-    """Whether `values` are `count` whole numbers."""
+    """Return whether `values` are `count` whole numbers."""
     return len(values) == count and all(isinstance(v, int) for v in values)

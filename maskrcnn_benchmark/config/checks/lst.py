@@ -1,4 +1,4 @@
-"""Checks of the long-tail phases (node LST), specification "lst" section 12."""
+"""Check the keys of long-tail training in phases (node LST)."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def check_lst(cfg: CfgNode) -> None:
     """
     for key, names in CHOICES.items():
         choice(cfg, key, names)
-    for key, least in MINIMA.items():
-        at_least(cfg, key, least)
+    for key, minimum in MINIMA.items():
+        at_least(cfg, key, minimum)
     lst = cfg.LST
     sizes = lst.STEP_SIZE if isinstance(lst.STEP_SIZE, tuple) else (lst.STEP_SIZE,)
     require(
@@ -54,15 +54,15 @@ def check_lst(cfg: CfgNode) -> None:
     )
     require(
         all(isinstance(s, int) and s >= 1 for s in lst.REPORT_SIZES),
-        f"LST.REPORT_SIZES must list numbers of classes from 1 on, got {tuple(lst.REPORT_SIZES)}",
+        f"LST.REPORT_SIZES must list class counts from 1 on, got {tuple(lst.REPORT_SIZES)}",
     )
     require(
         all(isinstance(p, int) and p >= 0 for p in lst.PHASES),
         f"LST.PHASES must list phases from 0 on, got {tuple(lst.PHASES)}",
     )
-    shares = lst.STEP_MILESTONES
-    rising = all(0 < s < 1 for s in shares) and list(shares) == sorted(set(shares))
-    require(rising, f"LST.STEP_MILESTONES must rise between 0 and 1, got {tuple(shares)}")
+    drops = lst.STEP_MILESTONES
+    ascending = all(0 < s < 1 for s in drops) and list(drops) == sorted(set(drops))
+    require(ascending, f"LST.STEP_MILESTONES must ascend between 0 and 1, got {tuple(drops)}")
     require(
         len(lst.DISTILL.FLIPS) > 0 and set(lst.DISTILL.FLIPS) <= {0, 1},
         f"LST.DISTILL.FLIPS must be (0,), (1,) or (0, 1), got {tuple(lst.DISTILL.FLIPS)}",
@@ -73,7 +73,7 @@ def check_lst(cfg: CfgNode) -> None:
 
 
 def _check_overrides(cfg: CfgNode) -> None:
-    """PHASE_OVERRIDES must be lists KEY, VALUE, ... that merge into the tree."""
+    """Require PHASE_OVERRIDES to be lists KEY, VALUE, ... that merge into the tree."""
     for phase, pairs in cfg.LST.PHASE_OVERRIDES.items():
         key = f"LST.PHASE_OVERRIDES.{phase}"
         require(phase.isdecimal(), f"{key}: phases are numbered 0 (base), 1, 2, ..., got {phase!r}")
@@ -106,6 +106,6 @@ def _check_enabled(cfg: CfgNode) -> None:
     )
     require(
         lst.GROW.INIT == "normal" or "Cosine" in predictor,
-        f"LST.GROW.INIT {lst.GROW.INIT} makes rows of a cosine classifier: MODEL.ROI_BOX_HEAD.PREDICTOR must "
-        f'be FPNCosinePredictor, got {predictor}; or set LST.GROW.INIT "normal"',
+        f"LST.GROW.INIT {lst.GROW.INIT} makes weights of a cosine classifier: MODEL.ROI_BOX_HEAD.PREDICTOR "
+        f'must be FPNCosinePredictor, got {predictor}; or set LST.GROW.INIT "normal"',
     )

@@ -1,1 +1,1 @@
-"""Convolutional bodies and the function that builds body plus neck from a config."""
+"""Convolutional backbones, and the function that builds one from a config."""

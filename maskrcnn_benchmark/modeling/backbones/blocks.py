@@ -1,4 +1,4 @@
-"""Stems and residual blocks of ResNet (He et al. 2016; core spec 6).
+"""Stems and residual blocks of ResNet (He et al. 2016).
 
 Children are created in the order of the published state dicts: `downsample`, then conv1, bn1, conv2, bn2, ...
 """
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deformable:
-    """How 3x3 convolutions are deformed: groups that move together, whether it is v2, and in which blocks of
-    a stage: every `interval`-th, from the first.
+    """Deformable 3x3 convolutions of a stage: offset groups, whether they are modulated (v2), and in which
+    blocks: every `interval`-th, from the first.
     """
 
     groups: int = 1
@@ -36,7 +36,7 @@ class Deformable:
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """Channels and geometry of one residual block; `bottleneck_channels` counts all groups together."""
+    """Channels and geometry of one residual block; `bottleneck_channels` of all groups together."""
 
     in_channels: int
     bottleneck_channels: int
@@ -77,13 +77,16 @@ def _conv3x3(spec: BlockSpec, width: int, stride: int, groups: int) -> nn.Conv2d
 
 
 class ConvNorm(nn.Sequential):
-    """Children `0`, a convolution, and `1`, its norm: (B,in,H,W) -> (B,out,H/stride,W/stride)."""
+    """Children `0`, a convolution, and `1`, its norm."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module) -> None:
         super().__init__(conv, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both, in one pass where the statistics are fixed."""
+        """Apply convolution and norm: (B, in, H, W) -> (B, out, H/stride, W/stride).
+
+        Frozen statistics are folded into the convolution.
+        """
         conv = self[0]
         assert isinstance(conv, nn.Conv2d)
         return conv_norm(conv, self[1], x)
@@ -96,7 +99,7 @@ def _shortcut(spec: BlockSpec, norm: NormFactory) -> nn.Module:
 
 
 class Stem(nn.Module):
-    """7x7/2 convolution, norm, ReLU, 3x3/2 max pooling: (B,3,H,W) -> (B,C,ceil(H/4),ceil(W/4))."""
+    """7x7/2 convolution, norm, ReLU, 3x3/2 max pooling."""
 
     def __init__(self, out_channels: int, norm: NormFactory) -> None:
         super().__init__()
@@ -104,13 +107,13 @@ class Stem(nn.Module):
         self.bn1 = norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map normalised images (B,3,H,W) to stride-4 features."""
+        """Map normalised images (B, 3, H, W) to features (B, C, ceil(H/4), ceil(W/4))."""
         x = F.relu_(conv_norm(self.conv1, self.bn1, x))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 block with a shortcut: (B,in,H,W) -> (B,out,H/stride,W/stride).
+    """1x1, 3x3, 1x1 block with a shortcut (He et al. 2016, section 4.1).
 
     The stride sits in the first 1x1 with `stride_in_1x1` (MSRA weights), else in the 3x3 (ResNeXt,
     torchvision). The 3x3 may be deformable (`spec.deformable`).
@@ -129,7 +132,7 @@ class Bottleneck(nn.Module):
         self.bn3 = norm(spec.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Residual mapping, ReLU after the sum."""
+        """Residual mapping, ReLU after the sum: (B, in, H, W) -> (B, out, H/stride, W/stride)."""
         shortcut = self.downsample(x)
         x = F.relu_(conv_norm(self.conv1, self.bn1, x))
         x = F.relu_(conv_norm(self.conv2, self.bn2, x))
@@ -153,7 +156,7 @@ class BasicBlock(nn.Module):
         self.bn2 = norm(spec.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Residual mapping, ReLU after the sum."""
+        """Residual mapping, ReLU after the sum: (B, in, H, W) -> (B, out, H/stride, W/stride)."""
         shortcut = self.downsample(x)
         x = F.relu_(conv_norm(self.conv1, self.bn1, x))
         return _add_relu(conv_norm(self.conv2, self.bn2, x), shortcut)

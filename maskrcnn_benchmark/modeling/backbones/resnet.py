@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt bodies (core spec 6), and the single stage used as a C4 box head."""
+"""ResNet and ResNeXt backbones (He et al. 2016, Xie et al. 2017), and the one stage of a C4 box head."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from maskrcnn_benchmark.structures.features import FeatureSpec
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage `layer{index}` (index 1..4): number of blocks, whether its output is returned, and how its
-    3x3 convolutions are deformed, if they are.
+    """One stage `layer{index}` (index 1..4): number of blocks, whether its output is returned, and its
+    deformable 3x3 convolutions, if any.
     """
 
     index: int
@@ -56,7 +56,7 @@ def build_stage(
 
 
 class ResNet(nn.Module):
-    """Body with children `stem`, `layer1`.. ; returns the feature maps of the output stages, finest first.
+    """Backbone with children `stem`, `layer1`.. ; returns the maps of the output stages, finest first.
 
     `feature_specs`: channels and stride per returned map.
     """
@@ -102,7 +102,7 @@ class ResNet(nn.Module):
                 parameter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images (B,3,H,W) -> list of (B,C_i,H/s_i,W/s_i)."""
+        """Images (B, 3, H, W) -> list of (B, C_i, H/s_i, W/s_i)."""
         outputs = []
         x = self.stem(x)
         for stage in self._stages:
@@ -113,7 +113,7 @@ class ResNet(nn.Module):
 
 
 class ResNetStage4(nn.Module):
-    """`layer4` alone, on pooled regions in C4 models: (N,C,14,14) -> (N,2C,7,7) (14x14 when dilated)."""
+    """`layer4` alone, the box head of C4 models."""
 
     def __init__(
         self, block: BlockFactory, num_blocks: int, *, res2_out_channels: int, res2_width: int, dilation: int
@@ -131,5 +131,5 @@ class ResNetStage4(nn.Module):
         self.out_channels = stage_channels(4, res2_out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the stage."""
+        """RoI features (N, C, 14, 14) -> (N, 2C, 7, 7), or (N, 2C, 14, 14) when dilated."""
         return self.layer4(x)

@@ -23,7 +23,7 @@ _NOT_FEATURES = ("avgpool", "fc")
 
 
 class TorchvisionBackbone(nn.Module):
-    """The convolutions of a torchvision classifier; gives the last map of each stride 4, 8, 16 and 32.
+    """The convolutions of a torchvision classifier; returns the last map of each stride 4, 8, 16 and 32.
 
     Args:
         name: of `torchvision.models`: ResNet, ResNeXt and Wide ResNet, MobileNetV2 and V3, EfficientNet,
@@ -47,9 +47,11 @@ class TorchvisionBackbone(nn.Module):
         else:
             self.features = nn.Sequential(*parts.values())
         with torch.device("meta"):
-            found = _probe(_feature_parts(_classifier(name)))
-        self._stages = [[key for key, _, _ in group] for _, group in groupby(found, key=lambda item: item[1])]
-        ends = {stride: channels for _, stride, channels in found}
+            probed = _probe(_feature_parts(_classifier(name)))
+        self._stages = [
+            [key for key, _, _ in group] for _, group in groupby(probed, key=lambda item: item[1])
+        ]
+        ends = {stride: channels for _, stride, channels in probed}
         if set(ends) - {1, 2} != set(STRIDES):
             raise ConfigError(f"MODEL.BACKBONE.CONV_BODY {PREFIX}{name}: strides {sorted(ends)}, not 4 to 32")
         self.feature_specs = tuple(FeatureSpec(ends[stride], stride) for stride in STRIDES)
@@ -73,7 +75,7 @@ class TorchvisionBackbone(nn.Module):
             self.add_module(key, part)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images (B,3,H,W) -> list of (B,C_i,H/s_i,W/s_i)."""
+        """Images (B, 3, H, W) -> list of (B, C_i, H/s_i, W/s_i)."""
         outputs = []
         for stage in self._stages:
             for key in stage:
@@ -83,12 +85,12 @@ class TorchvisionBackbone(nn.Module):
 
 
 def backbone_names() -> list[str]:
-    """Names after "torchvision/" that MODEL.BACKBONE.CONV_BODY takes."""
+    """Return the names that MODEL.BACKBONE.CONV_BODY takes behind "torchvision/"."""
     return [name for name in list_models(module=None) if name.startswith(_FAMILIES)]
 
 
 def _classifier(name: str) -> nn.Module:
-    """The network of torchvision with random weights."""
+    """Return the network of torchvision with random weights."""
     known = backbone_names()
     if name not in known:
         near = close_matches(name, known)
@@ -98,24 +100,24 @@ def _classifier(name: str) -> nn.Module:
 
 
 def _feature_parts(network: nn.Module) -> OrderedDict[str, nn.Module]:
-    """What computes features, in order: children of a ResNet by name, others by number."""
+    """Return the modules that compute features, in order: of a ResNet by name, of others by index."""
     if isinstance(network, ResNet):
         return OrderedDict((key, part) for key, part in network.named_children() if key not in _NOT_FEATURES)
     return OrderedDict(network.get_submodule("features").named_children())
 
 
 def _probe(parts: OrderedDict[str, nn.Module]) -> list[tuple[str, int, int]]:
-    """(name, stride of the output, channels) of every part, found with tensors without content."""
+    """Return (name, stride of the output, channels) of every part, computed on the meta device."""
     x = torch.empty(1, 3, _PROBE, _PROBE, device="meta")
-    found = []
+    result = []
     for key, part in parts.items():
         x = part.eval()(x)
-        found.append((key, _PROBE // x.shape[-1], x.shape[1]))
-    return found
+        result.append((key, _PROBE // x.shape[-1], x.shape[1]))
+    return result
 
 
 def _with_frozen_norm(module: nn.Module) -> nn.Module:
-    """The module with fixed batch norm in place of every batch norm, in itself or inside."""
+    """Replace every batch norm in a module, or the module itself, by frozen batch norm."""
     if isinstance(module, nn.BatchNorm2d):
         fixed = FrozenBatchNorm2d(module.num_features, eps=module.eps)
         fixed.load_state_dict(module.state_dict())

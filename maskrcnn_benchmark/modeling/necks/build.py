@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 
 class BackboneWithNeck(nn.Sequential):
-    """Children `body` and, with a neck, `fpn` (parity: their names in published files).
+    """Children `backbone.body` and, with a neck, `backbone.fpn` (parity: their names in published files).
 
     Call: images (B, 3, H, W) -> list of feature maps, finest first. `feature_specs`: channels and stride of
     every map.
     """
 
     def __init__(self, backbone: nn.Module, neck: nn.Module | None) -> None:
-        super().__init__(OrderedDict(body=backbone) if neck is None else OrderedDict(body=backbone, fpn=neck))
+        parts = [("body", backbone), *([] if neck is None else [("fpn", neck)])]
+        super().__init__(OrderedDict(parts))
         last: Any = backbone if neck is None else neck
         self.feature_specs: tuple[FeatureSpec, ...] = tuple(last.feature_specs)
 

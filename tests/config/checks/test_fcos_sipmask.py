@@ -11,9 +11,9 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.utils.errors import ConfigError
 
-BODY = ("MODEL.BACKBONE.CONV_BODY", "R-50-FPN-RETINANET")
-FCOS = ("MODEL.FCOS_ON", True, *BODY)
-SIPMASK = ("MODEL.SIPMASK_ON", True, *BODY, "DATALOADER.SIZE_DIVISIBILITY", 32)
+P6P7 = ("MODEL.BACKBONE.CONV_BODY", "R-50-FPN-RETINANET")
+FCOS = ("MODEL.FCOS_ON", True, *P6P7)
+SIPMASK = ("MODEL.SIPMASK_ON", True, *P6P7, "DATALOADER.SIZE_DIVISIBILITY", 32)
 REAL_TIME = ("INPUT.FIXED_SIZE_TRAIN", (576, 576), "INPUT.FIXED_SIZE_TEST", (544, 544))
 STRIDED = ("MODEL.SIPMASK.NORM_REG_TARGETS", True)
 

@@ -64,9 +64,9 @@ KEYPOINT = ("MODEL.KEYPOINT_ON", "True", "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", "
         ((*KEYPOINT, "TEST.KEYPOINT_OKS_SIGMAS", "(0.1,)"), r"one positive value per keypoint \(17\)"),
         ((*KEYPOINT, "MODEL.ROI_KEYPOINT_HEAD.POOLER_SCALES", "()"), "POOLER_SCALES must be halves"),
         (("INPUT.MIN_SIZE_TRAIN", "()"), "INPUT.MIN_SIZE_TRAIN needs one short side or more"),
-        (("INPUT.PIXEL_MEAN", "[1.0]"), r"INPUT.PIXEL_MEAN needs one number per colour channel \(3\)"),
-        (("INPUT.PIXEL_STD", "[1, 0, 1]"), "INPUT.PIXEL_STD must hold numbers above 0"),
-        (("INPUT.HUE", "0.7"), "INPUT.HUE is a part of the colour circle, between 0 and 0.5, got 0.7"),
+        (("INPUT.PIXEL_MEAN", "[1.0]"), r"INPUT.PIXEL_MEAN needs one value per colour channel \(3\)"),
+        (("INPUT.PIXEL_STD", "[1, 0, 1]"), "INPUT.PIXEL_STD must hold values above 0"),
+        (("INPUT.HUE", "0.7"), "INPUT.HUE is a fraction of the colour circle, between 0 and 0.5, got 0.7"),
         (("DATASETS.TRAIN", "(3,)"), "DATASETS.TRAIN must hold names, got 3"),
         (("DATASETS.REGISTER.x.KIND", "lvis"), "DATASETS.REGISTER.x has no ANN_FILE and no IMG_DIR"),
         (
@@ -80,14 +80,14 @@ KEYPOINT = ("MODEL.KEYPOINT_ON", "True", "MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", "
         ((*LST, "LST.DISTILL.FLIPS", "(2,)"), "LST.DISTILL.FLIPS must be"),
         ((*LST, "LST.REPLAY.MODE", "file"), "LST.REPLAY.MODE file needs LST.REPLAY.FILE_IMAGES"),
         ((*LST, "MODEL.ROI_BOX_HEAD.PREDICTOR", "FPNPredictor"), "LST.DISTILL.ENABLED compares cosines"),
-        ((*LST, "LST.STEP_MILESTONES", "(0.7, 0.5)"), "LST.STEP_MILESTONES must rise"),
+        ((*LST, "LST.STEP_MILESTONES", "(0.7, 0.5)"), "LST.STEP_MILESTONES must ascend"),
         ((*LST, "LST.PHASE_OVERRIDES.3", "['SEDE', 1]"), "LST.PHASE_OVERRIDES.3: unknown key SEDE"),
         ((*LST, "LST.PHASE_OVERRIDES.last", "['SEED', 1]"), "phases are numbered 0 .base., 1, 2"),
         ((*LST, "LST.PHASE_OVERRIDES.3", "5"), r"must be a list \[KEY, VALUE, ...\], got 5"),
         ((*LST, "LST.VAL_IMAGES", "some"), "LST.VAL_IMAGES must be all or positive"),
     ],
 )
-def test_one_line_with_key_and_remedy(overrides: tuple[str, ...], words: str) -> None:
+def test_one_line_with_key_and_fix(overrides: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as error:
         load_config(None, overrides)
     assert "\n" not in str(error.value)
@@ -106,5 +106,5 @@ def test_one_line_with_key_and_remedy(overrides: tuple[str, ...], words: str) ->
         ("SOLVER.STEPS", "()", "DTYPE", "bfloat16"),
     ],
 )
-def test_sound_settings_pass(overrides: tuple[str, ...]) -> None:
+def test_valid_settings_pass(overrides: tuple[str, ...]) -> None:
     load_config(None, overrides)

@@ -1,4 +1,4 @@
-"""Bodies and necks: shapes, names, freezing, errors."""
+"""Backbones and necks: shapes, names, freezing, errors."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def test_every_entry_builds_and_runs(small_cfg: Cfg, name: str) -> None:
 
 @pytest.mark.parametrize(("freeze_at", "frozen"), [(-1, []), (0, []), (1, ["stem"]), (2, ["stem", "layer1"])])
 def test_freezing(small_cfg: Cfg, freeze_at: int, frozen: list[str]) -> None:
-    body = build_features(small_cfg("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", freeze_at)).body
-    names = {n.split(".")[0] for n, p in body.named_parameters() if not p.requires_grad}
+    backbone = build_features(small_cfg("MODEL.BACKBONE.FREEZE_CONV_BODY_AT", freeze_at)).body
+    names = {n.split(".")[0] for n, p in backbone.named_parameters() if not p.requires_grad}
     assert names == set(frozen)
-    trained = {n.split(".")[0] for n, p in body.named_parameters() if p.requires_grad}
+    trained = {n.split(".")[0] for n, p in backbone.named_parameters() if p.requires_grad}
     assert not trained & names
 
 
@@ -106,7 +106,7 @@ def test_deformable_stages(small_cfg: Cfg, trans: str, modulated: bool, groups: 
 
 
 @pytest.mark.parametrize(
-    ("body", "interval", "blocks_of"),
+    ("depth", "interval", "blocks_of"),
     [
         ("R-50", 1, {2: [0, 1, 2, 3], 3: [0, 1, 2, 3, 4, 5], 4: [0, 1, 2]}),
         ("R-50", 3, {2: [0, 3], 3: [0, 3], 4: [0]}),
@@ -115,10 +115,10 @@ def test_deformable_stages(small_cfg: Cfg, trans: str, modulated: bool, groups: 
     ],
 )
 def test_every_nth_block_is_deformable(
-    small_cfg: Cfg, body: str, interval: int, blocks_of: dict[int, list[int]]
+    small_cfg: Cfg, depth: str, interval: int, blocks_of: dict[int, list[int]]
 ) -> None:
     cfg = small_cfg(*DEFORMABLE, "MODEL.RESNETS.DCN_INTERVAL", interval)
-    cfg.MODEL.BACKBONE.CONV_BODY = f"{body}-FPN"
+    cfg.MODEL.BACKBONE.CONV_BODY = f"{depth}-FPN"
     with torch.device("meta"):
         state = build_features(cfg).state_dict()
     offsets = [name for name in state if name.endswith("conv2.offset.weight")]
@@ -130,14 +130,16 @@ def test_every_nth_block_is_deformable(
 def test_epsilon_of_frozen_batch_norm(small_cfg: Cfg) -> None:
     frozen = ("MODEL.RESNETS.TRANS_FUNC", "BasicBlockWithFixedBatchNorm")
     frozen += ("MODEL.RESNETS.STEM_FUNC", "StemWithFixedBatchNorm")
-    bodies = [build_features(small_cfg(*frozen, "MODEL.RESNETS.FROZEN_BN_EPS", e)).body for e in (0.0, 0.5)]
-    bodies[1].load_state_dict(bodies[0].state_dict())
+    backbones = [
+        build_features(small_cfg(*frozen, "MODEL.RESNETS.FROZEN_BN_EPS", e)).body for e in (0.0, 0.5)
+    ]
+    backbones[1].load_state_dict(backbones[0].state_dict())
     for norms in zip(
-        *[[m for m in b.modules() if isinstance(m, FrozenBatchNorm2d)] for b in bodies], strict=True
+        *[[m for m in b.modules() if isinstance(m, FrozenBatchNorm2d)] for b in backbones], strict=True
     ):
         assert [norm.eps for norm in norms] == [0.0, 0.5]
     x = torch.randn(1, 3, 32, 32)
-    plain, shifted = (body.stem(x) for body in bodies)
+    plain, shifted = (backbone.stem(x) for backbone in backbones)
     # The stem is a convolution, the norm (variance 1 here), ReLU and pooling: the scale passes through.
     torch.testing.assert_close(shifted, plain / 1.5**0.5)
 
@@ -231,7 +233,7 @@ def test_folded_statistics_change_nothing(
         torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 
 
-def test_torchvision_bodies_are_not_deformable(small_cfg: Cfg) -> None:
+def test_torchvision_backbones_are_not_deformable(small_cfg: Cfg) -> None:
     overrides = ("MODEL.BACKBONE.CONV_BODY", "torchvision/resnet18", *DEFORMABLE[4:])
     with pytest.raises(ConfigError, match="the backbone torchvision/resnet18 cannot be deformable"):
         build_features(small_cfg(*overrides))

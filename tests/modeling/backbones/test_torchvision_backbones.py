@@ -1,4 +1,4 @@
-"""Bodies of torchvision: maps, names, freezing, statistics, weight files."""
+"""Backbones of torchvision: maps, names, freezing, statistics, weight files."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_a_file_of_torchvision_gives_its_features(
 ) -> None:
     network = randomised(name)
     torch.save(network.state_dict(), tmp_path / "w.pth")
-    body = f"torchvision/{name}"
-    backbone = build_features(small_cfg("MODEL.BACKBONE.CONV_BODY", body, "MODEL.BACKBONE.NORM", norm))
-    report = load_weights(backbone, tmp_path / "w.pth", conv_body=body)
+    conv_body = f"torchvision/{name}"
+    backbone = build_features(small_cfg("MODEL.BACKBONE.CONV_BODY", conv_body, "MODEL.BACKBONE.NORM", norm))
+    report = load_weights(backbone, tmp_path / "w.pth", conv_body=conv_body)
     assert all(".num_batches_tracked" in n or n.startswith("fpn") for n in report.missing), report.missing
     assert all(n.startswith(("fc", "classifier")) or "tracked" in n for n in report.unexpected)
     images = torch.randn(2, 3, 64, 64)
@@ -75,21 +75,21 @@ def test_a_file_of_torchvision_gives_its_features(
 
 @pytest.mark.parametrize(("freeze_at", "stages"), [(0, 0), (1, 1), (2, 2), (3, 3), (5, 5)])
 def test_frozen_stages_neither_learn_nor_follow_statistics(freeze_at: int, stages: int) -> None:
-    body = TorchvisionBackbone("resnet18", freeze_at=freeze_at, train_norm=True).train()
+    backbone = TorchvisionBackbone("resnet18", freeze_at=freeze_at, train_norm=True).train()
     groups = [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]]
     for number, names in enumerate(groups):
         for name in names:
-            part = body.get_submodule(name)
+            part = backbone.get_submodule(name)
             frozen = number < stages
             assert all(p.requires_grad != frozen for p in part.parameters())
             kinds = {type(m) for m in part.modules() if isinstance(m, (nn.BatchNorm2d, FrozenBatchNorm2d))}
             assert kinds <= {FrozenBatchNorm2d if frozen else nn.BatchNorm2d}
-    before = body.layer4[0].bn1.running_mean.clone()
-    body(torch.randn(2, 3, 64, 64))
-    assert torch.equal(before, body.layer4[0].bn1.running_mean) == (stages == 5)
+    before = backbone.layer4[0].bn1.running_mean.clone()
+    backbone(torch.randn(2, 3, 64, 64))
+    assert torch.equal(before, backbone.layer4[0].bn1.running_mean) == (stages == 5)
 
 
-def test_without_a_pyramid(small_cfg: Cfg) -> None:
+def test_without_fpn(small_cfg: Cfg) -> None:
     with pytest.raises(ConfigError, match=r"torchvision/resnet18 needs MODEL\.RPN\.USE_FPN True"):
         from maskrcnn_benchmark.config.load import load_config
 
