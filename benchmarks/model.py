@@ -28,7 +28,7 @@ from model_pairs import (
     peer_losses,
     trainable,
 )
-from model_precision import agreement, autocast
+from model_precision import agreement, autocast, has_bfloat16
 from model_stages import INFERENCE, TRAINING, WHOLE, clock_ours, clock_peer, medians_ms
 from timing import Call, median_times, peak_mb
 from torch import Tensor, nn
@@ -193,7 +193,9 @@ class Pair:
         return [_row(case, self.size, "torchvision", pair, (memory[0], memory[1]), words, bound=bound)]
 
     def mixed_rows(self, case: str, make: Callable[[], list[Call]], quick: bool) -> list[dict[str, Any]]:
-        """Ours in bfloat16 beside torchvision's in float32 and in bfloat16."""
+        """Ours in bfloat16 beside torchvision's in float32 and in bfloat16; none where it is emulated."""
+        if not has_bfloat16(self.device):
+            return []
         ours, peer = make()
         calls = [autocast(ours, self.device), peer, autocast(peer, self.device)]
         times = median_times(calls, self.device, 0.0 if quick else BUDGET_S, 1 if quick else ROUNDS)

@@ -14,6 +14,13 @@ SAME_IOU = 0.5
 """Min IoU at which two boxes of one class are the same detection."""
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; a processor without it emulates it, a hundred times slower."""
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def autocast(call: Call, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> Call:
     """The call in mixed precision."""
 
