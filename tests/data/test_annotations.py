@@ -54,7 +54,7 @@ BROKEN = {
         lambda raw: raw["annotations"][0].update(bbox=[0, 0, float("nan"), 1]),
         "annotation 1 has the box",
     ),
-    "short box": (lambda raw: raw["annotations"][0].update(bbox=[0, 0, 1]), "four finite numbers"),
+    "short box": (lambda raw: raw["annotations"][0].update(bbox=[0, 0, 1]), "four finite values"),
     "no size": (lambda raw: raw["images"][0].pop("width"), 'image 14 has no "width"'),
     "zero size": (lambda raw: raw["images"][0].update(height=0), "image 14 has the size 50 x 0; expected"),
     "no name": (lambda raw: raw["images"][0].pop("file_name"), "image 14 has neither"),

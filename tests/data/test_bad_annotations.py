@@ -1,4 +1,4 @@
-"""Annotations that are wrong in many ways: one line that names file, record and remedy."""
+"""Annotations that are wrong in many ways: one line that names file, record and fix."""
 
 from __future__ import annotations
 

@@ -91,10 +91,10 @@ def test_ranks_share_every_batch(cfg: Any, monkeypatch: pytest.MonkeyPatch, worl
         parts.append(list(build.build_train_loader(cfg, data)))
     assert sorted(seen) == [11, 12, 13, 14, 15]
     for t, batch in enumerate(whole):
-        own = [part[t] for part in parts]
-        assert [i for b in own for i in b.image_ids] == batch.image_ids
-        assert [d for b in own for d in b.stream_indices] == batch.stream_indices
-        boxes = [target.bbox for b in own for target in b.targets]
+        rank_parts = [part[t] for part in parts]
+        assert [i for b in rank_parts for i in b.image_ids] == batch.image_ids
+        assert [d for b in rank_parts for d in b.stream_indices] == batch.stream_indices
+        boxes = [target.bbox for b in rank_parts for target in b.targets]
         assert all(torch.equal(a, b.bbox) for a, b in zip(boxes, batch.targets, strict=True))
     cfg.SOLVER.IMS_PER_BATCH = 5
     with pytest.raises(ConfigError, match=rf"SOLVER\.IMS_PER_BATCH is 5; .* {world} ranks"):

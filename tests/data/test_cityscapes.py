@@ -82,10 +82,10 @@ def test_masks_are_those_of_the_id_images(
     assert [image["file_name"] for image in file.images] == [f"{n}_leftImg8bit.png" for n in sorted(outlines)]
     for image in file.images:
         ids = own_formats.id_map(outlines[image["file_name"].removesuffix("_leftImg8bit.png")], SIZE)
-        wanted = sorted(set(ids[(ids >= 24000) & (ids < 29000) | (ids == 26)].tolist()))
+        expected_ids = sorted(set(ids[(ids >= 24000) & (ids < 29000) | (ids == 26)].tolist()))
         records = file.anns_by_image[image["id"]]
-        assert len(records) == len(wanted)
-        for record, number in zip(records, wanted, strict=True):
+        assert len(records) == len(expected_ids)
+        for record, number in zip(records, expected_ids, strict=True):
             mask = mask_utils.decode(record["segmentation"]).astype(bool)
             np.testing.assert_array_equal(mask, ids == number)
             assert record["area"] == mask.sum() and record["iscrowd"] == int(number < 1000)

@@ -75,17 +75,22 @@ def test_lvis_fields_are_consistent(demo: Path, split: str) -> None:
     assert annotations.kind == "lvis" and len(annotations.categories) == 24
     assert sorted(c["name"] for c in annotations.categories) == [c["name"] for c in annotations.categories]
     for category in annotations.categories:
-        own = [a["image_id"] for a in annotations.raw["annotations"] if a["category_id"] == category["id"]]
-        assert (category["instance_count"], category["image_count"]) == (len(own), len(set(own)))
+        of_category = [
+            a["image_id"] for a in annotations.raw["annotations"] if a["category_id"] == category["id"]
+        ]
+        assert (category["instance_count"], category["image_count"]) == (
+            len(of_category),
+            len(set(of_category)),
+        )
         assert {"synset", "synonyms", "def"} <= set(category) and category["frequency"] in "rcf"
-        assert len(own) >= 1
+        assert len(of_category) >= 1
     assert sum(not anns for anns in annotations.anns_by_image.values()) == 1
     for image in annotations.images:
         anns = annotations.anns_by_image[image["id"]]
         assert not set(image["neg_category_ids"]) & {a["category_id"] for a in anns}
         assert len(image["neg_category_ids"]) == 8 and len(anns) <= 6
-        with Image.open(demo / "images" / split / image["file_name"]) as picture:
-            assert picture.size == (96, 96) and picture.mode == "RGB"
+        with Image.open(demo / "images" / split / image["file_name"]) as opened:
+            assert opened.size == (96, 96) and opened.mode == "RGB"
         for ann in anns:
             x, y, w, h = ann["bbox"]
             assert x >= 0 and y >= 0 and x + w <= 96 and y + h <= 96
@@ -94,7 +99,7 @@ def test_lvis_fields_are_consistent(demo: Path, split: str) -> None:
             assert max(abs(bx - x), abs(by - y), abs(bw - w), abs(bh - h)) <= 2.5  # tips thinner than a pixel
 
 
-def test_masks_do_not_overlap_and_lie_on_objects(demo: Path) -> None:
+def test_masks_are_disjoint_and_lie_on_objects(demo: Path) -> None:
     """Visible masks are nearly disjoint, and pixels inside differ from the ring around them."""
     annotations = AnnotationFile.load(demo / "train.json")
     contrast = []

@@ -68,12 +68,12 @@ def make(tmp_path: Path) -> Callable[..., DetectionDataset]:
 def test_targets_follow_the_transforms(raw: dict[str, Any], make: Callable[..., DetectionDataset]) -> None:
     flip = ["INPUT.HORIZONTAL_FLIP_PROB_TRAIN", 1.0, "INPUT.MIN_SIZE_TRAIN", (32,)]
     plain = make(raw, ["INPUT.HORIZONTAL_FLIP_PROB_TRAIN", 0.0])[0].target.get_field("keypoints")
-    mirrored = make(raw, flip)[0].target.get_field("keypoints")
+    flipped_view = make(raw, flip)[0].target.get_field("keypoints")
     assert plain.size == (20, 16) and plain.points.shape == (2, 3, 3)
     assert plain.points[0].tolist() == [[2, 4, 2], [5, 6, 1], [12, 8, 0]]
     # 40 x 32, then x' = 40 - x - 1 with the two ends exchanged; what is not labelled becomes 0
-    assert mirrored.points[0].tolist() == [[0, 0, 0], [29, 12, 1], [35, 8, 2]]
-    assert mirrored.points[1].tolist() == [[15, 16, 2], [0, 0, 0], [35, 8, 1]]
+    assert flipped_view.points[0].tolist() == [[0, 0, 0], [29, 12, 1], [35, 8, 2]]
+    assert flipped_view.points[1].tolist() == [[15, 16, 2], [0, 0, 0], [35, 8, 1]]
 
 
 @pytest.mark.parametrize(("least", "kept"), [(0, [1, 2, 3]), (1, [1, 2]), (4, [1]), (5, [])])
@@ -143,7 +143,7 @@ def _augmented() -> Any:
 
 
 def test_views_in_their_order() -> None:
-    """Plain, mirrored, then every scale plain and mirrored, each below its cap."""
+    """Unchanged, flipped, then every scale unchanged and flipped, each below its max size."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8))
     transform = build_test_transforms(_augmented())
     assert isinstance(transform, TestViews)
@@ -151,8 +151,8 @@ def test_views_in_their_order() -> None:
     shapes = [tuple(view.image.shape[1:]) for view in views]
     assert shapes == [(16, 20), (16, 20), (8, 10), (8, 10), (29, 36), (29, 36)]
     assert [view.flipped for view in views] == [False, True] * 3 and target is None and not flipped
-    for plain, mirrored in zip(views[::2], views[1::2], strict=True):
-        assert torch.equal(plain.image, mirrored.image.flip(2))
+    for plain, flipped_view in zip(views[::2], views[1::2], strict=True):
+        assert torch.equal(plain.image, flipped_view.image.flip(2))
     plain_cfg = _augmented()
     plain_cfg.TEST.BBOX_AUG.ENABLED = False
     assert torch.equal(build_test_transforms(plain_cfg)(image, None, random.Random(0))[0], views[0].image)

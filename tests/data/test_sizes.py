@@ -38,11 +38,11 @@ def test_pixels_are_those_of_opencv() -> None:
     count = sum(name.startswith("in") for name in arrays.files)
     assert count == 7
     for number in range(count):
-        wanted = arrays[f"out{number}"]
-        size = (wanted.shape[1], wanted.shape[0])
-        found = resize_image(Image.fromarray(arrays[f"in{number}"]), size, "opencv")
-        assert isinstance(found, Image.Image) and found.size == size
-        difference = np.asarray(found).astype(int) - wanted
+        reference = arrays[f"out{number}"]
+        size = (reference.shape[1], reference.shape[0])
+        resized = resize_image(Image.fromarray(arrays[f"in{number}"]), size, "opencv")
+        assert isinstance(resized, Image.Image) and resized.size == size
+        difference = np.asarray(resized).astype(int) - reference
         assert np.abs(difference).max() <= 1 and abs(difference.mean()) < 0.35
     pixels = resize_image(arrays["in2"].astype(np.float32), (17, 33), "opencv")
     assert isinstance(pixels, np.ndarray) and np.abs(pixels - arrays["float2"]).max() < 0.05
@@ -53,9 +53,9 @@ def test_float_images_resize_like_bytes(interpolation: str) -> None:
     """Up to the rounding of bytes; values beyond the bytes stay; the same size is the same image."""
     image = noise()
     for size in ((100, 70), (30, 20), (64, 20)):
-        found = resize_image(np.asarray(image, np.float32) + 500, size, interpolation)
-        wanted = np.asarray(resize_image(image, size, interpolation), np.float32)
-        assert found.dtype == np.float32 and np.abs(found - 500 - wanted).max() <= 1.01
+        resized = resize_image(np.asarray(image, np.float32) + 500, size, interpolation)
+        reference = np.asarray(resize_image(image, size, interpolation), np.float32)
+        assert resized.dtype == np.float32 and np.abs(resized - 500 - reference).max() <= 1.01
     assert resize_image(image, image.size, interpolation) is image
 
 
@@ -111,9 +111,9 @@ def test_fixed_size_stretches_boxes_and_masks() -> None:
         image, changed, _ = Resize(SizeRule((1,), 1, (32, 96)))(noise(), target, random.Random(0))
         assert image.size == (32, 96) and changed is not None and changed.size == (32, 96)
         assert changed.bbox.tolist() == [[8, 24, 15.5, 46]]
-        wanted = torch.zeros((1, 96, 32), dtype=torch.bool)
-        wanted[0, 24:48, 8:16] = True
-        assert torch.equal(changed.get_field("masks").to_bitmaps(), wanted)
+        reference = torch.zeros((1, 96, 32), dtype=torch.bool)
+        reference[0, 24:48, 8:16] = True
+        assert torch.equal(changed.get_field("masks").to_bitmaps(), reference)
 
 
 def test_transforms_with_a_fixed_size() -> None:
@@ -133,6 +133,6 @@ def test_float_images_flip_and_become_tensors() -> None:
     image, rng = noise(), random.Random(0)
     to_tensor = ToNormalizedTensor((1, 2, 3), (4, 5, 6), True)
     for flip in (RandomHorizontalFlip(1.0), RandomVerticalFlip(1.0)):
-        wanted = to_tensor(flip(image, None, rng)[0], None, rng)[0]
+        reference = to_tensor(flip(image, None, rng)[0], None, rng)[0]
         pixels = np.asarray(image, np.float32)
-        assert torch.equal(to_tensor(flip(pixels, None, rng)[0], None, rng)[0], wanted)
+        assert torch.equal(to_tensor(flip(pixels, None, rng)[0], None, rng)[0], reference)

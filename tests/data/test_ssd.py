@@ -50,11 +50,11 @@ def test_chroma_is_that_of_hsv() -> None:
     pixels = np.random.default_rng(2).uniform(0, 255, (3, 9, 7)).astype(np.float32)
     pixels[:, 0, 0] = 80
     for factor, turn in ((0.6, 0.0), (1.0, 18.0), (0.5, -18.0), (0.9, 200.0)):
-        found = change_chroma(pixels, factor, turn).reshape(3, -1).T
-        for before, after in zip(pixels.reshape(3, -1).T / 255, found / 255, strict=True):
+        result = change_chroma(pixels, factor, turn).reshape(3, -1).T
+        for before, after in zip(pixels.reshape(3, -1).T / 255, result / 255, strict=True):
             hue, saturation, value = colorsys.rgb_to_hsv(*before.tolist())
-            wanted = colorsys.hsv_to_rgb((hue + turn / 360) % 1, saturation * factor, value)
-            assert np.allclose(after, wanted, atol=1e-5)
+            expected = colorsys.hsv_to_rgb((hue + turn / 360) % 1, saturation * factor, value)
+            assert np.allclose(after, expected, atol=1e-5)
     assert change_chroma(pixels, 1.0, 0.0) is pixels
     assert np.allclose(change_chroma(pixels, 1.0, 360.0), pixels, atol=1e-3)
 
@@ -64,19 +64,19 @@ def test_each_colour_change_comes_every_second_time() -> None:
     image, target = noise(), scene()
     plain = np.asarray(image, np.float32)
     cases: list[tuple[tuple, Callable[[np.ndarray], np.ndarray], float, float]] = [
-        ((32, (1, 1), (1, 1), 0), lambda found: found - plain, -32, 32),
-        ((0, (0.5, 1.5), (1, 1), 0), lambda found: found[plain > 50] / plain[plain > 50], 0.5, 1.5),
+        ((32, (1, 1), (1, 1), 0), lambda result: result - plain, -32, 32),
+        ((0, (0.5, 1.5), (1, 1), 0), lambda result: result[plain > 50] / plain[plain > 50], 0.5, 1.5),
     ]
     for strengths, measure, low, high in cases:
         values = []
         for seed in range(200):
-            found, same, mirrored = PhotometricDistortion(*strengths)(image, target, random.Random(seed))
-            assert found.dtype == np.float32 and same is target and not mirrored
+            result, same, flipped = PhotometricDistortion(*strengths)(image, target, random.Random(seed))
+            assert result.dtype == np.float32 and same is target and not flipped
             order = [
-                int(np.corrcoef(found[..., c].ravel(), plain.reshape(-1, 3).T)[0, 1:].argmax())
+                int(np.corrcoef(result[..., c].ravel(), plain.reshape(-1, 3).T)[0, 1:].argmax())
                 for c in range(3)
             ]
-            change = measure(found[..., np.argsort(order)])
+            change = measure(result[..., np.argsort(order)])
             assert np.ptp(change) < 1e-3
             values.append(float(change.mean()))
         still = np.mean(np.isclose(values, (low + high) / 2, atol=1e-4))
@@ -87,9 +87,9 @@ def test_each_colour_change_comes_every_second_time() -> None:
 
 def test_all_colours_together_leave_bytes_and_repeat() -> None:
     distort = PhotometricDistortion(32, (0.5, 1.5), (0.5, 1.5), 18)
-    found = [distort(noise(), None, random.Random(seed))[0] for seed in (*range(30), 3)]
-    assert np.array_equal(found[3], found[-1]) and max(f.max() for f in found) > 255 > 0 > min(
-        f.min() for f in found
+    result = [distort(noise(), None, random.Random(seed))[0] for seed in (*range(30), 3)]
+    assert np.array_equal(result[3], result[-1]) and max(f.max() for f in result) > 255 > 0 > min(
+        f.min() for f in result
     )
 
 
@@ -108,11 +108,11 @@ def test_expansion_alone() -> None:
     """Every second time; the image lies whole in the colour given, boxes and masks with it."""
     step, image, grown = ExpandAndCrop(GREY, (1.5, 4.0), (), 1.0), noise(), 0
     for seed in range(80):
-        found, target, mirrored = step(image, scene(), random.Random(seed))
-        height, width = found.shape[:2]
-        assert target is not None and target.size == (width, height) and len(target) == 3 and not mirrored
+        result, target, flipped = step(image, scene(), random.Random(seed))
+        height, width = result.shape[:2]
+        assert target is not None and target.size == (width, height) and len(target) == 3 and not flipped
         x0, y0 = (target.bbox[0, :2] - 5).long().tolist()
-        assert np.array_equal(found[y0 : y0 + 40, x0 : x0 + 60], np.asarray(image, np.float32))
+        assert np.array_equal(result[y0 : y0 + 40, x0 : x0 + 60], np.asarray(image, np.float32))
         assert torch.equal(target.bbox, scene().bbox + torch.tensor([x0, y0, x0, y0]))
         masks = target.get_field("masks").to_bitmaps()
         assert torch.equal(masks[:, y0 : y0 + 40, x0 : x0 + 60], scene().get_field("masks").to_bitmaps())
@@ -120,21 +120,21 @@ def test_expansion_alone() -> None:
         if (width, height) != (60, 40):
             grown += 1
             assert 1.45 < width / 60 < 4.01 and abs(width / 60 - height / 40) < 0.05
-            assert (found[0, 0] == GREY).all() or (found[-1, -1] == GREY).all()
+            assert (result[0, 0] == GREY).all() or (result[-1, -1] == GREY).all()
     assert 25 < grown < 55
 
 
 @pytest.mark.parametrize("form", ["poly", "mask"])
 def test_crops(form: str) -> None:
-    """Sides, aspect, overlap of all boxes, objects by their centres, and all fields with them."""
+    """Sides, aspect, IoU with all boxes, objects by their centres, and all fields with them."""
     image, plain = noise(), scene()
     if form == "mask":
         plain.add_field("masks", SegmentationMask(plain.get_field("masks").to_bitmaps(), (60, 40), "mask"))
     bits, pixels = plain.get_field("masks").to_bitmaps(), np.asarray(image, np.float32)
     step, counts, sizes = ExpandAndCrop(GREY, (1.0, 1.0), (0.1, 0.3), 0.3), [], set()
     for seed in range(150):
-        found, target, _ = step(image, plain, random.Random(seed))
-        height, width = found.shape[:2]
+        result, target, _ = step(image, plain, random.Random(seed))
+        height, width = result.shape[:2]
         sizes.add((width, height))
         assert target is not None and target.size == (width, height)
         assert width >= 17 and height >= 11 and 0.45 < height / width < 2.1
@@ -142,7 +142,7 @@ def test_crops(form: str) -> None:
             (x, y)
             for x in range(61 - width)
             for y in range(41 - height)
-            if np.array_equal(pixels[y : y + height, x : x + width], found)
+            if np.array_equal(pixels[y : y + height, x : x + width], result)
         ]
         ((x, y),) = place
         window = (x, y, x + width, y + height)
@@ -162,13 +162,13 @@ def test_crops(form: str) -> None:
     assert set(counts) == {1, 2, 3} and len(sizes) > 50
 
 
-def test_overlaps_with_all_boxes() -> None:
-    """Windows that are drawn for an overlap reach it; what no window reaches is given up for another."""
+def test_ious_with_all_boxes() -> None:
+    """Windows that are sampled for a min IoU reach it; one that no window reaches is replaced by another."""
     boxes = np.array([[10.0, 10, 39, 29]])
     often = ExpandAndCrop(GREY, (1.0, 1.0), (0.6,) * 60, 0.3)
     windows = [often._sample_crop((0, 0, 60, 40), boxes, random.Random(seed))[0] for seed in range(30)]
-    found = [window_ious(np.array([window]), boxes)[0, 0] for window in windows if window != (0, 0, 60, 40)]
-    assert len(found) > 15 and np.mean(np.array(found) >= 0.6) > 0.8
+    result = [window_ious(np.array([window]), boxes)[0, 0] for window in windows if window != (0, 0, 60, 40)]
+    assert len(result) > 15 and np.mean(np.array(result) >= 0.6) > 0.8
     never = ExpandAndCrop(GREY, (1.0, 1.0), (0.9,), 0.3)
     for seed in range(15):
         image, target, _ = never(noise(), scene(), random.Random(seed))
@@ -185,16 +185,16 @@ def test_images_without_objects_and_tiny_ones(size: tuple[int, int]) -> None:
             BoxList(torch.zeros(0, 4), size),
             BoxList([[0, 0, size[0] - 1, size[1] - 1]], size),
         ):
-            found, changed, _ = step(noise(*size), target, random.Random(seed))
-            assert min(found.shape[:2]) >= 1
+            result, changed, _ = step(noise(*size), target, random.Random(seed))
+            assert min(result.shape[:2]) >= 1
             if changed is None or target is None:
                 assert changed is target
             else:
-                assert len(changed) == len(target) and changed.size == (found.shape[1], found.shape[0])
+                assert len(changed) == len(target) and changed.size == (result.shape[1], result.shape[0])
 
 
 def test_built_from_a_config() -> None:
-    """Training alone has it, always at the fixed size; mirrored views for stored outputs do not."""
+    """Training alone has it, always at the fixed size; flipped views for stored outputs do not."""
     cfg = get_cfg()
     fixed = ["INPUT.FIXED_SIZE_TRAIN", (48, 32), "INPUT.FIXED_SIZE_TEST", (48, 32)]
     cfg.merge_from_list(["INPUT.SSD_AUG.ENABLED", True, *fixed, "INPUT.INTERPOLATION", "opencv"])

@@ -26,7 +26,7 @@ from maskrcnn_benchmark.data.transforms import (
 from maskrcnn_benchmark.structures import BoxList
 
 
-def picture(width: int = 30, height: int = 20) -> Image.Image:
+def random_image(width: int = 30, height: int = 20) -> Image.Image:
     """Random pixels."""
     return Image.fromarray(np.random.default_rng(3).integers(0, 255, (height, width, 3), dtype=np.uint8))
 
@@ -60,14 +60,14 @@ def test_sizes_stay_in_bounds(width: int, height: int, shortest: int, longest: i
 
 
 def test_flip_moves_pixels_with_boxes() -> None:
-    """A bright block stays under its box; the result says that it is mirrored."""
+    """A bright block stays under its box; the result says that it is flipped."""
     pixels = np.zeros((20, 30, 3), dtype=np.uint8)
     pixels[4:8, 5:12] = 255
     target = BoxList([[5, 4, 11, 7]], (30, 20))
-    for transform, mirrored in ((RandomHorizontalFlip(1.0), True), (RandomVerticalFlip(1.0), False)):
+    for transform, is_flipped in ((RandomHorizontalFlip(1.0), True), (RandomVerticalFlip(1.0), False)):
         image, changed, flag = transform(Image.fromarray(pixels), target, random.Random(0))
         x1, y1, x2, y2 = changed.bbox[0].long().tolist()
-        assert flag is mirrored
+        assert flag is is_flipped
         assert (
             np.array(image)[y1 : y2 + 1, x1 : x2 + 1].min() == 255 and np.array(image).sum() == pixels.sum()
         )
@@ -87,9 +87,12 @@ def test_normalisation() -> None:
 def test_jitter_changes_only_colours_and_repeats() -> None:
     """The same generator gives the same image; strength 0 changes nothing."""
     jitter = ColorJitter(0.4, 0.4, 0.4, 0.1)
-    first, second = (jitter(picture(), None, random.Random(5))[0] for _ in range(2))
-    assert first.tobytes() == second.tobytes() != picture().tobytes() and first.size == (30, 20)
-    assert ColorJitter(0, 0, 0, 0)(picture(), None, random.Random(5))[0].tobytes() == picture().tobytes()
+    first, second = (jitter(random_image(), None, random.Random(5))[0] for _ in range(2))
+    assert first.tobytes() == second.tobytes() != random_image().tobytes() and first.size == (30, 20)
+    assert (
+        ColorJitter(0, 0, 0, 0)(random_image(), None, random.Random(5))[0].tobytes()
+        == random_image().tobytes()
+    )
     with pytest.raises(ValueError, match=r"INPUT\.HUE"):
         ColorJitter(0, 0, 0, 0.7)
 
@@ -122,23 +125,27 @@ def config(**changes: Any) -> SimpleNamespace:
 def test_build() -> None:
     """Training draws sizes and flips, testing neither; flip_prob gives both views without other changes."""
     train = build_transforms(config(), train=True)
-    results = [train(picture(), None, random.Random(seed)) for seed in range(20)]
+    results = [train(random_image(), None, random.Random(seed)) for seed in range(20)]
     assert {tuple(r[0].shape[1:]) for r in results} == {(16, 24), (24, 36)}
     assert {r[2] for r in results} == {True, False}
     test = build_transforms(config(), train=False)
-    plain, _, flag = test(picture(), None, random.Random(1))
-    assert torch.equal(plain, test(picture(), None, random.Random(2))[0]) and not flag
+    plain, _, flag = test(random_image(), None, random.Random(1))
+    assert torch.equal(plain, test(random_image(), None, random.Random(2))[0]) and not flag
     single = config(MIN_SIZE_TRAIN=(20,))
-    still, _, flag = build_transforms(single, train=True, flip_prob=0.0)(picture(), None, random.Random(3))
+    still, _, flag = build_transforms(single, train=True, flip_prob=0.0)(
+        random_image(), None, random.Random(3)
+    )
     assert torch.equal(still, plain) and not flag
-    turned, _, flag = build_transforms(single, train=True, flip_prob=1.0)(picture(), None, random.Random(3))
+    turned, _, flag = build_transforms(single, train=True, flip_prob=1.0)(
+        random_image(), None, random.Random(3)
+    )
     assert torch.equal(turned.flip(2), plain) and flag
 
 
 def test_resize_scales_target() -> None:
     """Boxes follow the true ratio of sizes."""
     image, target, _ = Resize(SizeRule((41,), 1000))(
-        picture(30, 20), BoxList([[0, 0, 29, 19]], (30, 20)), random.Random()
+        random_image(30, 20), BoxList([[0, 0, 29, 19]], (30, 20)), random.Random()
     )
     assert image.size == (61, 41) and target is not None and target.size == (61, 41)
     assert torch.allclose(target.bbox, torch.tensor([[0, 0, 29 * 61 / 30, 19 * 41 / 20]]))

@@ -49,9 +49,9 @@ def test_class_aware_frequencies() -> None:
 def test_repeat_factors_of_images() -> None:
     """sqrt(t / f), the largest over the classes of an image, never below 1; repeated objects count once."""
     labels = [[1, 1, 2], [1], [1, 3], []]
-    found = repeat_factors(labels, 0.5)
+    factors = repeat_factors(labels, 0.5)
     rare = math.sqrt(0.5 / 0.25)
-    assert found == pytest.approx([rare, 1.0, rare, 1.0])
+    assert factors == pytest.approx([rare, 1.0, rare, 1.0])
     assert repeat_factors(labels, 0.001) == [1.0] * 4
     assert repeat_factors([], 0.5) == []
 

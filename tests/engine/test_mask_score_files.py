@@ -22,12 +22,12 @@ def test_scores_in_the_files_of_a_test(tmp_path: Path) -> None:
     }
     evaluator = CocoEvaluator(dataset, [0, 9], ("bbox", "segm"))
     evaluator.reset()
-    found = BoxList([[2.0, 2, 7, 7], [0, 0, 3, 3]], (20, 10))
-    found.add_field("scores", torch.tensor([0.5, 0.25]))
-    found.add_field("mask_scores", torch.tensor([0.0, 0.125]))
-    found.add_field("labels", torch.tensor([1, 1]))
-    found.add_field("mask", torch.ones(2, 1, 4, 4))
-    evaluator.process([3], [found])
+    prediction = BoxList([[2.0, 2, 7, 7], [0, 0, 3, 3]], (20, 10))
+    prediction.add_field("scores", torch.tensor([0.5, 0.25]))
+    prediction.add_field("mask_scores", torch.tensor([0.0, 0.125]))
+    prediction.add_field("labels", torch.tensor([1, 1]))
+    prediction.add_field("mask", torch.ones(2, 1, 4, 4))
+    evaluator.process([3], [prediction])
     evaluator.write(evaluator.evaluate(), tmp_path)
     written = {task: json.loads((tmp_path / f"{task}.json").read_text()) for task in ("bbox", "segm")}
     assert [row["score"] for row in written["bbox"]] == [0.5, 0.25]

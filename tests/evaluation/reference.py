@@ -84,7 +84,7 @@ def polygon(box: list[float]) -> list[list[float]]:
 def random_results(
     dataset: dict[str, Any], seed: int, *, per_image: int = 30, digits: int = 2, with_box: bool = True
 ) -> list[dict[str, Any]]:
-    """Detections near and far from the objects; few digits make many tied scores and tied overlaps."""
+    """Detections near and far from the objects; few digits make many tied scores and tied IoUs."""
     rng = np.random.default_rng(seed)
     category_ids = [category["id"] for category in dataset["categories"]]
     by_image: dict[int, list[dict[str, Any]]] = {}
@@ -120,8 +120,8 @@ def run_pycocotools(dataset: dict[str, Any], results: list[dict[str, Any]], iou_
         truth = COCO()
         truth.dataset = copy.deepcopy(dataset)
         truth.createIndex()
-        found = truth.loadRes(copy.deepcopy(results))
-        evaluator = COCOeval(truth, found, iou_type)
+        result = truth.loadRes(copy.deepcopy(results))
+        evaluator = COCOeval(truth, result, iou_type)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -147,7 +147,7 @@ def run_lvis(
         from lvis import LVIS, LVISEval, LVISResults
 
         truth = LVIS(str(path))
-        found = LVISResults(truth, copy.deepcopy(results), max_dets=max_dets)
-        evaluator = LVISEval(truth, found, iou_type)
+        result = LVISResults(truth, copy.deepcopy(results), max_dets=max_dets)
+        evaluator = LVISEval(truth, result, iou_type)
         evaluator.run()
     return evaluator

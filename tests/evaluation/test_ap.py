@@ -75,8 +75,8 @@ def test_ap_fixed_takes_the_best_of_every_class(limit: int, tmp_path: Path) -> N
     assert np.unique([row["image_id"] for row in results], return_counts=True)[1].max() > 300
     best = []
     for category in {row["category_id"] for row in results}:
-        own = [row for row in results if row["category_id"] == category]
-        best += sorted(own, key=lambda row: -row["score"])[:limit]
+        of_class = [row for row in results if row["category_id"] == category]
+        best += sorted(of_class, key=lambda row: -row["score"])[:limit]
     expected = ref.run_lvis(tmp_path, dataset, best, "bbox", max_dets=-1)
     result = evaluate_lvis(dataset, Detections.from_json(results), "bbox", fixed_limit=limit)
     np.testing.assert_array_equal(result.precision, expected.eval["precision"])
@@ -94,12 +94,12 @@ def test_records_of_lvis_v1(tmp_path: Path) -> None:
         category |= {"synset": "a.n.01", "def": "", "synonyms": ["a"], "image_count": 3, "instance_count": 4}
     results = ref.random_results(dataset, 12)
     expected = ref.run_lvis(tmp_path, dataset, results, "segm")
-    found = Detections.from_json(results)
-    result = evaluate_lvis(dataset, found, "segm")
+    kept = Detections.from_json(results)
+    result = evaluate_lvis(dataset, kept, "segm")
     np.testing.assert_array_equal(result.precision, expected.eval["precision"])
     for category in dataset["categories"]:
         del category["frequency"]
-    plain = evaluate_lvis(dataset, found, "segm").metrics()
+    plain = evaluate_lvis(dataset, kept, "segm").metrics()
     assert plain["AP"] == result.metrics()["AP"] and plain["APr"] == -1.0
 
 
@@ -183,7 +183,7 @@ def test_ground_truth_is_not_changed() -> None:
     assert dataset == before
 
 
-def test_errors_name_the_culprit() -> None:
+def test_errors_name_the_offending_record() -> None:
     dataset = ref.random_dataset(6)
     row = {"image_id": 999, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
     with pytest.raises(DataError, match="image id 999"):

@@ -67,7 +67,7 @@ def _data(seed: int, exclusive: bool) -> tuple[dict[str, Any], Detections]:
 
 
 class _Shapes:
-    """Areas and overlaps in pixels of masks, or of boxes."""
+    """Areas and intersections in pixels of masks, or of boxes."""
 
     def __init__(self, by_mask: bool) -> None:
         self.by_mask = by_mask
@@ -95,9 +95,9 @@ def _plain_ap(
         truth = [
             a for a in dataset["annotations"] if (a["image_id"], a["category_id"]) == (image["id"], label)
         ]
-        found = [r for r in rows if (r["image_id"], r["category_id"]) == (image["id"], label)]
-        found = [r for r in found if shapes.area(r) > 0]
-        predictions += len(found)
+        detections = [r for r in rows if (r["image_id"], r["category_id"]) == (image["id"], label)]
+        detections = [r for r in detections if shapes.area(r) > 0]
+        predictions += len(detections)
 
         def iou(row: dict[str, Any], record: dict[str, Any]) -> float:
             shared = shapes.shared(row, record)
@@ -106,11 +106,11 @@ def _plain_ap(
         counted = [a for a in truth if not a["iscrowd"] and shapes.area(a) >= MIN_REGION]
         objects += len(counted)
         for record in counted:
-            scores = sorted((r["score"] for r in found if iou(r, record) > threshold), reverse=True)
+            scores = sorted((r["score"] for r in detections if iou(r, record) > threshold), reverse=True)
             missed += not scores
             truths += scores
             flags += [True, *[False] * (len(scores) - 1)][: len(scores)]
-        for row in found:
+        for row in detections:
             if any(iou(row, record) > threshold for record in truth):
                 continue
             ignored = (
@@ -139,9 +139,9 @@ def _plain_ap(
 @pytest.mark.parametrize("iou_type", ["segm", "bbox"])
 @pytest.mark.parametrize(("seed", "exclusive"), [(0, True), (1, True), (2, True), (3, False)])
 def test_equals_plain_loops(seed: int, exclusive: bool, iou_type: str) -> None:
-    dataset, found = _data(seed, exclusive)
-    result = evaluate_cityscapes(dataset, found, iou_type)
-    rows = found.to_json()
+    dataset, detections = _data(seed, exclusive)
+    result = evaluate_cityscapes(dataset, detections, iou_type)
+    rows = detections.to_json()
     for place, label in enumerate(LABELS):
         for step in (0, 1, 4, 9):
             expected = _plain_ap(dataset, rows, label, THRESHOLDS[step], iou_type == "segm")
@@ -219,9 +219,9 @@ def test_no_data_at_all() -> None:
 
 
 def test_evaluator() -> None:
-    dataset, found = _data(0, True)
+    dataset, detections = _data(0, True)
     evaluator = CityscapesEvaluator(dataset, [0, *LABELS], ("bbox", "segm"))
-    report = evaluator.evaluate_detections(found)
+    report = evaluator.evaluate_detections(detections)
     assert set(report.metrics) == {f"{t}/{m}" for t in ("bbox", "segm") for m in ("AP", "AP50", "AP75")}
     assert report.tasks["segm"].area == "mask" and report.tasks["bbox"].area == "box"
-    assert report.metrics["segm/AP"] == evaluate_cityscapes(dataset, found, "segm").metrics()["AP"]
+    assert report.metrics["segm/AP"] == evaluate_cityscapes(dataset, detections, "segm").metrics()["AP"]

@@ -48,11 +48,11 @@ def _dataset() -> dict[str, Any]:
 def _prediction(image_id: int) -> BoxList:
     """Two boxes with masks; image 9 has none, some are wrong, so that AP is neither 0 nor 1."""
     boxes = torch.tensor([[5.0, 5, 24, 24], [5.0, 5, 22, 26]])[: 0 if image_id == 9 else 2]
-    found = BoxList(boxes + (4 if image_id == 30 else 0), (64, 48))
-    found.add_field("scores", torch.tensor([0.5 + image_id / 100, 0.4])[: len(boxes)])
-    found.add_field("labels", torch.tensor([1 + IDS.index(image_id) % 2, 1])[: len(boxes)])
-    found.add_field("mask", torch.ones(len(boxes), 1, 28, 28))
-    return found
+    predicted = BoxList(boxes + (4 if image_id == 30 else 0), (64, 48))
+    predicted.add_field("scores", torch.tensor([0.5 + image_id / 100, 0.4])[: len(boxes)])
+    predicted.add_field("labels", torch.tensor([1 + IDS.index(image_id) % 2, 1])[: len(boxes)])
+    predicted.add_field("mask", torch.ones(len(boxes), 1, 28, 28))
+    return predicted
 
 
 def _evaluate(folder: Path, ids: list[int], *, iou_types: tuple[str, ...] = ("bbox", "segm")) -> Any:
@@ -134,11 +134,11 @@ def _keypoints_and_proposals(folder: Path) -> Any:
     for evaluator in evaluators:
         evaluator.reset()
         for image_id in IDS[comm.get_rank() :: comm.get_world_size()]:
-            found = _prediction(image_id).copy_with_fields(["scores", "labels"])
-            corners = torch.cat((found.bbox.reshape(-1, 2, 2), torch.ones(len(found), 2, 1)), dim=2)
-            found.add_field("keypoints", Keypoints(corners, found.size, (0, 1)))
-            found.add_field("objectness", found.get_field("scores"))
-            evaluator.process([image_id], [found])
+            predicted = _prediction(image_id).copy_with_fields(["scores", "labels"])
+            corners = torch.cat((predicted.bbox.reshape(-1, 2, 2), torch.ones(len(predicted), 2, 1)), dim=2)
+            predicted.add_field("keypoints", Keypoints(corners, predicted.size, (0, 1)))
+            predicted.add_field("objectness", predicted.get_field("scores"))
+            evaluator.process([image_id], [predicted])
     reports = [evaluator.evaluate() for evaluator in evaluators]
     return [report.metrics for report in reports], [len(report.detections) for report in reports]
 
@@ -150,5 +150,5 @@ def test_keypoints_and_proposals_of_several_processes(
     assert counts == [8, 8] and 0 < metrics[0]["keypoints/AP"] < 1
     assert 0 < metrics[1]["box_proposal/AR@100"] < 1
     results = run_ranks(_keypoints_and_proposals, 3, tmp_path / "three")
-    assert [own for own, _ in results] == [metrics] * 3
+    assert [values for values, _ in results] == [metrics] * 3
     assert results[0][1] == counts

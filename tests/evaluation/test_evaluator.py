@@ -130,13 +130,13 @@ def test_groups() -> None:
 
 
 def test_converted_boxes_and_masks() -> None:
-    found = boxlist_to_detections(_prediction(2.0), 5, (40, 20), ORDER)
-    assert found.category_ids.tolist() == [50, 20]
-    assert found.image_ids.tolist() == [5, 5]
+    detections = boxlist_to_detections(_prediction(2.0), 5, (40, 20), ORDER)
+    assert detections.category_ids.tolist() == [50, 20]
+    assert detections.image_ids.tolist() == [5, 5]
     # inclusive width of the box scaled back: x2 - x1 + 1
-    np.testing.assert_allclose(found.boxes[0], [2, 3, 10, 10], atol=1e-5)
-    assert found.rles is not None
-    bitmap = mask_utils.decode(found.rles[0])
+    np.testing.assert_allclose(detections.boxes[0], [2, 3, 10, 10], atol=1e-5)
+    assert detections.rles is not None
+    bitmap = mask_utils.decode(detections.rles[0])
     assert bitmap.shape == (20, 40)
     ys, xs = np.nonzero(bitmap)
     # pasting cuts the grown box to whole pixels, so the edge may lie one pixel off
@@ -155,10 +155,10 @@ def test_masks_of_the_original_size_are_taken_as_they_are() -> None:
     bitmaps[0, 0, 4:9, 1:3] = True
     prediction = _prediction(masks=False)
     prediction.add_field("mask", bitmaps)
-    found = boxlist_to_detections(prediction, 5, (40, 20), ORDER)
-    assert found.rles is not None
-    np.testing.assert_array_equal(mask_utils.decode(found.rles[0]), bitmaps[0, 0].numpy())
-    assert mask_utils.area(found.rles[1]) == 0
+    detections = boxlist_to_detections(prediction, 5, (40, 20), ORDER)
+    assert detections.rles is not None
+    np.testing.assert_array_equal(mask_utils.decode(detections.rles[0]), bitmaps[0, 0].numpy())
+    assert mask_utils.area(detections.rles[1]) == 0
 
 
 def test_empty_prediction_and_no_prediction_at_all() -> None:

@@ -37,8 +37,8 @@ def test_group_ap_is_the_mean_of_its_defined_categories() -> None:
     precision[:, :, 2] = 0.6
     result = APResult(precision, np.full((10, 3, 4), -1.0), np.array([3, 5, 8]), "lvis", "bbox", "box", 0)
     groups = {"a": [3, 8], "b": [3, 5], "none": [], "undefined": [5], "unknown": [77]}
-    found = group_ap(result, groups)
-    assert found["a"] == pytest.approx(0.4)
-    assert found["b"] == pytest.approx(0.2)
-    assert found["none"] == found["undefined"] == found["unknown"] == -1.0
+    values = group_ap(result, groups)
+    assert values["a"] == pytest.approx(0.4)
+    assert values["b"] == pytest.approx(0.2)
+    assert values["none"] == values["undefined"] == values["unknown"] == -1.0
     assert result.per_category() == {3: pytest.approx(0.2), 5: -1.0, 8: pytest.approx(0.6)}

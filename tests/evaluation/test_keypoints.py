@@ -115,14 +115,14 @@ def test_other_keypoints_need_their_sigmas() -> None:
     data = _dataset(1)
     for annotation in data["annotations"]:
         annotation["keypoints"] = annotation["keypoints"][:6]
-    found = Detections.from_json(
+    detections = Detections.from_json(
         [{"image_id": 1, "category_id": 1, "score": 1.0, "keypoints": [1.0, 2.0, 1.0, 3.0, 4.0, 1.0]}]
     )
     with pytest.raises(ConfigError, match=r"2 keypoints.*TEST\.KEYPOINT_OKS_SIGMAS"):
-        evaluate_keypoints(data, found)
-    assert evaluate_keypoints(data, found, (0.05, 0.1)).num_detections == 1
+        evaluate_keypoints(data, detections)
+    assert evaluate_keypoints(data, detections, (0.05, 0.1)).num_detections == 1
     with pytest.raises(ConfigError, match="2 keypoints, but there are 3"):
-        evaluate_keypoints(data | {"annotations": []}, found, (0.1, 0.1, 0.1))
+        evaluate_keypoints(data | {"annotations": []}, detections, (0.1, 0.1, 0.1))
     boxes = Detections(np.array([1]), np.array([1]), np.array([0.5]), np.zeros((1, 4)))
     with pytest.raises(DataError, match="keypoints in every detection"):
         evaluate_keypoints(data, boxes, (0.05, 0.1))
@@ -130,14 +130,14 @@ def test_other_keypoints_need_their_sigmas() -> None:
 
 def test_results_keep_keypoints() -> None:
     rows = _results(_dataset(2), 2)[:5]
-    found = Detections.from_json(rows)
-    assert found.keypoints is not None and found.keypoints.shape == (5, 17, 3)
-    low, high = found.keypoints[:, :, :2].min(1), found.keypoints[:, :, :2].max(1)
-    assert np.array_equal(found.boxes, np.hstack([low, high - low]))
-    again = Detections.from_json(found.to_json())
-    assert np.array_equal(again.keypoints, found.keypoints)
-    both = Detections.concatenate([found.select(np.array([3, 1])), Detections.empty(), found])
-    assert np.array_equal(Detections.from_columns(both.columns()).keypoints[:2], found.keypoints[[3, 1]])
+    detections = Detections.from_json(rows)
+    assert detections.keypoints is not None and detections.keypoints.shape == (5, 17, 3)
+    low, high = detections.keypoints[:, :, :2].min(1), detections.keypoints[:, :, :2].max(1)
+    assert np.array_equal(detections.boxes, np.hstack([low, high - low]))
+    again = Detections.from_json(detections.to_json())
+    assert np.array_equal(again.keypoints, detections.keypoints)
+    both = Detections.concatenate([detections.select(np.array([3, 1])), Detections.empty(), detections])
+    assert np.array_equal(Detections.from_columns(both.columns()).keypoints[:2], detections.keypoints[[3, 1]])
     del rows[2]["keypoints"]
     rows[2]["bbox"] = [0, 0, 1, 1]
     with pytest.raises(DataError, match="give every entry keypoints"):
@@ -146,13 +146,15 @@ def test_results_keep_keypoints() -> None:
 
 def _prediction(factor: float) -> BoxList:
     """The keypoints of one object at `factor` times the image's size."""
-    found = BoxList([[10.0, 10.0, 60.0, 60.0]], (300, 250)).resize((int(300 * factor), int(250 * factor)))
-    found.add_field("scores", torch.tensor([0.9]))
-    found.add_field("labels", torch.tensor([1]))
+    detections = BoxList([[10.0, 10.0, 60.0, 60.0]], (300, 250)).resize(
+        (int(300 * factor), int(250 * factor))
+    )
+    detections.add_field("scores", torch.tensor([0.9]))
+    detections.add_field("labels", torch.tensor([1]))
     points = torch.cat((torch.linspace(10, 60, 34).reshape(1, 17, 2), torch.ones(1, 17, 1)), dim=2)
     points[..., :2] *= factor
-    found.add_field("keypoints", Keypoints(points, found.size, range(17)))
-    return found
+    detections.add_field("keypoints", Keypoints(points, detections.size, range(17)))
+    return detections
 
 
 def test_evaluator_from_predictions() -> None:

@@ -23,10 +23,10 @@ from maskrcnn_benchmark.utils.files import write_json
 SIDE = 40
 
 
-def _dataset(pictures: int = 6) -> dict[str, Any]:
+def _dataset(num_images: int = 6) -> dict[str, Any]:
     """Two squares of two classes in every image."""
     annotations = []
-    for image in range(1, pictures + 1):
+    for image in range(1, num_images + 1):
         for category, x in ((1, 4), (2, 22)):
             annotations.append(
                 {
@@ -40,7 +40,7 @@ def _dataset(pictures: int = 6) -> dict[str, Any]:
                 }
             )
     listed = {"neg_category_ids": [1, 2], "not_exhaustive_category_ids": []}
-    images = [{"id": i + 1, "width": SIDE, "height": SIDE, **listed} for i in range(pictures)]
+    images = [{"id": i + 1, "width": SIDE, "height": SIDE, **listed} for i in range(num_images)]
     categories = [{"id": c, "name": f"c{c}", "frequency": "f"} for c in (1, 2)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -66,63 +66,65 @@ def _detections(count: int = 60, seed: int = 0) -> Detections:
     )
 
 
-def _with(found: Detections, scores: np.ndarray) -> Detections:
+def _with(detections: Detections, scores: np.ndarray) -> Detections:
     """The same with other scores and none for masks."""
-    return Detections(found.image_ids, found.category_ids, scores, found.boxes, found.rles)
+    return Detections(
+        detections.image_ids, detections.category_ids, scores, detections.boxes, detections.rles
+    )
 
 
 @pytest.mark.parametrize("evaluate", [evaluate_coco, evaluate_lvis, evaluate_cityscapes])
 def test_masks_are_ranked_by_their_own_scores(evaluate: Any) -> None:
     """Equal to results that hold the scores of the task."""
-    found, dataset = _detections(), _dataset()
-    assert found.mask_scores is not None and (found.mask_scores == 0).any()
+    detections, dataset = _detections(), _dataset()
+    assert detections.mask_scores is not None and (detections.mask_scores == 0).any()
     seen = {}
-    for task, scores in (("bbox", found.scores), ("segm", found.mask_scores)):
-        seen[task] = evaluate(dataset, found, task)
-        wanted = evaluate(dataset, _with(found, scores), task)
-        assert seen[task].metrics() == wanted.metrics()
-    assert seen["segm"].metrics() != evaluate(dataset, _with(found, found.scores), "segm").metrics()
+    for task, scores in (("bbox", detections.scores), ("segm", detections.mask_scores)):
+        seen[task] = evaluate(dataset, detections, task)
+        expected = evaluate(dataset, _with(detections, scores), task)
+        assert seen[task].metrics() == expected.metrics()
+    assert seen["segm"].metrics() != evaluate(dataset, _with(detections, detections.scores), "segm").metrics()
 
 
 @pytest.mark.parametrize("limit", [3, 7])
 def test_limits_take_the_score_of_the_task(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """AP-fixed keeps the best of either score, also where weak detections are forgotten on the way."""
-    found, dataset = _detections(), _dataset()
-    for task, scores in (("bbox", found.scores), ("segm", found.mask_scores)):
+    detections, dataset = _detections(), _dataset()
+    for task, scores in (("bbox", detections.scores), ("segm", detections.mask_scores)):
         assert scores is not None
-        alone = evaluate_lvis(dataset, _with(found, scores), task, fixed_limit=limit)
-        assert evaluate_lvis(dataset, found, task, fixed_limit=limit).metrics() == alone.metrics()
-    best = found.top_per_category(limit)
+        alone = evaluate_lvis(dataset, _with(detections, scores), task, fixed_limit=limit)
+        assert evaluate_lvis(dataset, detections, task, fixed_limit=limit).metrics() == alone.metrics()
+    best = detections.top_per_category(limit)
     assert len(best) > 2 * limit and len(best.scored_for("segm").top_per_category(limit)) == 2 * limit
-    assert best.mask_scores is not None and found.mask_scores is not None
-    assert best.mask_scores.max() == found.mask_scores.max()
+    assert best.mask_scores is not None and detections.mask_scores is not None
+    assert best.mask_scores.max() == detections.mask_scores.max()
 
 
 def test_files_carry_them(tmp_path: Path) -> None:
     """JSON in Python and native, columns, selections, joined parts; without them nothing is written."""
-    found = _detections(9)
-    rows = found.to_json()
-    assert [row["mask_score"] for row in rows] == found.mask_scores.tolist()  # type: ignore[union-attr]
+    detections = _detections(9)
+    rows = detections.to_json()
+    assert [row["mask_score"] for row in rows] == detections.mask_scores.tolist()  # type: ignore[union-attr]
     write_json(tmp_path / "results.json", rows)
     order = np.array([4, 2, 7])
     copies = [
         Detections.from_json(rows),
         Detections.read(tmp_path / "results.json"),
-        Detections.from_columns(found.columns()),
+        Detections.from_columns(detections.columns()),
         Detections.concatenate(
-            [found.select(np.arange(4)), Detections.empty(), found.select(np.arange(4, 9))]
+            [detections.select(np.arange(4)), Detections.empty(), detections.select(np.arange(4, 9))]
         ),
     ]
     for copy in copies:
         assert copy.to_json() == rows
         assert copy.select(order).to_json() == [rows[i] for i in order]
     grown = Detections.empty()
-    grown.extend(found)
+    grown.extend(detections)
     assert grown.to_json() == rows
-    plain = found.scored_for("bbox")
+    plain = detections.scored_for("bbox")
     assert plain.mask_scores is None and "mask_score" not in plain.to_json()[0]
     assert plain.scored_for("segm") is plain
-    assert Detections.concatenate([found, plain]).mask_scores is None
+    assert Detections.concatenate([detections, plain]).mask_scores is None
 
 
 def test_some_or_wrong_ones_are_refused(tmp_path: Path) -> None:
@@ -157,15 +159,19 @@ def test_masks_of_the_whole_image() -> None:
     """At the original size they are taken as they are, at another they are resized; uint8 is refused."""
     full = torch.zeros((2, 1, SIDE, SIDE), dtype=torch.bool)
     full[0, 0, 8:20, 4:16] = full[1, 0, 30:31, 0:40:2] = True
-    found = boxlist_to_detections(_prediction(full), 1, (SIDE, SIDE), [0, 1, 2])
-    assert found.rles is not None and found.mask_scores is not None
-    assert np.array_equal(mask_utils.decode(found.rles[1]), full[1, 0].numpy())
-    assert found.mask_scores.tolist() == pytest.approx([0.0, 0.4]) and found.scores[0] == pytest.approx(0.9)
+    detections = boxlist_to_detections(_prediction(full), 1, (SIDE, SIDE), [0, 1, 2])
+    assert detections.rles is not None and detections.mask_scores is not None
+    assert np.array_equal(mask_utils.decode(detections.rles[1]), full[1, 0].numpy())
+    assert detections.mask_scores.tolist() == pytest.approx([0.0, 0.4]) and detections.scores[
+        0
+    ] == pytest.approx(0.9)
     halved = torch.zeros((2, 1, 20, 20), dtype=torch.bool)
     halved[0, 0, 4:10, 2:8] = True
-    found = boxlist_to_detections(_prediction(halved), 1, (SIDE, SIDE), [0, 1, 2])
-    assert found.rles is not None and np.array_equal(mask_utils.decode(found.rles[0]), full[0, 0].numpy())
-    assert mask_utils.decode(found.rles[1]).sum() == 0
+    detections = boxlist_to_detections(_prediction(halved), 1, (SIDE, SIDE), [0, 1, 2])
+    assert detections.rles is not None and np.array_equal(
+        mask_utils.decode(detections.rles[0]), full[0, 0].numpy()
+    )
+    assert mask_utils.decode(detections.rles[1]).sum() == 0
     with pytest.raises(TypeError, match="probabilities or bool"):
         boxlist_to_detections(_prediction(full.to(torch.uint8)), 1, (SIDE, SIDE), [0, 1, 2])
     with pytest.raises(ValueError, match=r"\(N,1,h,w\)"):

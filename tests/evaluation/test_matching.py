@@ -86,8 +86,8 @@ def plain_curve(rows: list[int], outcome: list[int], positives: int) -> tuple[li
         wrong += outcome[row] == FALSE_POSITIVE
         curve.append((right / positives, right / (wrong + right + np.spacing(1))))
     values = [max([p for r, p in curve[i:]]) for i in range(len(curve))]
-    found = [next((i for i, (r, _) in enumerate(curve) if r >= point), None) for point in RECALL_POINTS]
-    return [0.0 if i is None else values[i] for i in found], right / positives
+    matched = [next((i for i, (r, _) in enumerate(curve) if r >= point), None) for point in RECALL_POINTS]
+    return [0.0 if i is None else values[i] for i in matched], right / positives
 
 
 @settings(max_examples=150, deadline=None)
@@ -132,7 +132,7 @@ def test_accumulation_follows_the_rules(seed: int) -> None:
 def test_number_of_threads_does_not_matter() -> None:
     pairs = random_pairs(1, categories=40, images=30)
     before = torch.get_num_threads()
-    found: list[Any] = []
+    matched: list[Any] = []
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
@@ -140,11 +140,11 @@ def test_number_of_threads_does_not_matter() -> None:
             curves = accumulate(
                 pairs, matches, num_categories=40, recall_points=RECALL_POINTS, max_dets=(None,)
             )
-            found.append((matches.outcome, matches.gt_ignored, *curves))
+            matched.append((matches.outcome, matches.gt_ignored, *curves))
     finally:
         torch.set_num_threads(before)
-    for other in found[1:]:
-        for mine, first in zip(other, found[0], strict=True):
+    for other in matched[1:]:
+        for mine, first in zip(other, matched[0], strict=True):
             np.testing.assert_array_equal(mine, first)
 
 

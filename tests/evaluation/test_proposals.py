@@ -41,8 +41,10 @@ def _plain(data: dict[str, Any], rows: list[dict[str, Any]], limit: int, area: t
     for image in data["images"]:
         objects = [a for a in data["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"]]
         objects = [a for a in objects if area[0] <= a["area"] <= area[1]]
-        own = sorted((r for r in rows if r["image_id"] == image["id"]), key=lambda r: -r["score"])[:limit]
-        ious = box_iou(_corners([r["bbox"] for r in own]), _corners([a["bbox"] for a in objects]))
+        of_image = sorted((r for r in rows if r["image_id"] == image["id"]), key=lambda r: -r["score"])[
+            :limit
+        ]
+        ious = box_iou(_corners([r["bbox"] for r in of_image]), _corners([a["bbox"] for a in objects]))
         covered = [0.0] * len(objects)
         for step in range(min(ious.shape)):
             place = int(ious.argmax())
@@ -59,11 +61,11 @@ def _plain(data: dict[str, Any], rows: list[dict[str, Any]], limit: int, area: t
 def test_equals_the_plain_loop(seed: int) -> None:
     data = ref.random_dataset(seed, images=8, crowd=True)
     rows = ref.random_results(data, seed, per_image=160, digits=6)
-    found = average_recall(data, Detections.from_json(rows))
+    metrics = average_recall(data, Detections.from_json(rows))
     for name, area in RANGES.items():
         for limit in (100, 1000):
-            assert found[f"AR{name}@{limit}"] == pytest.approx(_plain(data, rows, limit, area), abs=1e-12)
-    assert found["AR@1000"] >= found["AR@100"] > 0
+            assert metrics[f"AR{name}@{limit}"] == pytest.approx(_plain(data, rows, limit, area), abs=1e-12)
+    assert metrics["AR@1000"] >= metrics["AR@100"] > 0
 
 
 def test_nothing_found_and_nothing_to_find() -> None:
@@ -80,9 +82,9 @@ def test_one_proposal_serves_one_object() -> None:
     data["annotations"] = [entry | {"id": i, "bbox": [10.0, 10.0, 40.0, 50.0]} for i in (1, 2)]
     evaluator = ProposalEvaluator(data)
     evaluator.reset()
-    found = BoxList([[20.0, 20.0, 99.0, 119.0]], (320, 240))
-    found.add_field("objectness", torch.tensor([0.7]))
-    evaluator.process([image], [found])
+    proposals = BoxList([[20.0, 20.0, 99.0, 119.0]], (320, 240))
+    proposals.add_field("objectness", torch.tensor([0.7]))
+    evaluator.process([image], [proposals])
     report = evaluator.evaluate()
     assert report.metrics["box_proposal/AR@100"] == 0.5 and report.metrics["box_proposal/ARm@1000"] == 0.5
     assert report.metrics["box_proposal/ARs@100"] == -1

@@ -62,8 +62,8 @@ def test_what_results_may_hold_besides(tmp_path: Path) -> None:
     text = """ [ {"id": 3, "image_id": 7.0, "note": "a \\"}] quoted", "category_id": 1e1,
       "extra": {"x": [1, {"y": "]"}], "z": null}, "score": -1.5E-3, "bbox": [0, 1e2, 3.25, 4] , "area":1}
       ]\n"""
-    found = Detections.read(write(tmp_path, text))
-    assert found.to_json() == [
+    detections = Detections.read(write(tmp_path, text))
+    assert detections.to_json() == [
         {"image_id": 7, "category_id": 10, "bbox": [0.0, 100.0, 3.25, 4.0], "score": -0.0015}
     ]
     assert len(Detections.read(write(tmp_path, " [ ] "))) == 0
@@ -131,8 +131,8 @@ def test_changed_bytes_never_crash(tmp_path: Path) -> None:
         data = np.frombuffer(original, np.uint8).copy()
         data[rng.integers(0, len(data), 3)] = rng.integers(0, 256, 3)
         try:
-            found = Detections.read(write(tmp_path, data.tobytes()))
-            if found.rles is not None:
-                found.rles.measure()
+            detections = Detections.read(write(tmp_path, data.tobytes()))
+            if detections.rles is not None:
+                detections.rles.measure()
         except DataError:
             pass

@@ -28,8 +28,8 @@ def encoded(bitmaps: np.ndarray) -> list[dict[str, Any]]:
 @given(st.lists(polygon, min_size=1, max_size=3), st.integers(1, 60), st.integers(1, 60))
 def test_polygons_equal_pycocotools(shape: list[list[float]], height: int, width: int) -> None:
     expected = mask_utils.merge(mask_utils.frPyObjects(shape, height, width))
-    (found,) = annotation_masks([{"segmentation": shape}], np.array([[height, width]]))
-    assert found == expected
+    (result,) = annotation_masks([{"segmentation": shape}], np.array([[height, width]]))
+    assert result == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -47,7 +47,7 @@ def test_areas_and_boxes_equal_pycocotools(seed: int, height: int, width: int) -
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_overlaps_equal_pycocotools(threads: int) -> None:
+def test_ious_equal_pycocotools(threads: int) -> None:
     load_ops()
     rng = np.random.default_rng(0)
     shape = (300, 20, 30)
@@ -59,7 +59,7 @@ def test_overlaps_equal_pycocotools(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found, bad_row, bad_column = torch.ops.maskrcnn_benchmark.mask_iou(
+        result, bad_row, bad_column = torch.ops.maskrcnn_benchmark.mask_iou(
             *RleMasks.from_dicts(rows).tensors(),
             *RleMasks.from_dicts(columns).tensors(),
             torch.from_numpy(crowd),
@@ -69,7 +69,7 @@ def test_overlaps_equal_pycocotools(threads: int) -> None:
     finally:
         torch.set_num_threads(before)
     assert (bad_row, bad_column) == (-1, -1)
-    cells = found.numpy().reshape(100, 3, 3)
+    cells = result.numpy().reshape(100, 3, 3)
     for c in range(100):
         part = slice(3 * c, 3 * c + 3)
         expected = mask_utils.iou(rows[part], columns[part], crowd[part].astype(int).tolist())
@@ -81,8 +81,8 @@ def test_mixed_annotations_keep_their_order() -> None:
     rle = mask_utils.merge(mask_utils.frPyObjects(square, 20, 10))
     counts = {"size": [20, 10], "counts": [50, 30, 120]}
     shapes = [counts, square, rle, counts, square]
-    found = annotation_masks([{"segmentation": shape} for shape in shapes], np.array([[20, 10]] * 5))
-    assert found.measure()[0].tolist() == [30, *[mask_utils.area(rle)] * 2, 30, mask_utils.area(rle)]
+    result = annotation_masks([{"segmentation": shape} for shape in shapes], np.array([[20, 10]] * 5))
+    assert result.measure()[0].tolist() == [30, *[mask_utils.area(rle)] * 2, 30, mask_utils.area(rle)]
 
 
 def test_select_and_concatenate_share_nothing_wrong() -> None:

@@ -47,10 +47,12 @@ def _iou(one: np.ndarray, other: list[float]) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def _plain_ap(dataset: dict[str, Any], found: Detections, label: int, threshold: float, metric: str) -> float:
+def _plain_ap(
+    dataset: dict[str, Any], detections: Detections, label: int, threshold: float, metric: str
+) -> float:
     """AP by the text of the development kit, one detection after the other."""
-    own = [i for i in range(len(found)) if found.category_ids[i] == label]
-    own.sort(key=lambda i: -found.scores[i])
+    of_class = [i for i in range(len(detections)) if detections.category_ids[i] == label]
+    of_class.sort(key=lambda i: -detections.scores[i])
     truth = [a for a in dataset["annotations"] if a["category_id"] == label]
     objects = sum(not a["ignore"] for a in truth)
     if not objects:
@@ -58,11 +60,11 @@ def _plain_ap(dataset: dict[str, Any], found: Detections, label: int, threshold:
     taken: set[int] = set()
     right = wrong = 0
     curve = []
-    for i in own:
+    for i in of_class:
         best, which = 0.0, None
         for record in truth:
-            iou = _iou(found.boxes[i], record["bbox"])
-            if record["image_id"] == found.image_ids[i] and iou > best:
+            iou = _iou(detections.boxes[i], record["bbox"])
+            if record["image_id"] == detections.image_ids[i] and iou > best:
                 best, which = iou, record
         if which is not None and best >= threshold:
             if not which["ignore"]:
@@ -85,14 +87,16 @@ def _plain_ap(dataset: dict[str, Any], found: Detections, label: int, threshold:
 @pytest.mark.parametrize("metric", ["11point", "area"])
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_a_plain_loop(seed: int, metric: str) -> None:
-    dataset, found = _data(seed)
-    result = evaluate_voc(dataset, found, metric=metric)
+    dataset, detections = _data(seed)
+    result = evaluate_voc(dataset, detections, metric=metric)
     for row in (0, 3, 7):
         for place, label in enumerate(result.category_ids.tolist()):
-            expected = _plain_ap(dataset, found, label, float(result.thresholds[row]), metric)
+            expected = _plain_ap(dataset, detections, label, float(result.thresholds[row]), metric)
             got = result.ap[row, place]
             assert (np.isnan(got) and expected == -1.0) or got == pytest.approx(expected, abs=1e-12)
-    assert result.per_category()[1] == pytest.approx(_plain_ap(dataset, found, 1, 0.5, metric), abs=1e-12)
+    assert result.per_category()[1] == pytest.approx(
+        _plain_ap(dataset, detections, 1, 0.5, metric), abs=1e-12
+    )
     defined = [v for v in result.per_category().values() if v >= 0]
     assert result.metrics()["AP50"] == pytest.approx(np.mean(defined))
     assert result.metrics()["AP"] <= result.metrics()["AP50"]
@@ -109,14 +113,14 @@ def _one(boxes: list[list[float]], scores: list[float], hard: int = 0) -> float:
         ],
         "categories": [{"id": 1, "name": "a"}],
     }
-    found = Detections(np.ones(len(boxes)), np.ones(len(boxes)), np.array(scores), np.array(boxes))
-    return evaluate_voc(dataset, found, metric="area").metrics()["AP50"]
+    detections = Detections(np.ones(len(boxes)), np.ones(len(boxes)), np.array(scores), np.array(boxes))
+    return evaluate_voc(dataset, detections, metric="area").metrics()["AP50"]
 
 
 def test_rules() -> None:
     near, far = [0.0, 0, 10, 10], [50.0, 50, 10, 10]
     assert _one([near, far], [0.9, 0.8]) == 1.0
-    # an overlap of exactly one half is enough
+    # an IoU of exactly one half is enough
     assert _one([[0.0, 0, 10, 5], far], [0.9, 0.8]) == 1.0
     assert _one([[0.0, 0, 10, 4.9], far], [0.9, 0.8]) == pytest.approx(0.25)
     # a second detection of an object is wrong, of a difficult one it is not
@@ -133,12 +137,12 @@ def test_eleven_points_of_a_class_that_is_half_found() -> None:
         {"id": n, "image_id": n, "category_id": 1, "bbox": [0, 0, 10, 10], "area": 100, "ignore": 0}
         for n in range(2)
     ]
-    found = Detections(np.zeros(1), np.ones(1), np.ones(1), np.array([[0.0, 0, 10, 10]]))
-    assert evaluate_voc(dataset, found).metrics()["AP50"] == pytest.approx(6 / 11)
-    assert evaluate_voc(dataset, found, metric="area").metrics()["AP50"] == pytest.approx(0.5)
+    detections = Detections(np.zeros(1), np.ones(1), np.ones(1), np.array([[0.0, 0, 10, 10]]))
+    assert evaluate_voc(dataset, detections).metrics()["AP50"] == pytest.approx(6 / 11)
+    assert evaluate_voc(dataset, detections, metric="area").metrics()["AP50"] == pytest.approx(0.5)
     assert evaluate_voc(dataset, Detections.empty()).metrics()["AP50"] == 0.0
     with pytest.raises(DataError, match="metric '10point' is unknown; expected 11point or area"):
-        evaluate_voc(dataset, found, metric="10point")
+        evaluate_voc(dataset, detections, metric="10point")
 
 
 def test_many_detections() -> None:
@@ -146,16 +150,16 @@ def test_many_detections() -> None:
     dataset, _ = _data(1)
     count = 200_000
     boxes = np.concatenate([rng.integers(0, 40, (count, 2)), rng.integers(5, 30, (count, 2))], axis=1)
-    found = Detections(rng.integers(0, 8, count), rng.integers(1, 4, count), rng.random(count), boxes)
-    assert 0 < evaluate_voc(dataset, found).metrics()["AP50"] < 1
+    detections = Detections(rng.integers(0, 8, count), rng.integers(1, 4, count), rng.random(count), boxes)
+    assert 0 < evaluate_voc(dataset, detections).metrics()["AP50"] < 1
 
 
 def test_evaluator_and_files(tmp_path: Path) -> None:
-    dataset, found = _data(2)
+    dataset, detections = _data(2)
     evaluators = {
         metric: VocEvaluator(dataset, [0, 1, 2, 3], metric=metric) for metric in ("11point", "area")
     }
-    reports = {metric: evaluator.evaluate_detections(found) for metric, evaluator in evaluators.items()}
+    reports = {metric: evaluator.evaluate_detections(detections) for metric, evaluator in evaluators.items()}
     assert reports["11point"].metrics["bbox/AP50"] != reports["area"].metrics["bbox/AP50"]
     report = reports["area"]
     folder = tmp_path / "voc_2007_val"
@@ -164,8 +168,8 @@ def test_evaluator_and_files(tmp_path: Path) -> None:
     assert lines[0] == f"mAP             : {report.metrics['bbox/AP50']:.4f}"
     assert lines[1].startswith("class1") and lines[3] == "class3          : -"
     rows = (folder / "Main" / "comp4_det_val_class1.txt").read_text().splitlines()
-    own = np.flatnonzero(found.category_ids == 1)
-    assert len(rows) == len(own)
-    x, y, w, h = found.boxes[own[0]]
-    expected = f"p{found.image_ids[own[0]]} {found.scores[own[0]]:.6f} {x + 1:.1f} {y + 1:.1f} {x + w:.1f}"
-    assert rows[0] == f"{expected} {y + h:.1f}"
+    of_class = np.flatnonzero(detections.category_ids == 1)
+    assert len(rows) == len(of_class)
+    x, y, w, h = detections.boxes[of_class[0]]
+    image_id, score = detections.image_ids[of_class[0]], detections.scores[of_class[0]]
+    assert rows[0] == f"p{image_id} {score:.6f} {x + 1:.1f} {y + 1:.1f} {x + w:.1f} {y + h:.1f}"

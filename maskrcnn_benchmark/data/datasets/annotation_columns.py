@@ -87,7 +87,7 @@ class ColumnBuilder:
         box = record["bbox"]
         if not _is_box(box):
             raise DataError(
-                f"{self._where}: annotation {record_id} has the box {box!r}; expected four finite numbers "
+                f"{self._where}: annotation {record_id} has the box {box!r}; expected four finite values "
                 "x, y, width, height"
             )
         try:
@@ -143,12 +143,12 @@ class ColumnBuilder:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether `value` is a finite number."""
+    """Whether `value` is a finite value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_box(box: Any) -> bool:
-    """Whether `box` is a list of four finite numbers."""
+    """Whether `box` is a list of four finite values."""
     return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
 
 
