@@ -1,1 +1,1 @@
-"""AP of boxes and masks under the COCO and LVIS protocols, computed from arrays in memory."""
+"""Evaluators behind one interface (`base.py`), one file per protocol, and the AP core that they share."""

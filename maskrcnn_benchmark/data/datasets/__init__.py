@@ -1,1 +1,1 @@
-"""Data sets on disk: COCO and LVIS annotation files, and the generated demo set."""
+"""Data sets on disk: annotation files of every kind, the data set over them, and the generated demo data."""
