@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from contextlib import suppress
 
 import torch
 
@@ -39,10 +38,17 @@ def device_name(device: torch.device) -> str:
     """Name of the GPU, or of the processor (where the system tells it) with the number of torch threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    return f"{_processor_name()}, {torch.get_num_threads()} threads"
+
+
+def _processor_name() -> str:
+    """Model name of the processor where the system tells it, else its architecture."""
     name = platform.processor() or platform.machine()
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
-    return f"{name}, {torch.get_num_threads()} threads"
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((x.split(":", 1)[1].strip() for x in file if x.startswith("model name")), name)
+    except OSError:
+        return name
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,15 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
         raise write_error(target, error) from None
     finally:
         if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            _try_unlink(temporary)
+
+
+def _try_unlink(path: Path) -> None:
+    """Remove a file; an error here must not hide the one that is being raised."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
 
 
 def _sync_folder(folder: Path) -> None:

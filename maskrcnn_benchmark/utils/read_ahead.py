@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -42,9 +42,11 @@ class _Reader(threading.Thread, Generic[Item]):
 
     def _put(self, item: Any) -> bool:
         while not self.stopped.is_set():
-            with suppress(queue.Full):
+            try:
                 self.queue.put(item, timeout=_POLL_S)
-                return True
+            except queue.Full:
+                continue
+            return True
         return False
 
     def results(self) -> Iterator[Item]:

@@ -293,7 +293,6 @@ def test_reports_of_runs(
     run_tool("lst_report", tmp_path / "full", tmp_path / "none", *out, "--names", "whole", "ablated")
     text, numbers = capsys.readouterr().out, load(tmp_path / "runs.json")
     assert "classes that lost most segm AP" in text
-    assert "classes that lost most segm AP" in text
     assert "ablated: now at phase_2/train, iteration 40, loss 1.250" in text
     rows = [line.split() for line in text.splitlines() if line.startswith(("whole ", "ablated "))]
     assert ["whole", "0.3", "0.25"] in rows
@@ -302,7 +301,7 @@ def test_reports_of_runs(
     assert numbers["ablated"]["running"].startswith("phase_2/train")
     drawn = {p.name: Image.open(p).size for p in (tmp_path / "png").iterdir()}
     assert set(drawn) == {"whole.png", "ablated.png", "comparison.png"}
-    assert set(drawn.values()) == {(1640, 520)}  # AP and forgetting
+    assert all(width > 2 * height for width, height in drawn.values())  # AP and forgetting side by side
     with pytest.raises(DataError, match="no folder of an LST run"):
         run_tool("lst_report", tmp_path)
     with pytest.raises(ConfigError, match="equal names"):
