@@ -28,6 +28,7 @@ def clock_ours(model: GeneralizedRCNN, clock: StageTimer) -> None:
             "backbone.body": "backbone",
             "backbone.fpn": "FPN",
             **TWO_STAGE,
+            "rpn.train_selector.select": "proposals",
             "rpn.loss": "proposal loss",
             "roi_heads.box.sampler.sample": "box samples",
         },
