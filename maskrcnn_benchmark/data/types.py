@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn_benchmark.structures import BoxList, ImageList
+from maskrcnn_benchmark.structures.geometry import AffineMap
 from maskrcnn_benchmark.structures.views import View, batch_images
 
 
@@ -33,8 +34,8 @@ class Sample:
     `image` is (3, h, w) float32, normalised, or with test-time augmentation a list of views; `target` has
     labels, annotation_ids and, if the annotations have them, masks and keypoints, in coordinates of `image`.
     `original_size` is the (height, width) of the image before the transforms.
-    `flipped`: the image is flipped left-right. `replaced`: the requested image could not be used, and this is
-    the next one. `stream_index`: see SampleKey.
+    `to_input` maps coordinates of the file to `image`, with views to the first. `replaced`: the requested
+    image could not be used, and this is the next one. `stream_index`: see SampleKey.
     """
 
     image: Tensor | list[View]
@@ -43,9 +44,14 @@ class Sample:
     image_id: int
     original_size: tuple[int, int]
     query_class: int = 0
-    flipped: bool = False
+    to_input: AffineMap = field(default_factory=AffineMap)
     replaced: bool = False
     stream_index: int = 0
+
+    @property
+    def flipped(self) -> bool:
+        """Whether left and right are swapped."""
+        return self.to_input.scale_x < 0
 
 
 @dataclass
@@ -94,7 +100,7 @@ def collate(samples: Sequence[Sample], size_divisible: int = 0) -> Batch:
             [sample.image for sample in samples],
             size_divisible,
             [sample.original_size for sample in samples],
-            flipped=[sample.flipped for sample in samples],
+            maps=[sample.to_input for sample in samples],
         ),
         targets=[sample.target for sample in samples],
         image_ids=[sample.image_id for sample in samples],

@@ -45,41 +45,26 @@ def batch_images(
     size_divisible: int = 0,
     original_sizes: Sequence[Size] | None = None,
     *,
-    flipped: Sequence[bool] | None = None,
+    maps: Sequence[AffineMap] | None = None,
 ) -> ImageList:
     """Pad images (C, h, w) to one batch, or images that are given as lists of views to a ViewList.
 
     Every view is padded by itself. The first view of an image is the plain one, and all images have the
-    same views (ValueError). `original_sizes`: (height, width) of the image files, see ImageList; `flipped`:
-    which plain images are flipped left-right.
+    same views (ValueError). `original_sizes` and `maps`, of the plain view: see ImageList; the further views
+    are resized from the original size, then flipped or not.
     """
-    plain = [image for image in images if isinstance(image, Tensor)]
-    if plain:
-        return _resized(plain, size_divisible, original_sizes, flipped or [False] * len(plain))
+    tensors = [image for image in images if isinstance(image, Tensor)]
+    if tensors:
+        return to_image_list(tensors, size_divisible, original_sizes, maps=maps)
     lists = [list(views) for views in images if not isinstance(views, Tensor)]
     flips = [tuple(view.flipped for view in views) for views in lists]
     if any(image_flips != flips[0] for image_flips in flips) or flips[0][0]:
         raise ValueError("images need the same views, the first of them plain")
-    batches = [
-        _resized(
-            [view.image for view in view_images],
-            size_divisible,
-            original_sizes,
-            [view.flipped for view in view_images],
-        )
-        for view_images in zip(*lists, strict=True)
-    ]
-    return ViewList(batches[0], batches[1:])
-
-
-def _resized(
-    images: Sequence[Tensor],
-    size_divisible: int,
-    original_sizes: Sequence[Size] | None,
-    flipped: Sequence[bool],
-) -> ImageList:
-    """Padded batch of images (C, h, w) that were resized from their original sizes, then flipped or not."""
-    sizes: list[Size] = [(image.shape[1], image.shape[2]) for image in images]
-    parts = zip(original_sizes or sizes, sizes, flipped, strict=True)
-    maps = [AffineMap.of_resize(original, size, flipped=flip) for original, size, flip in parts]
-    return to_image_list(images, size_divisible, original_sizes, maps=maps)
+    plain, *others = ([view.image for view in views] for views in zip(*lists, strict=True))
+    further = []
+    for view_images, flipped in zip(others, flips[0][1:], strict=True):
+        sizes: list[Size] = [(image.shape[1], image.shape[2]) for image in view_images]
+        pairs = zip(original_sizes or sizes, sizes, strict=True)
+        view_maps = [AffineMap.of_resize(original, size, flipped=flipped) for original, size in pairs]
+        further.append(to_image_list(view_images, size_divisible, original_sizes, maps=view_maps))
+    return ViewList(to_image_list(plain, size_divisible, original_sizes, maps=maps), further)

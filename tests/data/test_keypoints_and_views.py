@@ -19,6 +19,7 @@ from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.detection import ConcatDataset, DetectionDataset
 from maskrcnn_benchmark.data.datasets.keypoints import flipped_order
 from maskrcnn_benchmark.data.transforms import TestViews, build_test_transforms, build_transforms
+from maskrcnn_benchmark.structures.geometry import AffineMap
 from maskrcnn_benchmark.structures.keypoints import PERSON_FLIP_ORDER
 from maskrcnn_benchmark.structures.views import ViewList
 from maskrcnn_benchmark.utils.errors import DataError
@@ -147,10 +148,11 @@ def test_views_in_their_order() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8))
     transform = build_test_transforms(_augmented())
     assert isinstance(transform, TestViews)
-    views, target, flipped = transform(image, None, random.Random(0))
+    views, target, there = transform(image, None, random.Random(0))
     shapes = [tuple(view.image.shape[1:]) for view in views]
     assert shapes == [(16, 20), (16, 20), (8, 10), (8, 10), (29, 36), (29, 36)]
-    assert [view.flipped for view in views] == [False, True] * 3 and target is None and not flipped
+    assert [view.flipped for view in views] == [False, True] * 3 and target is None
+    assert there == AffineMap()
     for plain, flipped_view in zip(views[::2], views[1::2], strict=True):
         assert torch.equal(plain.image, flipped_view.image.flip(2))
     plain_cfg = _augmented()

@@ -25,6 +25,7 @@ from maskrcnn_benchmark.data.transforms.ssd import (
 )
 from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.structures import BoxList, SegmentationMask
+from maskrcnn_benchmark.structures.geometry import AffineMap
 
 GREY = (100.0, 110.0, 120.0)
 
@@ -70,8 +71,8 @@ def test_each_colour_change_comes_every_second_time() -> None:
     for strengths, measure, low, high in cases:
         values = []
         for seed in range(200):
-            result, same, flipped = PhotometricDistortion(*strengths)(image, target, random.Random(seed))
-            assert result.dtype == np.float32 and same is target and not flipped
+            result, same, there = PhotometricDistortion(*strengths)(image, target, random.Random(seed))
+            assert result.dtype == np.float32 and same is target and there == AffineMap()
             order = [
                 int(np.corrcoef(result[..., c].ravel(), plain.reshape(-1, 3).T)[0, 1:].argmax())
                 for c in range(3)
@@ -108,12 +109,13 @@ def test_expansion_alone() -> None:
     """Every second time; the image lies whole in the colour given, boxes and masks with it."""
     step, image, grown = ExpandAndCrop(GREY, (1.5, 4.0), (), 1.0), noise(), 0
     for seed in range(80):
-        result, target, flipped = step(image, scene(), random.Random(seed))
+        result, target, there = step(image, scene(), random.Random(seed))
         height, width = result.shape[:2]
-        assert target is not None and target.size == (width, height) and len(target) == 3 and not flipped
+        assert target is not None and target.size == (width, height) and len(target) == 3
         x0, y0 = (target.bbox[0, :2] - 5).long().tolist()
         assert np.array_equal(result[y0 : y0 + 40, x0 : x0 + 60], np.asarray(image, np.float32))
         assert torch.equal(target.bbox, scene().bbox + torch.tensor([x0, y0, x0, y0]))
+        assert torch.equal(target.bbox, there.boxes(scene().bbox))
         masks = target.get_field("masks").to_bitmaps()
         assert torch.equal(masks[:, y0 : y0 + 40, x0 : x0 + 60], scene().get_field("masks").to_bitmaps())
         assert masks.sum() == scene().get_field("masks").to_bitmaps().sum()
@@ -202,11 +204,12 @@ def test_built_from_a_config() -> None:
     results = [train(noise(), scene(), random.Random(seed)) for seed in (*range(30), 4)]
     assert all(image.shape == (3, 32, 48) and target.size == (48, 32) for image, target, _ in results)
     assert torch.equal(results[4][0], results[-1][0]) and torch.equal(results[4][1].bbox, results[-1][1].bbox)
-    assert len({len(target) for _, target, _ in results}) > 1 and {flag for *_, flag in results} == {
-        True,
-        False,
-    }
-    for image, target, _ in results:
+    assert len({len(target) for _, target, _ in results}) > 1
+    assert {there.scale_x < 0 for *_, there in results} == {True, False}
+    for image, target, there in results:
+        mapped = BoxList(there.boxes(scene().bbox), (48, 32)).clip_to_image(remove_empty=False).bbox
+        for box in target.bbox:  # but for the pixel that clipping before the resize leaves
+            assert (mapped - box).abs().amax(dim=1).min() <= 48 / 17 + 1
         assert image.is_contiguous() and torch.isfinite(image).all() and len(target) >= 1
         bitmaps = target.get_field("masks").to_bitmaps()
         for bits, box in zip(bitmaps, target.bbox, strict=True):

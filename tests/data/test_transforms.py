@@ -24,6 +24,7 @@ from maskrcnn_benchmark.data.transforms import (
     resized_size,
 )
 from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.geometry import AffineMap
 
 
 def random_image(width: int = 30, height: int = 20) -> Image.Image:
@@ -65,14 +66,14 @@ def test_flip_moves_pixels_with_boxes() -> None:
     pixels[4:8, 5:12] = 255
     target = BoxList([[5, 4, 11, 7]], (30, 20))
     for transform, is_flipped in ((RandomHorizontalFlip(1.0), True), (RandomVerticalFlip(1.0), False)):
-        image, changed, flag = transform(Image.fromarray(pixels), target, random.Random(0))
+        image, changed, there = transform(Image.fromarray(pixels), target, random.Random(0))
         x1, y1, x2, y2 = changed.bbox[0].long().tolist()
-        assert flag is is_flipped
+        assert (there.scale_x < 0) is is_flipped and torch.equal(there.boxes(target.bbox), changed.bbox)
         assert (
             np.array(image)[y1 : y2 + 1, x1 : x2 + 1].min() == 255 and np.array(image).sum() == pixels.sum()
         )
-    image, changed, flag = RandomHorizontalFlip(0.0)(Image.fromarray(pixels), None, random.Random(0))
-    assert changed is None and not flag
+    image, changed, there = RandomHorizontalFlip(0.0)(Image.fromarray(pixels), None, random.Random(0))
+    assert changed is None and there == AffineMap()
 
 
 def test_normalisation() -> None:
@@ -127,19 +128,19 @@ def test_build() -> None:
     train = build_transforms(config(), train=True)
     results = [train(random_image(), None, random.Random(seed)) for seed in range(20)]
     assert {tuple(r[0].shape[1:]) for r in results} == {(16, 24), (24, 36)}
-    assert {r[2] for r in results} == {True, False}
+    assert {r[2].scale_x < 0 for r in results} == {True, False}
     test = build_transforms(config(), train=False)
-    plain, _, flag = test(random_image(), None, random.Random(1))
-    assert torch.equal(plain, test(random_image(), None, random.Random(2))[0]) and not flag
+    plain, _, there = test(random_image(), None, random.Random(1))
+    assert torch.equal(plain, test(random_image(), None, random.Random(2))[0]) and there.scale_x > 0
     single = config(MIN_SIZE_TRAIN=(20,))
-    still, _, flag = build_transforms(single, train=True, flip_prob=0.0)(
+    still, _, there = build_transforms(single, train=True, flip_prob=0.0)(
         random_image(), None, random.Random(3)
     )
-    assert torch.equal(still, plain) and not flag
-    turned, _, flag = build_transforms(single, train=True, flip_prob=1.0)(
+    assert torch.equal(still, plain) and there.scale_x > 0
+    turned, _, there = build_transforms(single, train=True, flip_prob=1.0)(
         random_image(), None, random.Random(3)
     )
-    assert torch.equal(turned.flip(2), plain) and flag
+    assert torch.equal(turned.flip(2), plain) and there.scale_x < 0
 
 
 def test_resize_scales_target() -> None:

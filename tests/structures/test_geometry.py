@@ -49,7 +49,9 @@ def test_maps_join_in_order() -> None:
 
 def test_geometry_of_a_padded_batch() -> None:
     images = [torch.ones(3, 30, 41), torch.ones(3, 33, 20)]
-    batch = batch_images(images, 32, [(60, 82), (99, 60)], flipped=[False, True])
+    files = [(60, 82), (99, 60)]
+    maps = [AffineMap.of_resize(files[0], (30, 41)), AffineMap.of_resize(files[1], (33, 20), flipped=True)]
+    batch = batch_images(images, 32, files, maps=maps)
     first, second = batch.geometry
     assert (first.input_size, first.padded_size, first.original_size) == ((30, 41), (64, 64), (60, 82))
     assert first.scale == (0.5, 0.5) and not first.flipped and second.flipped

@@ -141,7 +141,7 @@ class DetectionDataset:
             name = self.class_names[key.query_class]
             return None, f"image {record['id']} has no usable object of class {key.query_class} ({name})"
         rng = random.Random(derive_seed(self.seed, "transform", key.stream_index))
-        tensor, changed, flipped = self.transforms(image, target, rng)
+        tensor, changed, to_input = self.transforms(image, target, rng)
         sample = Sample(
             image=tensor,
             target=changed,
@@ -149,7 +149,7 @@ class DetectionDataset:
             image_id=record["id"],
             original_size=(image.height, image.width),
             query_class=key.query_class,
-            flipped=flipped,
+            to_input=to_input,
             stream_index=key.stream_index,
         )
         return sample, ""

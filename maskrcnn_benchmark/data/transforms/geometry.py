@@ -7,8 +7,9 @@ import random
 from maskrcnn_benchmark.data.transforms.images import PILOrArray, flip_image, image_size, resize_image
 from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.structures import FLIP_LEFT_RIGHT, FLIP_TOP_BOTTOM, BoxList
+from maskrcnn_benchmark.structures.geometry import AffineMap
 
-Result = tuple[PILOrArray, BoxList | None, bool]
+Result = tuple[PILOrArray, BoxList | None, AffineMap]
 
 
 class Resize:
@@ -20,10 +21,15 @@ class Resize:
 
     def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
         """Resize image and target."""
-        size = self.rule.sample(*image_size(image), rng)
+        old = image_size(image)
+        size = self.rule.sample(*old, rng)
         if target is not None and tuple(target.size) != size:
             target = target.resize(size)
-        return resize_image(image, size, self.rule.interpolation), target, False
+        return (
+            resize_image(image, size, self.rule.interpolation),
+            target,
+            AffineMap.of_resize(old[::-1], size[::-1]),
+        )
 
 
 class RandomHorizontalFlip:
@@ -36,9 +42,10 @@ class RandomHorizontalFlip:
     def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
         """Flip image and target, or leave both."""
         if rng.random() >= self.prob:
-            return image, target, False
+            return image, target, AffineMap()
         flipped = None if target is None else target.transpose(FLIP_LEFT_RIGHT)
-        return flip_image(image, FLIP_LEFT_RIGHT), flipped, True
+        flip = AffineMap(scale_x=-1.0, shift_x=image_size(image)[0] - 1.0)
+        return flip_image(image, FLIP_LEFT_RIGHT), flipped, flip
 
 
 class RandomVerticalFlip:
@@ -51,6 +58,7 @@ class RandomVerticalFlip:
     def __call__(self, image: PILOrArray, target: BoxList | None, rng: random.Random) -> Result:
         """Flip image and target, or leave both."""
         if rng.random() >= self.prob:
-            return image, target, False
+            return image, target, AffineMap()
         flipped = None if target is None else target.transpose(FLIP_TOP_BOTTOM)
-        return flip_image(image, FLIP_TOP_BOTTOM), flipped, False
+        flip = AffineMap(scale_y=-1.0, shift_y=image_size(image)[1] - 1.0)
+        return flip_image(image, FLIP_TOP_BOTTOM), flipped, flip

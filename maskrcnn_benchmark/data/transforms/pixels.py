@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.data.transforms.images import PILOrArray
 from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.geometry import AffineMap
 
 
 class ColorJitter:
@@ -30,7 +31,7 @@ class ColorJitter:
 
     def __call__(
         self, image: Image.Image, target: BoxList | None, rng: random.Random
-    ) -> tuple[Image.Image, BoxList | None, bool]:
+    ) -> tuple[Image.Image, BoxList | None, AffineMap]:
         """Change the colours: brightness, contrast, saturation in random order, then hue."""
         steps = [(kind, strength) for kind, strength in self.factors.items() if strength > 0]
         rng.shuffle(steps)
@@ -38,7 +39,7 @@ class ColorJitter:
             image = kind(image).enhance(rng.uniform(max(0.0, 1 - strength), 1 + strength))
         if self.hue > 0:
             image = _shift_hue(image, rng.uniform(-self.hue, self.hue))
-        return image, target, False
+        return image, target, AffineMap()
 
 
 class ToNormalizedTensor:
@@ -52,7 +53,7 @@ class ToNormalizedTensor:
 
     def __call__(
         self, image: PILOrArray, target: BoxList | None, rng: random.Random
-    ) -> tuple[Tensor, BoxList | None, bool]:
+    ) -> tuple[Tensor, BoxList | None, AffineMap]:
         """Convert the image to (pixels - mean) / std, (3, H, W); the target stays."""
         pixels = np.asarray(image)
         order = (2, 1, 0) if self.to_bgr255 else (0, 1, 2)
@@ -64,7 +65,7 @@ class ToNormalizedTensor:
         values -= self.mean
         if not bool((self.std == 1).all()):
             values /= self.std
-        return values, target, False
+        return values, target, AffineMap()
 
 
 def _shift_hue(image: Image.Image, shift: float) -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 from maskrcnn_benchmark.data.transforms.geometry import Result
 from maskrcnn_benchmark.data.transforms.images import PILOrArray, crop_image, image_size
 from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.geometry import AffineMap
 from maskrcnn_benchmark.structures.mask_instances import Window
 
 # parity: constants of the published recipe without a config key.
@@ -51,7 +52,7 @@ class PhotometricDistortion:
             pixels *= contrast
         if rng.random() < CHANCE:
             pixels = pixels[rng.sample(range(3), 3)]
-        return pixels.transpose(1, 2, 0), target, False
+        return pixels.transpose(1, 2, 0), target, AffineMap()
 
 
 def change_chroma(pixels: np.ndarray, saturation: float, hue: float) -> np.ndarray:
@@ -115,7 +116,8 @@ class ExpandAndCrop:
         window, kept = self._sample_crop(canvas, boxes, rng)
         if target is not None:
             target = target[np.flatnonzero(kept).tolist()].cut(window)
-        return crop_image(np.asarray(image, dtype=np.float32), window, self.fill), target, False
+        shift = AffineMap(shift_x=-float(window[0]), shift_y=-float(window[1]))
+        return crop_image(np.asarray(image, dtype=np.float32), window, self.fill), target, shift
 
     def _sample_canvas(self, size: tuple[int, int], rng: random.Random) -> Window:
         """Sample a canvas around an image of `size` (width, height), xyxy in coordinates of the image."""

@@ -13,6 +13,7 @@ from maskrcnn_benchmark.data.transforms.geometry import Resize
 from maskrcnn_benchmark.data.transforms.pixels import ToNormalizedTensor
 from maskrcnn_benchmark.data.transforms.sizes import SizeRule
 from maskrcnn_benchmark.structures import BoxList
+from maskrcnn_benchmark.structures.geometry import AffineMap
 from maskrcnn_benchmark.structures.views import View
 
 
@@ -51,12 +52,12 @@ class TestViews(Compose):
 
     def __call__(
         self, image: Image.Image, target: BoxList | None, rng: random.Random
-    ) -> tuple[list[View], BoxList | None, bool]:
-        """Return the views as normalised tensors (3, H, W), and the target of the first view."""
+    ) -> tuple[list[View], BoxList | None, AffineMap]:
+        """Return the views as normalised tensors (3, H, W), target and map of the first view."""
         views = []
         for rule, flipped in self.specs:
             resized, _, _ = Resize(rule)(image, None, rng)
             tensor, _, _ = self.to_tensor(resized, None, rng)
             views.append(View(tensor.flip(2) if flipped else tensor, flipped))
-        _, target, _ = super().__call__(image, target, rng)
-        return views, target, False
+        _, target, to_first = super().__call__(image, target, rng)
+        return views, target, to_first
