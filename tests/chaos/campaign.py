@@ -2,9 +2,9 @@
 
     python tests/chaos/campaign.py --out FOLDER [--kills 25] [--seed 0] [--workers 2] [--fork] [--json FILE]
 
-Kills are aimed at every stage of every phase (at a random time inside it), at random times of the run and,
-with --fork, at renames; with --fork the disk is full now and then. Exit status 0: every kind of stage was
-hit, nothing was lost, all results are equal to the bit.
+Kills hit each stage of each phase (at a random time inside it), random times of the run and, with --fork,
+renames; with --fork the disk is also full at times. Exit status 0: all kinds of stages were hit, nothing was
+lost, all results are equal to the bit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WITH_WORKERS = "broken_with_workers"
 
 @dataclass
 class Outcome:
-    """What happened: stage of every kill (by place where there was no stage), and what went wrong.
+    """Outcome: stage of each kill ("start" or "between" outside of stages), and failures.
 
     `full_disks`: the last line of every run that ended because the disk was full.
     """
@@ -84,7 +84,7 @@ class Campaign:
         ]  # fmt: skip
 
     def start(self, run: Path, target: str = "") -> Forked | Command:
-        """Start the same command as ever for a run folder."""
+        """Start the training command of a run folder."""
         run.mkdir(parents=True, exist_ok=True)
         workers = self.workers if run.name == WITH_WORKERS else 0
         arguments = [*self._arguments, "OUTPUT_DIR", str(run), "DATALOADER.NUM_WORKERS", str(workers)]
@@ -96,7 +96,7 @@ class Campaign:
         return Forked(arguments, console, Fault(kind, self.random.randint(1, 8)) if faulty else None)
 
     def whole(self) -> Path:
-        """The unbroken run; measures how long every stage takes."""
+        """Run without a kill and measure the duration of each stage."""
         run = self.out / "whole"
         process, seen, began = self.start(run), {}, time.monotonic()
         while (status := process.poll()) is None:
@@ -111,7 +111,7 @@ class Campaign:
         return run
 
     def break_run(self, run: Path, targets: list[str]) -> None:
-        """Start `run`, break it once per target, let it end, and note what is not as it should be."""
+        """Start `run`, kill it once per target, let it end, and record failures."""
         for target in [*targets, ""]:
             saved, read = saved_iterations(run), size(run / "log.txt")
             process = self.start(run, target)
@@ -159,7 +159,7 @@ class Campaign:
         return self.random.uniform(0, self.durations[target])
 
     def check_resume(self, run: Path, saved: dict[str, int], read: int) -> None:
-        """Training must have gone on from the checkpoints that were there before the start."""
+        """Check that training resumed from the checkpoints that existed before the start."""
         text = (run / "log.txt").read_text()[read:] if (run / "log.txt").exists() else ""
         for phase, iteration in re.findall(r"resuming \S*/(phase_\d+) at iteration (\d+)", text):
             if int(iteration) != saved.get(phase) and saved.get(phase) != -1:
@@ -169,7 +169,7 @@ class Campaign:
                 self.outcome.problems.append(f"{phase} began anew, saved was {saved[phase]}")
 
     def targets(self, kills: int) -> list[str]:
-        """Every stage once, the rest at random; in the order of the run."""
+        """Targets in the order of the run: each stage once, the others at random."""
         known = [key for key in self.durations if key != "whole"]
         more = ["time", "rename", "full"] if self.fork else ["time"]
         free = max(0, kills - len(known))
@@ -179,7 +179,7 @@ class Campaign:
         return sorted(chosen, key=lambda t: places.get(t, self.random.uniform(-1, len(known))))
 
     def execute(self, kills: int) -> Outcome:
-        """The whole campaign; further runs are broken until there are enough kills of every kind."""
+        """Run the campaign: more runs are killed until there are enough kills of each kind."""
         whole = self.whole()
         for number in range(RUNS):
             missing = self._missing()
@@ -196,7 +196,7 @@ class Campaign:
         return self.outcome
 
     def _missing(self) -> list[str]:
-        """Kinds of stages that no kill fell into."""
+        """Kinds of stages without a kill."""
         return [kind for kind in KINDS if kind not in self.outcome.kinds()]
 
     def _break_and_compare(self, whole: Path, name: str, targets: list[str]) -> None:
@@ -207,17 +207,17 @@ class Campaign:
 
 
 def last_line(run: Path) -> str:
-    """The last line that a run printed."""
+    """Last line of the output of a run."""
     return ((run / "console.txt").read_text().splitlines() or [""])[-1]
 
 
 def size(path: Path) -> int:
-    """Characters in a text file; 0 when there is none."""
+    """Length of a text file; 0 when it does not exist."""
     return len(path.read_text()) if path.exists() else 0
 
 
 def main() -> int:
-    """Parse, run, print the verdict."""
+    """Parse, run, print the outcome."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -19,17 +19,17 @@ TIMES = ("time", "data", "eta_seconds")
 _HASHES = ("checkpoint",)
 
 
-def differences(expected: Path, found: Path) -> list[str]:
+def differences(expected: Path, actual: Path) -> list[str]:
     """One line per file that is missing, unexpected or different; files are compared by content."""
-    names = [{str(p.relative_to(run)) for p in _files(run)} for run in (expected, found)]
+    names = [{str(p.relative_to(run)) for p in _files(run)} for run in (expected, actual)]
     lines = [f"{name} is missing" for name in sorted(names[0] - names[1])]
     lines += [f"{name} should not be there" for name in sorted(names[1] - names[0])]
     for name in sorted(names[0] & names[1]):
-        same = _same(_content(expected / name, expected), _content(found / name, found))
+        same = _same(_content(expected / name, expected), _content(actual / name, actual))
         lines += [] if same else [f"{name} differs"]
-    for metrics in sorted(found.rglob("metrics.jsonl")):
-        if _events(metrics.parent / "tensorboard") != _numbers(metrics):
-            lines.append(f"{metrics.parent.relative_to(found)}/tensorboard differs from metrics.jsonl")
+    for metrics in sorted(actual.rglob("metrics.jsonl")):
+        if _events(metrics.parent / "tensorboard") != _scalars(metrics):
+            lines.append(f"{metrics.parent.relative_to(actual)}/tensorboard differs from metrics.jsonl")
     return lines
 
 
@@ -45,9 +45,9 @@ def _files(run: Path) -> Iterator[Path]:
 
 
 def _content(path: Path, run: Path) -> Any:
-    """Content of a file without what belongs to its run."""
+    """Content of a file without times, paths and hashes of its run."""
     if path.suffix == ".pth":
-        return _without_place(torch.load(path, weights_only=True), run)
+        return _without_folder(torch.load(path, weights_only=True), run)
     if path.name == "state.json":
         return {key: bool(r["finished"]) for key, r in json.loads(path.read_text())["stages"].items()}
     if path.suffix == ".json":
@@ -61,20 +61,20 @@ def _content(path: Path, run: Path) -> Any:
         arrays = np.load(path)
         return {name: arrays[name] for name in arrays.files} if path.suffix == ".npz" else arrays
     if path.suffix == ".yml":
-        return _placeless(path.read_text(), run)
+        return _normalized(path.read_text(), run)
     return path.read_bytes()
 
 
-def _without_place(value: Any, run: Path) -> Any:
+def _without_folder(value: Any, run: Path) -> Any:
     if isinstance(value, dict):
-        return {k: _without_place(v, run) for k, v in value.items()}
+        return {k: _without_folder(v, run) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_place(v, run) for v in value]
-    return _placeless(value, run) if isinstance(value, str) else value
+        return [_without_folder(v, run) for v in value]
+    return _normalized(value, run) if isinstance(value, str) else value
 
 
-def _placeless(text: str, run: Path) -> str:
-    """A configuration without the folder of its run and its number of loader workers."""
+def _normalized(text: str, run: Path) -> str:
+    """Text of a configuration without the folder of its run and its number of loader workers."""
     return re.sub(r"NUM_WORKERS: \d+", "NUM_WORKERS: N", text.replace(str(run), "RUN"))
 
 
@@ -95,8 +95,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _numbers(metrics: Path) -> dict[tuple[int, str], float]:
-    """(iteration, tag) -> value of every number, as event files hold them."""
+def _scalars(metrics: Path) -> dict[tuple[int, str], float]:
+    """(iteration, tag) -> scalar, as event files hold them."""
     return {
         (record["iteration"], scalar(f"{record['kind']}/{name}", 0.0).value[0].tag): struct.unpack(
             "f", struct.pack("f", value)
@@ -108,7 +108,7 @@ def _numbers(metrics: Path) -> dict[tuple[int, str], float]:
 
 
 def _events(folder: Path) -> dict[tuple[int, str], float]:
-    """(step, tag) -> value as tensorboard shows them: a restart takes back what was written from its step."""
+    """(step, tag) -> value as tensorboard shows them: a restart discards later steps."""
     found: dict[tuple[int, str], float] = {}
     for path in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime_ns):
         for event in _read_events(path.read_bytes()):

@@ -1,4 +1,4 @@
-"""Starting tools/train_net.py so that it can be killed, and reading from outside how far it is."""
+"""Start tools/train_net.py so that it can be killed, and read its progress from outside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOL = ROOT / "tools" / "train_net.py"
 
 
 def preload() -> None:
-    """Import what the tool will need, also what torch imports with the first optimizer."""
+    """Import the modules of the tool, and those that torch imports with the first optimizer."""
     importlib.import_module("maskrcnn_benchmark.incremental.pipeline.scheduler")
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     torch.set_num_threads(1)
@@ -31,7 +31,7 @@ def preload() -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a run of its own accord: `kind` at call `number` (from 1).
+    """Fault that a run causes itself: `kind` at call `number` (from 1).
 
     "before" and "after": it is killed before or after a rename, where a file appears or replaces another.
     "full": the disk is full from an fsync on.
@@ -41,7 +41,7 @@ class Fault:
     number: int
 
     def arm(self) -> None:
-        """Let it happen to this process."""
+        """Install the fault in this process."""
         name = "fsync" if self.kind == "full" else "replace"
         original, calls = getattr(os, name), []
 
@@ -60,7 +60,7 @@ class Fault:
 
 
 class Forked:
-    """The tool in a fork of this process, which has imported everything: no start-up time."""
+    """The tool in a fork of this process, which has imported all modules: no start-up time."""
 
     def __init__(self, arguments: Sequence[str], output: Path, fault: Fault | None = None) -> None:
         sys.stdout.flush()
@@ -90,7 +90,7 @@ class Forked:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def kill(self) -> None:
-        """SIGKILL to this process alone, and wait for its end."""
+        """Send SIGKILL to this process alone and wait for its end."""
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
@@ -114,13 +114,13 @@ class Command:
         return self._process.poll()
 
     def kill(self) -> None:
-        """SIGKILL to this process alone, and wait for its end."""
+        """Send SIGKILL to this process alone and wait for its end."""
         self._process.kill()
         self._process.wait()
 
 
 def stages(run: Path) -> dict[str, bool]:
-    """Stages begun so far, in order, and whether each is finished."""
+    """Stages begun so far, in order -> whether each is finished."""
     try:
         records = json.loads((run / "state.json").read_text())["stages"]
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def children(pid: int) -> list[int]:
 
 
 def wait_for_end(pids: Sequence[int], seconds: float) -> list[int]:
-    """Those of `pids` that still run after `seconds`."""
+    """Processes of `pids` that still run after `seconds`."""
     end = time.monotonic() + seconds
     alive = list(pids)
     while alive and time.monotonic() < end:

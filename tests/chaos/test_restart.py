@@ -23,7 +23,7 @@ SECONDS = 600.0
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module of the campaign that looks at runs from outside."""
+    """The module of the campaign that reads the progress of runs."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return importlib.import_module("processes")
 
@@ -32,7 +32,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def launch(
     tmp_path: Path, project_root: Path, environment: dict[str, str]
 ) -> Callable[..., subprocess.Popen]:
-    """Starts the long-tail run with two processes into a folder below the test's."""
+    """Start the LST run on two ranks in a subfolder of the test's folder."""
     data = tmp_path / "data"
     generate_demo(data, DemoOptions(train=60, val=12, size=64), report=lambda _: None)
     images = data / "images"

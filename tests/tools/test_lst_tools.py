@@ -1,4 +1,4 @@
-"""Tools around LST data and checkpoints: their files equal the reference ones and are read back."""
+"""Tools for LST data and checkpoints: files equal the reference ones and are read back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def golden(project_root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def split(golden: Path, run_tool: RunTool, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `lvis_split` writes for the reference data set."""
+    """Folder that `lvis_split` writes for the reference data set."""
     folder = tmp_path_factory.mktemp("split")
     sources = ("--train", golden / "lvis_mini_train.json", "--val", golden / "lvis_mini_val.json")
     run_tool("lvis_split", *sources, "--out", folder, "--base", 6, "--steps", 5)
@@ -162,7 +162,7 @@ def test_replay_options_are_checked(golden: Path, split: Path, run_tool: RunTool
 
 @pytest.fixture
 def logits(split: Path, tmp_path: Path) -> Path:
-    """A published file for step 1, made of random float32 numbers."""
+    """A released file for step 1 with random float32 values."""
     rng = np.random.default_rng(0)
     order = load(split / "lvis_sorted_id_all.json")
     boxes: dict[str, int] = {}
@@ -203,7 +203,7 @@ def test_conversion_is_lossless(split: Path, logits: Path, run_tool: RunTool, tm
 
 
 def checkpoint(rows: int, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a detector that matter here, and two that do not."""
+    """Heads of a detector, and two other tensors."""
     made = torch.Generator().manual_seed(0)
     shapes = {
         f"{BOX}.cls_score.weight": (rows, 8),

@@ -1,4 +1,4 @@
-"""tools/predict.py as a user calls it, with a tiny model of random weights."""
+"""tools/predict.py on the command line, with a tiny model of random weights."""
 
 from __future__ import annotations
 

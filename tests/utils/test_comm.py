@@ -1,4 +1,4 @@
-"""utils.comm: alone, and between two gloo processes."""
+"""utils.comm: on one rank, and between two gloo ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""utils.files: whole files or none."""
+"""utils.files: atomic writing, reading, hashes."""
 
 from __future__ import annotations
 

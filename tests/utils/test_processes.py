@@ -1,4 +1,4 @@
-"""Commands side by side: output, failures, stopping."""
+"""Commands in parallel: output, failures, stopping."""
 
 from __future__ import annotations
 

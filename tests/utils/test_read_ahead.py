@@ -1,4 +1,4 @@
-"""Items made in advance by a thread: order, bound, errors, and an end for every way out."""
+"""Prefetching by a thread: order, bound, errors, and an end for each way to leave the block."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_only_so_many_are_made_in_advance() -> None:
         while len(made) < 4 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.05)
-        assert made == [0, 1, 2, 3]  # one in use, two waiting, one waiting for a place
+        assert made == [0, 1, 2, 3]  # one in use, two waiting, one waiting for a free slot
     assert no_thread_left()
 
 

@@ -1,4 +1,4 @@
-"""Arrays of several processes brought together through files."""
+"""Arrays of several ranks gathered through shard files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_parts_come_in_the_order_of_ranks(tmp_path: Path, run_ranks: Callable[..
 
 
 def _damaged(folder: Path) -> str:
-    """The error that a rank gets when a part of rank 1 is cut short."""
+    """Error of a rank when a part of rank 1 is truncated."""
     exchange = ShardExchange(folder)
     exchange.write({"rows": np.zeros(100)})
     if comm.get_rank() == 1:

@@ -1,4 +1,4 @@
-"""Time by stage: every part counts once, and what was replaced comes back."""
+"""Time per stage: each part counts once, and replaced attributes are restored."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ CPU = torch.device("cpu")
 
 
 class FakeTime:
-    """Time that passes when someone sleeps."""
+    """Simulated time that advances on sleep."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self.seconds += seconds
 
     def now(self, device: torch.device) -> Elapsed:
-        """Both clocks; the processor is half busy."""
+        """Both clocks; CPU time is half of the wall-clock time."""
         return Elapsed(self.seconds, self.seconds / 2)
 
 

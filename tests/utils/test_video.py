@@ -19,7 +19,7 @@ def opencv() -> None:
 
 
 def write(path: Path, frames: int, size: tuple[int, int] = (64, 48)) -> None:
-    """A video whose red channel tells the frame's number."""
+    """A video whose red channel holds the frame index."""
     with VideoWriter(path, size, 12.0) as video:
         for number in range(frames):
             pixels = np.zeros((size[1], size[0], 3), np.uint8)

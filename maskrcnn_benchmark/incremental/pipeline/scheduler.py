@@ -18,13 +18,13 @@ from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.incremental.pipeline.stage import RESUME, SKIP, Stage, begin, decide
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.plan.run_folder import FINAL_WEIGHTS, STATE_FILE, run_folder
-from maskrcnn_benchmark.incremental.reporting.events import write_events
 from maskrcnn_benchmark.incremental.reporting.reference import Reference, read_reference
 from maskrcnn_benchmark.incremental.reporting.summary import (
     Summary,
     build_summary,
     format_summary,
     stored_summary,
+    write_events,
     write_summary,
 )
 from maskrcnn_benchmark.utils.comm import on_main

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_benchmark.engine.writers import TENSORBOARD_FOLDER, EventFile
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
 from maskrcnn_benchmark.incremental.reporting.charts import MEASURES, summary_charts, summary_tasks
@@ -135,3 +136,29 @@ def format_summary(summary: Summary, plan: PhasePlan) -> str:
             f"{task} AP per phase (class groups: b0 base, t0 first step, ...)\n{format_table(headers, rows)}"
         )
     return "\n\n".join(parts) if parts else "no phase has been reported yet"
+
+
+def write_events(summary: Summary, before: Summary | None, run_dir: Path) -> None:
+    """Add the phases of `summary` that differ from those written before to `run_dir`/tensorboard.
+
+    Tags are the columns of summary.csv, the step is the phase. A phase that is written again replaces its
+    older values and those of all later phases.
+    """
+    rows = summary_rows(summary)
+    old = {row["phase"]: row for row in summary_rows(before)} if before is not None else {}
+    new = [row for row in rows if old.get(row["phase"]) != row]
+    if not new:
+        return
+    first = new[0]["phase"]
+    file = EventFile(run_dir / TENSORBOARD_FOLDER, first)
+    try:
+        for row in rows:
+            if row["phase"] >= first:
+                file.write(_scalars(row), row["phase"])
+    finally:
+        file.close()
+
+
+def _scalars(row: dict[str, Any]) -> dict[str, float]:
+    """The defined values except the phase."""
+    return {name: value for name, value in row.items() if name != "phase" and value is not None}

@@ -20,7 +20,6 @@ from maskrcnn_benchmark.evaluation.protocols.lvis import LvisEvaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.split import derive_val_annotations
-from maskrcnn_benchmark.incremental.reporting.events import write_events
 from maskrcnn_benchmark.incremental.reporting.phase_report import (
     format_phase_report,
     phase_confusion,
@@ -32,6 +31,7 @@ from maskrcnn_benchmark.incremental.reporting.summary import (
     build_summary,
     format_summary,
     summary_rows,
+    write_events,
     write_summary,
 )
 from maskrcnn_benchmark.utils.errors import ConfigError
