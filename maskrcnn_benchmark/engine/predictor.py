@@ -15,7 +15,7 @@ from maskrcnn_benchmark.checkpoint.download import fetch, is_url
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
-from maskrcnn_benchmark.config.models import class_count_key
+from maskrcnn_benchmark.config.models import model_family
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
 from maskrcnn_benchmark.engine.launch import process_device
 from maskrcnn_benchmark.layers.masks import image_masks
@@ -80,9 +80,11 @@ class Predictor:
 
         None leaves the initial weights of cfg.SEED, which detect nothing sensible but take as long.
         """
-        if class_count_key(cfg) is None:
+        family = model_family(cfg)
+        if family.classes_key is None:
             raise ConfigError(
-                "MODEL.RPN_ONLY: a model without a box head detects no classes; set it to False"
+                f"the model of {family.chosen_by(cfg)} predicts proposals without classes; "
+                f"set {family.undo(cfg)}"
             )
         seed_all(cfg.SEED, "model")
         model = build_detection_model(cfg)

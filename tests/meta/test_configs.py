@@ -11,9 +11,10 @@ from torch import nn
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
+from maskrcnn_benchmark.config.compat import split_conv_body
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with, load_config
-from maskrcnn_benchmark.config.models import has_roi_heads, model_family
+from maskrcnn_benchmark.config.models import has_roi_heads, model_family, model_neck
 from maskrcnn_benchmark.incremental.comparison.ablation import read_ablation
 from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg
 from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
@@ -127,6 +128,25 @@ def test_builds_its_model(name: str) -> None:
     assert any("roi_heads.box" in n for n in state) == has_roi_heads(cfg)
     assert any("rpn.head.cls_tower" in n for n in state) == (model_family(cfg).one_stage)
     assert any("rpn.head.sip_mask_lat" in n for n in state) == (model_family(cfg).name == "sipmask")
+
+
+ONE_STAGE_FILES = (
+    "tiny/fcos",
+    "tiny/sipmask",
+    "tiny/retinanet_R_18_FPN_gn",
+    "retinanet/retinanet_R-50-FPN_1x",
+)
+
+
+@pytest.mark.parametrize("name", ONE_STAGE_FILES)
+def test_head_and_neck_build_what_published_keys_build(name: str) -> None:
+    cfg = load_config(CONFIGS / f"{name}.yaml")
+    family, neck = model_family(cfg), model_neck(cfg)
+    backbone, _ = split_conv_body(cfg.MODEL.BACKBONE.CONV_BODY)
+    pairs = [f"MODEL.{family.switch}", False, "MODEL.HEAD", family.name, "MODEL.NECK", neck]
+    same = clone_with(cfg, [*pairs, "MODEL.BACKBONE.CONV_BODY", backbone])
+    shapes = [[(key, value.shape) for key, value in _build(c).state_dict().items()] for c in (cfg, same)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("listed", SAME_PARAMETERS)

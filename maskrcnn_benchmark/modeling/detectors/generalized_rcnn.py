@@ -65,7 +65,10 @@ class GeneralizedRCNN(Detector):
     def _at_boxes(self, what: str, images: Images, boxes: Sequence[Tensor]) -> list[Tensor]:
         """Result of the box head's attribute `what` for xyxy boxes of every image."""
         if self.roi_heads is None:
-            raise UsageError("box features need an RoI box head, but MODEL.RPN_ONLY is True: set it to False")
+            raise UsageError(
+                "box features need an RoI box head, but the model predicts proposals only: set "
+                "MODEL.RPN_ONLY False and MODEL.HEAD ''"
+            )
         batch = to_image_list(images)
         if len(boxes) != len(batch):
             raise ValueError(f"boxes of {len(boxes)} images for {len(batch)} images")
