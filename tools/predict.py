@@ -14,12 +14,12 @@ from pathlib import Path
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.config.models import class_count
+from maskrcnn_benchmark.engine.acceleration import capture_cuda_graphs, compile_dense_parts
 from maskrcnn_benchmark.engine.fps import measure_fps
 from maskrcnn_benchmark.engine.frames import find_sources
-from maskrcnn_benchmark.engine.outputs import ResultFile
+from maskrcnn_benchmark.engine.outputs import PredictionFile
 from maskrcnn_benchmark.engine.prediction_run import PredictionRun
 from maskrcnn_benchmark.engine.predictor import Predictor, stored_classes
-from maskrcnn_benchmark.engine.speed import compile_dense, record_dense
 from maskrcnn_benchmark.utils.comm import get_rank
 from maskrcnn_benchmark.utils.errors import UsageError, run_cli
 from maskrcnn_benchmark.utils.files import write_json
@@ -82,9 +82,9 @@ def main() -> int:
     predictor = Predictor.from_config(cfg, args.weights)
     predictor.min_score = args.threshold
     if args.compile:
-        compile_dense(predictor)
+        compile_dense_parts(predictor)
     if args.cuda_graphs:
-        record_dense(predictor)
+        capture_cuda_graphs(predictor)
     names, categories = [str(i) for i in range(class_count(cfg) or 0)], list(range(class_count(cfg) or 0))
     if args.weights is None:
         logger.warning("no --weights: measuring with random weights, which may give more or fewer detections")
@@ -98,15 +98,15 @@ def main() -> int:
         if args.json:
             write_json(args.json, report.to_json(), indent=2)
         return 0
-    results = ResultFile(names, categories) if args.json else None
+    results = PredictionFile(names, categories) if args.json else None
     shown = draw if args.out or window else None
     run = PredictionRun(predictor, draw=shown, out=args.out, results=results, window=window)
-    tally = run.run(sources)
+    summary = run.run(sources)
     if results is not None:
         results.write(args.json)
-    if tally.unreadable:
-        logger.error("%d inputs could not be read, %d were processed", tally.unreadable, tally.done)
-    return tally.exit_code()
+    if summary.unreadable:
+        logger.error("%d inputs could not be read, %d were processed", summary.unreadable, summary.frames)
+    return summary.exit_code()
 
 
 if __name__ == "__main__":

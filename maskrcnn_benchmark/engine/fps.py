@@ -1,4 +1,4 @@
-"""Milliseconds per stage and images per second of a predictor, one image at a time."""
+"""Latency per stage and images per second of a predictor, one image at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskrcnn_benchmark.engine.frames import Frame, Source
+from maskrcnn_benchmark.engine.frames import Frame, FrameSource
 from maskrcnn_benchmark.engine.predictor import Predictor
 from maskrcnn_benchmark.engine.stages import PREDICTOR, time_predictor
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -25,7 +25,7 @@ READ, DRAW = "read", "draw"
 
 @dataclass(frozen=True)
 class FpsReport:
-    """Times of a run of single images.
+    """Latency of single images.
 
     Attributes:
         stages: name -> milliseconds of every image, in the order in which they pass; reading first.
@@ -36,7 +36,7 @@ class FpsReport:
     facts: dict[str, Any]
 
     def totals(self) -> dict[str, np.ndarray]:
-        """Milliseconds per image of detection alone, with reading, and with reading and drawing."""
+        """Return ms per image of detection alone, with reading, and with reading and drawing."""
         detect = sum(t for name, t in self.stages.items() if name not in (READ, DRAW))
         read = detect + self.stages[READ]
         totals = {"detect": detect, "read, detect": read}
@@ -45,64 +45,64 @@ class FpsReport:
         return {name: np.asarray(t) for name, t in totals.items()}
 
     def table(self) -> str:
-        """The stages and totals with median, 90 % quantile and images per second."""
+        """Format stages and totals with median, 90 % quantile and images per second."""
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
-        rows = [[name, _median(t), _late(t), None] for name, t in self.stages.items()]
-        rows += [[name, _median(t), _late(t), 1000 / _median(t)] for name, t in self.totals().items()]
+        rows = [[name, _median(t), _p90(t), None] for name, t in self.stages.items()]
+        rows += [[name, _median(t), _p90(t), 1000 / _median(t)] for name, t in self.totals().items()]
         return f"{facts}\n" + format_table(["stage", "median ms", "90 % ms", "fps"], rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Facts, stages and totals as plain values."""
-        stages = {n: {"median_ms": _median(t), "p90_ms": _late(t)} for n, t in self.stages.items()}
+        """Return facts, stages and totals as plain values."""
+        stages = {n: {"median_ms": _median(t), "p90_ms": _p90(t)} for n, t in self.stages.items()}
         totals = {
-            n: {"median_ms": _median(t), "p90_ms": _late(t), "fps": round(1000 / _median(t), 3)}
+            n: {"median_ms": _median(t), "p90_ms": _p90(t), "fps": round(1000 / _median(t), 3)}
             for n, t in self.totals().items()
         }
         return {**self.facts, "stages": stages, "totals": totals}
 
 
 def measure_fps(
-    predictor: Predictor, source: Source, draw: Draw | None, *, warmup: int = 5, repeat: int = 30
+    predictor: Predictor, source: FrameSource, draw: Draw | None, *, warmup: int = 5, repeat: int = 30
 ) -> FpsReport:
-    """Time `repeat` images of `source`, from its start again when it ends, after `warmup` untimed.
+    """Measure `repeat` images of `source`, which is repeated when it ends, after `warmup` unmeasured ones.
 
-    Nothing overlaps, and the device is waited for between stages: the sum is the time of an image from file
-    to drawing, the throughput of an ordinary run, which reads ahead, is higher. `draw` None leaves drawing
-    out. Raises UsageError for counts that give no time, DataError for an image that cannot be read.
+    Stages run one after the other and the device is synchronised between them: the sum is the latency of an
+    image from file to drawing, and an ordinary run, which reads ahead, has a higher throughput. `draw` None
+    leaves drawing out. Raises UsageError for invalid counts, DataError for an image that cannot be read.
     """
     if repeat < 1 or warmup < 0:
         raise UsageError(f"--repeat must be at least 1 and --warmup at least 0, got {repeat} and {warmup}")
-    timer, read, found = StageTimer(predictor.device), [], 0
+    timer, read, num_detections = StageTimer(predictor.device), [], 0
     sizes: set[tuple[int, int]] = set()
     time_predictor(predictor, timer)
     try:
         for frame in islice(_endless(source), warmup + repeat):
             if frame.image is None:
                 raise DataError(str(frame.error))
-            objects = predictor(frame.image)
+            detections = predictor(frame.image)
             if draw is not None:
                 with timer.stage(DRAW):
-                    draw(frame.image, objects)
+                    draw(frame.image, detections)
             timer.end_round()
             read.append(frame.read_ms)
             sizes.add(frame.image.size)
-            found += len(objects) if len(read) > warmup else 0
+            num_detections += len(detections) if len(read) > warmup else 0
     finally:
         timer.restore()
     stages = {READ: np.array(read[warmup:])}
-    for name in _in_order(timer):
+    for name in _ordered_stages(timer):
         stages[name] = np.array([t.to_ms().wall for t in timer.times(name)[warmup:]])
-    return FpsReport(stages, _facts(predictor, sizes, found / repeat, warmup, repeat))
+    return FpsReport(stages, _facts(predictor, sizes, num_detections / repeat, warmup, repeat))
 
 
-def _endless(source: Source) -> Iterator[Frame]:
-    """The frames of a source, again and again."""
+def _endless(source: FrameSource) -> Iterator[Frame]:
+    """The frames of a source, repeated without end."""
     while True:
         yield from source.open().frames
 
 
-def _in_order(timer: StageTimer) -> list[str]:
-    """Names of the stages that were entered, in the order in which an image passes them."""
+def _ordered_stages(timer: StageTimer) -> list[str]:
+    """Names of the measured stages, in the order in which an image passes them."""
     seen = list(dict.fromkeys(name for entered in timer.rounds for name in entered))
     outer = [*PREDICTOR.values(), DRAW]
     first, last = outer[:2], outer[2:]
@@ -127,5 +127,5 @@ def _median(times: np.ndarray) -> float:
     return round(float(np.median(times)), 4)
 
 
-def _late(times: np.ndarray) -> float:
+def _p90(times: np.ndarray) -> float:
     return round(float(np.quantile(times, 0.9)), 4)

@@ -1,4 +1,4 @@
-"""Images to predict, one after another: from files, folders, videos and cameras."""
+"""Frames to predict, one after another: from image files, folders, videos and cameras."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from maskrcnn_benchmark.engine.predictor import read_image
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.video import VideoReader
 
@@ -23,61 +22,63 @@ class Frame:
     """One image on its way through the predictor.
 
     Attributes:
-        name: its file as the user gave it, or the video or camera.
+        name: the file as the user gave it, or the video or camera.
         image: RGB; None when it could not be read.
         read_ms: milliseconds that reading and decoding took.
-        number, time_s: place and seconds from the start in a video or camera; None for image files.
+        index, time_s: position and seconds from the start in a video or camera; None for image files.
         error: why it could not be read, in one line.
     """
 
     name: str
     image: Image.Image | None
     read_ms: float
-    number: int | None = None
+    index: int | None = None
     time_s: float | None = None
     error: str | None = None
 
 
 @dataclass(frozen=True)
-class Source:
+class FrameSource:
     """Frames that belong together: all image files of a call, one video, or one camera.
 
     Attributes:
         name: for messages.
-        open: starts from the first frame; may be called again.
+        open: function that starts reading from the first frame; may be called again.
         path: the video file; None for images and cameras.
         moving: whether the frames are a video.
         images: the image files; empty for videos and cameras.
     """
 
     name: str
-    open: Callable[[], OpenFrames]
+    open: Callable[[], FrameStream]
     path: Path | None = None
     moving: bool = False
     images: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
-class OpenFrames:
-    """Frames that are being read: how many there will be (None: unknown), and how many in a second."""
+class FrameStream:
+    """Frames that are being read, their count (None: unknown), and frames per second."""
 
     frames: Iterator[Frame]
     count: int | None
     fps: float | None = None
 
 
-def find_sources(paths: Sequence[Path], camera: int | None = None, limit: int | None = None) -> list[Source]:
-    """What to predict for the arguments of a command line; videos keep their order and follow the images.
+def find_sources(
+    paths: Sequence[Path], camera: int | None = None, limit: int | None = None
+) -> list[FrameSource]:
+    """Return the sources that the arguments of a command line name: images first, then videos in order.
 
-    A folder stands for all images in it, sorted by name. `camera`: number of a camera, which comes last.
-    `limit`: only so many frames of every source.
+    A folder stands for all images in it, sorted by name. `camera`: index of a camera, which comes last.
+    `limit`: maximum number of frames of every source.
     Raises DataError for a path that does not exist, a folder without images, and when there is nothing.
     """
     images: list[Path] = []
     videos: list[Path] = []
     for path in paths:
         if path.is_dir():
-            images += images_in(path)
+            images += list_images(path)
         elif not path.exists():
             raise DataError(f"{path} does not exist: give images, folders of images or videos")
         elif path.suffix.lower() in VIDEO_SUFFIXES:
@@ -88,60 +89,73 @@ def find_sources(paths: Sequence[Path], camera: int | None = None, limit: int | 
     if images:
         chosen = tuple(images[:limit])
         name = str(chosen[0]) if len(chosen) == 1 else f"{len(chosen)} images"
-        sources.append(Source(name, lambda: OpenFrames(read_images(chosen), len(chosen)), images=chosen))
-    sources += [Source(str(p), _opener(p, limit), path=p, moving=True) for p in videos]
+        sources.append(
+            FrameSource(name, lambda: FrameStream(read_images(chosen), len(chosen)), images=chosen)
+        )
+    sources += [FrameSource(str(p), _opener(p, limit), path=p, moving=True) for p in videos]
     if camera is not None:
-        sources.append(Source(f"camera {camera}", _opener(camera, limit), moving=True))
+        sources.append(FrameSource(f"camera {camera}", _opener(camera, limit), moving=True))
     if not sources:
         raise DataError("nothing to predict: give images, folders of images, videos or --webcam N")
     return sources
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files in `folder` (not below it), sorted by name; DataError when there is none."""
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not found:
+def list_images(folder: Path) -> list[Path]:
+    """List the image files in `folder` (not below it), sorted by name; DataError when there is none."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not paths:
         raise DataError(
             f"folder {folder} holds no images ({' '.join(IMAGE_SUFFIXES)}); give a folder with some"
         )
-    return found
+    return paths
+
+
+def read_image_file(path: Path) -> Image.Image:
+    """Read an image file as RGB; DataError when it is missing or cannot be decoded to its end."""
+    try:
+        with Image.open(path) as file:
+            return file.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"image {path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {path} cannot be read: {error}") from None
 
 
 def read_images(paths: Iterable[Path]) -> Iterator[Frame]:
-    """The image files; one that cannot be read becomes a Frame with its error."""
+    """Read image files; one that cannot be read becomes a Frame with its error."""
     for path in paths:
         start = time.perf_counter()
         try:
-            image, error = read_image(path), None
+            image, error = read_image_file(path), None
         except DataError as problem:
             image, error = None, str(problem)
         yield Frame(str(path), image, 1000 * (time.perf_counter() - start), error=error)
 
 
-def _opener(source: Path | int, limit: int | None) -> Callable[[], OpenFrames]:
-    def start() -> OpenFrames:
+def _opener(source: Path | int, limit: int | None) -> Callable[[], FrameStream]:
+    def start() -> FrameStream:
         reader = VideoReader(source)
         count = reader.count if limit is None or reader.count is None else min(limit, reader.count)
         if isinstance(source, int):
             count = limit
-        return OpenFrames(islice(read_video(reader), limit), count, reader.fps)
+        return FrameStream(islice(read_video(reader), limit), count, reader.fps)
 
     return start
 
 
 def read_video(reader: VideoReader) -> Iterator[Frame]:
-    """The frames of a video or camera, which is closed at the end. Raises DataError when there is none."""
+    """Read the frames of a video or camera, then close it; DataError when there is none."""
     with reader:
         images = iter(reader)
-        number = 0
+        index = 0
         while True:
             start = time.perf_counter()
             pixels = next(images, None)
             if pixels is None:
                 break
             spent = 1000 * (time.perf_counter() - start)
-            place = number / reader.fps
-            yield Frame(reader.name, Image.fromarray(pixels), spent, number=number, time_s=place)
-            number += 1
-        if number == 0:
+            time_s = index / reader.fps
+            yield Frame(reader.name, Image.fromarray(pixels), spent, index=index, time_s=time_s)
+            index += 1
+        if index == 0:
             raise DataError(f"video {reader.name} holds no frame that can be decoded")

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination requests that wait for the end of an iteration."""
+"""Ctrl-C and SIGTERM that wait for the end of an iteration."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ NOTICE = b"\nstopping: a checkpoint is saved after this iteration (once more: st
 
 
 class InterruptGuard:
-    """Context: the first SIGINT or SIGTERM sets `requested`, the second raises KeyboardInterrupt.
+    """Context manager: the first SIGINT or SIGTERM sets `requested`, the second raises KeyboardInterrupt.
 
     SIGTERM counts because torchrun and batch systems stop processes with it. Outside the main thread, where
-    Python allows no handlers, it does nothing. Earlier handlers come back at the end.
+    Python allows no handlers, it does nothing. Earlier handlers are restored at the end.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._at_once = False
-        self._owner = os.getpid()
+        self._pid = os.getpid()
         self._earlier: dict[int, Any] = {}
 
     def __enter__(self) -> InterruptGuard:
@@ -38,8 +38,8 @@ class InterruptGuard:
         self._earlier = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:
-            # A forked loader worker: Ctrl-C is the parent's business, termination is its own.
+        if os.getpid() != self._pid:
+            # A forked loader worker: the parent handles Ctrl-C, the worker only termination.
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return
@@ -50,7 +50,7 @@ class InterruptGuard:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, the first signal raises KeyboardInterrupt: for long work that has its results on disk."""
+        """Raise KeyboardInterrupt at the first signal inside, for long work whose results are on disk."""
         if self.requested:
             raise KeyboardInterrupt
         self._at_once = True

@@ -1,4 +1,4 @@
-"""Several processes of one run: the process group and the device of each process."""
+"""Distributed launch: the process group and the device of each rank."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ POLL_SECONDS = 0.05
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of every distributed tool: torch.distributed.launch passes the local rank."""
+    """Add the arguments of every distributed tool: torch.distributed.launch passes the local rank."""
     parser.add_argument(
         "--local_rank",
         "--local-rank",
         type=int,
         default=None,
-        help="number of the process on this machine (set by torch.distributed.launch)",
+        help="rank of the process on this host (set by torch.distributed.launch)",
     )
 
 
@@ -43,68 +43,66 @@ def _environment_number(name: str, default: int) -> int:
 
 
 def local_rank(argument: int | None = None) -> int:
-    """Number of this process on its machine: the command line's, else LOCAL_RANK, else 0."""
+    """Return the local rank: the command line's, else LOCAL_RANK, else 0."""
     return _environment_number("LOCAL_RANK", 0) if argument is None else argument
 
 
-def process_device(name: str, rank_here: int | None = None) -> torch.device:
-    """Device of this process for the value of MODEL.DEVICE.
+def rank_device(name: str, local: int | None = None) -> torch.device:
+    """Return the device of this rank for the value of MODEL.DEVICE.
 
-    Without an index, process `n` of a machine takes GPU `n`. Raises DeviceError when the machine has
-    fewer GPUs than processes, or no GPU although one is asked for.
+    Without an index, local rank `n` uses GPU `n`. Raises DeviceError when the host has fewer GPUs than local
+    ranks, or no GPU although one is requested.
     """
     device = resolve_device(name)
     if device.type != "cuda" or device.index is not None:
         return device
-    index, count = local_rank(rank_here), torch.cuda.device_count()
+    index, count = local_rank(local), torch.cuda.device_count()
     if index >= count:
         raise DeviceError(
-            f"process {index} of this machine has no GPU of its own ({count} found): start fewer"
+            f"local rank {index} has no GPU of its own (this host has {count}): start fewer ranks"
         )
     return torch.device("cuda", index)
 
 
-def agree(store: dist.Store, rank: int, world: int) -> str:
-    """A name that the `world` processes of this start agree on, and that no earlier start has used.
+def agree_on_name(store: dist.Store, rank: int, world: int) -> str:
+    """Return a name that the `world` ranks of this start agree on, and that no earlier start has used.
 
-    torchrun starts killed processes anew with the store that it has; in it, they would find the addresses
-    of their predecessors. So every process says a random word; the name is made of the words of all. It
-    holds when every process has answered with it: an answer that contains a process's new word is no old one.
+    torchrun restarts killed processes with the same store, which still holds the addresses of their
+    predecessors. So every rank stores a random token, and the name is a hash of all tokens. It is valid when
+    every rank has stored the same name: one that depends on a new token cannot be from an earlier start.
 
-    Raises ConfigError when the others do not come within `TIMEOUT`.
+    Raises ConfigError when the other ranks do not come within `TIMEOUT`.
     """
-    words = [f"start/word/{r}" for r in range(world)]
-    answers = [f"start/answer/{r}" for r in range(world)]
-    store.set(words[rank], secrets.token_hex(16))
+    tokens = [f"start/word/{r}" for r in range(world)]
+    names = [f"start/answer/{r}" for r in range(world)]
+    store.set(tokens[rank], secrets.token_hex(16))
     end = time.monotonic() + TIMEOUT.total_seconds()
     while time.monotonic() < end:
-        name = hashlib.sha256(b"".join(store.multi_get(words))).hexdigest()
-        store.set(answers[rank], name)
-        if all(answer.decode() == name for answer in store.multi_get(answers)):
+        name = hashlib.sha256(b"".join(store.multi_get(tokens))).hexdigest()
+        store.set(names[rank], name)
+        if all(stored.decode() == name for stored in store.multi_get(names)):
             return name
         time.sleep(POLL_SECONDS)
-    raise ConfigError(
-        f"process {rank} waited {TIMEOUT} for the other processes of {world}: start all of them"
-    )
+    raise ConfigError(f"rank {rank} waited {TIMEOUT} for the other ranks of {world}: start all of them")
 
 
 def _join(backend: str) -> None:
-    """Meet the other processes where the environment says."""
+    """Initialise the process group from the environment."""
     store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    own = dist.PrefixStore(agree(store, rank, world), store)
-    dist.init_process_group(backend, store=own, rank=rank, world_size=world, timeout=TIMEOUT)
+    prefixed = dist.PrefixStore(agree_on_name(store, rank, world), store)
+    dist.init_process_group(backend, store=prefixed, rank=rank, world_size=world, timeout=TIMEOUT)
 
 
 @contextmanager
 def distributed(device_name: str, rank_argument: int | None = None) -> Iterator[torch.device]:
     """Join the process group that torchrun's environment describes, and leave it at the end.
 
-    One process (WORLD_SIZE missing or 1) gets no group. gloo moves CPU tensors, nccl GPU tensors. Gives the
-    device of this process. LOCAL_RANK is set from `rank_argument` for the code below.
+    One process (WORLD_SIZE missing or 1) gets no group. gloo moves CPU tensors, nccl GPU tensors. Yields the
+    device of this rank. LOCAL_RANK is set from `rank_argument` for the code inside.
     """
     if rank_argument is not None:
         os.environ["LOCAL_RANK"] = str(rank_argument)
-    device = process_device(device_name)
+    device = rank_device(device_name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if _environment_number("WORLD_SIZE", 1) <= 1 or dist.is_initialized():

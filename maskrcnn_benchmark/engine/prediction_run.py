@@ -1,4 +1,4 @@
-"""Images, videos and cameras through a predictor: read ahead, detect, draw, write."""
+"""Run a predictor over images, videos and cameras: read ahead, detect, draw, write."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maskrcnn_benchmark.engine.frames import Frame, OpenFrames, Source
-from maskrcnn_benchmark.engine.outputs import ResultFile, Sink, open_sink
+from maskrcnn_benchmark.engine.frames import Frame, FrameSource, FrameStream
+from maskrcnn_benchmark.engine.outputs import FrameWriter, PredictionFile, open_frame_writer
 from maskrcnn_benchmark.engine.predictor import Predictor
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
@@ -23,26 +23,26 @@ from maskrcnn_benchmark.utils.read_ahead import read_ahead
 from maskrcnn_benchmark.utils.video import Window
 
 _LOG = logging.getLogger(__name__)
-_AHEAD = 2
-_LIST_UP_TO = 20
+_READ_AHEAD = 2
+_MAX_LISTED = 20
 
 Draw = Callable[[Image.Image, BoxList], Image.Image]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A frame, what was found in it (None: it could not be read), and milliseconds per step."""
+class FrameDetections:
+    """A frame, its detections (None: it could not be read), and milliseconds per stage."""
 
     frame: Frame
-    found: BoxList | None
+    detections: BoxList | None
     milliseconds: dict[str, float]
 
 
 @dataclass
-class Tally:
-    """What became of the frames: detected ones, objects in them, those that could not be read."""
+class PredictionSummary:
+    """Counts of a run: frames processed, objects detected, inputs that could not be read."""
 
-    done: int = 0
+    frames: int = 0
     objects: int = 0
     unreadable: int = 0
     interrupted: bool = False
@@ -53,11 +53,11 @@ class Tally:
 
 
 @contextmanager
-def detect_frames(predictor: Predictor, frames: Iterator[Frame]) -> Iterator[Iterator[Seen]]:
-    """Context with the detections of every frame, in order.
+def detect_frames(predictor: Predictor, frames: Iterator[Frame]) -> Iterator[Iterator[FrameDetections]]:
+    """Context manager that yields the detections of every frame, in order.
 
-    The next frames are read and made into network input by a thread meanwhile, which stops when the block
-    is left; its exceptions come out of the iterator.
+    A thread reads and transforms the next frames meanwhile. It stops when the block is left; its exceptions
+    are raised by the iterator.
     """
 
     def prepare(frame: Frame) -> tuple[Frame, ImageList | None, float]:
@@ -65,24 +65,26 @@ def detect_frames(predictor: Predictor, frames: Iterator[Frame]) -> Iterator[Ite
         images = None if frame.image is None else predictor.prepare(frame.image)
         return frame, images, _ms_since(start)
 
-    def detect(ready: Iterator[tuple[Frame, ImageList | None, float]]) -> Iterator[Seen]:
+    def detect(ready: Iterator[tuple[Frame, ImageList | None, float]]) -> Iterator[FrameDetections]:
         for frame, images, spent in ready:
             if images is None or frame.image is None:
-                yield Seen(frame, None, {})
+                yield FrameDetections(frame, None, {})
                 continue
             start = time.perf_counter()
-            found = predictor.finish(predictor.network(predictor.upload(images)), frame.image.size)
-            yield Seen(frame, found, {"read": frame.read_ms, "transform": spent, "detect": _ms_since(start)})
+            detections = predictor.postprocess(predictor.network(predictor.upload(images)), frame.image.size)
+            yield FrameDetections(
+                frame, detections, {"read": frame.read_ms, "transform": spent, "detect": _ms_since(start)}
+            )
 
-    with read_ahead(map(prepare, frames), _AHEAD) as ready:
+    with read_ahead(map(prepare, frames), _READ_AHEAD) as ready:
         yield detect(ready)
 
 
 class PredictionRun:
-    """Detection in all frames of some sources, with what is made of them.
+    """Detect objects in all frames of some sources, and draw, show and write them.
 
-    `draw`: makes the drawn image; `out`: folder of drawn images; `results`: gets everything that
-    is found; `window`: shows drawn images. `tally` counts.
+    `draw`: returns the drawn image; `out`: folder of drawn images; `results`: file of all detections;
+    `window`: shows drawn images. `summary` counts.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class PredictionRun:
         *,
         draw: Draw | None = None,
         out: Path | None = None,
-        results: ResultFile | None = None,
+        results: PredictionFile | None = None,
         window: Window | None = None,
     ) -> None:
         self.predictor = predictor
@@ -99,70 +101,70 @@ class PredictionRun:
         self.out = out
         self.results = results
         self.window = window
-        self.tally = Tally()
+        self.summary = PredictionSummary()
 
-    def run(self, sources: Sequence[Source]) -> Tally:
-        """Go through the sources.
+    def run(self, sources: Sequence[FrameSource]) -> PredictionSummary:
+        """Process the sources.
 
-        An image or video that cannot be read is reported, and the others go on. Ctrl-C ends the work, with
-        what is done so far kept. Raises UsageError when drawing would replace what is read.
+        An image or video that cannot be read is reported and skipped. Ctrl-C stops and keeps the results so
+        far. Raises UsageError when drawing would replace an input.
         """
         for source in sources:
             try:
                 self._source(source)
             except DataError as error:
                 _LOG.error("%s", error)
-                self.tally.unreadable += 1
+                self.summary.unreadable += 1
             except KeyboardInterrupt:
                 # Ctrl-C is how a camera is ended.
-                self.tally.interrupted = source.path is not None or not source.moving
-                _LOG.info("interrupted: what was found so far is kept")
+                self.summary.interrupted = source.path is not None or not source.moving
+                _LOG.info("interrupted: the results so far are kept")
                 break
-        return self.tally
+        return self.summary
 
-    def _source(self, source: Source) -> None:
-        opened, before, start = source.open(), self.tally.done, time.perf_counter()
+    def _source(self, source: FrameSource) -> None:
+        opened, before, start = source.open(), self.summary.frames, time.perf_counter()
         progress = Progress(opened.count, source.name, _LOG)
         with ExitStack() as stack:
             stack.callback(progress.close)
-            sink = None
+            writer = None
             if self.draw is not None and self.out is not None:
-                sink = open_sink(source, self.out, opened.fps)
-                stack.callback(sink.close)
-            for seen in stack.enter_context(detect_frames(self.predictor, opened.frames)):
-                going_on = self._frame(seen, source, sink)
+                writer = open_frame_writer(source, self.out, opened.fps)
+                stack.callback(writer.close)
+            for result in stack.enter_context(detect_frames(self.predictor, opened.frames)):
+                more = self._process(result, source, writer)
                 progress.update()
-                if not going_on:
+                if not more:
                     break
             else:
-                _check_count(source, opened, self.tally.done - before)
-        count, spent = self.tally.done - before, time.perf_counter() - start
+                _check_count(source, opened, self.summary.frames - before)
+        count, spent = self.summary.frames - before, time.perf_counter() - start
         _LOG.info("%s: %d detected, %.2f per second", source.name, count, count / spent)
 
-    def _frame(self, seen: Seen, source: Source, sink: Sink | None) -> bool:
+    def _process(self, result: FrameDetections, source: FrameSource, writer: FrameWriter | None) -> bool:
         """Draw, show, write and count one frame; False when the user closed the window."""
-        frame, found, going_on, target = seen.frame, seen.found, True, ""
-        if found is None or frame.image is None:
+        frame, detections, more, target = result.frame, result.detections, True, ""
+        if detections is None or frame.image is None:
             _LOG.error("%s", frame.error)
-            self.tally.unreadable += 1
+            self.summary.unreadable += 1
         else:
             if self.draw is not None:
                 start = time.perf_counter()
-                drawn = self.draw(frame.image, found)
-                seen.milliseconds["draw"] = _ms_since(start)
-                target = f" -> {sink.write(frame, drawn)}" if sink is not None else ""
-                going_on = self.window is None or self.window.show(np.asarray(drawn))
-            self.tally.done += 1
-            self.tally.objects += len(found)
-            if 0 < len(source.images) <= _LIST_UP_TO:
-                _LOG.info("%s: %d objects%s", frame.name, len(found), target)
+                drawn = self.draw(frame.image, detections)
+                result.milliseconds["draw"] = _ms_since(start)
+                target = f" -> {writer.write(frame, drawn)}" if writer is not None else ""
+                more = self.window is None or self.window.show(np.asarray(drawn))
+            self.summary.frames += 1
+            self.summary.objects += len(detections)
+            if 0 < len(source.images) <= _MAX_LISTED:
+                _LOG.info("%s: %d objects%s", frame.name, len(detections), target)
         if self.results is not None:
-            self.results.add(frame, found, seen.milliseconds)
-        return going_on
+            self.results.add(frame, detections, result.milliseconds)
+        return more
 
 
-def _check_count(source: Source, opened: OpenFrames, done: int) -> None:
-    """Say so when a video ended before the number of frames that it announces."""
+def _check_count(source: FrameSource, opened: FrameStream, done: int) -> None:
+    """Warn when a video ended before the number of frames that it announces."""
     if source.path is not None and opened.count is not None and done < opened.count:
         _LOG.warning(
             "%s: only %d of %d announced frames could be decoded; the file may be cut off",

@@ -1,10 +1,9 @@
-"""Detections of single images."""
+"""Predictor: detections of single images at their own size."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -17,7 +16,7 @@ from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.models import model_family
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
-from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.layers.masks import image_masks
 from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
@@ -25,25 +24,14 @@ from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.views import batch_images
-from maskrcnn_benchmark.utils.errors import ConfigError, DataError
+from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.rng import seed_all
 
 
-def read_image(path: Path) -> Image.Image:
-    """The image file as RGB. Raises DataError when it is missing or cannot be decoded to its end."""
-    try:
-        with Image.open(path) as file:
-            return file.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"image {path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {path} cannot be read: {error}") from None
-
-
 def stored_classes(weights: str, num_classes: int) -> tuple[list[str], list[int]]:
-    """Names and category ids by label, background first, from a checkpoint (path or URL).
+    """Read names and category ids by label, background first, from a checkpoint (path or URL).
 
-    Where it holds none (published files), names are the labels as text and ids the labels.
+    A checkpoint without them (published files) gives the labels as names and ids.
     """
     stored = read_checkpoint(fetch(weights) if is_url(weights) else weights, "meta")
     names = list(stored.get("classes") or map(str, range(num_classes)))
@@ -51,7 +39,7 @@ def stored_classes(weights: str, num_classes: int) -> tuple[list[str], list[int]
 
 
 class Predictor:
-    """Callable that turns a PIL image of any size and mode into detections at that size."""
+    """Callable that maps a PIL image of any size and mode to detections at that size."""
 
     def __init__(
         self,
@@ -76,9 +64,9 @@ class Predictor:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, weights: str | None) -> Predictor:
-        """The model of `cfg` with the weights of a checkpoint (path, URL or catalog name).
+        """Build the model of `cfg` and load a checkpoint (path, URL or catalog name).
 
-        None leaves the initial weights of cfg.SEED, which detect nothing sensible but take as long.
+        None leaves the initial weights of cfg.SEED, for measurements of speed.
         """
         family = model_family(cfg)
         if family.classes_key is None:
@@ -91,7 +79,7 @@ class Predictor:
         if weights is not None:
             path = resolve_weight(cfg, weights)
             load_weights(model, path, conv_body=cfg.MODEL.BACKBONE.CONV_BODY, complete=True)
-        device = process_device(cfg.MODEL.DEVICE)
+        device = rank_device(cfg.MODEL.DEVICE)
         return cls(
             model_for_testing(cfg, model),
             transform=build_test_transforms(cfg),
@@ -101,40 +89,44 @@ class Predictor:
         )
 
     def __call__(self, image: Image.Image) -> BoxList:
-        """Detections as a BoxList of size (w, h) of `image`, mode xyxy, on the CPU, best first.
+        """Return a BoxList of the size (w, h) of `image`, xyxy, on the CPU, in descending score order.
 
-        Fields: `scores` (n,) float32, `labels` (n,) int64 in 1..C, with a mask head `masks` (n,h,w)
-            bool (and `mask_scores` (n,) where masks have scores of their own), with a keypoint head
-            `keypoints` (Keypoints) and `keypoint_logits` (n,K) float32.
+        Fields: `scores` (n,) float32, `labels` (n,) int64 in 1..C, with a mask head `masks` (n, h, w)
+            bool (and `mask_scores` (n,) where masks have their own scores), with a keypoint head
+            `keypoints` (Keypoints) and `keypoint_logits` (n, K) float32.
         """
         images = self.upload(self.prepare(image))
-        return self.finish(self.network(images), image.size)
+        return self.postprocess(self.network(images), image.size)
 
     def prepare(self, image: Image.Image) -> ImageList:
-        """The network input of an image, on the CPU; safe to call while another thread predicts."""
-        seen = self.transform(image.convert("RGB"), None, random.Random(0))[0]
-        return batch_images([seen], self.size_divisible, [(image.height, image.width)])
+        """Return the network input of an image, on the CPU; safe to call while another thread predicts."""
+        view = self.transform(image.convert("RGB"), None, random.Random(0))[0]
+        return batch_images([view], self.size_divisible, [(image.height, image.width)])
 
     def upload(self, images: ImageList) -> ImageList:
-        """The network input on the predictor's device."""
+        """Copy the network input to the predictor's device."""
         return images.to(self.device)
 
     @torch.no_grad()
     def network(self, images: ImageList) -> BoxList:
-        """What the model finds, in coordinates of the network input and on the device."""
+        """Return the detections of the model, in coordinates of the network input and on the device."""
         with self.precision.autocast():
             return self.model(images)[0]
 
     @torch.no_grad()
-    def finish(self, found: BoxList, size: tuple[int, int]) -> BoxList:
-        """The answer of a call, from what the network found in an image of `size` (width, height)."""
-        found = found[found.get_field("scores") >= self.min_score] if self.min_score > 0 else found
-        found = found.to(torch.device("cpu")).resize(size).convert("xyxy")
-        found = found[found.get_field("scores").argsort(descending=True, stable=True)]
-        result = found.copy_with_fields(
+    def postprocess(self, detections: BoxList, size: tuple[int, int]) -> BoxList:
+        """Filter, sort and resize the detections of `network` to an image of `size` (width, height)."""
+        detections = (
+            detections[detections.get_field("scores") >= self.min_score] if self.min_score > 0 else detections
+        )
+        detections = detections.to(torch.device("cpu")).resize(size).convert("xyxy")
+        detections = detections[detections.get_field("scores").argsort(descending=True, stable=True)]
+        result = detections.copy_with_fields(
             ["scores", "labels", "mask_scores", "keypoints", "keypoint_logits"], skip_missing=True
         )
-        if found.has_field("mask"):
+        if detections.has_field("mask"):
             width, height = size
-            result.add_field("masks", image_masks(found.get_field("mask"), found.bbox, height, width))
+            result.add_field(
+                "masks", image_masks(detections.get_field("mask"), detections.bbox, height, width)
+            )
         return result

@@ -1,4 +1,4 @@
-"""The parts of a predictor and its detector that are clocked by name."""
+"""Parts of a predictor and its detector that are timed, and their stage names."""
 
 from __future__ import annotations
 
@@ -21,26 +21,31 @@ TWO_STAGE = MappingProxyType(
         "roi_heads.keypoint.predict": "keypoint head",
     }
 )
-"""Parts of a GeneralizedRCNN behind its backbone; an extractor that heads share counts for the first."""
+"""Parts of a GeneralizedRCNN after its backbone; an extractor that heads share counts for the first."""
 
 ONE_STAGE = MappingProxyType({"rpn.forward": "head", "rpn.predict": "detections"})
-"""Parts of a OneStageDetector behind its backbone; a head's `timed_parts` split its predict further."""
+"""Parts of a OneStageDetector after its backbone; a head's `timed_parts` split its predict further."""
 
 PREDICTOR = MappingProxyType(
-    {"prepare": "transform", "upload": "to device", "network": "rest of the network", "finish": "full size"}
+    {
+        "prepare": "transform",
+        "upload": "to device",
+        "network": "rest of the network",
+        "postprocess": "full size",
+    }
 )
-"""Steps of a Predictor: the last brings boxes and masks to the size of the image."""
+"""Stages of a Predictor: the last resizes boxes and masks to the size of the image."""
 
 
 def time_predictor(predictor: Predictor, timer: StageTimer) -> None:
-    """Time the steps of `predictor` and the parts of its detector until `timer.restore()`."""
+    """Time the stages of `predictor` and the parts of its detector until `timer.restore()`."""
     model, parts = predictor.model, {"backbone": "backbone"}
     if isinstance(model, OneStageDetector):
         parts |= ONE_STAGE | {f"rpn.{path}": stage for path, stage in model.rpn.timed_parts.items()}
     else:
         parts |= TWO_STAGE
     if isinstance(model, AugmentedDetector):
-        # It joins the views before it chooses among their boxes.
+        # It joins the boxes of all views before it selects among them.
         parts["roi_heads.box.post_processor.filter_results"] = parts.pop("roi_heads.box.post_processor")
         model = model.detector
     timer.parts(model, parts)

@@ -21,7 +21,7 @@ from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE, NonFiniteError, report_non_finite
 from maskrcnn_benchmark.engine.hooks import CheckpointHook, EvaluationHook, Hook, LogHook, TrainState
 from maskrcnn_benchmark.engine.interrupt import InterruptGuard
-from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.engine.step import TrainStep
 from maskrcnn_benchmark.engine.writers import MetricsWriter
 from maskrcnn_benchmark.solver.lr import build_lr_scheduler
@@ -178,7 +178,7 @@ def train(
     `make_batches` ends too early or the folder's run is past `max_iter`.
     """
     began = time.perf_counter()
-    device = process_device(cfg.MODEL.DEVICE)
+    device = rank_device(cfg.MODEL.DEVICE)
     model.to(device).train()
     optimizer = build_optimizer(cfg, model)
     schedule = build_lr_scheduler(cfg, optimizer, max_iter)

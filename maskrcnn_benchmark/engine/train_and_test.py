@@ -25,7 +25,7 @@ from maskrcnn_benchmark.data.build import (
 from maskrcnn_benchmark.data.datasets.images import image_name
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.inference import inference
-from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.engine.train import TrainSummary, train
 from maskrcnn_benchmark.evaluation.build import build_evaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_evaluation
@@ -164,7 +164,7 @@ def test_plain(
         raise ConfigError(
             "DATASETS.TEST is empty: name a data set, or give one as 'coco:annotations.json@images'"
         )
-    device = process_device(cfg.MODEL.DEVICE)
+    device = rank_device(cfg.MODEL.DEVICE)
     tested = model_for_testing(cfg, model.to(device))
     folder = folder or Path(cfg.OUTPUT_DIR) / "inference"
     reports: dict[str, EvaluationReport] = {}

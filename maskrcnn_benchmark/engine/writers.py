@@ -1,4 +1,4 @@
-"""Where the numbers of a training run go: `metrics.jsonl` and tensorboard event files."""
+"""Writers of training metrics: `metrics.jsonl` and tensorboard event files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of a metrics file; a last line that was cut off by a kill is left out.
+    """Read a metrics file; a last line that was cut off by a kill is left out.
 
     Raises DataError for any other line that is no JSON object.
     """
@@ -40,11 +40,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-class EventFile:
-    """A tensorboard event file; what an earlier process wrote from `first_step` on no longer counts.
+class TensorboardWriter:
+    """Writer of a tensorboard event file, which purges earlier events from `first_step` on.
 
-    Written by the calling thread and flushed with every record: a thread of its own, as tensorboard writers
-    have it, would lose records when the process is killed and never return when the disk is full.
+    The calling thread writes and flushes every record: a background thread, as tensorboard's writers have it,
+    would lose records when the process is killed and never return when the disk is full.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
@@ -58,17 +58,17 @@ class EventFile:
             self._file.write_event(start)
             self._file.flush()
 
-    def write(self, numbers: dict[str, float], step: int) -> None:
-        """Append numbers by tag."""
+    def write(self, values: dict[str, float], step: int) -> None:
+        """Append scalars by tag."""
         event = Event(wall_time=time.time(), step=step)
-        for tag, value in numbers.items():
+        for tag, value in values.items():
             event.summary.value.extend(scalar(tag, value).value)
         with self._naming_the_file():
             self._file.write_event(event)
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file; what it holds is on the disk already."""
+        """Close the file; all records are flushed already."""
         with suppress(OSError):  # after a failed write, closing fails once more
             self._file.close()
 
@@ -82,10 +82,10 @@ class EventFile:
 
 
 class MetricsWriter:
-    """Writes records of the main process; `start_iteration` > 0 cuts what a stopped run wrote after it.
+    """Writer of metrics on rank 0; records after `start_iteration`, left by a stopped run, are dropped.
 
-    A record is one JSON object with `kind` "train" or "evaluation", `iteration` (updates done) and
-    numbers; tensorboard gets the same numbers under `<kind>/<name>`. NaN and infinity are written as null.
+    A record is one JSON object with `kind` "train" or "evaluation", `iteration` (iterations done) and
+    values; tensorboard gets the same values under `<kind>/<name>`. NaN and infinity are written as null.
     `evaluations` holds the evaluation records that were kept, by iteration.
     """
 
@@ -100,11 +100,11 @@ class MetricsWriter:
             if r["kind"] == "evaluation"
         }
         write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
-        self._tensorboard = EventFile(folder / TENSORBOARD_FOLDER, start_iteration + 1)
+        self._tensorboard = TensorboardWriter(folder / TENSORBOARD_FOLDER, start_iteration + 1)
 
-    def write(self, kind: str, iteration: int, numbers: dict[str, float]) -> None:
+    def write(self, kind: str, iteration: int, values: dict[str, float]) -> None:
         """Append one record; WriteError when the disk does not take it."""
-        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         append_jsonl(self.path, {"kind": kind, "iteration": iteration, **finite})
         known = {f"{kind}/{name}": value for name, value in finite.items() if value is not None}
         self._tensorboard.write(known, iteration)

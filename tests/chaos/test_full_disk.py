@@ -19,7 +19,7 @@ from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import save_config
-from maskrcnn_benchmark.engine.writers import METRICS_FILE, EventFile, MetricsWriter
+from maskrcnn_benchmark.engine.writers import METRICS_FILE, MetricsWriter, TensorboardWriter
 from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, ImageCosines, write_store
 from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.utils.errors import WriteError
@@ -152,7 +152,7 @@ def test_a_full_device(tmp_path: Path) -> None:
 
 def test_event_file(tmp_path: Path) -> None:
     """The writer neither hangs (its library's thread would) nor loses the error."""
-    events = EventFile(tmp_path, 1)
+    events = TensorboardWriter(tmp_path, 1)
     with pytest.raises(WriteError, match=r"events cannot be written"), room(300):
         for step in range(100):
             events.write({"loss": 1.0}, step)

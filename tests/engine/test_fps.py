@@ -53,7 +53,7 @@ def test_stages_of_every_kind(name: str, inner: list[str], project_root: Path, p
     assert all(len(times) == 2 and (times > 0).all() for times in report.stages.values())
     # Nothing stays clocked, and the answers are the same.
     assert all("forward" not in vars(module) for module in predictor.model.modules())
-    assert not {"prepare", "upload", "network", "finish"} & set(vars(predictor))
+    assert not {"prepare", "upload", "network", "postprocess"} & set(vars(predictor))
     assert torch.equal(predictor(Image.open(picture)).bbox, before.bbox)
 
 

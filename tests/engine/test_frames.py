@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn_benchmark.engine.frames import Source, find_sources
+from maskrcnn_benchmark.engine.frames import FrameSource, find_sources
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.video import VideoWriter
 
@@ -20,7 +20,7 @@ def image(path: Path) -> Path:
     return path
 
 
-def names(source: Source) -> list[str]:
+def names(source: FrameSource) -> list[str]:
     """File names of a source's frames."""
     return [Path(frame.name).name for frame in source.open().frames]
 
@@ -77,7 +77,7 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
         opened = source.open()
         assert (opened.count, opened.fps) == (5, 10.0)
         frames = list(opened.frames)
-        assert [f.number for f in frames] == [0, 1, 2, 3, 4]
+        assert [f.index for f in frames] == [0, 1, 2, 3, 4]
         assert [f.time_s for f in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
         assert all(f.image is not None and f.image.size == (64, 48) for f in frames)
     (short,) = find_sources([path], limit=2)

@@ -12,10 +12,10 @@ import torch.distributed as dist
 
 from maskrcnn_benchmark.engine.launch import (
     add_launch_arguments,
-    agree,
+    agree_on_name,
     distributed,
     local_rank,
-    process_device,
+    rank_device,
 )
 from maskrcnn_benchmark.utils import comm
 from maskrcnn_benchmark.utils.errors import ConfigError, DeviceError
@@ -48,11 +48,11 @@ def test_rank_from_argument_then_environment(monkeypatch: pytest.MonkeyPatch) ->
 def test_each_process_takes_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert process_device("auto", 1) == torch.device("cuda", 1)
-    assert process_device("cuda:0", 1) == torch.device("cuda", 0)
-    assert process_device("cpu", 1) == torch.device("cpu")
-    with pytest.raises(DeviceError, match="process 2"):
-        process_device("cuda", 2)
+    assert rank_device("auto", 1) == torch.device("cuda", 1)
+    assert rank_device("cuda:0", 1) == torch.device("cuda", 0)
+    assert rank_device("cpu", 1) == torch.device("cpu")
+    with pytest.raises(DeviceError, match="local rank 2"):
+        rank_device("cuda", 2)
 
 
 def test_one_process_has_no_group() -> None:
@@ -71,14 +71,14 @@ def test_incomplete_environment_is_explained(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_new_start_does_not_believe_what_the_last_one_left(free_port: int) -> None:
-    """The processes of one start agree on a name of its own, also when one comes late."""
+    """The processes of one start agree_on_name on a name of its own, also when one comes late."""
     host = dist.TCPStore("localhost", free_port, 3, is_master=True, wait_for_workers=False)
     clients = [dist.TCPStore("localhost", free_port, 3, is_master=False) for _ in range(3)]
 
     def start(delays: list[float]) -> set[str]:
         def member(rank: int) -> str:
             time.sleep(delays[rank])
-            return agree(clients[rank], rank, 3)
+            return agree_on_name(clients[rank], rank, 3)
 
         with ThreadPoolExecutor(3) as pool:
             return set(pool.map(member, range(3)))

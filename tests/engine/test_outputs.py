@@ -13,7 +13,12 @@ from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.engine import outputs
 from maskrcnn_benchmark.engine.frames import Frame, find_sources
-from maskrcnn_benchmark.engine.outputs import ImageFiles, ResultFile, VideoFile, open_sink
+from maskrcnn_benchmark.engine.outputs import (
+    ImageFrameWriter,
+    PredictionFile,
+    VideoFrameWriter,
+    open_frame_writer,
+)
 from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
@@ -23,7 +28,7 @@ from maskrcnn_benchmark.utils.errors import DataError, UsageError
 def frame(name: str = "a.jpg", number: int | None = None) -> Frame:
     """A black image of 30 x 20."""
     time_s = None if number is None else number / 10
-    return Frame(name, Image.new("RGB", (30, 20)), 1.5, number=number, time_s=time_s)
+    return Frame(name, Image.new("RGB", (30, 20)), 1.5, index=number, time_s=time_s)
 
 
 def found(masks: bool = True, keypoints: bool = False) -> BoxList:
@@ -42,7 +47,7 @@ def found(masks: bool = True, keypoints: bool = False) -> BoxList:
 
 def test_no_two_images_share_a_file(tmp_path: Path) -> None:
     images = [Path("x/a.jpg"), Path("x/a.png"), Path("y/a.jpg"), Path("y/a_2.jpg")]
-    files = ImageFiles(tmp_path, images)
+    files = ImageFrameWriter(tmp_path, images)
     targets = [files.write(frame(str(p)), Image.new("RGB", (3, 2), (i, 0, 0))) for i, p in enumerate(images)]
     assert [t.name for t in targets] == ["a.png", "a_2.png", "a_3.png", "a_2_2.png"]
     assert [Image.open(t).getpixel((0, 0))[0] for t in targets] == [0, 1, 2, 3]
@@ -53,8 +58,8 @@ def test_inputs_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").touch()
     for source in find_sources([tmp_path / "a.png", tmp_path / "v.mp4"]):
         with pytest.raises(UsageError, match="would replace the (image|video)"):
-            open_sink(source, tmp_path, None)
-        open_sink(source, tmp_path / "out", None)
+            open_frame_writer(source, tmp_path, None)
+        open_frame_writer(source, tmp_path / "out", None)
 
 
 def test_a_video_without_encoder_becomes_numbered_images(
@@ -64,7 +69,7 @@ def test_a_video_without_encoder_becomes_numbered_images(
         raise DataError("no mp4v encoder")
 
     monkeypatch.setattr(outputs, "VideoWriter", no_encoder)
-    video = VideoFile(tmp_path, "clip", 10.0)
+    video = VideoFrameWriter(tmp_path, "clip", 10.0)
     with caplog.at_level("WARNING", logger="maskrcnn_benchmark"):
         targets = [video.write(frame(number=n), Image.new("RGB", (30, 20))) for n in range(2)]
     video.close()
@@ -75,8 +80,8 @@ def test_a_video_without_encoder_becomes_numbered_images(
 
 def test_a_video_is_whole_or_absent(tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="opencv-python-headless (extra: video) is not installed")
-    VideoFile(tmp_path, "none", 10.0).close()
-    video = VideoFile(tmp_path, "clip", 10.0)
+    VideoFrameWriter(tmp_path, "none", 10.0).close()
+    video = VideoFrameWriter(tmp_path, "clip", 10.0)
     video.write(frame(number=0), Image.new("RGB", (64, 48)))
     assert not (tmp_path / "clip.mp4").exists()
     video.close()
@@ -84,7 +89,7 @@ def test_a_video_is_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_results_read_back(tmp_path: Path) -> None:
-    results = ResultFile(["__background__", "cup", "spoon"], [0, 17, 4])
+    results = PredictionFile(["__background__", "cup", "spoon"], [0, 17, 4])
     results.add(frame("a.jpg"), found(), {"read": 1.5, "detect": 20.12345})
     results.add(Frame("bad.jpg", None, 0.1, error="image bad.jpg cannot be read"), None, {})
     results.add(frame("v.mp4", 3), found()[:0], {"detect": 1.0})
@@ -113,7 +118,7 @@ def test_results_read_back(tmp_path: Path) -> None:
 
 
 def test_results_of_boxes_and_keypoints() -> None:
-    results = ResultFile(["0", "1", "2"], [0, 1, 2])
+    results = PredictionFile(["0", "1", "2"], [0, 1, 2])
     results.add(frame(), found(masks=False, keypoints=True), {})
     assert all("segmentation" not in a and a["keypoints"] == [1.0] * 9 for a in results.annotations)
     assert np.isfinite([a["score"] for a in results.annotations]).all()

@@ -14,8 +14,8 @@ from torch import nn
 
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data.transforms import build_transforms
-from maskrcnn_benchmark.engine.frames import Frame, OpenFrames, Source, find_sources
-from maskrcnn_benchmark.engine.outputs import ResultFile
+from maskrcnn_benchmark.engine.frames import Frame, FrameSource, FrameStream, find_sources
+from maskrcnn_benchmark.engine.outputs import PredictionFile
 from maskrcnn_benchmark.engine.prediction_run import PredictionRun, detect_frames
 from maskrcnn_benchmark.engine.predictor import Predictor
 from maskrcnn_benchmark.structures.boxlist import BoxList
@@ -52,22 +52,22 @@ def images(folder: Path, count: int) -> Path:
     return folder
 
 
-def stamp(image: Image.Image, found: BoxList) -> Image.Image:
+def stamp(image: Image.Image, detections: BoxList) -> Image.Image:
     """A drawing that is easy to recognise."""
     drawn = image.copy()
-    drawn.putpixel((0, 0), (255, len(found), 0))
+    drawn.putpixel((0, 0), (255, len(detections), 0))
     return drawn
 
 
-def moving(frames: Iterator[Frame], name: str = "camera 0", path: Path | None = None) -> Source:
+def moving(frames: Iterator[Frame], name: str = "camera 0", path: Path | None = None) -> FrameSource:
     """A source of given frames."""
-    return Source(name, lambda: OpenFrames(frames, None, 10.0), path=path, moving=True)
+    return FrameSource(name, lambda: FrameStream(frames, None, 10.0), path=path, moving=True)
 
 
 def camera(count: int, error: BaseException | None = None) -> Iterator[Frame]:
     """Frames, and then an error."""
     for number in range(count):
-        yield Frame("camera 0", Image.new("RGB", (60, 40)), 0.1, number=number, time_s=number / 10)
+        yield Frame("camera 0", Image.new("RGB", (60, 40)), 0.1, index=number, time_s=number / 10)
     if error is not None:
         raise error
 
@@ -79,22 +79,22 @@ def no_thread_left() -> bool:
 def test_detections_equal_those_of_single_calls(predictor: Predictor, tmp_path: Path) -> None:
     source = find_sources([images(tmp_path, 6)])[0]
     with detect_frames(predictor, source.open().frames) as seen:
-        answers = list(seen)
-    assert len(answers) == 6
-    for answer in answers:
-        assert answer.frame.image is not None and answer.found is not None
-        alone = predictor(answer.frame.image)
-        assert answer.found.size == (60, 40)
-        assert torch.equal(answer.found.get_field("scores"), alone.get_field("scores"))
-        assert set(answer.milliseconds) == {"read", "transform", "detect"}
-    scores = [float(a.found.get_field("scores")) for a in answers if a.found is not None]
+        per_frame = list(seen)
+    assert len(per_frame) == 6
+    for result in per_frame:
+        assert result.frame.image is not None and result.detections is not None
+        alone = predictor(result.frame.image)
+        assert result.detections.size == (60, 40)
+        assert torch.equal(result.detections.get_field("scores"), alone.get_field("scores"))
+        assert set(result.milliseconds) == {"read", "transform", "detect"}
+    scores = [float(a.detections.get_field("scores")) for a in per_frame if a.detections is not None]
     assert scores == pytest.approx([25 * n / 255 for n in range(6)], abs=1e-3)
 
 
 def test_low_scores_are_dropped(predictor: Predictor, tmp_path: Path) -> None:
     predictor.min_score = 0.3
-    tally = PredictionRun(predictor).run(find_sources([images(tmp_path, 6)]))
-    assert (tally.done, tally.objects, tally.exit_code()) == (6, 2, 0)
+    summary = PredictionRun(predictor).run(find_sources([images(tmp_path, 6)]))
+    assert (summary.frames, summary.objects, summary.exit_code()) == (6, 2, 0)
 
 
 def test_broken_images_are_reported_and_the_others_drawn(
@@ -102,11 +102,11 @@ def test_broken_images_are_reported_and_the_others_drawn(
 ) -> None:
     folder = images(tmp_path / "in", 3)
     (folder / "1.png").write_bytes(b"no image")
-    results = ResultFile(["0", "1"], [0, 1])
+    results = PredictionFile(["0", "1"], [0, 1])
     with caplog.at_level("INFO", logger="maskrcnn_benchmark"):
         run = PredictionRun(predictor, draw=stamp, out=tmp_path / "out", results=results)
-        tally = run.run(find_sources([folder]))
-    assert (tally.done, tally.unreadable, tally.exit_code()) == (2, 1, 1)
+        summary = run.run(find_sources([folder]))
+    assert (summary.frames, summary.unreadable, summary.exit_code()) == (2, 1, 1)
     assert "1.png cannot be read" in caplog.text and "3/3 (100.0 %)" in caplog.text
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
     assert Image.open(tmp_path / "out" / "0.png").getpixel((0, 0)) == (255, 1, 0)
@@ -117,8 +117,8 @@ def test_broken_images_are_reported_and_the_others_drawn(
 def test_a_broken_video_does_not_stop_the_others(predictor: Predictor, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="opencv-python-headless (extra: video) is not installed")
     (tmp_path / "v.mp4").write_bytes(b"no video")
-    tally = PredictionRun(predictor).run([*find_sources([tmp_path / "v.mp4"]), moving(camera(2))])
-    assert (tally.done, tally.unreadable) == (2, 1)
+    summary = PredictionRun(predictor).run([*find_sources([tmp_path / "v.mp4"]), moving(camera(2))])
+    assert (summary.frames, summary.unreadable) == (2, 1)
 
 
 def test_a_defect_in_the_reading_thread_comes_through(predictor: Predictor) -> None:
@@ -131,19 +131,19 @@ def test_a_defect_in_the_reading_thread_comes_through(predictor: Predictor) -> N
 def test_ctrl_c_keeps_what_is_done(
     predictor: Predictor, path: Path | None, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = ResultFile(["0", "1"], [0, 1])
+    results = PredictionFile(["0", "1"], [0, 1])
     drawn: list[int] = []
 
-    def draw(image: Image.Image, found: BoxList) -> Image.Image:
+    def draw(image: Image.Image, detections: BoxList) -> Image.Image:
         if len(drawn) == 2:
             raise KeyboardInterrupt
-        drawn.append(len(found))
+        drawn.append(len(detections))
         return image
 
     run = PredictionRun(predictor, draw=draw, results=results)
     with caplog.at_level("INFO", logger="maskrcnn_benchmark"):
-        tally = run.run([moving(camera(50), path=path), moving(camera(1))])
-    assert (tally.done, tally.exit_code(), len(results.images)) == (2, code, 2)
+        summary = run.run([moving(camera(50), path=path), moving(camera(1))])
+    assert (summary.frames, summary.exit_code(), len(results.images)) == (2, code, 2)
     assert "interrupted" in caplog.text and no_thread_left()
 
 
@@ -156,12 +156,12 @@ def test_closing_the_window_ends_a_source(predictor: Predictor) -> None:
             return self.shown < 3
 
     window = Closing()
-    tally = PredictionRun(predictor, draw=stamp, window=window).run([moving(camera(50))])  # type: ignore[arg-type]
-    assert tally.done == 3 and no_thread_left()
+    summary = PredictionRun(predictor, draw=stamp, window=window).run([moving(camera(50))])  # type: ignore[arg-type]
+    assert summary.frames == 3 and no_thread_left()
 
 
 def test_a_video_that_ends_early_is_told(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
-    source = Source("v.mp4", lambda: OpenFrames(camera(2), 9, 10.0), path=Path("v.mp4"), moving=True)
+    source = FrameSource("v.mp4", lambda: FrameStream(camera(2), 9, 10.0), path=Path("v.mp4"), moving=True)
     with caplog.at_level("INFO", logger="maskrcnn_benchmark"):
         PredictionRun(predictor).run([source])
     assert "only 2 of 9 announced frames" in caplog.text

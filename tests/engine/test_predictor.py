@@ -14,8 +14,9 @@ from torch import nn
 
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
+from maskrcnn_benchmark.engine.frames import read_image_file
 from maskrcnn_benchmark.engine.inference import inference
-from maskrcnn_benchmark.engine.predictor import Predictor, read_image
+from maskrcnn_benchmark.engine.predictor import Predictor
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.keypoints import Keypoints
@@ -142,12 +143,12 @@ def test_weak_objects_are_dropped_before_their_masks_are_made() -> None:
 def test_images_that_cannot_be_read(tmp_path: Path) -> None:
     good = tmp_path / "good.png"
     Image.fromarray(np.zeros((4, 6), np.uint8)).save(good)
-    assert read_image(good).mode == "RGB"
+    assert read_image_file(good).mode == "RGB"
     broken = tmp_path / "broken.png"
     broken.write_bytes(good.read_bytes()[:40])
     for path in (broken, tmp_path / "missing.png"):
         with pytest.raises(DataError, match=path.name):
-            read_image(path)
+            read_image_file(path)
 
 
 def test_inference_feeds_every_image_and_restores_the_mode() -> None:

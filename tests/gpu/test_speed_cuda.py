@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from maskrcnn_benchmark.config.load import load_config
+from maskrcnn_benchmark.engine.acceleration import capture_cuda_graphs
 from maskrcnn_benchmark.engine.fps import measure_fps
 from maskrcnn_benchmark.engine.frames import find_sources
 from maskrcnn_benchmark.engine.predictor import Predictor
-from maskrcnn_benchmark.engine.speed import record_dense
 
 pytestmark = pytest.mark.gpu
 
@@ -37,7 +37,7 @@ def tiny(project_root: Path, name: str, dtype: str) -> Predictor:
 )
 def test_graphs_give_the_same_answers(name: str, dtype: str, project_root: Path) -> None:
     plain, graphed = tiny(project_root, name, dtype), tiny(project_root, name, dtype)
-    record_dense(graphed)
+    capture_cuda_graphs(graphed)
     source = np.random.default_rng(0)
     for size in ((300, 400), (300, 400), (260, 420), (300, 400)):
         image = Image.fromarray(source.integers(0, 256, (*size, 3), dtype=np.uint8))
@@ -52,7 +52,7 @@ def test_graphs_give_the_same_answers(name: str, dtype: str, project_root: Path)
 def test_stages_are_clocked_on_the_gpu(project_root: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save(tmp_path / "a.png")
     predictor = tiny(project_root, "mask_rcnn_R_10_FPN_gn", "float16")
-    record_dense(predictor)
+    capture_cuda_graphs(predictor)
     report = measure_fps(predictor, find_sources([tmp_path])[0], None, warmup=2, repeat=3)
     assert report.facts["device"] == torch.cuda.get_device_name()
     assert {"backbone", "proposal head", "mask head"} <= set(report.stages)

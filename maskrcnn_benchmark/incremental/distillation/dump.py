@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.data.build import build_train_loader
 from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.data.types import Batch, SampleKey
-from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.incremental.distillation.lookup import new_boxes
 from maskrcnn_benchmark.incremental.distillation.store import (
     DistillHeader,
@@ -49,7 +49,7 @@ def dump_store(
         view: the training data of the step in view 0 (plain) or 1 (flipped), objects by (label, file).
         shard_folder: seen by all ranks, which exchange their cosines there. what: for the progress lines.
     """
-    device = process_device(cfg.MODEL.DEVICE)
+    device = rank_device(cfg.MODEL.DEVICE)
     teacher = teacher.to(device)
     exchange = CosineExchange(shard_folder, header)
     for flip in header.flips:

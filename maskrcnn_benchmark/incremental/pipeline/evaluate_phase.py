@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.data.build import build_test_loader
 from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
 from maskrcnn_benchmark.engine.inference import inference
-from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.evaluation.build import build_evaluator
 from maskrcnn_benchmark.evaluation.confusion import format_confusion
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
@@ -45,7 +45,7 @@ def evaluate_phase(
         cfg: derived configuration of the phase. what: name of the weights, for the log.
     """
     dataset = dataset or run.data.val_dataset(cfg, plan)
-    device = process_device(cfg.MODEL.DEVICE)
+    device = rank_device(cfg.MODEL.DEVICE)
     evaluator = build_evaluator(
         cfg,
         dataset.annotations.raw,

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_train_loader
 from maskrcnn_benchmark.data.types import SampleKey
-from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.incremental.distillation.dump import dump_store
 from maskrcnn_benchmark.incremental.distillation.json_files import (
     check_store_complete,
@@ -117,7 +117,7 @@ def grow_classifier(run: RunContext, plan: PhasePlan, phase: int) -> None:
 def _class_weights_from_data(run: RunContext, plan: PhasePlan, phase: int) -> dict[int, Tensor]:
     """Weights (D,) of the new classes of `phase` by label, from boxes under the previous phase's model."""
     cfg = run.phase_cfg(plan, phase)
-    options, device = cfg.LST.GROW, process_device(cfg.MODEL.DEVICE)
+    options, device = cfg.LST.GROW, rank_device(cfg.MODEL.DEVICE)
     model = run.load_final_model(plan, phase - 1).to(device)
     labels = plan.new_labels(phase) if options.INIT == "feature_mean" else range(1, 1 + plan.num_seen(phase))
     annotations = run.data.train.outline["annotations"]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from maskrcnn_benchmark.data.datasets.images import image_name
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE
-from maskrcnn_benchmark.engine.launch import process_device
+from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.engine.train import train
 from maskrcnn_benchmark.engine.train_and_test import build_seeded_model
 from maskrcnn_benchmark.incremental.distillation.lookup import DistillLookup, OnlineTeacher
@@ -59,7 +59,7 @@ def _teacher_outputs(run: RunContext, plan: PhasePlan, phase: int) -> Callable[[
     cfg, num_old = run.phase_cfg(plan, phase), plan.num_old(phase)
     if cfg.LST.DISTILL.MODE == "file":
         return DistillLookup(DistillStore(run.folder(phase) / STORE_FOLDER), num_old)
-    teacher = run.load_final_model(plan, phase - 1).to(process_device(cfg.MODEL.DEVICE))
+    teacher = run.load_final_model(plan, phase - 1).to(rank_device(cfg.MODEL.DEVICE))
     return OnlineTeacher(teacher, num_old, cfg.DATALOADER.SIZE_DIVISIBILITY)
 
 

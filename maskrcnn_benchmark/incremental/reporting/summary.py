@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_benchmark.engine.writers import TENSORBOARD_FOLDER, EventFile
+from maskrcnn_benchmark.engine.writers import TENSORBOARD_FOLDER, TensorboardWriter
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
 from maskrcnn_benchmark.incremental.reporting.charts import MEASURES, summary_charts, summary_tasks
@@ -150,7 +150,7 @@ def write_events(summary: Summary, before: Summary | None, run_dir: Path) -> Non
     if not new:
         return
     first = new[0]["phase"]
-    file = EventFile(run_dir / TENSORBOARD_FOLDER, first)
+    file = TensorboardWriter(run_dir / TENSORBOARD_FOLDER, first)
     try:
         for row in rows:
             if row["phase"] >= first:

@@ -24,9 +24,9 @@ _WARM_UP_PASSES = 3
 
 
 def dense_parts(model: nn.Module) -> list[nn.Module]:
-    """The parts whose work depends on the size of the image alone: backbone, and the head on its maps.
+    """Return the parts whose shapes depend on the image size alone: backbone, and the head on its maps.
 
-    The rest (choosing boxes, region heads) has sizes that depend on what is found.
+    The shapes of the rest (proposal selection, RoI heads) depend on the number of detections.
     """
     if isinstance(model, AugmentedDetector):
         model = model.detector
@@ -34,23 +34,23 @@ def dense_parts(model: nn.Module) -> list[nn.Module]:
         return [model.backbone, model.rpn]
     if isinstance(model, GeneralizedRCNN):
         return [model.backbone, model.rpn.head]
-    raise UsageError(f"{type(model).__name__} has no parts that could be compiled or recorded")
+    raise UsageError(f"{type(model).__name__} has no parts that could be compiled or captured")
 
 
-def compile_dense(predictor: Predictor) -> None:
-    """Compile the dense parts with torch.compile, for float and half precision, at their first call.
+def compile_dense_parts(predictor: Predictor) -> None:
+    """Compile the dense parts with torch.compile, for float32 and half precision, at their first call.
 
-    Sizes become dynamic as soon as a second one is seen.
+    Shapes become dynamic at the second image size.
     """
     for part in dense_parts(predictor.model):
         part.forward = torch.compile(part.forward)
 
 
-def record_dense(predictor: Predictor) -> None:
-    """Replay the dense parts as CUDA graphs, recorded at the first image of every size.
+def capture_cuda_graphs(predictor: Predictor) -> None:
+    """Replay the dense parts as CUDA graphs, captured at the first image of every size.
 
-    Raises UsageError without a CUDA device, and for test-time augmentation, which keeps maps of one view
-    while it looks at the next.
+    Raises UsageError without a CUDA device, and for test-time augmentation, which keeps feature maps of one
+    view while it processes the next.
     """
     if predictor.device.type != "cuda":
         raise UsageError(
@@ -63,8 +63,8 @@ def record_dense(predictor: Predictor) -> None:
 
 
 @dataclass(frozen=True)
-class _Recording:
-    """A graph, the tensors it reads, and what it writes into with every replay."""
+class _CapturedGraph:
+    """A CUDA graph, its static inputs, and the outputs that every replay overwrites."""
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
@@ -72,40 +72,42 @@ class _Recording:
 
 
 class GraphedForward:
-    """A forward pass without gradients that is recorded once per shape of its input and replayed.
+    """A forward pass without gradients that is captured once per input shape and replayed.
 
-    The call must do the same work for every input of a shape and never wait for the device. Its result is
-    memory of the graph: valid until the next call with the same shapes. The graphs of the MAX_SHAPES shapes
+    The call must run the same kernels for every input of a shape and never synchronise. Its result is
+    memory of the graph, valid until the next call with the same shapes. The graphs of the MAX_SHAPES shapes
     used last are kept.
     """
 
     def __init__(self, call: Callable[[Any], Any]) -> None:
         self._call = call
-        self._recordings: OrderedDict[tuple, _Recording] = OrderedDict()
+        self._graphs: OrderedDict[tuple, _CapturedGraph] = OrderedDict()
 
     def __call__(self, given: Tensor | Sequence[Tensor]) -> Any:
-        """The result for one tensor or a list of tensors, all on a CUDA device."""
+        """Return the result for one tensor or a list of tensors (..., any shape), all on a CUDA device."""
         tensors = [given] if isinstance(given, Tensor) else list(given)
         half = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         key = (half, *((tuple(t.shape), t.stride(), t.dtype, t.device) for t in tensors))
-        recording = self._recordings.get(key)
-        if recording is None:
-            if len(self._recordings) >= MAX_SHAPES:
+        captured = self._graphs.get(key)
+        if captured is None:
+            if len(self._graphs) >= MAX_SHAPES:
                 _LOG.warning(
-                    "images have more than %d sizes: a CUDA graph is recorded again and again; leave "
+                    "images have more than %d sizes: CUDA graphs are captured again and again; leave "
                     "--cuda-graphs out, or give images of one size",
                     MAX_SHAPES,
                 )
-                self._recordings.popitem(last=False)
-            recording = self._recordings[key] = self._record(tensors, isinstance(given, Tensor), half)
-        self._recordings.move_to_end(key)
-        for static, tensor in zip(recording.inputs, tensors, strict=True):
+                self._graphs.popitem(last=False)
+            captured = self._graphs[key] = self._capture(tensors, isinstance(given, Tensor), half)
+        self._graphs.move_to_end(key)
+        for static, tensor in zip(captured.inputs, tensors, strict=True):
             static.copy_(tensor)
-        recording.graph.replay()
-        return recording.outputs
+        captured.graph.replay()
+        return captured.outputs
 
-    def _record(self, tensors: Sequence[Tensor], single: bool, half: tuple[bool, torch.dtype]) -> _Recording:
-        """Run a few times on a side stream, as recording asks for, then record."""
+    def _capture(
+        self, tensors: Sequence[Tensor], single: bool, half: tuple[bool, torch.dtype]
+    ) -> _CapturedGraph:
+        """Run a few times on a side stream, as capturing requires, then capture."""
         inputs = [t.clone(memory_format=torch.preserve_format) for t in tensors]
         given = inputs[0] if single else inputs
         # Autocast would keep converted weights only until its block ends: the graph converts its own.
@@ -122,4 +124,4 @@ class GraphedForward:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 outputs = self._call(given)
-        return _Recording(graph, inputs, outputs)
+        return _CapturedGraph(graph, inputs, outputs)
