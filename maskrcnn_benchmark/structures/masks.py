@@ -22,7 +22,7 @@ from maskrcnn_benchmark.structures.mask_instances import (
 class SegmentationMask:
     """Masks of N objects in an image of `size` (width, height); polygons stay polygons under all geometry.
 
-    Every object keeps its own form, so that one image may mix polygons and run lengths. An object whose
+    Every object keeps its form, so that one image may mix polygons and run lengths. An object whose
     polygons are all invalid (fewer than 3 points) stays as an empty mask: boxes and masks never lose their
     alignment. All data is on the CPU. Polygon coordinates are float32 pixels (parity).
     """

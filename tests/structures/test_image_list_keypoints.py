@@ -53,7 +53,7 @@ def test_original_sizes_stay_with_the_batch() -> None:
 
 
 def test_keypoint_flip_swaps_sides() -> None:
-    """Left and right change places, invisible points become zero, twice is the identity."""
+    """Left and right are swapped, invisible points become zero, twice is the identity."""
     points = torch.zeros((1, 17, 3))
     points[0, 5] = torch.tensor([10.0, 20.0, 2.0])
     points[0, 6] = torch.tensor([3.0, 4.0, 0.0])

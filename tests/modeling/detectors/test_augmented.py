@@ -27,11 +27,13 @@ def _image(seed: int = 0) -> Tensor:
     return torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(seed))
 
 
-def _same(found: BoxList, other: BoxList) -> None:
+def _same(detections: BoxList, other: BoxList) -> None:
     """Equal sets of boxes with equal scores and labels."""
-    assert len(found) == len(other) > 0
-    orders = [boxes.get_field("scores").argsort(descending=True, stable=True) for boxes in (found, other)]
-    first, second = found[orders[0]], other[orders[1]]
+    assert len(detections) == len(other) > 0
+    orders = [
+        boxes.get_field("scores").argsort(descending=True, stable=True) for boxes in (detections, other)
+    ]
+    first, second = detections[orders[0]], other[orders[1]]
     torch.testing.assert_close(first.bbox, second.bbox, rtol=0, atol=2e-3)
     torch.testing.assert_close(first.get_field("scores"), second.get_field("scores"), rtol=0, atol=1e-5)
     assert torch.equal(first.get_field("labels"), second.get_field("labels"))
@@ -42,10 +44,10 @@ def test_one_view_is_ordinary_detection(small_cfg: Cfg, agnostic: bool) -> None:
     detector = _detector(small_cfg("MODEL.CLS_AGNOSTIC_BBOX_REG", agnostic))
     images = [_image(0), _image(1)]
     views = batch_images([[View(p, False)] for p in images], 32)
-    for found, plain in zip(detector(views), detector.detector(to_image_list(images, 32)), strict=True):
-        assert torch.equal(found.bbox, plain.bbox)
-        assert torch.equal(found.get_field("scores"), plain.get_field("scores"))
-        assert torch.equal(found.get_field("mask"), plain.get_field("mask"))
+    for detections, plain in zip(detector(views), detector.detector(to_image_list(images, 32)), strict=True):
+        assert torch.equal(detections.bbox, plain.bbox)
+        assert torch.equal(detections.get_field("scores"), plain.get_field("scores"))
+        assert torch.equal(detections.get_field("mask"), plain.get_field("mask"))
 
 
 def test_a_flipped_image_gives_flipped_detections(small_cfg: Cfg) -> None:
@@ -53,8 +55,8 @@ def test_a_flipped_image_gives_flipped_detections(small_cfg: Cfg) -> None:
     detector = _detector(small_cfg("MODEL.MASK_ON", False, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG", 0))
     image = _image()
     both = [[View(p, False), View(p.flip(2), True)] for p in (image, image.flip(2))]
-    found, flipped = (detector(batch_images([views], 32))[0] for views in both)
-    _same(found, flipped.transpose(FLIP_LEFT_RIGHT))
+    detections, flipped = (detector(batch_images([views], 32))[0] for views in both)
+    _same(detections, flipped.transpose(FLIP_LEFT_RIGHT))
 
 
 def test_views_of_other_sizes_come_back_to_the_plain_one(small_cfg: Cfg) -> None:
@@ -63,15 +65,15 @@ def test_views_of_other_sizes_come_back_to_the_plain_one(small_cfg: Cfg) -> None
     image = _image()
     large = torch.nn.functional.interpolate(image[None], scale_factor=2.0)[0]
     views = batch_images([[View(image, False), View(large, False), View(large.flip(2), True)]], 32)
-    (found,) = detector(views)
+    (detections,) = detector(views)
     alone = detector(batch_images([[View(image, False)]], 32))[0]
-    assert found.size == (96, 64) and bool((found.bbox >= 0).all())
-    assert bool((found.bbox[:, 2] <= 95.5).all()) and bool((found.bbox[:, 3] <= 63.5).all())
-    assert not torch.equal(found.bbox, alone.bbox)
+    assert detections.size == (96, 64) and bool((detections.bbox >= 0).all())
+    assert bool((detections.bbox[:, 2] <= 95.5).all()) and bool((detections.bbox[:, 3] <= 63.5).all())
+    assert not torch.equal(detections.bbox, alone.bbox)
     features = detector.detector.features(to_image_list([image], 32))
-    bare = found.copy_with_fields(["scores", "labels"])
+    bare = detections.copy_with_fields(["scores", "labels"])
     (again,) = detector.heads.forward_with_given_boxes(features, [bare])
-    assert torch.equal(found.get_field("mask"), again.get_field("mask"))
+    assert torch.equal(detections.get_field("mask"), again.get_field("mask"))
 
 
 def test_what_cannot_work(small_cfg: Cfg) -> None:

@@ -82,15 +82,15 @@ def test_training_and_detection(build: Callable[..., Any], batch: Batch, kind: s
 
     detections = model.eval()(images)
     assert [d.size for d in detections] == [(96, 64), (56, 80)]
-    for found in detections:
-        assert torch.isfinite(found.bbox).all()
+    for boxlist in detections:
+        assert torch.isfinite(boxlist.bbox).all()
         if kind == "rpn_only":
-            objectness = found.get_field("objectness")
+            objectness = boxlist.get_field("objectness")
             assert torch.equal(objectness, objectness.sort(descending=True).values)
             continue
-        assert len(found) == 10 and found.get_field("labels").min() >= 1
+        assert len(boxlist) == 10 and boxlist.get_field("labels").min() >= 1
         if "loss_mask" in keys:
-            mask = found.get_field("mask")
+            mask = boxlist.get_field("mask")
             assert mask.shape[:2] == (10, 1) and mask.min() >= 0 and mask.max() <= 1
 
 
@@ -112,8 +112,8 @@ def test_no_proposals_at_all(build: Callable[..., Any], make_target: Callable[..
     losses = model([torch.randn(3, 64, 96)], [make_target([], [])])
     sum(losses.values()).backward()
     assert losses["loss_classifier"].item() == 0
-    (found,) = model.eval()([torch.randn(3, 64, 96)])
-    assert len(found) == 0 and found.get_field("mask").shape == (0, 1, 28, 28)
+    (detections,) = model.eval()([torch.randn(3, 64, 96)])
+    assert len(detections) == 0 and detections.get_field("mask").shape == (0, 1, 28, 28)
 
 
 def test_query_class_selects_positives(build: Callable[..., Any], batch: Batch) -> None:
@@ -136,10 +136,10 @@ def test_distillation_gradient_reaches_classifier_but_not_scale(
 ) -> None:
     model = build("LST")
     images, targets = batch
-    own = model.eval().box_cosine(images, [t.bbox for t in targets])
-    assert [c.shape for c in own] == [(2, 6), (1, 6)] and not own[0].requires_grad
+    cosines = model.eval().box_cosine(images, [t.bbox for t in targets])
+    assert [c.shape for c in cosines] == [(2, 6), (1, 6)] and not cosines[0].requires_grad
     model.train()
-    stored = StoredLogits([t.bbox for t in targets], [c[:, :4] for c in own])
+    stored = StoredLogits([t.bbox for t in targets], [c[:, :4] for c in cosines])
     inputs = ModelInput(to_image_list(images), targets, stored_logits=stored)
     assert model(inputs)["loss_distill"].item() == pytest.approx(0, abs=1e-9)
     stored.teacher_cosine[0] += 0.5
@@ -168,8 +168,8 @@ def test_mask_loss_trains_the_classifier_rows(build: Callable[..., Any], batch: 
 
 def test_pasted_masks(build: Callable[..., Any], batch: Batch) -> None:
     model = build("MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS", True).eval()
-    for found, shape in zip(model(batch[0]), [(64, 96), (80, 56)], strict=True):
-        mask = found.get_field("mask")
+    for detections, shape in zip(model(batch[0]), [(64, 96), (80, 56)], strict=True):
+        mask = detections.get_field("mask")
         assert mask.dtype == torch.bool and mask.shape == (10, 1, *shape)
 
 
@@ -183,8 +183,8 @@ def test_all_forms_of_a_call_are_one(build: Callable[..., Any], batch: Batch) ->
         torch.manual_seed(1)
         results.append({name: loss.item() for name, loss in build()(*call).items()})
     assert results[0] and all(result == results[0] for result in results)
-    found = [build().eval()(form) for form in (*forms, ModelInput(to_image_list(images)))]
-    assert all(torch.equal(f[0].bbox, found[0][0].bbox) for f in found)
+    detections = [build().eval()(form) for form in (*forms, ModelInput(to_image_list(images)))]
+    assert all(torch.equal(f[0].bbox, detections[0][0].bbox) for f in detections)
 
 
 def test_seeds_fix_what_is_sampled(build: Callable[..., Any], batch: Batch) -> None:
@@ -287,6 +287,6 @@ def test_crowded_and_tiny_images(small_cfg: Callable[..., Any], make_target: Cal
         losses = model([torch.randn(3, *size)], [target])
         assert all(bool(torch.isfinite(loss)) for loss in losses.values())
         model.eval()
-        (found,) = model([torch.randn(3, *size)])
-        assert bool(torch.isfinite(found.bbox).all())
+        (detections,) = model([torch.randn(3, *size)])
+        assert bool(torch.isfinite(detections.bbox).all())
         model.train()

@@ -18,6 +18,7 @@ from maskrcnn_benchmark.structures import BoxList, to_image_list
 from maskrcnn_benchmark.structures.features import FeatureSpec
 from maskrcnn_benchmark.structures.model_input import ModelInput
 from maskrcnn_benchmark.utils import comm
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 RETINANET = (
     *("MODEL.RETINANET_ON", True, "MODEL.MASK_ON", False),
@@ -46,9 +47,9 @@ def test_losses_and_detections(build: Build, batch: Batch) -> None:
     assert list(losses) == ["loss_retina_cls", "loss_retina_reg"]
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    found = model.eval()(batch[0])
-    assert [b.size for b in found] == [(96, 64), (56, 80)]
-    for boxes in found:
+    detections = model.eval()(batch[0])
+    assert [b.size for b in detections] == [(96, 64), (56, 80)]
+    for boxes in detections:
         assert 0 < len(boxes) <= 100
         scores = boxes.get_field("scores")
         assert (scores[:-1] >= scores[1:]).all() and boxes.get_field("labels").dtype == torch.int64
@@ -120,17 +121,22 @@ def test_the_contract_names_what_is_missing() -> None:
             call()
 
 
+def test_strides_of_the_config_must_be_those_of_the_features(build: Build) -> None:
+    with pytest.raises(ConfigError, match=r"ANCHOR_STRIDES is \[4, 8, .* have strides \[8, 16, .* set MODEL"):
+        build("MODEL.RETINANET.ANCHOR_STRIDES", (4, 8, 16, 32, 64))
+
+
 def test_autocast(build: Build, batch: Batch) -> None:
     model = build()
     exact = model(*batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model(*batch)
         assert all(loss.dtype == torch.float32 for loss in losses.values())
-        found = model.eval()(batch[0])
+        detections = model.eval()(batch[0])
     assert {n: v.item() for n, v in losses.items()} == pytest.approx(
         {n: v.item() for n, v in exact.items()}, rel=0.05
     )
-    assert found[0].bbox.dtype == found[0].get_field("scores").dtype == torch.float32
+    assert detections[0].bbox.dtype == detections[0].get_field("scores").dtype == torch.float32
 
 
 def _step(cfg: Any, images: Tensor, targets: list[BoxList]) -> tuple[dict[str, float], list[Tensor]]:
@@ -159,7 +165,7 @@ def test_losses_do_not_depend_on_the_number_of_ranks(
     targets = [make_target([], [], (64, 64))] * 2 + some
     ((losses, gradients),) = train_ranks(_step, 1, small_cfg(*RETINANET), images, targets)
     assert losses["loss_retina_reg"] > 0
-    for values, found in train_ranks(_step, 2, small_cfg(*RETINANET), images, targets):
+    for values, rank_gradients in train_ranks(_step, 2, small_cfg(*RETINANET), images, targets):
         assert values == pytest.approx(losses, rel=1e-5)
-        for a, b in zip(found, gradients, strict=True):
+        for a, b in zip(rank_gradients, gradients, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6 + 1e-5 * float(b.abs().max()))

@@ -61,7 +61,7 @@ def test_assignment_equals_plain_loops(radius: float) -> None:
     generator = torch.Generator().manual_seed(3)
     corner = torch.rand(30, 2, generator=generator) * 200
     boxes = torch.cat((corner, corner + 2 + torch.rand(30, 2, generator=generator) ** 2 * 180), dim=1)
-    found = assign_locations(
+    assigned = assign_locations(
         _locations(), STRIDES, _target(boxes.tolist(), list(range(1, 31))), radius=radius
     )
     expected = [
@@ -69,14 +69,16 @@ def test_assignment_equals_plain_loops(radius: float) -> None:
         for level, points in enumerate(_locations())
         for point in points.tolist()
     ]
-    assert found.matches.tolist() == expected
-    assert found.labels.tolist() == [index + 1 for index in expected]
+    assert assigned.matches.tolist() == expected
+    assert assigned.labels.tolist() == [index + 1 for index in expected]
     assert len(set(expected)) > 10
 
 
 def test_no_object_and_objects_without_a_location() -> None:
-    found = assign_locations(_locations(), STRIDES, _target([], []), radius=0.0)
-    assert not found.labels.any() and (found.matches == -1).all() and found.distances.isfinite().all()
+    assigned = assign_locations(_locations(), STRIDES, _target([], []), radius=0.0)
+    assert (
+        not assigned.labels.any() and (assigned.matches == -1).all() and assigned.distances.isfinite().all()
+    )
     point_box = _target([[4, 4, 4, 4], [5, 5, 6, 6]], [1, 2])  # no location lies strictly inside
     assert not assign_locations(_locations(), STRIDES, point_box, radius=1.5).labels.any()
     assert assign_locations(_locations(), STRIDES, _target([[3, 3, 5, 5]], [7]), radius=1.5).labels.sum() == 7
@@ -141,7 +143,7 @@ def test_candidates_equal_plain_loops(by_location: bool, on_score: bool) -> None
         threshold_on_score=on_score,
         top_k_by_location=by_location,
     )
-    (found,) = processor.candidates(outputs, points)
+    (candidates,) = processor.candidates(outputs, points)
     expected, start = [], 0
     for level, stride in enumerate((8, 16)):
         scores = outputs.logits[level][0].sigmoid().flatten(1)
@@ -165,10 +167,10 @@ def test_candidates_equal_plain_loops(by_location: bool, on_score: bool) -> None
     got = sorted(
         (p, c, s, *b)
         for p, c, s, b in zip(
-            found.point.tolist(),
-            found.labels.tolist(),
-            found.scores.tolist(),
-            found.boxes.tolist(),
+            candidates.point.tolist(),
+            candidates.labels.tolist(),
+            candidates.scores.tolist(),
+            candidates.boxes.tolist(),
             strict=True,
         )
     )
@@ -252,9 +254,9 @@ def test_losses_without_objects_reach_every_parameter(model: torch.nn.Module) ->
 
 def test_images_smaller_than_a_stride(model: torch.nn.Module) -> None:
     model.eval()
-    found = model(_images((5, 3), (1, 1)))
-    assert [tuple(f.size) for f in found] == [(3, 5), (1, 1)]
-    for boxlist, (width, height) in zip(found, [(3, 5), (1, 1)], strict=True):
+    detections = model(_images((5, 3), (1, 1)))
+    assert [tuple(f.size) for f in detections] == [(3, 5), (1, 1)]
+    for boxlist, (width, height) in zip(detections, [(3, 5), (1, 1)], strict=True):
         if len(boxlist):
             assert boxlist.bbox[:, 0::2].max() <= width - 1 and boxlist.bbox[:, 1::2].max() <= height - 1
 

@@ -116,12 +116,12 @@ def plain_detections(
         scores.append(flat[best])
         labels.append(best % level.shape[2] + 1)
     box, score, label = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
-    found = []
+    detections = []
     for c in label.unique():
         rows = (label == c).nonzero().flatten()
         for i in rows[nms(box[rows], score[rows], rule.nms_thresh)]:
-            found.append((score[i].item(), int(c), box[i].tolist()))
-    return sorted(found, reverse=True)[: rule.detections_per_img]
+            detections.append((score[i].item(), int(c), box[i].tolist()))
+    return sorted(detections, reverse=True)[: rule.detections_per_img]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -133,21 +133,23 @@ def test_detections_equal_the_plain_rule(seed: int) -> None:
     logits = [torch.randn(2, len(a), 5, generator=g) for a in anchors]
     deltas = [torch.randn(2, len(a), 4, generator=g) for a in anchors]
     rule = Rule(0.5, 60, 0.4, 25)
-    found = detect(rule, anchors, logits, deltas)
+    detections = detect(rule, anchors, logits, deltas)
     expected = plain_detections(rule, anchors, logits, deltas)
-    assert 5 < len(found) == len(expected)
-    assert found.get_field("labels").tolist() == [label for _, label, _ in expected]
-    torch.testing.assert_close(found.get_field("scores"), torch.tensor([s for s, _, _ in expected]))
-    torch.testing.assert_close(found.bbox, torch.tensor([b for _, _, b in expected]))
+    assert 5 < len(detections) == len(expected)
+    assert detections.get_field("labels").tolist() == [label for _, label, _ in expected]
+    torch.testing.assert_close(detections.get_field("scores"), torch.tensor([s for s, _, _ in expected]))
+    torch.testing.assert_close(detections.bbox, torch.tensor([b for _, _, b in expected]))
 
 
 def test_nms_works_on_a_single_level_too() -> None:
     anchors = [torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [30, 30, 40, 40]])]
     logits = [torch.tensor([[[3.0, -9], [2, -9], [1, 2.5]]])]
-    found = detect(Rule(0.5, 100, 0.4, 100), anchors, logits, [torch.zeros(1, 3, 4)])
-    assert found.get_field("labels").tolist() == [1, 2, 1]
-    assert found.get_field("scores").tolist() == pytest.approx([1 / (1 + math.exp(-x)) for x in (3, 2.5, 1)])
-    assert found.bbox[0].tolist() == [0, 0, 9, 9]
+    detections = detect(Rule(0.5, 100, 0.4, 100), anchors, logits, [torch.zeros(1, 3, 4)])
+    assert detections.get_field("labels").tolist() == [1, 2, 1]
+    assert detections.get_field("scores").tolist() == pytest.approx(
+        [1 / (1 + math.exp(-x)) for x in (3, 2.5, 1)]
+    )
+    assert detections.bbox[0].tolist() == [0, 0, 9, 9]
 
 
 def test_limits_of_the_detections() -> None:

@@ -89,11 +89,11 @@ def test_half_precision_and_objects_of_a_pixel(name: str) -> None:
     exact = model(images, targets)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = model(images, targets)
-        found = model.eval()(images)
+        detections = model.eval()(images)
     assert all(abs(float(exact[k].detach()) - float(mixed[k].detach())) < 0.05 for k in exact)
     torch.stack(list(mixed.values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-    assert all(f.bbox.dtype == f.get_field("scores").dtype == torch.float32 for f in found)
+    assert all(f.bbox.dtype == f.get_field("scores").dtype == torch.float32 for f in detections)
 
 
 def test_norm_without_use_is_held_but_does_not_learn() -> None:
@@ -110,7 +110,7 @@ def test_norm_without_use_is_held_but_does_not_learn() -> None:
 
 
 def test_basis_masks_equal_the_published_order(benchmark: nn.Module) -> None:
-    """Upsample, join, convolve, as the paper draws it."""
+    """Upsample, join, convolve, as the paper shows it."""
     head = benchmark.get_submodule("rpn.head")
     channels = head.sip_mask_lat0.in_channels // 3
     maps = [torch.randn(2, channels, 16 // 2**i, 24 // 2**i) for i in range(3)]
@@ -134,7 +134,7 @@ def test_offsets_carry_no_gradient_to_the_boxes(benchmark: nn.Module) -> None:
     assert distances.grad is None and x.grad is not None and align.conv_offset.weight.grad is not None
 
 
-def test_numbers_at_points() -> None:
+def test_values_at_points() -> None:
     levels = [torch.arange(2 * 8 * 6.0).reshape(2, 8, 2, 3), -torch.arange(2 * 8 * 2.0).reshape(2, 8, 1, 2)]
     rows = gather_at_points(levels, torch.ones(4).long(), torch.tensor([7, 0, 5, 6]))
     assert torch.equal(rows[0], levels[1][1, :, 0, 1]) and torch.equal(rows[1], levels[0][1, :, 0, 0])
@@ -232,7 +232,7 @@ def test_image_masks_equal_plain_resizing(original: tuple[int, int], resize: str
     assert masks.shape == (5, *original) and masks.dtype == torch.bool
     planes = torch.einsum("nck,khw->chwn", rows.reshape(5, 4, 3), basis).sigmoid()
     soft = crop_split(planes.contiguous(), boxes / 2, 2).permute(2, 0, 1)
-    if resize == "exact":  # every pixel of the image looks up its positives place in the plane
+    if resize == "exact":  # every pixel of the image looks up its location in the plane
         y = (torch.arange(original[0]) + 0.5) * size[0] / original[0]
         x = (torch.arange(original[1]) + 0.5) * size[1] / original[1]
         grid = torch.stack(torch.meshgrid(y / 24 - 1, x / 32 - 1, indexing="ij")[::-1], dim=-1)
@@ -259,8 +259,8 @@ def test_detections_have_masks_of_the_original_size(name: str, side: int) -> Non
     with torch.no_grad():  # everything scores
         model.get_submodule("rpn.head").cls_logits.bias.fill_(0.5)
         model.get_submodule("rpn.head").bbox_pred.bias.fill_(2.0)
-    found = model(_images(side, (50, 70), (33, 20)))
-    for boxlist, (height, width) in zip(found, [(50, 70), (33, 20)], strict=True):
+    detections = model(_images(side, (50, 70), (33, 20)))
+    for boxlist, (height, width) in zip(detections, [(50, 70), (33, 20)], strict=True):
         assert 0 < len(boxlist) <= 20 and tuple(boxlist.size) == (side, side)
         assert boxlist.get_field("mask").shape == (len(boxlist), 1, height, width)
         assert boxlist.has_field("mask_scores") == (name == "sipmask_plusplus")
@@ -271,9 +271,9 @@ def test_no_detection(benchmark: nn.Module) -> None:
     kept = head.cls_logits.bias.detach().clone()
     with torch.no_grad():
         head.cls_logits.bias.fill_(-50.0)
-        found = benchmark(_images(64, (50, 70)))[0]
+        detections = benchmark(_images(64, (50, 70)))[0]
         head.cls_logits.bias.copy_(kept)
-    assert len(found) == 0 and found.get_field("mask").shape == (0, 1, 50, 70)
+    assert len(detections) == 0 and detections.get_field("mask").shape == (0, 1, 50, 70)
 
 
 def test_mask_scores(plusplus: nn.Module) -> None:
@@ -297,6 +297,6 @@ def test_scores_of_masks_do_not_train_the_masks(plusplus: nn.Module) -> None:
     assert touched == {n for n in names if "scoring" in n}
 
 
-def test_positives_know_their_number() -> None:
+def test_length_of_positives() -> None:
     zero = torch.zeros(3).long()
     assert len(Positives(zero, zero, zero, zero, torch.zeros(3, 4))) == 3

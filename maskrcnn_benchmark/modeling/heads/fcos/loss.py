@@ -73,11 +73,11 @@ class FCOSLoss:
         centerness_loss = F.binary_cross_entropy_with_logits(centerness, weight, reduction="sum")
         logits = [flatten_map(level, level.shape[1]) for level in outputs.logits]
         class_loss = multilevel_focal_loss(logits, labels, gamma=self.gamma, alpha=self.alpha)
-        own = self.per_process
+        local = self.per_process
         return {
-            "loss_cls": LossTerm(class_loss, count + (len(labels) if own else 0), per_process=own),
-            "loss_reg": LossTerm(box_loss, weight.sum(), least=MIN_WEIGHT_SUM, per_process=own),
-            "loss_centerness": LossTerm(centerness_loss, count, per_process=own),
+            "loss_cls": LossTerm(class_loss, count + (len(labels) if local else 0), per_process=local),
+            "loss_reg": LossTerm(box_loss, weight.sum(), least=MIN_WEIGHT_SUM, per_process=local),
+            "loss_centerness": LossTerm(centerness_loss, count, per_process=local),
         }
 
 
