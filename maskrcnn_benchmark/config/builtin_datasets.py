@@ -51,12 +51,12 @@ def _voc() -> Paths:
     for year in ("2007", "2012"):
         folder = f"voc/VOC{year}"
         for part in ("train", "val", "trainval", "test"):
-            places = f"{folder}/ImageSets/Main/{part}.txt", f"{folder}/JPEGImages"
-            table[f"voc_{year}_{part}"] = ("voc", *places)
+            paths = f"{folder}/ImageSets/Main/{part}.txt", f"{folder}/JPEGImages"
+            table[f"voc_{year}_{part}"] = ("voc", *paths)
         # The objects of the test part of 2012 were not published.
         for part in ("train", "val", "test") if year == "2007" else ("train", "val"):
-            places = f"{folder}/Annotations/pascal_{part}{year}.json", f"{folder}/JPEGImages"
-            table[f"voc_{year}_{part}_cocostyle"] = ("coco", *places)
+            paths = f"{folder}/Annotations/pascal_{part}{year}.json", f"{folder}/JPEGImages"
+            table[f"voc_{year}_{part}_cocostyle"] = ("coco", *paths)
     return table
 
 
@@ -69,6 +69,6 @@ def _cityscapes() -> Paths:
     for form in ("poly", "mask"):
         for part in ("train", "val", "minival"):
             folder = part.removeprefix("mini")
-            places = f"cityscapes/gtFine/{folder}", f"cityscapes/leftImg8bit/{folder}"
-            table[f"cityscapes_{form}_instance_{part}"] = (f"cityscapes_{form}", *places)
+            paths = f"cityscapes/gtFine/{folder}", f"cityscapes/leftImg8bit/{folder}"
+            table[f"cityscapes_{form}_instance_{part}"] = (f"cityscapes_{form}", *paths)
     return table
