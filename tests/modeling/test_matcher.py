@@ -47,7 +47,7 @@ def test_groups_of_ground_truth_give_the_same(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(matcher.match(boxes[:13], boxes[13:]), whole)
 
 
-def test_zero_overlap_quirk_is_a_switch() -> None:
+def test_zero_iou_quirk_is_a_switch() -> None:
     quality = torch.tensor([[0.9, 0.2, 0.0], [0.0, 0.0, 0.0]])
     assert Matcher(0.7, 0.3, allow_low_quality=True)(quality).tolist() == [0, 0, 0]
     clean = Matcher(0.7, 0.3, allow_low_quality=True, zero_iou_matches=False)

@@ -1,4 +1,4 @@
-"""Level assignment and pooling over a pyramid."""
+"""Level assignment and RoIAlign over a feature pyramid."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def _overrides(key: str, name: str, groups: dict[str, Any]) -> list[Any]:
     result: list[Any] = []
     needs = NEEDS.get(name, [])
     if key == "MODEL.BACKBONE.CONV_BODY" and name.endswith(("-C4", "-C5")):
-        # a body without a neck: its own level only, proposals but no heads
+        # a backbone without a neck: one level, proposals but no RoI heads
         stride, channels = (16, 32) if name.endswith("-C4") else (32, 64)
         needs = [
             *("MODEL.RPN_ONLY", True, "MODEL.MASK_ON", False, "MODEL.RPN.USE_FPN", False),

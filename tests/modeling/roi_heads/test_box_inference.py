@@ -1,4 +1,4 @@
-"""Detections against the rule written out class by class."""
+"""Detections against a plain reference, class by class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make(count: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor, BoxLi
     return logits, torch.randn(count, 4 * classes, generator=generator), BoxList(boxes, (120, 90))
 
 
-def slow(
+def reference(
     logits: Tensor, deltas: Tensor, proposals: BoxList, thresh: float, limit: int
 ) -> list[tuple[int, int]]:
     """(label, proposal) of the detections in output order."""
@@ -42,12 +42,12 @@ def slow(
 
 @pytest.mark.parametrize(("thresh", "limit"), [(0.05, 25), (0.05, 0), (0.0, 10), (0.3, 100)])
 @pytest.mark.parametrize("first", [1, 1000])
-def test_against_slow_rule(monkeypatch: pytest.MonkeyPatch, thresh: float, limit: int, first: int) -> None:
+def test_against_reference(monkeypatch: pytest.MonkeyPatch, thresh: float, limit: int, first: int) -> None:
     monkeypatch.setattr(module, "INITIAL_CANDIDATES", first)
     logits, deltas, proposals = make(60, 7)
     processor = BoxPostProcessor(CODER, score_thresh=thresh, nms_thresh=0.5, detections_per_img=limit)
     (found,) = processor(logits, deltas, [proposals])
-    expected = slow(logits, deltas, proposals, thresh, limit)
+    expected = reference(logits, deltas, proposals, thresh, limit)
     assert found.get_field("labels").tolist() == [label for label, _ in expected]
     scores = logits.softmax(dim=1)
     assert torch.equal(found.get_field("scores"), torch.stack([scores[r, c] for c, r in expected]))
@@ -57,7 +57,7 @@ def test_against_slow_rule(monkeypatch: pytest.MonkeyPatch, thresh: float, limit
     )
 
 
-def test_widening_is_exact_when_the_best_suppress_each_other() -> None:
+def test_widening_is_exact_when_the_top_candidates_coincide() -> None:
     logits, deltas, proposals = make(300, 3)
     proposals.bbox[:280] = proposals.bbox[0]  # the best candidates are one pile
     deltas.zero_()
@@ -67,7 +67,7 @@ def test_widening_is_exact_when_the_best_suppress_each_other() -> None:
         patch.setattr(module, "INITIAL_CANDIDATES", 1)
         (found,) = processor(logits, deltas, [proposals])
     assert len(found) == 20
-    expected = slow(logits, deltas, proposals, 0.0, 20)
+    expected = reference(logits, deltas, proposals, 0.0, 20)
     assert found.get_field("labels").tolist() == [label for label, _ in expected]
 
 

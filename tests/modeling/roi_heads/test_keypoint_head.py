@@ -42,28 +42,28 @@ def cfg(small_cfg: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def keypoint_batch(batch: Batch) -> Batch:
-    """The two images with three keypoints in every box."""
+    """Two images with three keypoints in every box."""
     images, targets = batch
     for target in targets:
         x1, y1, x2, y2 = target.bbox.unbind(1)
-        places = [((2 * x1 + x2) / 3, y1), (x2, y2), (x1 - 50, y1)]
-        points = torch.stack([torch.stack((x, y, torch.ones_like(x)), 1) for x, y in places], 1)
+        positions = [((2 * x1 + x2) / 3, y1), (x2, y2), (x1 - 50, y1)]
+        points = torch.stack([torch.stack((x, y, torch.ones_like(x)), 1) for x, y in positions], 1)
         target.add_field("keypoints", Keypoints(points, target.size, (1, 0, 2)))
     return images, targets
 
 
-def test_cells_at_the_edges() -> None:
-    """Left edge inside, right edge in the last cell, beyond it and unlabelled not, thin boxes finite."""
+def test_heatmap_indices_at_the_edges() -> None:
+    """Left edge inside, right edge in the last cell, invalid beyond it and unlabelled, thin boxes finite."""
     boxes = torch.tensor([[10.0, 20.0, 30.0, 60.0]])
     points = torch.tensor(
         [[[10, 20, 1], [30, 60, 2], [29.9, 20, 1], [30.1, 30, 2], [9.9, 30, 1], [15, 30, 0]]]
     )
-    cells, valid = keypoints_to_heatmap(points, boxes, 8)
+    index, valid = keypoints_to_heatmap(points, boxes, 8)
     assert valid.tolist() == [[True, True, True, False, False, False]]
-    assert cells.tolist() == [[0, 63, 7, 0, 0, 0]]
+    assert index.tolist() == [[0, 63, 7, 0, 0, 0]]
     thin = torch.tensor([[5.0, 5.0, 5.0, 9.0]])
-    cells, valid = keypoints_to_heatmap(torch.tensor([[[5.0, 5.0, 1.0], [6.0, 5.0, 1.0]]]), thin, 8)
-    assert valid.tolist() == [[True, False]] and cells[0, 0] == 7
+    index, valid = keypoints_to_heatmap(torch.tensor([[[5.0, 5.0, 1.0], [6.0, 5.0, 1.0]]]), thin, 8)
+    assert valid.tolist() == [[True, False]] and index[0, 0] == 7
 
 
 def test_objects_without_a_labelled_point_in_their_box_are_left_out(cfg: Any, keypoint_batch: Batch) -> None:
@@ -84,22 +84,22 @@ def test_objects_without_a_labelled_point_in_their_box_are_left_out(cfg: Any, ke
 def test_loss_is_the_mean_over_valid_keypoints() -> None:
     torch.manual_seed(0)
     logits = torch.randn(4, 3, 8, 8, requires_grad=True)
-    cells, valid = torch.randint(64, (4, 3)), torch.rand(4, 3) > 0.4
-    wanted = [F.cross_entropy(logits[n, k].reshape(1, -1), cells[n, k][None]) for n, k in valid.nonzero()]
-    torch.testing.assert_close(keypoint_loss(logits, cells, valid).mean(), torch.stack(wanted).mean())
-    assert keypoint_loss(logits, cells, torch.zeros_like(valid)).mean() == 0
+    index, valid = torch.randint(64, (4, 3)), torch.rand(4, 3) > 0.4
+    expected = [F.cross_entropy(logits[n, k].reshape(1, -1), index[n, k][None]) for n, k in valid.nonzero()]
+    torch.testing.assert_close(keypoint_loss(logits, index, valid).mean(), torch.stack(expected).mean())
+    assert keypoint_loss(logits, index, torch.zeros_like(valid)).mean() == 0
 
 
 @pytest.mark.parametrize("size", [1, 7, 28, 56, 100])
 def test_cubic_matrix_is_bicubic_resizing(size: int) -> None:
     maps = torch.randn(1, 2, 28, 28, dtype=torch.float64)
-    wanted = F.interpolate(maps, size=(size, 33), mode="bicubic", align_corners=False)
+    expected = F.interpolate(maps, size=(size, 33), mode="bicubic", align_corners=False)
     down, across = (bicubic_matrix(28, side, maps.device).double() for side in (size, 33))
-    torch.testing.assert_close(down @ maps @ across.t(), wanted, rtol=0, atol=3e-6)
+    torch.testing.assert_close(down @ maps @ across.t(), expected, rtol=0, atol=3e-6)
 
 
 def test_decoding_finds_the_peak() -> None:
-    """A peak in the middle of a cell comes back in the image to within the cell."""
+    """A peak in the middle of a cell is mapped into the image to within the cell."""
     boxes = torch.tensor([[10.0, 20.0, 66.0, 132.0], [5.0, 5.0, 5.0, 5.0]])
     maps = torch.zeros(2, 1, 56, 56)
     maps[:, 0, 30, 12] = 9.0

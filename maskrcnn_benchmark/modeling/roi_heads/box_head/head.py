@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.box_coder import BoxCoder
-from maskrcnn_benchmark.modeling.distill import distillation_loss
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import BOX_FEATURE_EXTRACTORS, BOX_PREDICTORS
 from maskrcnn_benchmark.modeling.roi_heads import c4 as _c4  # noqa: F401  registers its extractor
 from maskrcnn_benchmark.modeling.roi_heads.box_head import extractors as _extractors  # noqa: F401
 from maskrcnn_benchmark.modeling.roi_heads.box_head import predictors as _predictors  # noqa: F401
 from maskrcnn_benchmark.modeling.roi_heads.box_head.inference import BoxPostProcessor
-from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import ProposalSampler, box_losses
+from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import ProposalSampler, box_losses, distillation_loss
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.structures.model_input import StoredLogits
 from maskrcnn_benchmark.utils.errors import UsageError

@@ -18,11 +18,10 @@ from checks.noise_text import noise_prefix
 from checks.store import read_pair
 from maskrcnn_benchmark.incremental.distillation.json_files import export_logits, import_logits
 from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, DistillStore
-from maskrcnn_benchmark.modeling.distill import distillation_loss
 from maskrcnn_benchmark.modeling.losses import mean_losses
 from maskrcnn_benchmark.modeling.poolers import Pooler
 from maskrcnn_benchmark.modeling.roi_heads.box_head.extractors import FPN2MLPCosineFeatureExtractor
-from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses
+from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import box_losses, distillation_loss
 from maskrcnn_benchmark.modeling.roi_heads.box_head.predictors import FPNCosinePredictor
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.predictors import MaskXRCNNC4Predictor
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import build_weight_transfer

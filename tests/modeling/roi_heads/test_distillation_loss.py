@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maskrcnn_benchmark.modeling.distill import distillation_loss
+from maskrcnn_benchmark.modeling.roi_heads.box_head.loss import distillation_loss
 
 
 def test_value_leaves_out_background_and_new_classes() -> None:
