@@ -62,18 +62,23 @@ def test_imports_go_down(path: Path) -> None:
         assert allowed, f"{where} (floor {FLOORS[area]}) imports {module} (floor {FLOORS[other]})"
 
 
-def test_no_cycle_between_modules() -> None:
-    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in SOURCES}
+def _module_name(path: Path) -> str:
+    """Dotted name of a module, or of the package of an `__init__.py`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _import_graph() -> dict[str, set[str]]:
+    """Module or package -> those that it imports; packages stand for their `__init__.py`."""
+    names = {_module_name(p): p for p in SOURCES}
     graph: dict[str, set[str]] = {}
     for name, path in names.items():
-        if path.name == "__init__.py":
-            continue
-        found = set()
-        for module in _imports(path):
-            candidate = module if module in names else module.rpartition(".")[0]
-            if candidate in names and candidate != name:
-                found.add(candidate)
-        graph[name] = found
+        targets = (m if m in names else m.rpartition(".")[0] for m in _imports(path))
+        graph[name] = {target for target in targets if target in names and target != name}
+    return graph
+
+
+def _assert_no_cycle(graph: dict[str, set[str]]) -> None:
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -86,6 +91,26 @@ def test_no_cycle_between_modules() -> None:
 
     for name in sorted(graph):
         visit(name, ())
+
+
+def test_no_cycle_between_modules() -> None:
+    _assert_no_cycle(_import_graph())
+
+
+def test_no_cycle_between_folders() -> None:
+    """Folders side by side (roi_heads and rpn, the rooms of incremental) have no import cycle.
+
+    A folder may read its subfolders, and they what it shares.
+    """
+    folder = {_module_name(p): ".".join(p.relative_to(ROOT).parent.parts) for p in SOURCES}
+    graph: dict[str, set[str]] = {}
+    for name, targets in _import_graph().items():
+        for target in targets:
+            one, other = folder[name], folder[target]
+            nested = f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+            if not nested:
+                graph.setdefault(one, set()).add(other)
+    _assert_no_cycle(graph)
 
 
 def test_tools_are_thin() -> None:

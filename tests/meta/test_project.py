@@ -1,4 +1,4 @@
-"""The project's files: links lead somewhere, no machine paths, no stray data."""
+"""Files of the project: links resolve, no absolute paths of a host, no stray data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = {".py", ".md", ".yaml", ".toml", ".cpp", ".cu", ".h", ".cuh", ".txt", ".cfg", ".ipynb", ""}
-MACHINE_PATH = re.compile(r"(?:^|[^A-Za-z0-9_.])/(?:work|home|root|Users)/")
+ABSOLUTE_PATH = re.compile(r"(?:^|[^A-Za-z0-9_.])/(?:work|home|root|Users)/")
 
 
 def _tracked() -> list[Path]:
@@ -23,13 +23,13 @@ def _tracked() -> list[Path]:
     return [ROOT / n.decode() for n in names if n and (ROOT / n.decode()).is_file()]
 
 
-def test_no_machine_paths() -> None:
+def test_no_absolute_paths() -> None:
     hits = []
     for path in _tracked():
         if path.suffix not in TEXT or path == Path(__file__):
             continue
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-            if MACHINE_PATH.search(line):
+            if ABSOLUTE_PATH.search(line):
                 hits.append(f"{path.relative_to(ROOT)}:{number}")
     assert not hits
 
@@ -41,12 +41,12 @@ def test_no_large_files_and_no_foreign_images() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(p.name for p in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_resolve(page: str) -> None:
     path = ROOT / page if (ROOT / page).exists() else ROOT / "docs" / page
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
         if "://" in target or target.startswith("mailto:"):
             continue
-        assert (path.parent / target).exists(), f"{page}: link to {target} leads nowhere"
+        assert (path.parent / target).exists(), f"{page}: link to {target} does not exist"
 
 
 def test_readme_names_real_files() -> None:
