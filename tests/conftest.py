@@ -27,7 +27,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
-    """Small tensors gain nothing from many threads, and two test processes share the machine."""
+    """Small tensors gain nothing from many threads, and two test processes share the host."""
     torch.set_num_threads(max(1, min(2, int(os.environ.get("OMP_NUM_THREADS", "2")))))
 
 
@@ -47,9 +47,11 @@ def project_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def own_formats(project_root: Path) -> ModuleType:
-    """The module `own_formats.py`: trees of files like those of Pascal VOC and Cityscapes."""
-    spec = importlib.util.spec_from_file_location("own_formats", project_root / "tests" / "own_formats.py")
+def dataset_trees(project_root: Path) -> ModuleType:
+    """The module `dataset_trees.py`, which writes data sets as Pascal VOC and Cityscapes lay them out."""
+    spec = importlib.util.spec_from_file_location(
+        "dataset_trees", project_root / "tests" / "dataset_trees.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -128,7 +130,7 @@ def train_ranks(_ddp_loaded: None, run_ranks: Callable[..., list[Any]]) -> Calla
 
 @pytest.fixture
 def run_ranks(tmp_path: Path) -> Callable[..., list[Any]]:
-    """Function (function, world, *args) -> what the function returned in each of `world` gloo processes.
+    """Function (function, world, *args) -> return values of the function in `world` gloo processes.
 
     The processes are forked, so that nothing is imported again; world 1 has no process group. Results travel
     through torch.save.

@@ -36,9 +36,9 @@ SIZE = (96, 64)
 
 
 @pytest.fixture
-def outlines(own_formats: ModuleType) -> dict[str, list[Any]]:
+def outlines(dataset_trees: ModuleType) -> dict[str, list[Any]]:
     """Two cities: overlapping cars and a group; persons; a street without objects."""
-    box = own_formats.rectangle
+    box = dataset_trees.rectangle
     street = [("road", box(0, 30, 96, 34)), ("out of roi", box(0, 0, 96, 4))]
     return {
         "aachen/aachen_000": [
@@ -55,9 +55,9 @@ def outlines(own_formats: ModuleType) -> dict[str, list[Any]]:
 
 
 @pytest.fixture
-def root(tmp_path: Path, own_formats: ModuleType, outlines: dict[str, list[Any]]) -> Path:
+def root(tmp_path: Path, dataset_trees: ModuleType, outlines: dict[str, list[Any]]) -> Path:
     """A tree with the split "val"."""
-    own_formats.make_cityscapes(tmp_path, "val", outlines, SIZE)
+    dataset_trees.make_cityscapes(tmp_path, "val", outlines, SIZE)
     return tmp_path
 
 
@@ -74,14 +74,14 @@ def test_label_table() -> None:
 
 
 def test_masks_are_those_of_the_id_images(
-    root: Path, own_formats: ModuleType, outlines: dict[str, list[Any]]
+    root: Path, dataset_trees: ModuleType, outlines: dict[str, list[Any]]
 ) -> None:
     file = _load(root, "mask")
     assert file.kind == "cityscapes"
     assert [c["name"] for c in file.categories] == list(THING_NAMES)
     assert [image["file_name"] for image in file.images] == [f"{n}_leftImg8bit.png" for n in sorted(outlines)]
     for image in file.images:
-        ids = own_formats.id_map(outlines[image["file_name"].removesuffix("_leftImg8bit.png")], SIZE)
+        ids = dataset_trees.id_map(outlines[image["file_name"].removesuffix("_leftImg8bit.png")], SIZE)
         expected_ids = sorted(set(ids[(ids >= 24000) & (ids < 29000) | (ids == 26)].tolist()))
         records = file.anns_by_image[image["id"]]
         assert len(records) == len(expected_ids)
@@ -144,9 +144,9 @@ def test_training_skips_groups_and_images_without_objects(root: Path) -> None:
         assert len(build_dataset(cfg, spec, train=False)) == 3
 
 
-def test_a_part_of_the_images(tmp_path: Path, own_formats: ModuleType) -> None:
+def test_a_part_of_the_images(tmp_path: Path, dataset_trees: ModuleType) -> None:
     names = {f"city/city_{i:03d}": [] for i in range(45)}
-    own_formats.make_cityscapes(tmp_path, "val", names, (4, 4))
+    dataset_trees.make_cityscapes(tmp_path, "val", names, (4, 4))
     spec = DatasetSpec("mini", "cityscapes_mask", str(tmp_path / "gtFine" / "val"), "x", images=10)
     assert [image["file_name"][10:13] for image in load_annotations(spec).images] == [
         f"{i:03d}" for i in range(0, 45, 5)

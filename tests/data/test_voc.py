@@ -32,9 +32,9 @@ LAUGHS = (
 
 
 @pytest.fixture
-def root(tmp_path: Path, own_formats: ModuleType) -> Path:
+def root(tmp_path: Path, dataset_trees: ModuleType) -> Path:
     """A tree with the split "train"."""
-    own_formats.make_voc(tmp_path / "VOC", "train", IMAGES)
+    dataset_trees.make_voc(tmp_path / "VOC", "train", IMAGES)
     return tmp_path / "VOC"
 
 
@@ -88,9 +88,9 @@ def test_variants_that_real_files_have(root: Path) -> None:
     assert record["bbox"] == [1, 0.5, 8.25, 7.5] and record["iscrowd"] == 0
 
 
-def test_ids_count_where_digits_do_not_tell_names_apart(tmp_path: Path, own_formats: ModuleType) -> None:
+def test_ids_count_where_digits_do_not_tell_names_apart(tmp_path: Path, dataset_trees: ModuleType) -> None:
     for folder, names in (("a", ["x1", "y1"]), ("b", ["left", "right"]), ("c", ["9" * 30, "1"])):
-        path = own_formats.make_voc(tmp_path / folder, "train", {name: [] for name in names})
+        path = dataset_trees.make_voc(tmp_path / folder, "train", {name: [] for name in names})
         assert [image["id"] for image in load_voc(str(path)).images] == [1, 2]
 
 

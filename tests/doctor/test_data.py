@@ -33,16 +33,16 @@ def test_missing_demo_data_is_made_by_a_command(lst, the) -> None:
     assert "maskrcnn_benchmark.data.datasets.demo" in the(check_data, checkup, "error", "train.json").advice
 
 
-def test_data_in_other_layouts(plain, the, own_formats, tmp_path: Path) -> None:
+def test_data_in_other_layouts(plain, the, dataset_trees, tmp_path: Path) -> None:
     images = {f"00{n}": [("dog", (5, 5, 20, 20), n % 2)] for n in range(2)}
-    listed = own_formats.make_voc(tmp_path, "train", images)
+    listed = dataset_trees.make_voc(tmp_path, "train", images)
     checkup = plain("DATASETS.TRAIN", f"('voc:{listed}@{tmp_path}/JPEGImages',)")
     assert "2 images, 2 objects, 20 categories" in the(check_data, checkup, "ok", "train.txt (VOC").text
     assert the(check_data, checkup, "note", "1 crowd regions (or difficult objects)")
     missing = plain("DATASETS.TRAIN", f"('voc:{tmp_path}/no.txt@{tmp_path}/JPEGImages',)")
     assert the(check_data, missing, "error", f"list of images {tmp_path}/no.txt does not exist")
-    street = {"ulm/ulm_0": [("car", own_formats.rectangle(5, 5, 20, 20))]}
-    own_formats.make_cityscapes(tmp_path, "train", street)
+    street = {"ulm/ulm_0": [("car", dataset_trees.rectangle(5, 5, 20, 20))]}
+    dataset_trees.make_cityscapes(tmp_path, "train", street)
     folders = f"{tmp_path}/gtFine/train@{tmp_path}/leftImg8bit/train"
     checkup = plain("DATASETS.TRAIN", f"('cityscapes_mask:{folders}',)")
     assert the(check_data, checkup, "ok", "gtFine/train (CITYSCAPES, a folder): 1 images, 1 objects")

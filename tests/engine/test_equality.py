@@ -77,7 +77,7 @@ def test_base_training_and_evaluation(
         assert not list((tmp_path / str(world)).rglob(".shards*"))
 
 
-def test_a_run_goes_on_with_another_number_of_processes(
+def test_a_run_resumes_with_another_number_of_ranks(
     cfg: CfgNode, tmp_path: Path, train_ranks: Callable[..., list[Any]]
 ) -> None:
     runs = {n: clone_with(cfg, ["OUTPUT_DIR", str(tmp_path / n)]) for n in ("whole", "broken")}

@@ -52,11 +52,11 @@ def triangles(tmp_path_factory: pytest.TempPathFactory) -> str:
             ],
         }
         for image in data["images"]:
-            picture = Image.fromarray(rng.integers(0, 90, (64, 64, 3), dtype=np.uint8))
+            scene = Image.fromarray(rng.integers(0, 90, (64, 64, 3), dtype=np.uint8))
             for _ in range(int(rng.integers(1, 3))):
                 x, y, w, h = (int(v) for v in (*rng.integers(2, 28, 2), *rng.integers(18, 34, 2)))
                 corners = [(x, y + h), (x + w, y + h), (x + w // 2, y)]
-                ImageDraw.Draw(picture).polygon(corners, fill=(230, 200, 60))
+                ImageDraw.Draw(scene).polygon(corners, fill=(230, 200, 60))
                 data["annotations"].append(
                     {
                         "id": len(data["annotations"]) + 1,
@@ -70,7 +70,7 @@ def triangles(tmp_path_factory: pytest.TempPathFactory) -> str:
                         "num_keypoints": 3,
                     }
                 )
-            picture.save(folder / part / image["file_name"])
+            scene.save(folder / part / image["file_name"])
         (folder / f"{part}.json").write_text(json.dumps(data))
     return f"coco:{folder}/{{0}}.json@{folder}/{{0}}"
 
@@ -97,7 +97,7 @@ def _config(name: str, data: str, folder: Path) -> CfgNode:
 
 
 def _tasks(cfg: CfgNode) -> set[str]:
-    """What the model of `cfg` is judged by."""
+    """What the model of `cfg` is evaluated by."""
     if class_count_key(cfg) is None:
         return {"box_proposal"}
     optional = {"segm": predicts_masks(cfg), "keypoints": cfg.MODEL.KEYPOINT_ON}

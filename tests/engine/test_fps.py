@@ -21,9 +21,9 @@ END = ["rest of the network", "full size", "draw"]
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def noise_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image of noise."""
-    path = tmp_path_factory.mktemp("picture") / "noise.png"
+    path = tmp_path_factory.mktemp("image") / "noise.png"
     pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
@@ -45,16 +45,18 @@ def tiny(project_root: Path, name: str) -> Predictor:
         ("sipmask_plusplus", ["backbone", "head", "detections", "mask assembly"]),
     ],
 )
-def test_stages_of_every_kind(name: str, inner: list[str], project_root: Path, picture: Path) -> None:
+def test_stages_of_every_kind(name: str, inner: list[str], project_root: Path, noise_image: Path) -> None:
     predictor = tiny(project_root, name)
-    before = predictor(Image.open(picture))
-    report = measure_fps(predictor, find_sources([picture])[0], lambda image, found: None, warmup=1, repeat=2)
+    before = predictor(Image.open(noise_image))
+    report = measure_fps(
+        predictor, find_sources([noise_image])[0], lambda image, detections: None, warmup=1, repeat=2
+    )
     assert list(report.stages) == [*STEPS, *inner, *END]
     assert all(len(times) == 2 and (times > 0).all() for times in report.stages.values())
     # Nothing stays clocked, and the answers are the same.
     assert all("forward" not in vars(module) for module in predictor.model.modules())
     assert not {"prepare", "upload", "network", "postprocess"} & set(vars(predictor))
-    assert torch.equal(predictor(Image.open(picture)).bbox, before.bbox)
+    assert torch.equal(predictor(Image.open(noise_image)).bbox, before.bbox)
 
 
 def test_totals_and_their_table() -> None:
@@ -76,10 +78,10 @@ def test_totals_and_their_table() -> None:
     assert list(without.totals()) == ["detect", "read, detect"]
 
 
-def test_what_cannot_be_measured(project_root: Path, picture: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured(project_root: Path, noise_image: Path, tmp_path: Path) -> None:
     predictor = tiny(project_root, "mask_rcnn_R_10_FPN_gn")
     with pytest.raises(UsageError, match="--repeat must be at least 1"):
-        measure_fps(predictor, find_sources([picture])[0], None, repeat=0)
+        measure_fps(predictor, find_sources([noise_image])[0], None, repeat=0)
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bad\.png cannot be read"):
         measure_fps(predictor, find_sources([tmp_path])[0], None)

@@ -1,4 +1,4 @@
-"""The run over sources: what is counted, what goes on, what ends it."""
+"""PredictionRun: counts, inputs that cannot be read, interruption."""
 
 from __future__ import annotations
 

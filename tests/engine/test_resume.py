@@ -98,7 +98,7 @@ def test_killed_at_any_iteration_the_last_checkpoint_is_the_same(
     assert records[0] == records[1] and len(records[0]) == 10
 
 
-def test_the_loss_scale_goes_on_where_it_was(fake: Fakes, tmp_path: Path) -> None:
+def test_the_loss_scale_is_resumed(fake: Fakes, tmp_path: Path) -> None:
     class Steep(nn.Module):
         """Gradients that overflow float16 until the scale has been halved three times."""
 

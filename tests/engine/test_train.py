@@ -84,7 +84,7 @@ def test_interrupted_run_ends_like_an_unbroken_one(fake: Fakes, tmp_path: Path, 
     assert _records(tmp_path / "whole") == _records(tmp_path / "broken")
 
 
-def test_killed_run_goes_on_from_its_last_checkpoint(fake: Fakes, tmp_path: Path) -> None:
+def test_killed_run_resumes_from_its_last_checkpoint(fake: Fakes, tmp_path: Path) -> None:
     cfg = fake["cfg"](CHECKPOINT_PERIOD=4)
     whole, again = fake["model"](), fake["model"]()
     _run(cfg, whole, fake["stream"], tmp_path / "whole")
@@ -101,7 +101,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(fake: Fakes, tmp_path: Path
     assert _records(tmp_path / "whole") == _records(tmp_path / "broken")
 
 
-def test_finished_run_does_nothing_and_longer_one_goes_on(fake: Fakes, tmp_path: Path) -> None:
+def test_finished_run_does_nothing_and_longer_one_resumes(fake: Fakes, tmp_path: Path) -> None:
     cfg = fake["cfg"]()
     first = fake["model"]()
     _run(cfg, first, fake["stream"], tmp_path)
