@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,10 @@ class TensorboardWriter:
 
     def close(self) -> None:
         """Close the file; all records are flushed already."""
-        with suppress(OSError):  # after a failed write, closing fails once more
+        try:
             self._file.close()
+        except OSError:  # after a failed write, closing fails once more; the write raised it
+            return
 
     @contextmanager
     def _naming_the_file(self) -> Iterator[None]:

@@ -1,1 +1,1 @@
-"""Networks: bodies, necks, proposal network, region heads and the detectors made of them (floor 3)."""
+"""Networks: backbones, necks, RPN, RoI heads, one-stage heads and the detectors made of them."""
