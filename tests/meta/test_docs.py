@@ -29,9 +29,9 @@ def commands() -> Iterator[tuple[str, str]]:
     """(page, command) for every line of a code block, and every code span, that starts a program."""
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
-        blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.S | re.M)
+        blocks = re.findall(r"^`{3}[^\n]*\n(.*?)^`{3}", text, re.S | re.M)
         lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+        prose = re.sub(r"^`{3}.*?^`{3}", "", text, flags=re.S | re.M)
         lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
         for line in lines:
             command = " ".join(line.split("  #")[0].split())
