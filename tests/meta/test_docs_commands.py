@@ -6,6 +6,7 @@ Commands run as they are written, with overrides behind them that make images an
 from __future__ import annotations
 
 import importlib.util
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -120,3 +121,18 @@ def test_commands_of_other_tests_are_run_there(start: str, project_root: Path) -
     text = (project_root / ELSEWHERE[start]).read_text(encoding="utf-8")
     tool = docs.START.match(next(c for c in docs.TOOL_COMMANDS if c.startswith(start)))[2]
     assert tool in text
+
+
+@pytest.mark.docs
+def test_python_of_the_readme_runs(world: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    code = (
+        (project_root / "README.md")
+        .read_text(encoding="utf-8")
+        .split("`" * 3 + "python\n")[1]
+        .split("`" * 3)[0]
+    )
+    image = next(Path("datasets/demo/images/val").iterdir())
+    names: dict[str, object] = {}
+    exec(re.sub(r"datasets/demo/images/val/\d+\.jpg", str(image), code), names)
+    assert "detections" in names

@@ -15,15 +15,26 @@ from maskrcnn_benchmark.modeling.necks.build import BackboneWithNeck, build_neck
 from maskrcnn_benchmark.modeling.registry import META_ARCHITECTURES
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
 from maskrcnn_benchmark.modeling.rpn.rpn import RegionProposalNetwork
+from maskrcnn_benchmark.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
 
 def build_features(cfg: CfgNode) -> BackboneWithNeck:
-    """Build backbone and neck: MODEL.BACKBONE.CONV_BODY and MODEL.NECK."""
+    """Build backbone and neck: MODEL.BACKBONE.CONV_BODY and MODEL.NECK.
+
+    Raises ConfigError when the feature maps differ in channels: heads share their layers over all levels.
+    """
     backbone: Any = build_backbone(cfg)
-    return BackboneWithNeck(backbone, build_neck(cfg, backbone.feature_specs))
+    features = BackboneWithNeck(backbone, build_neck(cfg, backbone.feature_specs))
+    channels = [spec.channels for spec in features.feature_specs]
+    if len(set(channels)) > 1:
+        raise ConfigError(
+            f"MODEL.BACKBONE.CONV_BODY {cfg.MODEL.BACKBONE.CONV_BODY} gives feature maps of {channels} "
+            f"channels, but heads need equal ones on all levels: set MODEL.NECK {model_family(cfg).necks[0]}"
+        )
+    return features
 
 
 @META_ARCHITECTURES.register("GeneralizedRCNN")

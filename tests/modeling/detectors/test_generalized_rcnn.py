@@ -245,6 +245,7 @@ def test_calls_that_cannot_work(build: Callable[..., Any], batch: Batch) -> None
         (["MODEL.USE_DISTILL", True, "MODEL.NUM_DISTILL_CLASSES", 3], "FPNCosinePredictor"),
         (["LST", "MODEL.NUM_DISTILL_CLASSES", 6], "NUM_DISTILL_CLASSES"),
         (["MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR", "ResNet50Conv5ROIFeatureExtractor"], "C4 backbone"),
+        (["MODEL.BACKBONE.CONV_BODY", "R-10", "MODEL.NECK", "none"], "set MODEL.NECK fpn"),
     ],
 )
 def test_configs_that_cannot_work(build: Callable[..., Any], overrides: list[Any], message: str) -> None:
