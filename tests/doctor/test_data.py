@@ -80,7 +80,7 @@ def test_boxes_out_of_the_image_and_useless_ones(plain, the, edited: Edit, data:
 
 
 def test_missing_images_and_images_of_another_size(plain, the, data: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     shutil.copytree(data / "images" / "train", folder)
     first, second = sorted(folder.iterdir())[:2]
     first.unlink()

@@ -36,7 +36,7 @@ def model(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def folder(tmp_path: Path) -> Path:
     """Three images, one of them broken."""
     source = np.random.default_rng(0)
-    images = tmp_path / "pictures"
+    images = tmp_path / "images"
     images.mkdir()
     for name in ("b.png", "a.png", "broken.png"):
         Image.fromarray(source.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(images / name)

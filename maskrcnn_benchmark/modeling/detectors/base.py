@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +14,8 @@ from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.model_input import Images, ModelInput
 
 
-class Detector(nn.Module):
-    """Child `backbone` (with its neck); a subclass adds heads, and says what they lose and predict."""
+class Detector(nn.Module, ABC):
+    """Child `backbone` (with its neck); a subclass adds heads and defines `losses` and `predict`."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -48,10 +49,10 @@ class Detector(nn.Module):
         """Feature maps (B, C, H_l, W_l), computed channels-last, the fastest layout of convolutions."""
         return self.backbone(images.tensors.contiguous(memory_format=torch.channels_last))
 
+    @abstractmethod
     def losses(self, inputs: ModelInput) -> dict[str, LossTerm]:
-        """Unnormalised losses, the same keys in every step."""
-        raise NotImplementedError
+        """Unnormalised losses, the same keys in every iteration."""
 
+    @abstractmethod
     def predict(self, images: ImageList) -> list[BoxList]:
         """Detections per image."""
-        raise NotImplementedError
