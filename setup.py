@@ -32,6 +32,8 @@ HOST_FLAGS = [
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
+    # Moved by 32 bytes, the loop of roi_pool took 16 % longer.
+    "-falign-functions=64",
 ]
 # --fmad=false: the same rounding as on the CPU, so that comparisons with a threshold agree.
 NVCC_FLAGS = ["-O3", "-std=c++17", "--fmad=false", "--expt-relaxed-constexpr"]
