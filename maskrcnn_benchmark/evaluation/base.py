@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 from yacs.config import CfgNode
 
+from maskrcnn_benchmark.data.records.columns import NO_MASK
+from maskrcnn_benchmark.data.records.content import Content, read_content
 from maskrcnn_benchmark.evaluation.ap import APResult, ClassAP
 from maskrcnn_benchmark.evaluation.collect import DetectionCollector
 from maskrcnn_benchmark.evaluation.convert import boxlist_to_detections
@@ -161,14 +164,43 @@ class DetectionEvaluator(Evaluator):
         return reports[0] if is_main_process() else metrics
 
     def evaluate_detections(self, detections: Detections) -> EvaluationReport:
-        """Evaluate given detections, without gathering."""
+        """Evaluate given detections, without gathering; a file without annotations gives no metrics."""
+        evaluate = self._nothing_to_compare if self.unlabelled else self.evaluate_task
         return EvaluationReport(
             protocol=self.protocol,
             num_images=len(self._sizes),
-            tasks={task: self.evaluate_task(detections, task) for task in self.tasks},
+            tasks={task: evaluate(detections, task) for task in self.tasks},
             names={c["id"]: str(c.get("name", c["id"])) for c in self.dataset["categories"]},
             detections=detections,
+            unlabelled=self.unlabelled,
         )
+
+    def check_truth(self) -> None:
+        """Raise what the evaluation would raise for the annotations, before anything is predicted.
+
+        Raises DataError where masks are tested and annotations have none, and what `evaluate_task` raises.
+        """
+        if self.unlabelled:
+            return
+        columns, _ = read_content(self.dataset)
+        without = np.flatnonzero(columns.segmentation == NO_MASK)
+        if "segm" in self.tasks and len(without):
+            raise DataError(
+                f"annotation {columns.ids[without[0]]} has no segmentation ({len(without)} of {len(columns)} "
+                "have none), but masks are tested: add it (an empty list stands for no mask), or set "
+                "MODEL.MASK_ON False"
+            )
+        self.evaluate_detections(Detections.empty())
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the annotation file has no annotations to compare with (`AnnotationFile.unlabelled`)."""
+        return isinstance(self.dataset, Content) and self.dataset.unlabelled
+
+    def _nothing_to_compare(self, detections: Detections, task: str) -> TaskReport:
+        """The report of a task without ground truth."""
+        area = "mask" if task == "segm" else "box"
+        return TaskReport(metrics={}, groups={}, per_category={}, area=area, result=None)
 
     @abstractmethod
     def evaluate_task(self, detections: Detections, task: str) -> TaskReport:

@@ -37,6 +37,7 @@ class EvaluationReport:
         tasks: reports by "bbox", "segm", "keypoints". names: category id -> name.
         detections: what was evaluated, by image id, in pixels of the original images; with several ranks only
             rank 0 has them, and they are empty on the others.
+        unlabelled: the file has no annotations to compare with; the tasks have no metrics.
     """
 
     protocol: str
@@ -44,6 +45,7 @@ class EvaluationReport:
     tasks: dict[str, TaskReport]
     names: dict[int, str]
     detections: Detections
+    unlabelled: bool = False
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -98,6 +100,8 @@ def format_evaluation(report: EvaluationReport, per_class: bool = False) -> str:
             f"; {name} area of detections: {task.area}" for name, task in tasks.items() if name == "segm"
         )
     ]
+    if report.unlabelled:
+        return f"{lines[0]}; the file has no annotations to compare with, so there is no AP"
     names = list(dict.fromkeys(name for task in tasks.values() for name in task.metrics))
     rows = [[name, *(_defined(task.metrics.get(name, -1.0)) for task in tasks.values())] for name in names]
     groups = list(dict.fromkeys(name for task in tasks.values() for name in task.groups))

@@ -10,18 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskrcnn_benchmark.data.records.runs import PROBLEMS
 from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
-
-# Problems of a compressed text by their code in csrc/evaluation/rle.h.
-PROBLEMS = (
-    "",
-    "its size is negative or too large",
-    "a character that is not of the compressed format",
-    "its counts end in the middle of a number",
-    "a run of negative length",
-    "its runs do not add up to height * width",
-)
 
 
 @dataclass(eq=False)
@@ -137,10 +128,10 @@ def annotation_masks(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray
 
 
 def _is_polygons(shape: Any) -> bool:
-    """Whether these are polygons of three points or more (pycocotools reads other lists differently)."""
-    if not isinstance(shape, list) or not shape:
-        return False
-    return all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape)
+    """Whether these are polygons of three points or more, or none (pycocotools reads others differently)."""
+    return isinstance(shape, list) and all(
+        isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape
+    )
 
 
 def _rasterize(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> RleMasks:

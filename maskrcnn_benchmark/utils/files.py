@@ -203,25 +203,44 @@ def write_array(path: StrPath, array: np.ndarray) -> None:
 
 
 def read_json(path: StrPath, what: str = "file") -> Any:
-    """Read a JSON file; `what` names its kind in messages ("annotation file").
+    """Read a JSON file; `what` names its kind in messages ("annotation file"). A byte order mark is skipped.
 
     Raises:
-        DataError: the file is missing, unreadable or no JSON; names the path and, for invalid JSON, the line.
+        DataError: the file is missing, unreadable or no JSON (or nested too deeply, or with a number of
+            thousands of digits); names the path and, for invalid JSON, the line.
+    """
+    text = read_text(path, what)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise json_error(f"{what} {os.fspath(path)}", error) from None
+
+
+def read_text(path: StrPath, what: str = "file") -> str:
+    """Read a text file in UTF-8, with or without a byte order mark; `what` names its kind in messages.
+
+    Raises:
+        DataError: the file is missing, unreadable or not UTF-8; names the path.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
     except FileNotFoundError:
         raise DataError(f"{what} {os.fspath(path)} does not exist") from None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{what} {os.fspath(path)} is not valid JSON: {error.msg} in line {error.lineno}, "
-            f"column {error.colno}"
-        ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{what} {os.fspath(path)} is not UTF-8 text: byte {error.start}") from None
     except OSError as error:
         raise DataError(f"{what} {os.fspath(path)} cannot be read: {error.strerror}") from None
+
+
+def json_error(where: str, error: Exception) -> DataError:
+    """One-line error for text of `where` that Python's JSON reader refused with `error`."""
+    if isinstance(error, json.JSONDecodeError):
+        return DataError(
+            f"{where} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        )
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).split(";")[0]
+    return DataError(f"{where} is not usable JSON: {reason}")
 
 
 def append_jsonl(path: StrPath, obj: Any) -> None:

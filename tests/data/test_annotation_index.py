@@ -120,7 +120,8 @@ def test_workers_get_the_path_not_the_content(path: Path) -> None:
         '{"a": 1,}',
         '{"a" 1}',
     ]
-    + ['{"images": [], "annotations": {}, "categories": []}', '{"annotations": []}', "\ufeff{}", "{} x"],
+    + ['{"images": [], "annotations": {}, "categories": []}', '{"annotations": []}', "\ufeff{}", "{} x"]
+    + ['{"annotations": [' + "[" * 100_000, '{"annotations": [{"id": ' + "1" * 5000 + "}]}", "[" * 100_000],
 )
 def test_text_that_is_no_annotation_file(text: str, tmp_path: Path) -> None:
     """One line that names the file, as without an index."""
@@ -130,6 +131,24 @@ def test_text_that_is_no_annotation_file(text: str, tmp_path: Path) -> None:
         with pytest.raises(DataError) as error:
             AnnotationFile.load(bad, index_from=index_from)
         assert "bad.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_byte_order_mark_is_skipped(path: Path, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.json"
+    marked.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    plain = AnnotationFile.load(path)
+    for index_from in (0, 0, 10**9):
+        same(AnnotationFile.load(marked, index_from=index_from), plain)
+
+
+def test_of_two_lists_of_one_name_the_last_counts(path: Path) -> None:
+    """As for Python's reader, whether the file is indexed or parsed."""
+    text = path.read_text().rstrip().removesuffix("}")
+    path.write_text(text + ', "annotations": [' + json.dumps(json.loads(text + "}")["annotations"][0]) + "]}")
+    parsed = AnnotationFile.load(path)
+    assert len(parsed.columns) == 1
+    for _ in range(2):
+        same(AnnotationFile.load(path, index_from=0), parsed)
 
 
 def test_a_file_without_annotations(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,12 @@ def test_lvis_is_recognised(raw: dict[str, Any]) -> None:
 
 
 BROKEN = {
-    "no list": (lambda raw: raw.pop("annotations"), 'no list "annotations"'),
+    "no list": (lambda raw: raw.pop("images"), 'no list "images"'),
+    "no annotations and no categories": (
+        lambda raw: [raw.pop("annotations"), raw.pop("categories")],
+        'no list "annotations"',
+    ),
+    "annotations of text": (lambda raw: raw.update(annotations="none"), 'no list "annotations"'),
     "unknown category": (
         lambda raw: raw["annotations"][1].update(category_id=99),
         "annotation 2 has the unknown category 99; add it",
@@ -74,6 +80,24 @@ def test_broken_files_are_refused(raw: dict[str, Any], case: str, tmp_path: Path
         AnnotationFile.load(path)
     assert message in str(error.value) and str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["absent", None])
+@pytest.mark.parametrize("index_from", [0, 10**9])
+def test_files_of_test_sets_have_no_annotations(
+    raw: dict[str, Any], tmp_path: Path, content: Any, index_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`image_info_*.json` of COCO: images and categories only."""
+    monkeypatch.setenv("MRB_CACHE_DIR", str(tmp_path / "cache"))
+    raw["annotations"] = content
+    raw = {key: value for key, value in raw.items() if value != "absent"}
+    path = tmp_path / "image_info_test.json"
+    path.write_text(json.dumps(raw))
+    for _ in range(2):
+        file = AnnotationFile.load(path, index_from=index_from)
+        assert file.unlabelled and len(file.columns) == 0 and len(file.images) == 5
+        assert list(file.raw["annotations"]) == [] and pickle.loads(pickle.dumps(file)).unlabelled
+    assert not AnnotationFile(raw | {"annotations": []}).unlabelled
 
 
 def test_other_json_and_missing_file(tmp_path: Path) -> None:

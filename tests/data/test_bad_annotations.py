@@ -29,7 +29,6 @@ SEGMENTATIONS: dict[str, tuple[Any, str]] = {
     "far away": ([[2, 3, 1e12, 3, 1e12, 18]], "beyond 1048576 pixels"),
     "text in a polygon": ([["a", 6, 25, 6, 25, 16]], "a polygon is a list of numbers"),
     "text": ("abc", "got str"),
-    "null": (None, "got NoneType"),
     "number": (5, "got int"),
     "polygons and run lengths": ([WHOLE, {"size": SIZE, "counts": [2000]}], "a polygon is a list of numbers"),
     "null in a polygon": ([[None, 6, 25, 6, 25, 16]], "a polygon is a list of numbers"),
@@ -47,15 +46,29 @@ SEGMENTATIONS: dict[str, tuple[Any, str]] = {
     "garbage": ({"size": SIZE, "counts": "garbage!!"}, "do not describe a mask"),
     "other letters": ({"size": SIZE, "counts": "\u1234"}, "do not describe a mask"),
     "counts of another kind": ({"size": SIZE, "counts": 7}, "expected text or a list"),
+    "text without a run": ({"size": SIZE, "counts": ""}, "do not describe a mask"),
+    "text that ends early": ({"size": SIZE, "counts": "04"}, "do not describe a mask"),
+    "text that ends in a number": ({"size": SIZE, "counts": "`"}, "do not describe a mask"),
+    "size of zero": ({"size": [0, 50], "counts": []}, "a positive height and width"),
+    "negative size": ({"size": [-40, -50], "counts": [2000]}, "a positive height and width"),
+    "bool as size": ({"size": [True, 50], "counts": [50]}, "expected [height, width]"),
+    "points as pairs": ([WHOLE[i : i + 2] for i in range(0, 8, 2)], "a polygon written as 4 points [x, y]"),
+    "points as lists": ([[WHOLE[i : i + 2] for i in range(0, 8, 2)]], "whose points are lists [x, y]"),
+    "flat list": (WHOLE, "a flat list of values"),
+    "box in the place of a polygon": ([[5, 6, 20, 10]], "its box in the place of a polygon"),
+    "corners in the place of a polygon": ([[5.4, 6, 25, 16]], "its box in the place of a polygon"),
+    "bool in a polygon": ([[True, 6, 25, 6, 25, 16]], "a polygon is a list of numbers"),
+    "huge integer in a polygon": ([[10**400, 6, 25, 6, 25, 16]], "not finite or beyond"),
+    "huge integer in run lengths": ({"size": SIZE, "counts": [10**400]}, "whole numbers from 0 on"),
 }
 
 
 @pytest.mark.parametrize("case", list(SEGMENTATIONS))
 def test_segmentation(make: Make, raw: dict[str, Any], case: str) -> None:
+    """Refused when the file is opened, not when the image is trained on."""
     raw["annotations"][0]["segmentation"], message = SEGMENTATIONS[case]
-    dataset = make(raw)
     with pytest.raises(DataError) as error:
-        dataset[dataset.image_ids.index(11)]
+        make(raw)
     text = str(error.value)
     assert message in text and "annotation 1 (image 11)" in text and "ann.json" in text and "\n" not in text
 
@@ -101,6 +114,65 @@ RECORDS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "bool in a box": (
         lambda raw: raw["annotations"][0].update(bbox=[True, 1, 2, 3]),
         "annotation 1 has the box",
+    ),
+    "huge integer in a box": (
+        lambda raw: raw["annotations"][0].update(bbox=[10**400, 1, 2, 3]),
+        "annotation 1 has the box",
+    ),
+    "huge category id": (
+        lambda raw: raw["categories"][0].update(id=2**70),
+        "category number 0 has no integer",
+    ),
+    "huge image id": (lambda raw: raw["annotations"][0].update(image_id=10**400), "must be integers"),
+    "area of text": (lambda raw: raw["annotations"][0].update(area="400"), "annotation 1 has the area '400'"),
+    "negative area": (lambda raw: raw["annotations"][0].update(area=-4), "annotation 1 has the area -4"),
+    "infinite area": (lambda raw: raw["annotations"][0].update(area=math.inf), "has the area inf"),
+    "huge area": (lambda raw: raw["annotations"][0].update(area=10**400), "annotation 1 has the area 1000"),
+    "crowd of 2": (
+        lambda raw: raw["annotations"][0].update(iscrowd=2),
+        'annotation 1 has "iscrowd" 2; expected',
+    ),
+    "crowd of a word": (lambda raw: raw["annotations"][0].update(iscrowd="maybe"), "\"iscrowd\" 'maybe'"),
+    "crowd of a list": (lambda raw: raw["annotations"][0].update(iscrowd=[]), '"iscrowd" []'),
+    "ignore of a word": (lambda raw: raw["annotations"][0].update(ignore="x"), "\"ignore\" 'x'"),
+    "width of a bool": (lambda raw: raw["images"][0].update(width=True), "image 14 has the size True x 40"),
+    "width of a fraction": (lambda raw: raw["images"][0].update(width=50.5), "has the size 50.5 x 40"),
+    "half a character": (
+        lambda raw: raw["images"][0].update(file_name="\ud800.jpg"),
+        "image 14 has the name",
+    ),
+    "NUL in a name": (lambda raw: raw["images"][0].update(file_name="a\0.jpg"), "image 14 has the name"),
+    "name of a number in a category": (
+        lambda raw: raw["categories"][0].update(name=5),
+        "category 7 has the name",
+    ),
+    "half a character in a category": (
+        lambda raw: raw["categories"][0].update(name="\udc80"),
+        r"category 7 has the name '\udc80'",
+    ),
+    "keypoint names of a number": (
+        lambda raw: raw["categories"][0].update(keypoints=3),
+        'category 7 has "keypoints" 3; expected a list of names',
+    ),
+    "short void region": (
+        lambda raw: raw["images"][0].update(void={"size": SIZE, "counts": "04"}),
+        'image 14 has a "void" that cannot be used: its runs do not add up',
+    ),
+    "void of polygons": (
+        lambda raw: raw["images"][0].update(void=[WHOLE]),
+        'image 14 has a "void" that cannot be used: expected run lengths',
+    ),
+    "frequency of another letter": (
+        lambda raw: raw["categories"][0].update(frequency=["r"]),
+        "category 7 has \"frequency\" ['r']",
+    ),
+    "negative set of text": (
+        lambda raw: raw["images"][0].update(neg_category_ids="3"),
+        "image 14 has \"neg_category_ids\" '3'",
+    ),
+    "negative set of fractions": (
+        lambda raw: raw["images"][0].update(not_exhaustive_category_ids=[1.5]),
+        'image 14 has "not_exhaustive_category_ids" [1.5]',
     ),
     "text in a box": (
         lambda raw: raw["annotations"][0].update(bbox=["1", 2, 3, 4]),

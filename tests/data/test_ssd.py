@@ -247,6 +247,7 @@ def test_batches_of_a_loader(
     cfg.merge_from_list(["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 4, "DATALOADER.NUM_WORKERS", 0])
     Image.new("RGB", (40, 50)).save(tmp_path / "12.jpg")
     raw["images"][2].update(width=40, height=50)
+    raw["annotations"][3]["segmentation"]["size"] = [50, 40]
     data = make(raw, transforms=build_transforms(cfg, train=True))
     for grouped in (True, False):
         cfg.DATALOADER.ASPECT_RATIO_GROUPING = grouped

@@ -133,6 +133,32 @@ def test_bad_xml_is_one_line_with_the_file(root: Path, text: str, message: str) 
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", 0), ("1", 1), ("", 0), ("Unspecified", 0), ("false", 0), ("no", 0), ("true", 1), (" 1 ", 1)],
+)
+def test_difficult_is_read_by_its_meaning(root: Path, text: str, expected: int) -> None:
+    path = root / "Annotations" / "2008_000007.xml"
+    path.write_text(_object().replace("<bndbox>", f"<difficult>{text}</difficult><bndbox>"))
+    (record,) = load_voc(_list(root)).anns_by_image[2008000007]
+    assert record["ignore"] == record["iscrowd"] == expected
+
+
+def test_difficult_of_another_word_is_refused(root: Path) -> None:
+    path = root / "Annotations" / "2008_000007.xml"
+    path.write_text(_object().replace("<bndbox>", "<difficult>very</difficult><bndbox>"))
+    with pytest.raises(
+        DataError, match=r"2008_000007\.xml: object 'dog' has <difficult> 'very'; expected 0, 1"
+    ):
+        load_voc(_list(root))
+
+
+def test_a_byte_order_mark_in_the_list(root: Path) -> None:
+    path = Path(_list(root))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_voc(str(path)).images) == 3
+
+
 def test_bad_bytes(root: Path) -> None:
     path = root / "Annotations" / "2008_000003.xml"
     path.write_bytes("<annotation>".encode("utf-16"))

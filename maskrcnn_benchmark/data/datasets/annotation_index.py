@@ -1,7 +1,7 @@
 """A cached index of a large annotation file: the byte span of every record, and the columns of all records.
 
 The file is mapped into memory, so that all processes share one copy, and a record is decoded when it is
-accessed. The index (about 80 bytes per annotation) lies in a cache folder and is used again while size and
+accessed. The index (about 110 bytes per annotation) lies in a cache folder and is used again while size and
 modification time of the file do not change.
 """
 
@@ -23,25 +23,36 @@ from typing import Any
 
 import numpy as np
 
-from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns, ColumnBuilder, Record
+from maskrcnn_benchmark.data.records.annotation import mended_record
+from maskrcnn_benchmark.data.records.builder import ColumnBuilder
+from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
+from maskrcnn_benchmark.data.records.mends import Mends
 from maskrcnn_benchmark.utils.errors import DataError, WriteError
-from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.files import json_error, read_json, write_json
 
 logger = logging.getLogger(__name__)
-VERSION = 2
+VERSION = 3
 CACHE_VARIABLE = "MRB_CACHE_DIR"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SPANS = ("starts", "ends")
+_MARK = b"\xef\xbb\xbf"  # byte order mark
 
 
 @dataclass(frozen=True)
 class FileIndex:
-    """Byte spans in a file: of every annotation (`starts`, `ends`, int64 (N,)) and of the other top keys."""
+    """Byte spans in a file: of every annotation (`starts`, `ends`, int64 (N,)) and of the other top keys.
+
+    `mends`: what was mended in annotations, images and categories; `mended_lists`: in one of the latter two.
+    `suspicions`: see `boxes.suspicions`.
+    """
 
     columns: AnnotationColumns
     starts: np.ndarray
     ends: np.ndarray
     sections: dict[str, tuple[int, int]]
+    mends: Mends
+    mended_lists: bool
+    suspicions: list[str]
 
 
 class MappedFile:
@@ -63,7 +74,7 @@ class MappedFile:
         """Parse the JSON value of a span of bytes; DataError when it is none."""
         try:
             return json.loads(self.bytes[start:end])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"annotation file {self.path}: the text at byte {start} is not valid JSON ({error}); if the "
                 "file was changed while it was in use, start again"
@@ -71,12 +82,22 @@ class MappedFile:
 
 
 class FileRecords(Sequence[Record]):
-    """The annotation records of an indexed file, decoded one by one when they are accessed."""
+    """The annotation records of an indexed file, decoded one by one when they are accessed.
 
-    def __init__(self, file: MappedFile, starts: np.ndarray, ends: np.ndarray) -> None:
+    With `columns`, mended records are as these say; without, as in the file.
+    """
+
+    def __init__(
+        self,
+        file: MappedFile,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        columns: AnnotationColumns | None = None,
+    ) -> None:
         self._file = file
         self._starts = starts
         self._ends = ends
+        self._columns = columns
 
     def __len__(self) -> int:
         """Number of annotations."""
@@ -86,7 +107,8 @@ class FileRecords(Sequence[Record]):
         """The record (of a slice: the list of records) at an index in file order."""
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
-        return self._file.parse(int(self._starts[row]), int(self._ends[row]))
+        record = self._file.parse(int(self._starts[row]), int(self._ends[row]))
+        return record if self._columns is None else mended_record(record, self._columns, row)
 
     def text(self, row: int) -> bytes:
         """The bytes of the record in the file."""
@@ -166,13 +188,15 @@ def scan(file: MappedFile, where: str) -> tuple[dict[str, tuple[int, int]], arra
         return position
 
     try:
-        position = expect(0, "{")
+        position = expect(len(_MARK) if file.bytes[: len(_MARK)] == _MARK else 0, "{")
         if text[skip(position + 1) : skip(position + 1) + 1] == "}":
             position = skip(position + 1)
         while text[position] != "}":
             name, position = decode(text, skip(position + 1))
             start = skip(expect(position, ":") + 1)
             if name == "annotations" and text[start : start + 1] == "[":
+                # of several lists of one name the last counts, as for Python's reader
+                starts, ends, builder = array("q"), array("q"), ColumnBuilder(where)
                 position = expect(start, "[")
                 if text[skip(position + 1) : skip(position + 1) + 1] == "]":
                     position = skip(position + 1)
@@ -190,10 +214,8 @@ def scan(file: MappedFile, where: str) -> tuple[dict[str, tuple[int, int]], arra
             position = expect(position, ",}")
         if skip(position + 1) < len(text):
             raise json.JSONDecodeError("Text after the end", text, skip(position + 1))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise json_error(where, error) from None
     return sections, starts, ends, builder
 
 
@@ -216,10 +238,16 @@ def read_index(path: Path) -> FileIndex | None:
         if {len(a) for a in arrays.values()} != {header["annotations"]}:
             return None
         sections = {key: (int(a), int(b)) for key, (a, b) in header["sections"].items()}
+        facts: dict[str, Any] = {
+            "sections": sections,
+            "mends": Mends(header["mends"]),
+            "mended_lists": bool(header["mended_lists"]),
+            "suspicions": [str(line) for line in header["suspicions"]],
+        }
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
     spans = {name: arrays.pop(name) for name in _SPANS}
-    return FileIndex(AnnotationColumns(**arrays), **spans, sections=sections)
+    return FileIndex(AnnotationColumns(**arrays), **spans, **facts)
 
 
 def write_index(path: Path, index: FileIndex) -> None:
@@ -236,7 +264,14 @@ def write_index(path: Path, index: FileIndex) -> None:
             np.save(temporary / f"{name}.npy", getattr(index.columns, name))
         for name in _SPANS:
             np.save(temporary / f"{name}.npy", getattr(index, name))
-        header = {"version": VERSION, "annotations": len(index.starts), "sections": index.sections}
+        header = {
+            "version": VERSION,
+            "annotations": len(index.starts),
+            "sections": index.sections,
+            "mends": index.mends.stored(),
+            "mended_lists": index.mended_lists,
+            "suspicions": index.suspicions,
+        }
         write_json(temporary / "header.json", header)
         for old in target.parent.glob(f"{target.name.split('-')[0]}-*"):
             shutil.rmtree(old, ignore_errors=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns, ColumnBuilder, Record
 from maskrcnn_benchmark.data.datasets.annotation_index import (
     FileIndex,
     FileRecords,
@@ -21,11 +20,19 @@ from maskrcnn_benchmark.data.datasets.annotation_index import (
     scan,
     write_index,
 )
+from maskrcnn_benchmark.data.records.annotation import mended_record
+from maskrcnn_benchmark.data.records.boxes import suspicions
+from maskrcnn_benchmark.data.records.builder import ColumnBuilder
+from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
+from maskrcnn_benchmark.data.records.content import Content
+from maskrcnn_benchmark.data.records.images import read_category_records, read_image_records
+from maskrcnn_benchmark.data.records.mends import Mends, warn_once
+from maskrcnn_benchmark.data.records.values import is_integer
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json
 
 logger = logging.getLogger(__name__)
-MAX_SIDE = 2**20  # pixels
+_TOP = ("images", "categories")
 INDEX_FROM_BYTES = 2**24
 """Files of this size or more are read through a cached index; smaller ones are parsed at once."""
 
@@ -44,38 +51,51 @@ class AnnotationFile:
             cheap for large files.
         kind: "coco", "lvis", "voc" or "cityscapes", a kind of `config.catalog.KINDS` by which results are
             evaluated.
+        mends: what the rules of `data.records` mended; the records of `raw` are as mended.
+        suspicions: sentences on boxes that look wrong (`boxes.suspicions`).
+        unlabelled: the file has no list of annotations at all (`image_info_*.json` of COCO's test sets): it
+            can be predicted on, neither trained on nor evaluated.
     """
 
     def __init__(self, raw: dict[str, Any], path: str | PathLike[str] = "", kind: str = "") -> None:
         """Check and index `raw`; `path` is named in messages. `kind` "": "coco" or "lvis", by the content.
 
-        Raises DataError naming the file and the record for missing keys, ids that occur twice, annotations of
-        unknown images or categories, boxes that are not four finite values, images without a size.
+        Raises DataError naming the file and the record for what the rules of `data.records` refuse: missing
+        keys, ids that occur twice, annotations of unknown images or categories, boxes that are not four
+        finite values, segmentations that cannot be used, images without a size.
         """
         where = _where(fspath(path))
-        _check_top(raw, where)
+        raw, unlabelled = _check_top(raw, where)
         builder = ColumnBuilder(where)
         for record in raw["annotations"]:
             builder.add(record)
-        self._set(raw, path, _finish(builder, raw, where), raw["annotations"], kind)
-        self.outline = raw
+        records = raw["annotations"]
+        columns, raw = _finish(builder, raw, where, records)
+        if columns.mended.any():
+            records = [mended_record(record, columns, row) for row, record in enumerate(records)]
+        self._set(raw | {"annotations": records}, path, columns, kind, unlabelled)
+        self.outline = self.raw
+        self.mends, self.suspicions = builder.mends, suspicions(columns, self.images)
+        self._log()
 
     def _set(
         self,
         raw: dict[str, Any],
         path: str | PathLike[str],
         columns: AnnotationColumns,
-        records: Sequence[Record],
         kind: str,
+        unlabelled: bool,
     ) -> None:
         """Set the attributes from checked content."""
         self.path = fspath(path)
-        self.raw = raw
+        self.raw: dict[str, Any] = Content(raw, columns, unlabelled)
         self.columns = columns
+        self.unlabelled = unlabelled
         self.categories: list[Record] = raw["categories"]
         self.images: list[Record] = sorted(raw["images"], key=lambda image: image["id"])
-        self.anns_by_image = AnnotationsByImage([i["id"] for i in self.images], columns.image_ids, records)
-        federated = any("neg_category_ids" in image for image in self.images[:1])
+        ids = [image["id"] for image in self.images]
+        self.anns_by_image = AnnotationsByImage(ids, columns.image_ids, raw["annotations"])
+        federated = any("neg_category_ids" in image for image in self.images)
         by_content = "lvis" if federated or any("frequency" in c for c in self.categories) else "coco"
         self.kind = kind or by_content
 
@@ -89,7 +109,9 @@ class AnnotationFile:
         """
         if not Path(path).is_file() or Path(path).stat().st_size < index_from:
             return cls(read_json(path, "annotation file"), path, kind)
-        return cls._open(Path(path), kind)
+        self = cls._open(Path(path), kind)
+        self._log()
+        return self
 
     @classmethod
     def _open(cls, path: Path, kind: str = "") -> AnnotationFile:
@@ -97,30 +119,50 @@ class AnnotationFile:
         file, where = MappedFile(str(path)), _where(str(path))
         index = read_index(path)
         if index is not None:
-            raw = _sections(file, index.sections)
+            raw, unlabelled = _check_top(_sections(file, index.sections), where)
+            if index.mended_lists:
+                raw = _checked(raw, where, Mends())
         else:
             began = time.perf_counter()
             logger.info("%s: making the index (cached for the next time)", where)
             sections, starts, ends, builder = scan(file, where)
-            raw = _sections(file, sections)
-            _check_top(raw, where)
+            raw, unlabelled = _check_top(_sections(file, sections), where)
             spans = np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64)
-            index = FileIndex(_finish(builder, raw, where), *spans, sections=sections)
+            given = _lists(raw)
+            columns, raw = _finish(builder, raw, where, FileRecords(file, *spans))
+            index = FileIndex(
+                columns,
+                *spans,
+                sections=sections,
+                mends=builder.mends,
+                mended_lists=any(a is not b for a, b in zip(given, _lists(raw), strict=True)),
+                suspicions=suspicions(columns, raw["images"]),
+            )
             write_index(path, index)
             logger.info(
                 "%s: %d annotations indexed in %.1f s", where, len(starts), time.perf_counter() - began
             )
-        records = FileRecords(file, index.starts, index.ends)
+        records = FileRecords(file, index.starts, index.ends, index.columns)
         self = cls.__new__(cls)
-        self._set(raw | {"annotations": records}, path, index.columns, records, kind)
+        self._set(raw | {"annotations": records}, path, index.columns, kind, unlabelled)
         self.outline = raw | {"annotations": Outlines(index.columns)}
+        self.mends, self.suspicions = index.mends, index.suspicions
         return self
+
+    def _log(self) -> None:
+        """Warn of what was mended, and of boxes that look wrong, once per file."""
+        self.mends.log(_where(self.path))
+        for line in self.suspicions:
+            warn_once(f"{_where(self.path)}: {line}")
 
     def __reduce__(self) -> Any:
         """Pickle the path of a file that is read through an index, so that workers share the mapped file."""
         if isinstance(self.raw["annotations"], FileRecords):
             return AnnotationFile._open, (Path(self.path), self.kind)
-        return AnnotationFile, (self.raw, self.path, self.kind)
+        content = {
+            key: value for key, value in self.raw.items() if key != "annotations" or not self.unlabelled
+        }
+        return AnnotationFile, (content, self.path, self.kind)
 
     @property
     def category_ids(self) -> list[int]:
@@ -165,11 +207,15 @@ def first_images(annotations: dict[str, Any], count: int) -> dict[str, Any]:
     """Keep the `count` images of lowest id that hold objects, with their objects, and all other sections.
 
     annotations: content of a COCO or LVIS file, which is not changed. Raises DataError when it lacks
-    `images` or `annotations`, or holds fewer such images.
+    `images` or `annotations`, one of their records has no id, or it holds fewer such images.
     """
-    for key in ("images", "annotations"):
-        if key not in annotations:
+    for key, id_key in (("images", "id"), ("annotations", "image_id")):
+        records = annotations.get(key) if isinstance(annotations, dict) else None
+        if not isinstance(records, list):
             raise DataError(f"the annotation file has no {key!r}; give one of COCO or LVIS format")
+        for number, record in enumerate(records):
+            if not (isinstance(record, dict) and is_integer(record.get(id_key))):
+                raise DataError(f'number {number} of {key!r} has no integer "{id_key}"; correct it')
     filled = {entry["image_id"] for entry in annotations["annotations"]}
     images = sorted((i for i in annotations["images"] if i["id"] in filled), key=lambda i: i["id"])
     if not 0 < count <= len(images):
@@ -192,55 +238,39 @@ def _sections(file: MappedFile, sections: dict[str, tuple[int, int]]) -> dict[st
     }
 
 
-def _finish(builder: ColumnBuilder, raw: dict[str, Any], where: str) -> AnnotationColumns:
-    """Check images and categories, then the references of the annotations to them."""
-    _checked_images(raw["images"], where)
-    categories = _unique_ids(raw["categories"], "category", ("name",), where)
-    return builder.finish({image["id"] for image in raw["images"]}, categories)
+def _finish(
+    builder: ColumnBuilder, raw: dict[str, Any], where: str, records: Sequence[Record]
+) -> tuple[AnnotationColumns, dict[str, Any]]:
+    """Check images and categories, then the annotations beside them; returns the columns and the content."""
+    raw = _checked(raw, where, builder.mends)
+    categories = {category["id"] for category in raw["categories"]}
+    return builder.finish(raw["images"], categories, records), raw
 
 
-def _check_top(raw: Any, where: str) -> None:
-    """Raise DataError unless the content is an object with the three lists."""
+def _checked(raw: dict[str, Any], where: str, mends: Mends) -> dict[str, Any]:
+    """The content with its images and categories as the rules read them."""
+    images = read_image_records(raw["images"], where, mends)
+    return raw | {"images": images, "categories": read_category_records(raw["categories"], where, mends)}
+
+
+def _lists(raw: dict[str, Any]) -> list[Record]:
+    """All image and category records."""
+    return [*raw["images"], *raw["categories"]]
+
+
+def _check_top(raw: Any, where: str) -> tuple[dict[str, Any], bool]:
+    """The content with a list of annotations, and whether the file has none.
+
+    Raises DataError unless it is an object with the lists of images and categories.
+    """
     if not isinstance(raw, dict):
         raise DataError(
             f"{where} must hold a JSON object in COCO or LVIS format, found a {type(raw).__name__}"
         )
-    for key in ("images", "annotations", "categories"):
+    unlabelled = raw.get("annotations") is None and all(isinstance(raw.get(k), list) for k in _TOP)
+    for key in _TOP if unlabelled else ("images", "annotations", "categories"):
         if not isinstance(raw.get(key), list):
             raise DataError(
                 f'{where} has no list "{key}"; COCO and LVIS files have images, annotations, categories'
             )
-
-
-def _unique_ids(records: Iterable[Record], what: str, keys: tuple[str, ...], where: str) -> set[int]:
-    """Return the ids of `records`; DataError for a missing key, and ids that are missing or repeated."""
-    seen: set[int] = set()
-    for position, record in enumerate(records):
-        record_id = record.get("id") if isinstance(record, dict) else None
-        if not isinstance(record_id, int) or isinstance(record_id, bool):
-            raise DataError(f'{where}: {what} number {position} has no integer "id"')
-        if record_id in seen:
-            raise DataError(f"{where}: {what} id {record_id} occurs twice; give every {what} its own id")
-        seen.add(record_id)
-        for key in keys:
-            if key not in record:
-                raise DataError(f'{where}: {what} {record_id} has no "{key}"')
-    return seen
-
-
-def _checked_images(images: list[Record], where: str) -> list[Record]:
-    """Return `images`; DataError unless all have a size and a name."""
-    _unique_ids(images, "image", ("width", "height"), where)
-    for image in images:
-        if not (image.get("file_name") or image.get("coco_url")):
-            raise DataError(f'{where}: image {image["id"]} has neither "file_name" nor "coco_url"')
-        name, url = image.get("file_name", ""), image.get("coco_url", "")
-        if not (isinstance(name, str | None) and isinstance(url, str | None)):
-            raise DataError(f"{where}: image {image['id']} has the name {name!r}; expected text")
-        sides = image["width"], image["height"]
-        if not all(isinstance(side, int | float) and 0 < side < MAX_SIDE for side in sides):
-            raise DataError(
-                f"{where}: image {image['id']} has the size {sides[0]!r} x {sides[1]!r}; expected two "
-                "positive numbers"
-            )
-    return images
+    return (raw | {"annotations": []} if unlabelled else raw), unlabelled

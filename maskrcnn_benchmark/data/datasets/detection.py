@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.data.datasets.annotation_columns import AnnotationColumns
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
 from maskrcnn_benchmark.data.datasets.images import read_record_image
-from maskrcnn_benchmark.data.datasets.keypoints import flipped_order, keypoint_names, read_keypoints
+from maskrcnn_benchmark.data.datasets.keypoints import (
+    check_keypoints,
+    flipped_order,
+    keypoint_names,
+    read_keypoints,
+)
+from maskrcnn_benchmark.data.records.columns import AnnotationColumns
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.data.types import Sample, SampleKey
 from maskrcnn_benchmark.structures import BoxList, Keypoints, SegmentationMask
@@ -63,11 +68,16 @@ class DetectionDataset:
             min_keypoints: None reads no keypoints; a number reads them, and "valid" images then have so many
                 labelled ones in their used annotations.
 
-        Raises DataError for unknown categories in `category_order` and keypoints that cannot be used, and
-        ValueError for unknown options.
+        Raises DataError for unknown categories in `category_order`, keypoints that cannot be used and a
+        training set without annotations, and ValueError for unknown options.
         """
         if keep_images not in ("valid", "all") or bad_image not in ("error", "skip"):
             raise ValueError(f"keep_images={keep_images!r} or bad_image={bad_image!r} is not a known option")
+        if train and annotations.unlabelled:
+            raise DataError(
+                f'{annotations.path or "the annotations"}: a file without "annotations" can be predicted on, '
+                "not trained on; name a training file with annotations"
+            )
         self.annotations = annotations
         self.img_dir = img_dir
         self.transforms = transforms
@@ -176,6 +186,12 @@ class DetectionDataset:
             points = read_keypoints(anns, len(self.keypoint_names), self.annotations.path)
             target.add_field("keypoints", Keypoints(points, size, flipped_order(self.keypoint_names)))
         return target.clip_to_image(remove_empty=True)
+
+    def check_keypoints(self) -> None:
+        """Raise DataError for a used annotation whose number of keypoints is not that of the classes."""
+        if self.keypoint_names:
+            rows = np.flatnonzero(self._is_used & (self.annotations.columns.visible >= 0))
+            check_keypoints(self.annotations, rows, len(self.keypoint_names))
 
     def _masks(self, anns: list[Record], size: tuple[int, int]) -> SegmentationMask:
         """Masks of `anns`; DataError naming the annotation when one does not fit the image."""

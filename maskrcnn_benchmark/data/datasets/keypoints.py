@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,13 @@ def flipped_order(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(order)
 
 
+def check_keypoints(annotations: AnnotationFile, rows: np.ndarray, count: int) -> None:
+    """Raise what `read_keypoints` raises for the records at `rows`, int64 (N,) in file order."""
+    records = annotations.raw["annotations"]
+    for row in rows.tolist():
+        _check_count(records[row], count, annotations.path)
+
+
 def read_keypoints(records: Sequence[Record], count: int, path: str) -> Tensor:
     """Read keypoints of N records, float32 (N, count, 3) x, y, visibility; zeros without keypoints.
 
@@ -50,13 +58,17 @@ def read_keypoints(records: Sequence[Record], count: int, path: str) -> Tensor:
     """
     points = torch.zeros((len(records), count, 3))
     for row, record in enumerate(records):
-        values = record.get("keypoints")
-        if values is None:
-            continue
-        if len(values) != 3 * count:
-            raise DataError(
-                f"annotation file {path}: annotation {record['id']} has {len(values)} keypoint values; "
-                f"its category names {count} keypoints, which makes {3 * count}"
-            )
-        points[row] = torch.tensor(values, dtype=torch.float32).reshape(count, 3)
+        _check_count(record, count, path)
+        if (values := record.get("keypoints")) is not None:
+            points[row] = torch.tensor(values, dtype=torch.float32).reshape(count, 3)
     return points
+
+
+def _check_count(record: Record, count: int, path: str) -> None:
+    """Raise DataError when the keypoints of a record are not `count`."""
+    values = record.get("keypoints")
+    if values is not None and len(values) != 3 * count:
+        raise DataError(
+            f"annotation file {path}: annotation {record['id']} has {len(values)} keypoint values; "
+            f"its category names {count} keypoints, which makes {3 * count}"
+        )

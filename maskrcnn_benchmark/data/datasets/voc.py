@@ -11,7 +11,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
+from maskrcnn_benchmark.data.records.values import read_flag
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import read_text
 
 # fmt: off
 VOC_CLASSES = (
@@ -87,16 +89,11 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 def _read_list(path: str) -> list[str]:
     """Read the image names of a split; DataError when there is no such file or it is no list of names."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    if not os.path.exists(path):
         raise DataError(
             f"list of images {path} does not exist; datasets/README.md shows the layout of Pascal VOC"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"list of images {path} is not UTF-8 text: byte {error.start}") from None
-    except OSError as error:
-        raise DataError(f"list of images {path} cannot be read: {error.strerror}") from None
+        )
+    lines = read_text(path, "list of images").splitlines()
     names = [line.strip() for line in lines if line.strip()]
     seen: set[str] = set()
     for name in names:
@@ -143,7 +140,10 @@ def _object(
             "xmax and ymin <= ymax"
         )
     width, height = right - left + 1, bottom - top + 1
-    difficult = int((node.findtext("difficult") or "0").strip() not in ("", "0"))
+    try:
+        difficult = int(read_flag((node.findtext("difficult") or "").strip())[0])
+    except ValueError as error:
+        raise DataError(f"{path}: object {name!r} has <difficult> {error}") from None
     return {
         "id": annotation_id,
         "image_id": image_id,

@@ -58,7 +58,7 @@ def read_class_history(
         path = report_folder(run_dir, phase) / CLASSES_FILE
         if not path.exists():
             continue
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
                 if f"{task}_AP" not in row:
                     raise DataError(f"{path} has no column {task}_AP; give a task that was evaluated")

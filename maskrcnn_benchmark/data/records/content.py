@@ -1,0 +1,86 @@
+"""The content of a checked file, and the columns of content that was not read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from maskrcnn_benchmark.data.records.annotation import mended_record
+from maskrcnn_benchmark.data.records.builder import ColumnBuilder
+from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
+from maskrcnn_benchmark.data.records.values import is_integer
+from maskrcnn_benchmark.utils.errors import DataError
+
+
+class Content(dict[str, Any]):
+    """The JSON object of a checked file, its records as the rules read them. A copy is an ordinary dict.
+
+    Attributes: `columns` of its annotations; `unlabelled`: the file has no list of annotations at all.
+    """
+
+    def __init__(self, content: Mapping[str, Any], columns: AnnotationColumns, unlabelled: bool) -> None:
+        super().__init__(content)
+        self.columns = columns
+        self.unlabelled = unlabelled
+
+    def __reduce__(self) -> Any:
+        """Copies may be changed, so they have no columns."""
+        return dict, (dict(self),)
+
+
+class Picked(Sequence[Record]):
+    """Some of the records of a sequence, decoded (for a large file) when one of them is accessed."""
+
+    def __init__(self, records: Sequence[Record], rows: np.ndarray) -> None:
+        """The `records` at int64 `rows` (N,), in that order."""
+        self._records = records
+        self._rows = rows
+        self._list: list[Record] | None = None
+
+    def select(self, order: np.ndarray) -> Picked:
+        """The records at int64 indices, in that order."""
+        return Picked(self._records, self._rows[order])
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """One record, or the list of a slice."""
+        if self._list is None:
+            self._list = [self._records[row] for row in self._rows.tolist()]
+        return self._list[index]
+
+
+def read_content(dataset: Mapping[str, Any]) -> tuple[AnnotationColumns, Sequence[Record]]:
+    """The columns and records of all annotations whose category `dataset` lists, by the rules of a file.
+
+    dataset: a dict with the keys `images`, `annotations` (missing: none) and `categories`, whose images need
+    no name and no size. Content of an `AnnotationFile` was checked before and is not read again.
+
+    Raises DataError naming the record, see `read_annotation` and `ColumnBuilder.finish`.
+    """
+    if isinstance(dataset, Content):
+        return dataset.columns, dataset["annotations"]
+    for what in ("images", "categories"):
+        for record in dataset[what]:
+            if not (isinstance(record, Mapping) and is_integer(record.get("id"))):
+                raise DataError(f'annotations: a record of "{what}" has no integer "id"')
+    known = {category["id"] for category in dataset["categories"]}
+    records = [a for a in dataset.get("annotations") or () if not _is_of_other_category(a, known)]
+    builder = ColumnBuilder("annotations")
+    for record in records:
+        builder.add(record)
+    columns = builder.finish(dataset["images"], known, records)
+    builder.mends.log("annotations")
+    if columns.mended.any():
+        records = [mended_record(record, columns, row) for row, record in enumerate(records)]
+    return columns, records
+
+
+def _is_of_other_category(record: Any, known: set[int]) -> bool:
+    """Whether a record is of a category that is not `known`; records that the rule refuses are not."""
+    category = record.get("category_id") if isinstance(record, Mapping) else None
+    return is_integer(category) and category not in known
