@@ -49,7 +49,7 @@ def main() -> None:
         if is_released(cfg):
             run_released(cfg, test=not args.skip_test)
             return
-        model, summary = train_plain(cfg)
+        model, summary = train_plain(cfg, tested_after=not args.skip_test)
         logger.info("trained %s: %d iterations", summary.weights, summary.iterations)
         if cfg.DATASETS.TEST and not args.skip_test:
             test_plain(cfg, model)

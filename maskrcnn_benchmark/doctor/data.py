@@ -9,13 +9,14 @@ from typing import Any
 
 from maskrcnn_benchmark.config.catalog import KINDS
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.data.datasets.image_files import missing_images
 from maskrcnn_benchmark.data.datasets.images import image_paths, read_record_image
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, DataSource
-from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, listed, note, ok, size_text, warning
+from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.utils.errors import DataError
 
-OPENED, LOOKED_FOR = 32, 2000
-"""Images of a data set that are decoded, and that are looked for on the disk; evenly spread."""
+OPENED = 32
+"""Images of a data set that are decoded, evenly spread; all are looked for on the disk."""
 
 _DEMO = "make the demo data: python -m maskrcnn_benchmark.data.datasets.demo --out datasets/demo"
 
@@ -88,6 +89,9 @@ def _annotations(source: DataSource, annotations: AnnotationFile, size: str) -> 
         f"{len(annotations.categories)} categories",
         key,
     )
+    if annotations.unlabelled and source.role == TEST:
+        yield note(f"{path} has no annotations: predictions are written, no AP is computed", key)
+        return
     if not len(columns):
         yield error(f"{path} holds no object", key, advice="name a file with annotations")
         return
@@ -98,21 +102,12 @@ def _annotations(source: DataSource, annotations: AnnotationFile, size: str) -> 
             "difficult objects) are not trained on",
             key,
         )
-    sizes = {image["id"]: (image["width"], image["height"]) for image in annotations.images}
-    rows = zip(columns.ids.tolist(), columns.image_ids.tolist(), columns.boxes.tolist(), strict=True)
-    outside = [annotation for annotation, image, box in rows if _is_outside(box, sizes[image])]
-    if outside:
+    for line in annotations.suspicions:
         yield warning(
-            f"{path}: {len(outside)} boxes reach more than a pixel out of their images (annotations "
-            f"{listed([str(i) for i in outside], 4)}) and are cut",
-            key,
-            advice="check that boxes are x, y, width, height in pixels of the recorded size",
+            f"{path}: {line}", key, advice="boxes are x, y, width, height in pixels of the recorded size"
         )
-
-
-def _is_outside(box: list[float], size: tuple[int, int]) -> bool:
-    x, y, width, height = box
-    return x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1
+    for line in annotations.mends.lines():
+        yield note(f"{path}: {line}", key)
 
 
 def _evenly(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -125,8 +120,8 @@ def _evenly(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 def _images(source: DataSource, annotations: AnnotationFile, skip: bool) -> Iterator[Finding]:
     """Check for images that do not exist or cannot be used."""
     folder, key = source.spec.img_dir, source.img_key
-    looked = _evenly(annotations.images, LOOKED_FOR)
-    missing = [r for r in looked if not any(map(os.path.isfile, image_paths(folder, r)))]
+    looked = annotations.images
+    missing = missing_images(folder, looked)
     if missing:
         example = " or ".join(image_paths(folder, missing[0]))
         yield (warning if skip and len(missing) < len(looked) and source.role == TRAIN else error)(

@@ -24,6 +24,7 @@ from maskrcnn_benchmark.data.build import (
 )
 from maskrcnn_benchmark.data.datasets.images import image_name
 from maskrcnn_benchmark.data.types import Batch
+from maskrcnn_benchmark.engine.data_check import check_test_set, check_test_sets, check_training_set
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.engine.train import TrainSummary, train
@@ -70,22 +71,24 @@ def write_labels(folder: Path, dataset: AnyDataset) -> None:
     write_json(folder / "labels.json", {str(category): name for category, name in pairs}, indent=2)
 
 
-def train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
+def train_plain(cfg: CfgNode, *, tested_after: bool = False) -> tuple[nn.Module, TrainSummary]:
     """Train on DATASETS.TRAIN into OUTPUT_DIR, evaluating DATASETS.TEST every SOLVER.TEST_PERIOD.
 
-    Raises ConfigError when another run uses OUTPUT_DIR.
+    `tested_after`: the caller tests the model, so that DATASETS.TEST is checked now. Raises ConfigError when
+    another run uses OUTPUT_DIR.
     """
     with lock_run_folder(cfg.OUTPUT_DIR, below=("validation", "inference")):
-        return _train_plain(cfg)
+        return _train_plain(cfg, tested_after)
 
 
-def _train_plain(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
+def _train_plain(cfg: CfgNode, tested_after: bool) -> tuple[nn.Module, TrainSummary]:
     dataset = build_train_dataset(cfg)
     total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
     return train_on(
         cfg,
         dataset,
         lambda done: build_train_loader(cfg, dataset, start_iter=done, num_iters=total - done),
+        tested_after=tested_after,
     )
 
 
@@ -96,14 +99,22 @@ def train_on(
     *,
     distill: Callable[[Batch], StoredLogits] | None = None,
     category_order: Sequence[int] | None = None,
+    tested_after: bool = False,
 ) -> tuple[nn.Module, TrainSummary]:
     """Train on batches of `dataset` as `train_plain` does.
 
     Args:
         make_batches: see `train`. distill: stored teacher outputs for a batch.
         category_order: category ids by label for the data sets of DATASETS.TEST; None takes their own order.
+        tested_after: see `train_plain`.
+
+    Raises DataError before anything is trained when images are missing, and for test sets that testing would
+    refuse.
     """
     check_class_count(cfg, dataset, " + ".join(cfg.DATASETS.TRAIN))
+    comm.on_main(lambda: check_training_set(cfg, dataset))
+    if tested_after or cfg.SOLVER.TEST_PERIOD > 0:
+        comm.on_main(lambda: check_test_sets(cfg, category_order))
     comm.on_main(lambda: write_labels(Path(cfg.OUTPUT_DIR), dataset))
     model = build_seeded_model(cfg)
 
@@ -176,6 +187,7 @@ def test_plain(
             )
         dataset = build_dataset(cfg, spec, train=False, category_order=category_order)
         check_class_count(cfg, dataset, name)
+        comm.on_main(partial(check_test_set, cfg, dataset))
         evaluator = build_evaluator(
             cfg,
             dataset.annotations.raw,

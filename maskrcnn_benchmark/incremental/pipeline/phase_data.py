@@ -72,6 +72,11 @@ class PhaseData:
         Raises:
             DataError: when the validation file lacks a category of the training file.
         """
+        if self.val.unlabelled:
+            raise DataError(
+                f'{self.val_path} has no "annotations": the phases are compared by AP; name a file with '
+                "annotations in LST.ANN_VAL"
+            )
         missing = set(plan.seen_ids(plan.num_phases - 1)) - {c["id"] for c in self.val.categories}
         if missing:
             raise DataError(

@@ -9,6 +9,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import save_config
+from maskrcnn_benchmark.engine.data_check import check_test_set, check_training_set
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.pipeline.base_reuse import reuse_base_phase
 from maskrcnn_benchmark.incremental.pipeline.context import RunContext
@@ -128,6 +129,7 @@ class _Runner:
     def __init__(self, cfg: CfgNode) -> None:
         run_dir = run_folder(cfg)
         self.executed: list[str] = []
+        self._data_is_checked = False
         self._state: RunState | None = None
         on_main(lambda: self._open(run_dir / STATE_FILE))
         hash_of = self._state.file_hash if self._state is not None else sha256_file
@@ -141,6 +143,9 @@ class _Runner:
         decision = on_main(lambda: self._decide(stage))
         if decision == SKIP:
             return False
+        if stage.phase >= 0 and not self._data_is_checked:
+            on_main(self._check_data)
+            self._data_is_checked = True
         logger.info("=== %s: %s%s", stage.key, position, ", resumed" if decision == RESUME else "")
         if stage.collective:
             stage.run()
@@ -149,6 +154,14 @@ class _Runner:
         on_main(lambda: self._main_state().finish(stage.key))
         self.executed.append(stage.key)
         return True
+
+    def _check_data(self) -> None:
+        """Check what all phases train on and are tested on, before the first stage that takes long."""
+        plan = read_plan(self.context.run_dir)
+        for phase in sorted({0, plan.num_phases - 1}):
+            cfg = self.context.phase_cfg(plan, phase)
+            check_training_set(cfg, self.context.data.train_dataset(cfg, plan))
+            check_test_set(cfg, self.context.data.val_dataset(cfg, plan))
 
     def reuse_base(self, stages: list[Stage]) -> None:
         """Reuse the base phase of LST.BASE_RUN unless this run has begun its own."""

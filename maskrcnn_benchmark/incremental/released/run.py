@@ -65,14 +65,16 @@ def run_released(cfg: CfgNode, *, test: bool = True) -> None:
         dump_released(cfg, store, logits)
         logger.info("stored the outputs in %s and %s", store, logits)
         return
-    model, summary = train_released(cfg)
+    model, summary = train_released(cfg, tested_after=test)
     logger.info("trained %s: %d iterations", summary.weights, summary.iterations)
     if cfg.DATASETS.TEST and test:
         test_plain(cfg, model, category_order=category_order(cfg))
 
 
-def train_released(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
+def train_released(cfg: CfgNode, *, tested_after: bool = False) -> tuple[nn.Module, TrainSummary]:
     """Train the phase into OUTPUT_DIR, resuming where it was stopped; collective over ranks.
+
+    `tested_after`: see `train_plain`.
 
     Raises:
         UsageError: when files, class order, start weights and class counts do not belong together.
@@ -82,7 +84,14 @@ def train_released(cfg: CfgNode) -> tuple[nn.Module, TrainSummary]:
     check_class_count(cfg, dataset, cfg.DATASETS.TRAIN[0])
     _check_start(cfg, dataset.class_names)
     lookup = open_lookup(cfg, dataset) if cfg.MODEL.USE_DISTILL else None
-    return train_on(cfg, dataset, train_batches(cfg, dataset), distill=lookup, category_order=order)
+    return train_on(
+        cfg,
+        dataset,
+        train_batches(cfg, dataset),
+        distill=lookup,
+        category_order=order,
+        tested_after=tested_after,
+    )
 
 
 def test_released(cfg: CfgNode, ckpt: str | None = None) -> dict[str, EvaluationReport]:
