@@ -46,6 +46,41 @@ def test_packaged_names() -> None:
     assert set(published) <= set(packaged_datasets())
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            f"lvis_v0.5_{part}_{group}"
+            for part in ("train", "val")
+            for group in ("top270", "top100", "830", "step9")
+        ),
+        *(
+            "lvis_v0.5_minival",
+            "lvis_v0.5_train_step3_320",
+            "lvis_v0.5_val_top1230",
+            "lvis_v0.5_val_cocofied",
+        ),
+        *("coco_2014_minival_100", "coco_2017_minival", "coco_2017_val_100", "keypoints_coco_2017_val"),
+        *("coco_2017_test_dev", "coco_2017_test-dev", "lvis_v1_test_dev", "lvis_v0.5_val_rand_100"),
+    ],
+)
+def test_names_of_published_catalogs(name: str) -> None:
+    """maskrcnn-benchmark, all versions of the LST release, detectron2."""
+    spec = resolve_dataset(load_config(None), name)
+    assert spec.kind == name.replace("keypoints_", "").split("_")[0] and spec.ann_file.endswith(".json")
+
+
+def test_folders_of_published_names() -> None:
+    known = packaged_datasets()
+    assert known["coco_2017_minival"].ann_file == "datasets/coco/annotations/instances_val2017.json"
+    assert known["keypoints_coco_2017_val_100"].ann_file.endswith("/person_keypoints_val2017_100.json")
+    assert {known[f"coco_2017_{part}"].img_dir for part in ("val_100", "val")} == {"datasets/coco/val2017"}
+    assert known["coco_2017_test_dev"].ann_file.endswith("/image_info_test-dev2017.json")
+    assert known["lvis_v0.5_train_top270"].ann_file == (
+        "datasets/lvis/lvis_trainval_1230/lvis_v0.5_train_top270.json"
+    )
+
+
 def test_names_of_pascal_voc_and_cityscapes() -> None:
     cfg = load_config(None)
     folder = "datasets/voc/VOC2007"
@@ -121,6 +156,11 @@ def test_unknown_name_lists_what_resembles_it() -> None:
         resolve_dataset(load_config(None), "coco_2014_trian")
     with pytest.raises(ConfigError, match="packaged names: .*lvis_v1_val"):
         resolve_dataset(load_config(None), "zzzz")
+    for name in ("coco_2014_trian", "zzzz"):
+        with pytest.raises(
+            ConfigError, match=r"kind:annotations.json@image_folder \(kind coco, lvis, .*REGISTER"
+        ):
+            resolve_dataset(load_config(None), name)
 
 
 def test_user_catalog(tmp_path: Path) -> None:
