@@ -16,7 +16,7 @@ from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.cityscapes import load_cityscapes
 from maskrcnn_benchmark.utils.errors import run_cli
-from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.files import path_argument, write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -26,12 +26,16 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--gt", metavar="DIR", type=Path, default=Path("datasets/cityscapes/gtFine"), help="(%(default)s)"
+        "--gt",
+        metavar="DIR",
+        type=path_argument,
+        default=Path("datasets/cityscapes/gtFine"),
+        help="(%(default)s)",
     )
     parser.add_argument(
         "--out",
         metavar="DIR",
-        type=Path,
+        type=path_argument,
         default=Path("datasets/cityscapes/annotations"),
         help="folder of the files (%(default)s)",
     )

@@ -11,7 +11,6 @@ name the annotations of the step to which its values belong.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.incremental.distillation.json_files import (
@@ -23,6 +22,7 @@ from maskrcnn_benchmark.incremental.distillation.json_files import (
 from maskrcnn_benchmark.incremental.distillation.store import DTYPES, DistillHeader, DistillStore
 from maskrcnn_benchmark.incremental.plan.phases import read_plan
 from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
+from maskrcnn_benchmark.utils.files import expand_path, path_argument
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -31,10 +31,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="FROM", type=Path, help="JSON file, or folder of a store")
-    parser.add_argument("target", metavar="TO", type=Path, help="folder of a store, or JSON file")
-    parser.add_argument("--plan", metavar="FILE", help="classes.json of tools/lvis_split.py, or a run folder")
-    parser.add_argument("--train", metavar="FILE", help="training annotations: all, or those of the step")
+    parser.add_argument("source", metavar="FROM", type=path_argument, help="JSON file, or folder of a store")
+    parser.add_argument("target", metavar="TO", type=path_argument, help="folder of a store, or JSON file")
+    parser.add_argument(
+        "--plan",
+        metavar="FILE",
+        type=expand_path,
+        help="classes.json of tools/lvis_split.py, or a run folder",
+    )
+    parser.add_argument(
+        "--train", metavar="FILE", type=expand_path, help="training annotations: all, or those of the step"
+    )
     parser.add_argument("--phase", type=int, default=1, help="index of the step (%(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="dtype of the store (%(default)s)")
     parser.add_argument(

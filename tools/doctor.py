@@ -14,7 +14,7 @@ import logging
 from maskrcnn_benchmark.doctor.report import format_doctor_report, report_json
 from maskrcnn_benchmark.doctor.run import examine
 from maskrcnn_benchmark.utils.errors import run_cli
-from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.files import expand_path, write_json
 from maskrcnn_benchmark.utils.logger import NAME
 
 
@@ -23,11 +23,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file, see configs/")
     parser.add_argument(
-        "--weights", metavar="FILE", default="", help="check this file instead of MODEL.WEIGHT"
+        "--config-file", metavar="FILE", type=expand_path, required=True, help="yaml file, see configs/"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON too")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=expand_path,
+        default="",
+        help="check this file instead of MODEL.WEIGHT",
+    )
+    parser.add_argument("--json", metavar="FILE", type=expand_path, help="write the report as JSON too")
     parser.add_argument(
         "--quick", action="store_true", help="read no annotations and no weights; do not estimate memory"
     )

@@ -24,6 +24,7 @@ from maskrcnn_benchmark.incremental.growth.checkpoint import classifier_outputs
 from maskrcnn_benchmark.incremental.released.run import dump_released
 from maskrcnn_benchmark.utils.comm import broadcast_object, get_rank, is_main_process
 from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
+from maskrcnn_benchmark.utils.files import expand_path, path_argument
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -32,15 +33,27 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file of the model")
     parser.add_argument(
-        "--weights", metavar="FILE", required=True, help="final checkpoint of the phase before"
+        "--config-file", metavar="FILE", type=expand_path, required=True, help="yaml file of the model"
     )
-    parser.add_argument("--annotations", metavar="FILE", required=True, help="training file of the step")
-    parser.add_argument("--images", "--pictures", metavar="DIR", required=True, help="folder of its images")
-    parser.add_argument("--sorted-ids", metavar="FILE", required=True, help="category ids by label")
-    parser.add_argument("--store", metavar="DIR", type=Path, help="folder of the store")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="released JSON file")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=expand_path,
+        required=True,
+        help="final checkpoint of the phase before",
+    )
+    parser.add_argument(
+        "--annotations", metavar="FILE", type=expand_path, required=True, help="training file of the step"
+    )
+    parser.add_argument(
+        "--images", "--pictures", metavar="DIR", type=expand_path, required=True, help="folder of its images"
+    )
+    parser.add_argument(
+        "--sorted-ids", metavar="FILE", type=expand_path, required=True, help="category ids by label"
+    )
+    parser.add_argument("--store", metavar="DIR", type=path_argument, help="folder of the store")
+    parser.add_argument("--json", metavar="FILE", type=path_argument, help="released JSON file")
     parser.add_argument("--phase", type=int, default=-1, help="index of the step, recorded in the store")
     add_launch_arguments(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")

@@ -15,6 +15,7 @@ import argparse
 from maskrcnn_benchmark.incremental.growth.checkpoint import add_classes, grow_checkpoint
 from maskrcnn_benchmark.incremental.plan.phases import read_plan
 from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
+from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.logger import setup_logger
 from maskrcnn_benchmark.utils.rng import generator
 
@@ -24,10 +25,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="CHECKPOINT", help="final checkpoint of the phase before")
-    parser.add_argument("target", metavar="OUT", help="start checkpoint of the step")
+    parser.add_argument(
+        "source", metavar="CHECKPOINT", type=expand_path, help="final checkpoint of the phase before"
+    )
+    parser.add_argument("target", metavar="OUT", type=expand_path, help="start checkpoint of the step")
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--plan", metavar="FILE", help="classes.json of tools/lvis_split.py, or a run folder")
+    how.add_argument(
+        "--plan",
+        metavar="FILE",
+        type=expand_path,
+        help="classes.json of tools/lvis_split.py, or a run folder",
+    )
     how.add_argument("--add", type=int, metavar="N", help="number of new classes, whose names are not known")
     parser.add_argument("--phase", type=int, default=1, help="index of the step (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the new parameters (%(default)s)")

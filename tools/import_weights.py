@@ -25,6 +25,7 @@ from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
+from maskrcnn_benchmark.utils.files import expand_path
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,13 +33,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", metavar="FILE", help="weight file")
-    parser.add_argument("--out", metavar="FILE", help="write the converted tensors")
+    parser.add_argument("file", metavar="FILE", type=expand_path, help="weight file")
+    parser.add_argument("--out", metavar="FILE", type=expand_path, help="write the converted tensors")
     parser.add_argument("--to", choices=export_names(), default="ours", help="names to write")
     parser.add_argument(
         "--by-order", action="store_true", help="pair tensors with those of the backbone by order and shape"
     )
-    parser.add_argument("--config-file", metavar="FILE", help="model that the result must fit")
+    parser.add_argument(
+        "--config-file", metavar="FILE", type=expand_path, help="model that the result must fit"
+    )
     parser.add_argument("--shapes", action="store_true", help="list every tensor")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     return parser.parse_intermixed_args()

@@ -26,6 +26,7 @@ from maskrcnn_benchmark.incremental.comparison.ablation_table import (
     write_table,
 )
 from maskrcnn_benchmark.utils.errors import run_cli
+from maskrcnn_benchmark.utils.files import path_argument
 from maskrcnn_benchmark.utils.logger import setup_logger
 from maskrcnn_benchmark.utils.processes import ProcessRunner
 
@@ -37,13 +38,19 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, help="yaml file with the variants, see configs/ablations/")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of all runs")
+    parser.add_argument(
+        "file", type=path_argument, help="yaml file with the variants, see configs/ablations/"
+    )
+    parser.add_argument(
+        "--out", type=path_argument, required=True, metavar="FOLDER", help="folder of all runs"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--seeds", metavar="0,1,...", help="other seeds than those of the file")
     parser.add_argument("--table", action="store_true", help="train nothing, tabulate what is finished")
-    parser.add_argument("--docs", type=Path, metavar="PAGE", help="write table and images into this page")
+    parser.add_argument(
+        "--docs", type=path_argument, metavar="PAGE", help="write table and images into this page"
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides of all runs")
     return parser.parse_intermixed_args()
 

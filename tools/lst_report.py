@@ -9,7 +9,6 @@ Writes nothing without --out (PNG curves) and --json.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from maskrcnn_benchmark.incremental.comparison.runs import (
     comparison_charts,
@@ -22,7 +21,7 @@ from maskrcnn_benchmark.incremental.reporting.charts import summary_charts
 from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.incremental.reporting.summary import format_summary
 from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
-from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.files import expand_path, path_argument, write_json
 from maskrcnn_benchmark.visualize.figure import save_figure
 from maskrcnn_benchmark.visualize.line_chart import plot_lines
 
@@ -33,17 +32,22 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folder (OUTPUT_DIR of an LST.ENABLED run)"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        type=expand_path,
+        help="run folder (OUTPUT_DIR of an LST.ENABLED run)",
     )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the runs in tables and curves")
     parser.add_argument(
         "--reference",
         default="",
         metavar="RUN",
+        type=expand_path,
         help="reference run for intransigence (joint training)",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the PNG curves")
-    parser.add_argument("--json", metavar="FILE", help="write all values as JSON")
+    parser.add_argument("--out", metavar="DIR", type=path_argument, help="folder of the PNG curves")
+    parser.add_argument("--json", metavar="FILE", type=expand_path, help="write all values as JSON")
     return parser.parse_args()
 
 

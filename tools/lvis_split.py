@@ -13,7 +13,6 @@ data sets lvis_v0.5_train_step1_160 ... of configs/lst/released expect them.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
@@ -27,7 +26,7 @@ from maskrcnn_benchmark.incremental.plan.split import (
 from maskrcnn_benchmark.incremental.plan.split_files import write_split_files
 from maskrcnn_benchmark.incremental.plan.tables import format_phases
 from maskrcnn_benchmark.utils.errors import run_cli
-from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.files import expand_path, path_argument, read_json, write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -36,15 +35,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--train", metavar="FILE", required=True, help="training annotations, all classes")
-    parser.add_argument("--val", metavar="FILE", required=True, help="validation annotations, all classes")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the files")
+    parser.add_argument(
+        "--train", metavar="FILE", type=expand_path, required=True, help="training annotations, all classes"
+    )
+    parser.add_argument(
+        "--val", metavar="FILE", type=expand_path, required=True, help="validation annotations, all classes"
+    )
+    parser.add_argument("--out", metavar="DIR", type=path_argument, required=True, help="folder of the files")
     parser.add_argument("--base", type=int, default=270, help="classes of the base phase (%(default)s)")
     parser.add_argument(
         "--steps", type=int, nargs="+", default=[160], metavar="N", help="one size of all steps, or all sizes"
     )
     parser.add_argument("--sort-by", choices=SORT_KEYS, default=SORT_KEYS[0], help="order (%(default)s)")
-    parser.add_argument("--order", metavar="FILE", help="JSON list of all category ids instead of --sort-by")
+    parser.add_argument(
+        "--order", metavar="FILE", type=expand_path, help="JSON list of all category ids instead of --sort-by"
+    )
     parser.add_argument(
         "--val-images",
         choices=VAL_RULES,

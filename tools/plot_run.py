@@ -6,10 +6,10 @@ python tools/plot_run.py runs/mine --out curves.png
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from maskrcnn_benchmark.engine.run_chart import plot_run
 from maskrcnn_benchmark.utils.errors import run_cli
+from maskrcnn_benchmark.utils.files import path_argument
 from maskrcnn_benchmark.visualize.figure import save_figure
 
 
@@ -18,8 +18,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", metavar="FOLDER", type=Path, help="OUTPUT_DIR of the run")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("run", metavar="FOLDER", type=path_argument, help="OUTPUT_DIR of the run")
+    parser.add_argument("--out", metavar="FILE", type=path_argument, required=True, help="PNG file to write")
     return parser.parse_args()
 
 

@@ -12,7 +12,6 @@ of --samples values for each of --ranks ranks.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.incremental.plan.phases import read_plan
@@ -24,7 +23,7 @@ from maskrcnn_benchmark.incremental.replay.index_files import (
 from maskrcnn_benchmark.incremental.replay.plan import build_replay_plan
 from maskrcnn_benchmark.incremental.replay.statistics import format_statistics, replay_statistics
 from maskrcnn_benchmark.utils.errors import ConfigError, run_cli
-from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.files import expand_path, path_argument, write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -34,21 +33,31 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--plan", metavar="FILE", required=True, help="classes.json of tools/lvis_split.py, or a run folder"
+        "--plan",
+        metavar="FILE",
+        type=expand_path,
+        required=True,
+        help="classes.json of tools/lvis_split.py, or a run folder",
     )
     parser.add_argument(
-        "--train", metavar="FILE", required=True, help="training annotations: all, or those of the step"
+        "--train",
+        metavar="FILE",
+        type=expand_path,
+        required=True,
+        help="training annotations: all, or those of the step",
     )
     parser.add_argument("--phase", type=int, required=True, help="index of the step, from 1 on")
     parser.add_argument(
         "--min-per-class", type=int, default=1, help="min samples of a class per epoch (%(default)s)"
     )
     parser.add_argument("--statistics", action="store_true", help="print the counts, write no index files")
-    parser.add_argument("--json", metavar="FILE", help="write the counts of every class as JSON")
+    parser.add_argument(
+        "--json", metavar="FILE", type=expand_path, help="write the counts of every class as JSON"
+    )
     parser.add_argument(
         "--rows", type=int, default=10, help="number of first and last classes to print (%(default)s)"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the index files")
+    parser.add_argument("--out", metavar="DIR", type=path_argument, help="folder of the index files")
     parser.add_argument("--ranks", type=int, default=8, help="lists in a file (%(default)s)")
     parser.add_argument("--samples", type=int, default=80000, help="values in a list (%(default)s)")
     parser.add_argument(

@@ -9,7 +9,7 @@ import argparse
 
 from maskrcnn_benchmark.data.datasets.annotations import first_images
 from maskrcnn_benchmark.utils.errors import run_cli
-from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.files import expand_path, read_json, write_json
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -17,9 +17,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", metavar="FILE", help="annotation file")
+    parser.add_argument("file", metavar="FILE", type=expand_path, help="annotation file")
     parser.add_argument("--images", "--pictures", type=int, required=True, help="number of images to keep")
-    parser.add_argument("--out", metavar="FILE", required=True, help="file to write")
+    parser.add_argument("--out", metavar="FILE", type=expand_path, required=True, help="file to write")
     return parser.parse_args()
 
 

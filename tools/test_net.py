@@ -23,6 +23,7 @@ from maskrcnn_benchmark.incremental.released.run import is_released, test_releas
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.utils.comm import get_rank, is_main_process
 from maskrcnn_benchmark.utils.errors import run_cli
+from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -31,8 +32,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file, see configs/")
-    parser.add_argument("--ckpt", metavar="FILE", help="weights to test (one-phase configs)")
+    parser.add_argument(
+        "--config-file", metavar="FILE", type=expand_path, required=True, help="yaml file, see configs/"
+    )
+    parser.add_argument(
+        "--ckpt", metavar="FILE", type=expand_path, help="weights to test (one-phase configs)"
+    )
     parser.add_argument("--phase", type=int, help="phase to test (LST configs); 0 is the base phase")
     parser.add_argument("--per-class", action="store_true", help="also print AP of every class, best first")
     add_launch_arguments(parser)

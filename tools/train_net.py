@@ -20,6 +20,7 @@ from maskrcnn_benchmark.incremental.released.run import is_released, run_release
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
 from maskrcnn_benchmark.utils.env import versions
 from maskrcnn_benchmark.utils.errors import run_cli
+from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -28,7 +29,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file, see configs/")
+    parser.add_argument(
+        "--config-file", metavar="FILE", type=expand_path, required=True, help="yaml file, see configs/"
+    )
     parser.add_argument("--skip-test", action="store_true", help="do not test after training")
     add_launch_arguments(parser)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")

@@ -12,6 +12,7 @@ import argparse
 
 from maskrcnn_benchmark.checkpoint.trim import CLASS_LAYERS, trim_checkpoint
 from maskrcnn_benchmark.utils.errors import run_cli
+from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.logger import setup_logger
 
 
@@ -21,9 +22,12 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "source", metavar="CHECKPOINT", help="checkpoint of maskrcnn-benchmark or of this package"
+        "source",
+        metavar="CHECKPOINT",
+        type=expand_path,
+        help="checkpoint of maskrcnn-benchmark or of this package",
     )
-    parser.add_argument("target", metavar="OUT", help="weight file to write")
+    parser.add_argument("target", metavar="OUT", type=expand_path, help="weight file to write")
     parser.add_argument("--keep-heads", action="store_true", help="remove no layer, only the training state")
     return parser.parse_args()
 

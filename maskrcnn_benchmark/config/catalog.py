@@ -7,7 +7,7 @@ They lie under the folder `datasets` of the working directory.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from yacs.config import CfgNode
@@ -15,7 +15,8 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.builtin_datasets import packaged_paths
 from maskrcnn_benchmark.config.user_catalog import load_user_catalog
 from maskrcnn_benchmark.config.weights import resolve_weight
-from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
+from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.registry import close_matches
 
 __all__ = ["KINDS", "DatasetKind", "DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weight"]
@@ -95,11 +96,21 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
     """Resolve a name of DATASETS.TRAIN or DATASETS.TEST.
 
     In this order: the inline form `kind:annotations.json@image_folder`, DATASETS.REGISTER, the user's
-    PATHS_CATALOG, the packaged names. Whether the files exist shows when they are read.
+    PATHS_CATALOG, the packaged names. `~` and variables in its paths are expanded. Whether the files exist
+    shows when they are read.
 
     Raises:
         ConfigError: the name is unknown (with the names that resemble it) or its entry is incomplete.
     """
+    spec = _look_up(cfg, name)
+    try:
+        return replace(spec, ann_file=expand_path(spec.ann_file), img_dir=expand_path(spec.img_dir))
+    except UsageError as error:
+        raise ConfigError(f"data set {name!r}: {error}") from None
+
+
+def _look_up(cfg: CfgNode, name: str) -> DatasetSpec:
+    """Find the entry of a name, its paths as they are written."""
     if "@" in name:
         return _inline(name)
     if name in cfg.DATASETS.REGISTER:
@@ -118,7 +129,7 @@ def resolve_dataset(cfg: CfgNode, name: str) -> DatasetSpec:
     hint = f"did you mean {' or '.join(near)}?" if near else f"packaged names: {', '.join(listed)}."
     raise ConfigError(
         f"unknown data set {name!r}; {hint} Give one of your own as kind:annotations.json@image_folder "
-        "or under DATASETS.REGISTER"
+        f"(kind {known_kinds()}) or under DATASETS.REGISTER"
     )
 
 

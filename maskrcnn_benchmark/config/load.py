@@ -17,9 +17,10 @@ from maskrcnn_benchmark.config.compat import modernise
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
 from maskrcnn_benchmark.config.merge import merge_pairs, merge_tree
+from maskrcnn_benchmark.config.paths import expand_config_paths
 from maskrcnn_benchmark.config.yaml_text import read_yaml
 from maskrcnn_benchmark.utils.errors import ConfigError
-from maskrcnn_benchmark.utils.files import StrPath, write_text
+from maskrcnn_benchmark.utils.files import StrPath, expand_path, write_text
 
 BASE_KEY = "_BASE_"
 _logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def config_layers(path: StrPath) -> Iterator[ConfigLayer]:
     Raises:
         ConfigError: a file is missing or no yaml, or builds on itself.
     """
-    return _layers(Path(path), ())
+    return _layers(Path(expand_path(os.fspath(path))), ())
 
 
 def clone_with(cfg: CfgNode, overrides: Sequence[Any]) -> CfgNode:
@@ -106,6 +107,7 @@ def _shown(value: Any) -> Any:
 
 def _check(cfg: CfgNode, source: str) -> None:
     try:
+        expand_config_paths(cfg)
         check_config(cfg)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
@@ -131,6 +133,6 @@ def _layers(path: Path, parents: tuple[Path, ...]) -> Iterator[ConfigLayer]:
     for base in [bases] if isinstance(bases, str) else bases:
         if not isinstance(base, str):
             raise ConfigError(f"{path}: {BASE_KEY} must be a path or a list of paths, got {bases!r}")
-        yield from _layers(Path(os.path.normpath(path.parent / base)), (*parents, real))
+        yield from _layers(Path(os.path.normpath(path.parent / expand_path(base))), (*parents, real))
     values, notes = modernise(tree)
     yield ConfigLayer(os.fspath(path), values, tuple(notes))

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.user_catalog import load_user_catalog
 from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.registry import close_matches
 
 PREFIX = "catalog://"
@@ -36,7 +37,7 @@ DETECTRON = {
 
 
 def resolve_weight(cfg: CfgNode, value: str) -> str:
-    """Return the path or address of a weight file: catalog names become addresses, others stay.
+    """Return the path (expanded) or address of a weight file: catalog names become addresses.
 
     With PATHS_CATALOG its `ModelCatalog.get` is asked first.
 
@@ -44,7 +45,7 @@ def resolve_weight(cfg: CfgNode, value: str) -> str:
         ConfigError: unknown catalog name, with the names that resemble it.
     """
     if not value.startswith(PREFIX):
-        return value
+        return expand_path(value)
     name = value[len(PREFIX) :]
     if cfg.PATHS_CATALOG:
         catalog = getattr(load_user_catalog(cfg.PATHS_CATALOG), "ModelCatalog", None)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from maskrcnn_benchmark.utils.errors import DataError, WriteError
+from maskrcnn_benchmark.utils.errors import DataError, UsageError, WriteError
 
 StrPath = str | os.PathLike[str]
 
@@ -27,6 +28,30 @@ TEMPORARY = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _BROKEN = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+
+
+def expand_path(path: str) -> str:
+    """Replace `~`, `~user`, `$NAME` and `${NAME}` at the front and inside of a path by what they stand for.
+
+    Raises:
+        UsageError: there is no such user or variable, and no file of that very name.
+    """
+    if not path.startswith("~") and "$" not in path:
+        return path
+    expanded = os.path.expandvars(os.path.expanduser(path))
+    unset = [name for name in re.findall(r"\$\{?(\w+)", path) if name not in os.environ]
+    unknown = expanded.startswith("~") and path.startswith("~")
+    if (unset or unknown) and not os.path.lexists(expanded):
+        what = (
+            f"the variable {unset[0]} is not set" if unset else f"there is no user {path[1:].split('/')[0]}"
+        )
+        raise UsageError(f"path {path!r}: {what}; write the path out")
+    return expanded
+
+
+def path_argument(text: str) -> Path:
+    """Type of command line arguments that are paths: expands them (`expand_path`)."""
+    return Path(expand_path(text))
 
 
 def write_error(path: StrPath, error: OSError) -> WriteError:

@@ -20,6 +20,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.load import clone_with, load_config
 from maskrcnn_benchmark.data.datasets.demo.generate import generate_demo
 from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.files import path_argument
 
 ROOT = Path(__file__).resolve().parents[3]
 """Folder of the checkout; relative paths in configurations start here."""
@@ -61,5 +62,6 @@ def output_folder(environment: Mapping[str, str], name: str) -> Path:
 
 
 def resolve_path(path: str | Path) -> Path:
-    """Return `path` if it exists, else the path below the folder of the checkout."""
-    return Path(path) if Path(path).exists() else ROOT / path
+    """Return `path`, expanded, if it exists, else the path below the folder of the checkout."""
+    path = path_argument(str(path))
+    return path if path.exists() else ROOT / path

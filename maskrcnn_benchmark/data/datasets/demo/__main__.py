@@ -6,12 +6,15 @@ import argparse
 
 from maskrcnn_benchmark.data.datasets.demo.generate import DemoOptions, generate_demo
 from maskrcnn_benchmark.utils.errors import run_cli
+from maskrcnn_benchmark.utils.files import expand_path
 
 
 def main() -> int:
     """Parse the arguments, make the images, say what was made."""
     parser = argparse.ArgumentParser(description="Make the demo data set (LVIS v0.5 annotations).")
-    parser.add_argument("--out", required=True, help="folder for train.json, val.json and images/")
+    parser.add_argument(
+        "--out", type=expand_path, required=True, help="folder for train.json, val.json and images/"
+    )
     parser.add_argument("--train", type=int, default=DemoOptions.train, help="training images")
     parser.add_argument("--val", type=int, default=DemoOptions.val, help="validation images")
     parser.add_argument("--size", type=int, default=DemoOptions.size, help="width and height in pixels")
