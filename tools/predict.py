@@ -1,6 +1,6 @@
 """Detect objects in images, folders of images, videos or camera frames, and draw the detections.
 
-python tools/predict.py --config-file FILE --weights FILE --out DIR IMAGE|FOLDER|VIDEO ... [--opts ...]
+python tools/predict.py --config-file FILE --weights FILE --out DIR IMAGE|FOLDER|ZIP|URL|VIDEO ...
 
 --json FILE writes the detections, --fps measures the speed instead; see docs/predict.md.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.config.models import class_count
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
 from maskrcnn_benchmark.engine.acceleration import capture_cuda_graphs, compile_dense_parts
 from maskrcnn_benchmark.engine.fps import measure_fps
 from maskrcnn_benchmark.engine.frames import find_sources
@@ -22,7 +22,7 @@ from maskrcnn_benchmark.engine.prediction_run import PredictionRun
 from maskrcnn_benchmark.engine.predictor import Predictor, stored_classes
 from maskrcnn_benchmark.utils.comm import get_rank
 from maskrcnn_benchmark.utils.errors import UsageError, run_cli
-from maskrcnn_benchmark.utils.files import write_json
+from maskrcnn_benchmark.utils.files import expand_path, path_argument, write_json
 from maskrcnn_benchmark.utils.logger import setup_logger
 from maskrcnn_benchmark.utils.video import Window
 from maskrcnn_benchmark.visualize.draw import draw_detections
@@ -33,16 +33,20 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", metavar="FILE", required=True, help="yaml file of the model")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint; --fps also works without one")
-    parser.add_argument("inputs", nargs="*", type=Path, metavar="IMAGE|FOLDER|VIDEO")
+    parser.add_argument(
+        "--config-file", metavar="FILE", type=expand_path, required=True, help="yaml file of the model"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", type=expand_path, help="checkpoint; --fps also works without one"
+    )
+    parser.add_argument("inputs", nargs="*", type=expand_path, metavar="IMAGE|FOLDER|ZIP|URL|VIDEO")
     parser.add_argument("--webcam", metavar="N", type=int, help="camera of this index (0: the first)")
     parser.add_argument("--limit", metavar="N", type=int, help="only the first N images or frames")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder of drawn images (PNG) and videos (mp4)"
+        "--out", metavar="DIR", type=path_argument, help="folder of drawn images (PNG) and videos (mp4)"
     )
-    output.add_argument("--json", metavar="FILE", type=Path, help="detections, or results of --fps")
+    output.add_argument("--json", metavar="FILE", type=path_argument, help="detections, or results of --fps")
     output.add_argument("--show", action="store_true", help="show the drawn images in a window (q: stop)")
     output.add_argument("--no-draw", action="store_true", help="draw nothing")
     output.add_argument("--threshold", type=float, default=0.5, help="min score of a detection (default 0.5)")
@@ -76,9 +80,9 @@ def main() -> int:
     args = parse_arguments()
     logger = setup_logger(None, get_rank())
     check_arguments(args)
-    sources = find_sources(args.inputs, args.webcam, args.limit)
-    window = Window("predict") if args.show else None
     cfg = load_config(args.config_file, args.opts)
+    sources = find_sources(args.inputs, args.webcam, args.limit, ImageOptions.from_cfg(cfg))
+    window = Window("predict") if args.show else None
     predictor = Predictor.from_config(cfg, args.weights)
     predictor.min_score = args.threshold
     if args.compile:

@@ -355,6 +355,13 @@ def _input() -> CfgNode:
     )  # short side sampled from this range (both ends); -1 = MIN_SIZE_TRAIN
     node.FIXED_SIZE_TRAIN = (0, 0)  # (width, height) whatever the aspect ratio was; 0 = MIN_SIZE_TRAIN
     node.FIXED_SIZE_TEST = (0, 0)  # the same, testing
+    # One-channel images of more than 8 bits: values that become black and white, e.g. (0, 4095), linear
+    # between and clipped outside; () = the range of their type (16 bits: value >> 8; float: 0 to 1).
+    node.DEPTH_RANGE = ()
+    # Images with records whose EXIF orientation is 2 to 8: refuse | apply (boxes belong to the image as
+    # shown) | ignore (boxes belong to the stored pixels). tools/predict.py always shows images upright.
+    node.EXIF = "refuse"
+    node.MAX_PIXELS = 178956970  # larger images are refused before they are decoded
     node.INTERPOLATION = "pillow"  # resizing: pillow (area-weighted) | opencv (mmdetection files)
     node.SSD_AUG = CfgNode()  # training: colours, expansion, crop (Liu et al. 2016), then FIXED_SIZE_TRAIN
     node.SSD_AUG.ENABLED = False  # before resizing and flips

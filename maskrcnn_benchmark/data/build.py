@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.detection import ConcatDataset, DetectionDataset
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
 from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.data.samplers import (
     ClassAwareStream,
@@ -65,6 +66,7 @@ def build_dataset(
         seed=cfg.SEED,
         bad_image=cfg.DATALOADER.BAD_IMAGE,
         min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else None,
+        image_options=ImageOptions.from_cfg(cfg),
     )
 
 

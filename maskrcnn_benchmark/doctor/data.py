@@ -9,8 +9,9 @@ from typing import Any
 
 from maskrcnn_benchmark.config.catalog import KINDS
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
 from maskrcnn_benchmark.data.datasets.image_files import missing_images
-from maskrcnn_benchmark.data.datasets.images import image_paths, read_record_image
+from maskrcnn_benchmark.data.datasets.images import ImageReader
 from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, DataSource
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, note, ok, size_text, warning
 from maskrcnn_benchmark.utils.errors import DataError
@@ -57,7 +58,13 @@ def _source(checkup: Checkup, source: DataSource) -> Iterator[Finding]:
             source.ann_key,
             advice=_fix(spec.ann_file, source.ann_key),
         )
-    if not os.path.isdir(spec.img_dir):
+    reader: ImageReader | None = None
+    try:
+        reader = ImageReader(spec.img_dir, ImageOptions.from_cfg(checkup.cfg))
+    except DataError as problem:
+        yield error(str(problem), source.img_key, advice=_fix(spec.img_dir, source.img_key))
+    if reader is not None and not reader.source.is_there():
+        reader = None
         yield error(
             f"image folder {spec.img_dir} does not exist",
             source.img_key,
@@ -75,8 +82,8 @@ def _source(checkup: Checkup, source: DataSource) -> Iterator[Finding]:
         yield error(str(problem), source.ann_key, advice="correct the file or name another one")
         return
     yield from _annotations(source, annotations, size)
-    if os.path.isdir(spec.img_dir) and annotations.images:
-        yield from _images(source, annotations, skip=checkup.cfg.DATALOADER.BAD_IMAGE == "skip")
+    if reader is not None and annotations.images:
+        yield from _images(source, annotations, reader, skip=checkup.cfg.DATALOADER.BAD_IMAGE == "skip")
 
 
 def _annotations(source: DataSource, annotations: AnnotationFile, size: str) -> Iterator[Finding]:
@@ -117,13 +124,15 @@ def _evenly(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [records[i * (len(records) - 1) // (count - 1)] for i in range(count)]
 
 
-def _images(source: DataSource, annotations: AnnotationFile, skip: bool) -> Iterator[Finding]:
+def _images(
+    source: DataSource, annotations: AnnotationFile, reader: ImageReader, skip: bool
+) -> Iterator[Finding]:
     """Check for images that do not exist or cannot be used."""
     folder, key = source.spec.img_dir, source.img_key
     looked = annotations.images
-    missing = missing_images(folder, looked)
+    missing = missing_images(reader, looked)
     if missing:
-        example = " or ".join(image_paths(folder, missing[0]))
+        example = reader.paths(missing[0])
         yield (warning if skip and len(missing) < len(looked) and source.role == TRAIN else error)(
             f"{len(missing)} of {len(looked)} images that were looked for are not in {folder}; "
             f"image {missing[0]['id']}: no file {example}",
@@ -135,7 +144,7 @@ def _images(source: DataSource, annotations: AnnotationFile, skip: bool) -> Iter
     problems: list[str] = []
     for record in opened:
         try:
-            read_record_image(folder, record)
+            reader.read(record)
         except DataError as problem:
             problems.append(str(problem))
     if problems:

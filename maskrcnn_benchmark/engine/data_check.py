@@ -25,7 +25,7 @@ def check_training_set(cfg: CfgNode, dataset: AnyDataset) -> None:
     for part in parts:
         records = [part.get_img_info(index) for index in range(len(part))]
         skip = cfg.DATALOADER.BAD_IMAGE == "skip"
-        check_images(part.img_dir, records, part.annotations.path, skip=skip)
+        check_images(part.images, records, part.annotations.path, skip=skip)
         part.check_keypoints()
 
 
@@ -47,7 +47,7 @@ def check_test_set(cfg: CfgNode, dataset: DetectionDataset) -> None:
         where = annotations.path
         raise DataError(f"{where}: {error}" if where and where not in str(error) else str(error)) from None
     records = [dataset.get_img_info(index) for index in range(len(dataset))]
-    check_images(dataset.img_dir, records, annotations.path)
+    check_images(dataset.images, records, annotations.path)
 
 
 def _why_unusable(dataset: DetectionDataset) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,19 @@ from pathlib import Path
 
 from PIL import Image
 
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
+from maskrcnn_benchmark.data.datasets.image_sources import ImageSource, is_image_source, open_image_source
+from maskrcnn_benchmark.data.datasets.images import read_source_image
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import StrPath
 from maskrcnn_benchmark.utils.video import VideoReader
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv")
+
+ImageFile = tuple[ImageSource, str]
+"""A source and the name of an image in it."""
+_LOCAL = ImageSource("")
 
 
 @dataclass(frozen=True)
@@ -66,31 +75,40 @@ class FrameStream:
 
 
 def find_sources(
-    paths: Sequence[Path], camera: int | None = None, limit: int | None = None
+    paths: Sequence[Path | str],
+    camera: int | None = None,
+    limit: int | None = None,
+    options: ImageOptions | None = None,
 ) -> list[FrameSource]:
     """Return the sources that the arguments of a command line name: images first, then videos in order.
 
-    A folder stands for all images in it, sorted by name. `camera`: index of a camera, which comes last.
-    `limit`: maximum number of frames of every source.
+    A folder stands for all images in it, sorted by name; a zip or tar file (or a folder inside it) for those
+    below it; a URL that fsspec knows for a folder, or an image where it ends like one. `camera`: index of a
+    camera, which comes last. `limit`: maximum number of frames of every source. `options`: how image files
+    become RGB.
     Raises DataError for a path that does not exist, a folder without images, and when there is nothing.
     """
-    images: list[Path] = []
+    images: list[ImageFile] = []
     videos: list[Path] = []
-    for path in paths:
+    for given in paths:
+        path = Path(given)
         if path.is_dir():
-            images += list_images(path)
+            images += [(_LOCAL, str(inner)) for inner in list_images(path)]
+        elif _is_archive(path) or (is_image_source(os.fspath(given)) and not path.is_file()):
+            images += _list_source(os.fspath(given))
         elif not path.exists():
             raise DataError(f"{path} does not exist: give images, folders of images or videos")
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             videos.append(path)
         else:
-            images.append(path)
+            images.append((_LOCAL, str(path)))
     sources = []
     if images:
-        chosen = tuple(images[:limit])
-        name = str(chosen[0]) if len(chosen) == 1 else f"{len(chosen)} images"
+        chosen = images[:limit]
+        files = tuple(Path(source.path(name).partition("::")[0]) for source, name in chosen)
+        name = chosen[0][0].path(chosen[0][1]) if len(chosen) == 1 else f"{len(chosen)} images"
         sources.append(
-            FrameSource(name, lambda: FrameStream(read_images(chosen), len(chosen)), images=chosen)
+            FrameSource(name, lambda: FrameStream(read_images(chosen, options), len(chosen)), images=files)
         )
     sources += [FrameSource(str(p), _opener(p, limit), path=p, moving=True) for p in videos]
     if camera is not None:
@@ -110,26 +128,42 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def read_image_file(path: Path) -> Image.Image:
-    """Read an image file as RGB; DataError when it is missing or cannot be decoded to its end."""
-    try:
-        with Image.open(path) as file:
-            return file.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"image {path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {path} cannot be read: {error}") from None
+def read_image_file(path: StrPath, options: ImageOptions | None = None) -> Image.Image:
+    """Read an image file as RGB, upright (EXIF); DataError when it is missing or damaged."""
+    if not os.path.exists(path):
+        raise DataError(f"image {os.fspath(path)} does not exist")
+    return read_source_image(_LOCAL, os.fspath(path), options)
 
 
-def read_images(paths: Iterable[Path]) -> Iterator[Frame]:
-    """Read image files; one that cannot be read becomes a Frame with its error."""
-    for path in paths:
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() in (".zip", ".tar") and path.is_file()
+
+
+def _list_source(location: str) -> list[ImageFile]:
+    """List the images of an archive or URL; DataError when there is none."""
+    if "://" in location and _has_image_name(location):
+        folder, _, name = location.rpartition("/")
+        return [(open_image_source(folder), name)]
+    source = open_image_source(location)
+    names = [name for name in source.names() if _has_image_name(name)]
+    if not source.is_there() or not names:
+        raise DataError(f"{location} does not exist or holds no images ({' '.join(IMAGE_SUFFIXES)})")
+    return [(source, name) for name in names]
+
+
+def _has_image_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def read_images(files: Iterable[ImageFile], options: ImageOptions | None = None) -> Iterator[Frame]:
+    """Read image files, upright (EXIF); one that cannot be read becomes a Frame with its error."""
+    for source, name in files:
         start = time.perf_counter()
         try:
-            image, error = read_image_file(path), None
+            image, error = read_source_image(source, name, options), None
         except DataError as problem:
             image, error = None, str(problem)
-        yield Frame(str(path), image, 1000 * (time.perf_counter() - start), error=error)
+        yield Frame(source.path(name), image, 1000 * (time.perf_counter() - start), error=error)
 
 
 def _opener(source: Path | int, limit: int | None) -> Callable[[], FrameStream]:

@@ -15,6 +15,7 @@ from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_weight
 from maskrcnn_benchmark.config.models import model_family
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions, to_rgb
 from maskrcnn_benchmark.data.transforms.build import build_test_transforms
 from maskrcnn_benchmark.engine.launch import rank_device
 from maskrcnn_benchmark.layers.masks import image_masks
@@ -50,16 +51,19 @@ class Predictor:
         size_divisible: int = 0,
         precision: Precision | None = None,
         min_score: float = 0.0,
+        depth_range: tuple[float, ...] = (),
     ) -> None:
         """`transform`: test transform of `data.transforms`. `model` is moved and put into eval mode.
 
-        Detections scored below `min_score` are dropped before their masks are made.
+        Detections scored below `min_score` are dropped before their masks are made. `depth_range`: see
+        `to_rgb`.
         """
         self.model = model.to(device).eval()
         self.transform = transform
         self.device = device
         self.size_divisible = size_divisible
         self.min_score = min_score
+        self.depth_range = depth_range
         self.precision = precision or Precision(torch.float32, device)
 
     @classmethod
@@ -86,6 +90,7 @@ class Predictor:
             device=device,
             size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY,
             precision=Precision.from_cfg(cfg, device),
+            depth_range=ImageOptions.from_cfg(cfg).depth_range,
         )
 
     def __call__(self, image: Image.Image) -> BoxList:
@@ -100,7 +105,7 @@ class Predictor:
 
     def prepare(self, image: Image.Image) -> ImageList:
         """Return the network input of an image, on the CPU; safe to call while another thread predicts."""
-        view = self.transform(image.convert("RGB"), None, random.Random(0))[0]
+        view = self.transform(to_rgb(image, self.depth_range), None, random.Random(0))[0]
         return batch_images([view], self.size_divisible, [(image.height, image.width)])
 
     def upload(self, images: ImageList) -> ImageList:

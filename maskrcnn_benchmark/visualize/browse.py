@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
-from maskrcnn_benchmark.data.datasets.images import image_paths, read_record_image
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
@@ -23,11 +22,14 @@ _GAP, _CAPTION = 10, 24
 
 
 def ground_truth_dataset(
-    annotations: AnnotationFile, img_dir: str, category_order: Sequence[int]
+    annotations: AnnotationFile,
+    img_dir: str,
+    category_order: Sequence[int],
+    image_options: ImageOptions | None = None,
 ) -> DetectionDataset:
     """Build a data set of all images of a file and the objects of some categories.
 
-    The label of a category is 1 + its index in `category_order`.
+    The label of a category is 1 + its index in `category_order`. `image_options`: how image files become RGB.
     """
     return DetectionDataset(
         annotations,
@@ -36,6 +38,7 @@ def ground_truth_dataset(
         train=False,
         category_order=category_order,
         keep_images="all",
+        image_options=image_options,
     )
 
 
@@ -97,7 +100,7 @@ def draw_ground_truth(
     boxes.add_field("labels", target.get_field("labels"))
     if target.has_field("masks"):
         boxes.add_field("masks", target.get_field("masks").to_bitmaps())
-    image = read_record_image(dataset.img_dir, record)
+    image = dataset.images.read(record)
     return draw_detections(image, boxes, dataset.class_names, scale=width / image.width)
 
 
@@ -138,5 +141,5 @@ def draw_grid(images: Sequence[tuple[str, Image.Image]], columns: int = 3) -> Im
 def _existing_images(dataset: DetectionDataset, label: int) -> Iterator[int]:
     """Yield the indices of the images of a class whose file exists."""
     for index in images_of_class(dataset, label):
-        if any(Path(p).is_file() for p in image_paths(dataset.img_dir, dataset.get_img_info(index))):
+        if dataset.images.exists(dataset.get_img_info(index)):
             yield index

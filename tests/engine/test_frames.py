@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,39 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         find_sources([image(tmp_path / "a.png"), tmp_path / "none.png"])
     with pytest.raises(DataError, match="nothing to predict"):
         find_sources([])
+
+
+def test_images_in_archives_and_at_urls(tmp_path: Path) -> None:
+    """Those below the location, in order; damaged ones are reported."""
+    data = image(tmp_path / "a.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("val/b.png", "val/deep/c.png", "train/a.png", "val/notes.txt"):
+            archive.writestr(name, data)
+        archive.writestr("val/bad.png", data[:40])
+    (whole,) = find_sources([tmp_path / "all.zip"])
+    assert names(whole) == ["a.png", "b.png", "bad.png", "c.png"]
+    first, _, bad, _ = whole.open().frames
+    assert first.name == f"{tmp_path}/all.zip/train/a.png" and first.image is not None
+    assert bad.image is None and "all.zip/val/bad.png cannot be read" in str(bad.error)
+    (part,) = find_sources([f"{tmp_path}/all.zip/val", tmp_path / "a.png"])
+    assert names(part) == ["b.png", "bad.png", "c.png", "a.png"]
+    (chained,) = find_sources([f"zip://val/deep::{tmp_path}/all.zip"])
+    assert [path.stem for path in chained.images] == ["c"]
+    assert next(chained.open().frames).image is not None
+    (single,) = find_sources([f"file://{tmp_path}/a.png"])
+    assert next(single.open().frames).image is not None
+    with pytest.raises(DataError, match="all.zip has no folder test"):
+        find_sources([f"{tmp_path}/all.zip/test"])
+    with pytest.raises(DataError, match=r"none\.zip/val does not exist or holds no images"):
+        find_sources([f"{tmp_path}/none.zip/val"])
+
+
+def test_images_are_shown_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    (frame,) = find_sources([tmp_path])[0].open().frames
+    assert frame.image is not None and frame.image.size == (4, 6)
 
 
 def test_videos_and_cameras_follow_the_images(tmp_path: Path) -> None:

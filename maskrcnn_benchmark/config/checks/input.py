@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.checks.validators import at_least, choice, require
 
 INTERPOLATIONS = ("pillow", "opencv")
+EXIF = ("refuse", "apply", "ignore")
 OFF = (-1, -1)
 """MIN_SIZE_RANGE_TRAIN when MIN_SIZE_TRAIN counts."""
 
@@ -30,6 +31,14 @@ def check_input(cfg: CfgNode) -> None:
     require(0 <= hue <= 0.5, f"INPUT.HUE is a fraction of the colour circle, between 0 and 0.5, got {hue}")
     require(all(s > 0 for s in node.PIXEL_STD), "INPUT.PIXEL_STD must hold values above 0")
     choice(cfg, "INPUT.INTERPOLATION", INTERPOLATIONS)
+    choice(cfg, "INPUT.EXIF", EXIF)
+    at_least(cfg, "INPUT.MAX_PIXELS", 1)
+    depth = tuple(node.DEPTH_RANGE)
+    require(
+        depth == () or (_numbers(depth) and len(depth) == 2 and depth[0] < depth[1]),
+        f"INPUT.DEPTH_RANGE needs the value of black and the larger one of white, or () for the range of the "
+        f"type, got {depth}",
+    )
     _check_sizes(node)
     _check_ssd(cfg)
 
@@ -85,3 +94,10 @@ def _check_ssd(cfg: CfgNode) -> None:
 def _whole(values: Sequence[Any], count: int) -> bool:
     """Return whether `values` are `count` whole numbers."""
     return len(values) == count and all(isinstance(v, int) for v in values)
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    """Return whether all `values` are finite numbers."""
+    return all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 and v == v for v in values
+    )

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageError, read_samples
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json
 from maskrcnn_benchmark.utils.progress import Progress
@@ -91,9 +92,8 @@ def _record(category: int, group: bool, segmentation: Any, rle: dict[str, Any], 
 def _read_ids(path: Path) -> tuple[Size, dict[str, Any] | None, list[Record]]:
     """Size, void region and objects of an instance id image."""
     try:
-        with Image.open(path) as file:
-            ids = np.asarray(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        ids = read_samples(path)
+    except ImageError as error:
         raise DataError(f"{path} cannot be read: {error}; unpack the fine annotations again") from None
     if ids.ndim != 2:
         raise DataError(f"{path} has {ids.shape[2]} channels; expected an instance id image with one")

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
-from maskrcnn_benchmark.data.datasets.images import read_record_image
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
+from maskrcnn_benchmark.data.datasets.images import ImageReader
 from maskrcnn_benchmark.data.datasets.keypoints import (
     check_keypoints,
     flipped_order,
@@ -35,9 +36,9 @@ class DetectionDataset:
 
     The label of a category is 1 + its index in `category_order`; annotations of other categories are ignored.
 
-    Attributes: `annotations`, `img_dir`, `image_ids` (ascending, by index), `label_to_category` and
-    `class_names` (both with an entry for background at 0), `has_masks`, `keypoint_names` (empty unless
-    keypoints are read).
+    Attributes: `annotations`, `img_dir`, `images` (reader of the image files), `image_ids` (ascending, by
+    index), `label_to_category` and `class_names` (both with an entry for background at 0), `has_masks`,
+    `keypoint_names` (empty unless keypoints are read).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class DetectionDataset:
         seed: int = 0,
         bad_image: str = "error",
         min_keypoints: int | None = None,
+        image_options: ImageOptions | None = None,
     ) -> None:
         """Index the images.
 
@@ -67,6 +69,7 @@ class DetectionDataset:
                 when `train`: a test set never replaces an image).
             min_keypoints: None reads no keypoints; a number reads them, and "valid" images then have so many
                 labelled ones in their used annotations.
+            image_options: how image files become RGB.
 
         Raises DataError for unknown categories in `category_order`, keypoints that cannot be used and a
         training set without annotations, and ValueError for unknown options.
@@ -80,6 +83,7 @@ class DetectionDataset:
             )
         self.annotations = annotations
         self.img_dir = img_dir
+        self.images = ImageReader(img_dir, image_options)
         self.transforms = transforms
         self.seed = seed
         self.replaced_count = 0
@@ -141,7 +145,7 @@ class DetectionDataset:
         """The sample of `key`, or None and the reason why another image must be used."""
         record = self._images[key.index]
         try:
-            image = read_record_image(self.img_dir, record)
+            image = self.images.read(record)
         except DataError as error:
             if not self._replace_bad:
                 raise

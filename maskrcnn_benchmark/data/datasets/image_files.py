@@ -1,4 +1,7 @@
-"""Are all images of a data set there? Folders are listed instead of looking at every file."""
+"""Are all images of a data set there? Folders are listed instead of looking at every file.
+
+Archives and URLs have listings of their own (`ImageSource.missing`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.data.datasets.annotation_index import cache_folder
-from maskrcnn_benchmark.data.datasets.images import image_paths
+from maskrcnn_benchmark.data.datasets.images import ImageReader, image_paths
 from maskrcnn_benchmark.utils.errors import DataError, WriteError
 from maskrcnn_benchmark.utils.files import read_json, write_json
 
@@ -22,8 +25,15 @@ CACHE_FROM = 2000
 """Images from which on it is remembered that all are there, until one of their folders changes."""
 
 
-def missing_images(img_dir: str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The image records without a file in folder `img_dir` (see `image_paths`), in their order."""
+def missing_images(images: ImageReader | str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The image records without a file (see `image_names`), in their order.
+
+    images: their reader, or the folder, archive or URL.
+    """
+    reader = images if isinstance(images, ImageReader) else ImageReader(images)
+    if not reader.source.is_folder:
+        return reader.missing(records)
+    img_dir = reader.source.location
     if len(records) < LIST_FROM:
         return [r for r in records if not any(map(os.path.isfile, image_paths(img_dir, r)))]
     listings: dict[str, set[str]] = {}
@@ -46,21 +56,21 @@ def missing_images(img_dir: str, records: Sequence[dict[str, Any]]) -> list[dict
 
 
 def check_images(
-    img_dir: str, records: Sequence[dict[str, Any]], ann_file: str, *, skip: bool = False
+    images: ImageReader | str, records: Sequence[dict[str, Any]], ann_file: str, *, skip: bool = False
 ) -> None:
     """Look for the files of all images of a data set before it is used.
 
     Raises DataError naming a file, the number of missing ones and the folder. With `skip`
     (DATALOADER.BAD_IMAGE) some may be missing, which is logged.
     """
-    missing = missing_images(img_dir, records)
+    reader = images if isinstance(images, ImageReader) else ImageReader(images)
+    missing = missing_images(reader, records)
     if not missing:
         return
     where = ann_file or "the annotations"
-    paths = " or ".join(image_paths(img_dir, missing[0]))
     text = (
-        f"image {missing[0]['id']} is missing: no file {paths}; {len(missing)} of {len(records)} images of "
-        f"{where} are not in {img_dir}"
+        f"image {missing[0]['id']} is missing: no file {reader.paths(missing[0])}; {len(missing)} of "
+        f"{len(records)} images of {where} are not in {reader.img_dir}"
     )
     if skip and len(missing) < len(records):
         logger.warning("%s; they are skipped (DATALOADER.BAD_IMAGE)", text)

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.data.build import build_train_loader, images_per_rank
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
+from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
 from maskrcnn_benchmark.data.samplers import FilePairSampler
 from maskrcnn_benchmark.data.samplers.batches import PairBatches
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
@@ -64,6 +65,7 @@ class PhaseData:
             sort_by_label=True,
             seed=cfg.SEED,
             bad_image=cfg.DATALOADER.BAD_IMAGE,
+            image_options=ImageOptions.from_cfg(cfg),
         )
 
     def val_dataset(self, cfg: CfgNode, plan: PhasePlan) -> DetectionDataset:
@@ -92,6 +94,7 @@ class PhaseData:
             keep_images="all",
             seed=cfg.SEED,
             bad_image="error",
+            image_options=ImageOptions.from_cfg(cfg),
         )
 
 
