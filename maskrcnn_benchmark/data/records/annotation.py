@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
+from maskrcnn_benchmark.data.records.columns import NO_MASK, AnnotationColumns, Record
 from maskrcnn_benchmark.data.records.mends import Mends
-from maskrcnn_benchmark.data.records.segmentation import Outline, read_segmentation
+from maskrcnn_benchmark.data.records.segmentation import NOWHERE, Outline, read_segmentation
 from maskrcnn_benchmark.data.records.values import is_integer, is_number, read_flag, shown
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -45,24 +45,32 @@ def read_annotation(record: Any, number: int, where: str, mends: Mends) -> Row:
     record_id: Any = record.get("id") if isinstance(record, dict) else None
     if not is_integer(record_id):
         raise DataError(f'{where}: annotation number {number} has no integer "id"')
-    here = f"{where}: annotation {record_id}"
+    try:
+        return _read(record, record_id, mends)
+    except ValueError as error:
+        raise DataError(f"{where}: annotation {record_id} {error}") from None
+
+
+def _read(record: Record, record_id: int, mends: Mends) -> Row:
+    """The row of a record with an id; ValueError saying what is wrong."""
     for key in _KEYS:
         if key not in record:
-            raise DataError(f'{here} has no "{key}"')
-    box = record["bbox"]
+            raise ValueError(f'has no "{key}"')
+    box, image_id, category_id = record["bbox"], record["image_id"], record["category_id"]
     if not (isinstance(box, list | tuple) and len(box) == 4 and all(map(is_number, box))):
-        raise DataError(f"{here} has the box {shown(box)}; expected four finite values x, y, width, height")
-    image_id, category_id = record["image_id"], record["category_id"]
+        raise ValueError(f"has the box {shown(box)}; expected four finite values x, y, width, height")
     if not (is_integer(image_id) and is_integer(category_id)):
-        raise DataError(
-            f"{here} belongs to image {shown(image_id)} and category {shown(category_id)}; both must be "
-            "integers"
+        raise ValueError(
+            f"belongs to image {shown(image_id)} and category {shown(category_id)}; both must be integers"
         )
-    crowd, ignore, changed = _flags(record, here, mends)
-    area = _area(record, here)
-    outline = _outline(record, box, here)
-    if outline.mend:
-        mends.add(outline.mend, record_id)
+    crowd, ignore, mended = _flags(record, mends)
+    area = _area(record.get("area"))
+    code, extents = NO_MASK, NOWHERE
+    if "segmentation" in record:
+        code, extents, mend, _ = _outline(record, box)
+        if mend:
+            mends.add(mend, record_id)
+            mended = True
     return Row(
         ids=record_id,
         image_ids=image_id,
@@ -71,10 +79,10 @@ def read_annotation(record: Any, number: int, where: str, mends: Mends) -> Row:
         areas=area,
         crowd=crowd,
         ignore=ignore,
-        segmentation=outline.code,
-        extents=outline.extents,
-        visible=_count_visible(record.get("keypoints"), here),
-        mended=changed or bool(outline.mend) or math.isnan(area),
+        segmentation=code,
+        extents=extents,
+        visible=_count_visible(record.get("keypoints")),
+        mended=mended or area != area,
     )
 
 
@@ -91,52 +99,48 @@ def mended_record(record: Record, columns: AnnotationColumns, row: int) -> Recor
     return out if outline.value is None else out | {"segmentation": outline.value}
 
 
-def _flags(record: Record, here: str, mends: Mends) -> tuple[bool, bool, bool]:
+def _flags(record: Record, mends: Mends) -> tuple[bool, bool, bool]:
     """`iscrowd`, `ignore`, and whether one of them was mended."""
-    flags, changed = [], False
-    for key in ("iscrowd", "ignore"):
-        try:
-            flag, how = read_flag(record.get(key, 0))
-        except ValueError as error:
-            raise DataError(f'{here} has "{key}" {error}') from None
-        if how:
-            mends.add(f'"{key}" written as {how}, read as {str(flag).lower()}', record["id"])
-        flags.append(flag)
-        changed = changed or bool(how)
-    return flags[0], flags[1], changed
+    flags, mended = [False, False], False
+    for index, key in enumerate(("iscrowd", "ignore")):
+        if key in record:
+            try:
+                flags[index], how = read_flag(record[key])
+            except ValueError as error:
+                raise ValueError(f'has "{key}" {error}') from None
+            if how:
+                mended = True
+                mends.add(f'"{key}" written as {how}, read as {str(flags[index]).lower()}', record["id"])
+    return flags[0], flags[1], mended
 
 
-def _area(record: Record, here: str) -> float:
-    """`area`, NaN where the file has none."""
-    area = record.get("area")
+def _area(area: Any) -> float:
+    """The value of `area`, NaN where the file has none."""
     if area is None or area != area:
         return math.nan
     if not is_number(area) or area < 0:
-        raise DataError(
-            f"{here} has the area {shown(area)}; expected a number of pixels, or none (it is computed then)"
+        raise ValueError(
+            f"has the area {shown(area)}; expected a number of pixels, or none (it is computed then)"
         )
     return float(area)
 
 
-def _outline(record: Record, box: Sequence[float], here: str) -> Outline:
-    """The segmentation of a record; DataError when it cannot be used."""
-    if "segmentation" not in record:
-        return Outline(0)
+def _outline(record: Record, box: Sequence[float]) -> Outline:
+    """The segmentation of a record; ValueError when it cannot be used."""
     try:
         return read_segmentation(record["segmentation"], box)
     except ValueError as error:
-        raise DataError(
-            f"{here} (image {record['image_id']}): its segmentation cannot be used: {error}; correct or "
-            "remove it"
+        raise ValueError(
+            f"(image {record['image_id']}): its segmentation cannot be used: {error}; correct or remove it"
         ) from None
 
 
-def _count_visible(keypoints: Any, here: str) -> int:
+def _count_visible(keypoints: Any) -> int:
     """Count the keypoints with a visibility above 0; -1 without keypoints."""
     if keypoints is None:
         return -1
     if isinstance(keypoints, list) and len(keypoints) % 3 == 0 and all(map(is_number, keypoints)):
         return sum(visibility > 0 for visibility in keypoints[2::3])
-    raise DataError(
-        f"{here} has keypoints that are not a list of finite values x, y, visibility, x, y, visibility, ..."
+    raise ValueError(
+        "has keypoints that are not a list of finite values x, y, visibility, x, y, visibility, ..."
     )

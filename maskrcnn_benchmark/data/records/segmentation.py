@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskrcnn_benchmark.data.records.columns import EMPTY, NO_MASK, POLYGONS, RLE_LIST, RLE_TEXT
 from maskrcnn_benchmark.data.records.values import is_integer, is_number, shown
@@ -18,8 +17,7 @@ _BOX_TOLERANCE = 1.0  # pixels
 _PLAIN = {int, float}
 
 
-@dataclass(frozen=True)
-class Outline:
+class Outline(NamedTuple):
     """What a segmentation holds: its code, the extents of its polygons, and what was mended ("": nothing).
 
     `value` is the segmentation as it is used: without polygons of fewer than three points.

@@ -6,7 +6,7 @@ import reprlib
 import sys
 from typing import Any
 
-_LARGEST = sys.float_info.max
+_LARGEST, _LOWEST = sys.float_info.max, -(2**63)
 _FLAG_WORDS = {
     **dict.fromkeys(("", "0", "false", "no", "none", "null", "unspecified"), False),
     **dict.fromkeys(("1", "true", "yes"), True),
@@ -18,7 +18,7 @@ _SHORT.maxlevel, _SHORT.maxlist = 3, 6
 
 def is_integer(value: Any) -> bool:
     """Whether `value` is an integer of 64 bits (no bool)."""
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return isinstance(value, int) and not isinstance(value, bool) and _LOWEST <= value < -_LOWEST
 
 
 def is_number(value: Any) -> bool:
