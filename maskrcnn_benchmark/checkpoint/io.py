@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,32 +11,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskrcnn_benchmark.checkpoint.content import UnsupportedError
+from maskrcnn_benchmark.checkpoint.digests import KnownDigest, hasher
+from maskrcnn_benchmark.checkpoint.pickle_machine import ForeignNameError, short
 from maskrcnn_benchmark.checkpoint.pickled_arrays import read_blobs
+from maskrcnn_benchmark.checkpoint.torch_file import ChecksumError, read_legacy, read_zip
+from maskrcnn_benchmark.checkpoint.zip_archive import ZIP_MARK, read_at
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath, atomic_path
 
+_BLOCK = 1 << 22
+_MAX_NAME = 1024
+_INTEGERS = (
+    torch.bool,
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
-def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
+
+def read_checkpoint(path: StrPath, device: str = "cpu", *, verify: bool = True) -> dict[str, Any]:
     """Read a weight file onto the CPU, or with `device` "meta" names and shapes without values.
 
     `.pkl` is Caffe2 (blob names stay as they are; always on the CPU); everything else is a torch file that
     holds a dict with `model` (and perhaps optimizer, iteration, classes ...), a dict with `state_dict`
     and `meta` (mmdetection), or a bare state dict.
 
+    Checksums are compared while the file is read: those in a torch file, or a known SHA-256
+    (`checkpoint/digests.py`). For files without either, a log line gives the SHA-256.
+
+    Args:
+        verify: compare checksums also of values that are not read ("meta").
+
     Returns:
         A dict with at least `model`: tensors by name. Prefixes such as `module.` stay. Class names of
         mmdetection's `meta` are put under `classes`, background first.
 
     Raises:
-        CheckpointError: the file is missing, truncated, foreign, or holds objects other than tensors,
-            scalars, text and containers of them.
+        CheckpointError: the file is missing, truncated, changed since it was written, foreign, or holds
+            objects other than dense real tensors, scalars, text and containers of them.
     """
-    if str(path).endswith(".pkl"):
-        return {"model": read_blobs(path)}
-    if not Path(path).is_file():
-        raise CheckpointError(f"weight file {path} does not exist; check MODEL.WEIGHT")
+    _require_file(path)
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = _content(path, device == "meta", verify)
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged or hostile file may raise anything
         raise CheckpointError(f"weight file {path} {_reason(error)}") from None
     if not isinstance(content, Mapping):
@@ -51,15 +70,75 @@ def read_checkpoint(path: StrPath, device: str = "cpu") -> dict[str, Any]:
     else:
         model = content
         result = {}
-    strange = next((n for n, value in model.items() if not isinstance(value, Tensor)), None)
+    strange = next((what for what in map(_strange, model, model.values()) if what), None)
     if strange is not None or not model:
-        what = "is empty" if strange is None else f"{strange!r} is no tensor"
+        keys = ", ".join(map(short, list(content)[:4])) or "nothing"
         raise CheckpointError(
-            f"weight file {path} is neither a state dict nor a dict with one under 'model': {what}; "
-            f"its keys begin with {', '.join(repr(k) for k in list(content)[:4]) or 'nothing'}"
+            f"weight file {path} is neither a state dict nor a dict with one under 'model': "
+            f"{strange or 'it is empty'}; its keys begin with {keys}"
         )
     result["model"] = dict(model)
     return result
+
+
+def _require_file(path: StrPath) -> None:
+    """CheckpointError unless `path` is that of a file."""
+    name = os.fspath(path)
+    scheme = name.partition("://")[0] if "://" in name else ""
+    if scheme in ("http", "https"):
+        raise CheckpointError(f"weight file {name} is an address where a file is expected; download it first")
+    if scheme.isalnum():
+        raise CheckpointError(
+            f"weight file {name}: addresses of {scheme}:// are not read; give the path of a file"
+        )
+    if not Path(name).is_file():
+        problem = "is no file" if Path(name).exists() else "does not exist"
+        raise CheckpointError(f"weight file {name} {problem}; check MODEL.WEIGHT")
+
+
+def _content(path: StrPath, meta: bool, verify: bool) -> Any:
+    """What is in a file, after a comparison with the checksums that there are."""
+    with open(path, "rb", buffering=0) as opened:
+        file, size = opened.fileno(), os.fstat(opened.fileno()).st_size
+        is_zip = os.pread(file, len(ZIP_MARK), 0) == ZIP_MARK
+        known = KnownDigest(path, in_name=not is_zip)
+        if str(path).endswith(".pkl"):
+            data = opened.readall()
+            with hasher() as digest:
+                digest.feed(memoryview(data))
+                content: Any = {"model": read_blobs(path, data)}
+                known.compare(digest.hexdigest())
+            return content
+        if known.prefix and verify and (is_zip or meta):
+            known.compare(_file_digest(file, size))
+        if is_zip:
+            return read_zip(file, size, meta=meta, verify=verify)
+        if meta:
+            return read_legacy(file, size, meta=True)
+        with hasher() as digest:
+            content = read_legacy(file, size, meta=False, feed=digest.feed)
+            known.compare(digest.hexdigest())
+        return content
+
+
+def _file_digest(file: int, size: int) -> str:
+    """SHA-256 of a whole file."""
+    digest, block = hashlib.sha256(), memoryview(bytearray(min(size, _BLOCK)))
+    for first in range(0, size, _BLOCK):
+        piece = block[: min(_BLOCK, size - first)]
+        read_at(file, piece, first)
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _strange(name: Any, value: Any) -> str:
+    """What is wrong with an entry of a state dict; empty for a dense real tensor with a name."""
+    if not isinstance(name, str) or not name.isprintable() or len(name) > _MAX_NAME:
+        return f"{short(name)} is no name of a tensor"
+    if not isinstance(value, Tensor):
+        return f"{short(name)} is no tensor"
+    real = value.dtype.is_floating_point or value.dtype in _INTEGERS
+    return "" if real else f"{short(name)} is no tensor of real numbers ({value.dtype})"
 
 
 def _class_names(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,30 +168,28 @@ def save_atomic(obj: Any, path: StrPath) -> None:
 
 
 def check_sums(path: StrPath) -> None:
-    """Compare the content of a torch file with the checksums in it, which `torch.load` does not look at.
+    """Compare the content of a weight file with its checksums without keeping it, as `read_checkpoint` does.
 
     Raises:
-        CheckpointError: a sum is wrong, as after a fault of the disk.
+        CheckpointError: a checksum is wrong, or the file cannot be read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-    except Exception as error:  # a damaged archive may raise anything
-        raise CheckpointError(f"weight file {path} {_reason(error)}") from None
-    if wrong is not None:
-        raise CheckpointError(
-            f"weight file {path} is damaged: the checksum of {wrong} is wrong; get it again"
-        )
+    read_checkpoint(path, "meta")
 
 
 def _reason(error: Exception) -> str:
     """What went wrong, in words and in one line."""
-    text = " ".join(str(error).split())
-    if "Unsupported global" in text or "WeightsUnpickler" in text or "weights_only" in text.lower():
-        refused = text.partition("Unsupported global: GLOBAL ")[2].partition(" ")[0]
-        what = f" ({refused})" if refused else ""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, ForeignNameError):
         return (
-            f"holds objects other than tensors, scalars and text{what} and is not read; where you trust it, "
-            "save its state dict alone"
+            f"holds objects other than tensors, scalars and text ({short(text)}) and is not read; where you "
+            "trust it, save its state dict alone"
         )
-    return f"is damaged, cut short or no torch file ({text[:120] or type(error).__name__}); get it again"
+    if isinstance(error, UnsupportedError):
+        return (
+            f"cannot be used: {text}; only dense tensors of real numbers are read: convert it and save again"
+        )
+    if isinstance(error, ChecksumError):
+        return f"is damaged: {text}; get it again"
+    if isinstance(error, OSError):
+        return f"cannot be read: {(error.strerror or text)[:200]}; check the disk and its permissions"
+    return f"is damaged, cut short or no torch file ({text}); get it again"
