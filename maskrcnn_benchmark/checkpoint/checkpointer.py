@@ -12,8 +12,9 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from maskrcnn_benchmark.checkpoint.io import check_sums, read_checkpoint, save_atomic
+from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.checkpoint.matching import match_names, strip_module_prefix
+from maskrcnn_benchmark.checkpoint.run_state import check_buffers, check_run_state
 from maskrcnn_benchmark.utils.comm import is_main_process
 from maskrcnn_benchmark.utils.env import versions
 from maskrcnn_benchmark.utils.errors import CheckpointError
@@ -110,20 +111,24 @@ class Checkpointer:
         if last is None:
             return None
         path, data = self._read(last)
+        check_run_state(path, data)
         self._check(path, data)
+        if self._parts["optimizer"] is not None:
+            check_buffers(path, data.get("optimizer"), self._parts["optimizer"])
         self._model.load_state_dict(strip_module_prefix(data["model"]))
         for key, part in self._parts.items():
             if part is None:
                 continue
             try:
                 part.load_state_dict(data[key])
-            except (KeyError, ValueError, RuntimeError) as error:
+            except Exception as error:  # its own checks are few: odd values end in errors of any type
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
                 raise CheckpointError(
-                    f"{path}: its {key} state does not fit this run ({' '.join(str(error).split())}); "
+                    f"{path}: its {key} state does not fit this run ({reason}); "
                     f"use the settings it began with, or another OUTPUT_DIR with MODEL.WEIGHT {path}"
                 ) from None
         rest = {key: value for key, value in data.items() if key not in _STATE_KEYS}
-        return {**rest, "iteration": int(data["iteration"])}
+        return {**rest, "iteration": data["iteration"]}
 
     def _read(self, last: Path) -> tuple[Path, dict[str, Any]]:
         """File and content of `last`, or of the newest readable periodic checkpoint before it."""
@@ -133,7 +138,6 @@ class Checkpointer:
         for path in [last, *reversed(older)]:
             try:
                 data = read_checkpoint(path)
-                check_sums(path)
             except CheckpointError as error:
                 damaged.append(error)
                 continue
@@ -148,9 +152,7 @@ class Checkpointer:
         )
 
     def _check(self, path: Path, data: Mapping[str, Any]) -> None:
-        """Require a checkpoint of a run, of this model and of these classes."""
-        if "iteration" not in data:
-            raise CheckpointError(f"{path} holds weights only, no run; give it as MODEL.WEIGHT")
+        """Require a checkpoint of this model and of these classes."""
         stored, classes = data.get("classes"), self._meta.get("classes")
         if stored is not None and classes is not None and list(stored) != list(classes):
             raise CheckpointError(

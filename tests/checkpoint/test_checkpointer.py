@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,3 +203,40 @@ def test_content_is_plain(tmp_path: Path) -> None:
     path = _checkpointer(tmp_path, _parts()).save("model_0000001", 1)
     data = read_checkpoint(path)
     assert {"model", "optimizer", "scheduler", "iteration", "classes", "config", "versions"} == set(data)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("iteration", "6", "iteration is '6', not a number of iterations"),
+        ("iteration", -1, "iteration is -1"),
+        ("iteration", 2.5, "iteration is 2.5"),
+        ("iteration", torch.tensor(6), "iteration is a value of type Tensor"),
+        ("classes", 3, "classes is no list of class names"),
+        ("classes", [1, 2, 3], "classes is no list of class names"),
+        ("optimizer", 7, "optimizer is 7, not the state of the optimizer"),
+        ("scheduler", [1], "scheduler is a value of type list"),
+        ("optimizer.param_groups.0.lr", math.nan, "optimizer.param_groups.0.lr is nan, not a finite number"),
+        ("optimizer.param_groups.0.lr", math.inf, "optimizer.param_groups.0.lr is inf"),
+        ("optimizer.param_groups.0.lr", torch.tensor(math.nan), "optimizer.param_groups.0.lr is nan"),
+        ("optimizer.param_groups.0.momentum", 1j, "optimizer.param_groups.0.momentum is not real"),
+        ("optimizer.state.0.momentum_buffer", torch.ones(2), r"has shape \(2,\), its parameter has \(3, 4\)"),
+        ("scheduler.gamma", math.nan, "scheduler.gamma is nan"),
+        ("optimizer.param_groups", 3, "optimizer state does not fit this run"),
+        ("optimizer.param_groups.0.params", None, "optimizer state does not fit this run"),
+        ("optimizer.state", 3, "optimizer state does not fit this run"),
+    ],
+)
+def test_odd_values_of_a_run(tmp_path: Path, entry: str, value: object, message: str) -> None:
+    parts = _parts()
+    _steps(parts, 0, 2)
+    path = _checkpointer(tmp_path, parts).save("model_0000002", 2)
+    data = read_checkpoint(path)
+    *parents, last = [int(key) if key.isdigit() else key for key in entry.split(".")]
+    target: Any = data
+    for key in parents:
+        target = target[key]
+    target[last] = value
+    save_atomic(data, path)
+    with pytest.raises(CheckpointError, match=message):
+        _checkpointer(tmp_path, _parts()).resume()
