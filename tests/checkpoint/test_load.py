@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import http.server
 import logging
 import pickle
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn_benchmark.checkpoint.download import cache_path, fetch
 from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
@@ -162,80 +156,3 @@ def test_foreign_names(tmp_path: Path) -> None:
         CheckpointError, match=r"no tensor of the file fits the model; it begins with \['encoder"
     ):
         load_weights(_Tiny(), tmp_path / "a.pth", conv_body="R-50-C4")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """Address, folder and list of requests of a local web server."""
-    folder, requests = tmp_path / "www", []
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            super().__init__(*args, directory=str(folder), **kwargs)  # type: ignore[arg-type, misc]
-
-        def log_message(self, *args: object) -> None:
-            requests.append(self.path)
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_port}", folder, requests
-    httpd.shutdown()
-
-
-def test_download_once(server: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url, folder, requests = server
-    monkeypatch.setenv("TORCH_MODEL_ZOO", str(tmp_path / "zoo"))
-    model = _Tiny()
-    save_atomic({"model": _random_state(model)}, folder / "a.pth")
-    for _ in range(2):
-        load_weights(model, f"{url}/a.pth", conv_body="R-50-C4")
-    assert len(requests) == 1 and (tmp_path / "zoo" / "a.pth").is_file()
-
-
-def test_download_checks_the_hash_in_the_name(
-    server: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url, folder, _ = server
-    monkeypatch.setenv("TORCH_MODEL_ZOO", str(tmp_path / "zoo"))
-    good = f"r-{hashlib.sha256(b'abc').hexdigest()[:8]}.pth"
-    for name in (good, "r-0123abcd.pth", "r-50.pth"):
-        (folder / name).write_bytes(b"abc")
-    assert fetch(f"{url}/{good}").read_bytes() == b"abc"
-    assert fetch(f"{url}/r-50.pth").read_bytes() == b"abc"  # too short for a hash
-    with pytest.raises(CheckpointError, match=r"hash is not 0123abcd.*put the file at .*zoo.* by hand"):
-        fetch(f"{url}/r-0123abcd.pth")
-    assert sorted(p.name for p in (tmp_path / "zoo").iterdir()) == sorted([good, "r-50.pth"])
-
-
-def test_download_that_fails(server: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_MODEL_ZOO", str(tmp_path / "zoo"))
-    with pytest.raises(CheckpointError, match=r"cannot download .*404.*by hand"):
-        fetch(f"{server[0]}/nothing.pth")
-
-
-def test_interrupted_download(server: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_MODEL_ZOO", str(tmp_path / "zoo"))
-    (server[1] / "a.pth").write_bytes(b"abc")
-
-    def breaks(*_: object) -> bytes:
-        raise http.client.IncompleteRead(b"a", 2)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(http.client.HTTPResponse, "read", breaks)
-        with pytest.raises(CheckpointError, match=r"cannot download .*IncompleteRead.*by hand"):
-            fetch(f"{server[0]}/a.pth")
-    assert list((tmp_path / "zoo").iterdir()) == []
-
-
-def test_cache_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCH_MODEL_ZOO", raising=False)
-    monkeypatch.setenv("TORCH_HOME", "/cache")
-    assert cache_path("https://host/x/R-50.pkl") == Path("/cache/models/R-50.pkl")
-    long = cache_path("https://host/detectron/1/a.yaml.x/train%3Aval/model_final.pkl")
-    assert long == Path("/cache/models/_detectron_1_a.yaml.x_train%3Aval_model_final.pkl")
-    monkeypatch.setenv("TORCH_MODEL_ZOO", "/zoo")
-    assert cache_path("https://host/a.pth?x=1") == Path("/zoo/a.pth")
-    monkeypatch.delenv("TORCH_MODEL_ZOO")
-    monkeypatch.delenv("TORCH_HOME")
-    assert cache_path("https://host/a.pth") == Path.home() / ".torch/models/a.pth"
