@@ -8,6 +8,7 @@ from typing import Any
 from maskrcnn_benchmark.doctor.finding import LEVELS, Finding
 from maskrcnn_benchmark.doctor.run import Report
 from maskrcnn_benchmark.utils.table import format_table
+from maskrcnn_benchmark.utils.text import printable
 
 _WIDTH, _VALUE = 118, 24
 _LISTED = 5
@@ -81,9 +82,10 @@ def _lines(finding: Finding) -> list[str]:
     """Format a finding as lines: level, keys and text; the advice below."""
     keys = f"{', '.join(finding.keys)}: " if finding.keys and finding.level != "ok" else ""
     first, rest = f"  {finding.level:<8} ", " " * 11
-    lines = textwrap.wrap(keys + finding.text, _WIDTH, initial_indent=first, subsequent_indent=rest)
+    text = printable(keys + finding.text)
+    lines = textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest)
     if finding.advice:
         lines += textwrap.wrap(
-            f"-> {finding.advice}", _WIDTH, initial_indent=rest, subsequent_indent=f"{rest}   "
+            printable(f"-> {finding.advice}"), _WIDTH, initial_indent=rest, subsequent_indent=f"{rest}   "
         )
     return lines

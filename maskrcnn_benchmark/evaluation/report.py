@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_benchmark.evaluation.ap import APResult, ClassAP
 from maskrcnn_benchmark.evaluation.detections import Detections
-from maskrcnn_benchmark.utils.files import StrPath, atomic_path, write_json, write_json_list
-from maskrcnn_benchmark.utils.table import format_table
+from maskrcnn_benchmark.utils.files import StrPath, write_json, write_json_list
+from maskrcnn_benchmark.utils.table import format_table, write_csv
 
 
 @dataclass
@@ -127,10 +126,8 @@ def write_report(report: EvaluationReport, folder: StrPath, *, detections_name: 
     """
     target = Path(folder)
     write_json(target / "metrics.json", report.to_json(), indent=2)
-    with atomic_path(target / "per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["category_id", "name", *(f"{name}_AP" for name in report.tasks)])
-        writer.writerows([["" if cell is None else cell for cell in row] for row in report.class_rows()])
+    header = ["category_id", "name", *(f"{name}_AP" for name in report.tasks)]
+    write_csv(target / "per_class.csv", [header, *report.class_rows()])
     if detections_name is not None:
         write_json_list(target / detections_name, report.detections.records())
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from maskrcnn_benchmark.utils.text import printable
+
 
 class UsageError(Exception):
     """Invalid input by a user; the message says what is wrong, where, and what to do."""
@@ -34,14 +36,14 @@ class WriteError(UsageError):
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` of a command line tool and exit the process with its exit code (`None` counts as 0).
 
-    A `UsageError` becomes the line `error: ...` on standard error and exit code 2; Ctrl-C becomes a
-    hint to run the same command again and exit code 130. Any other exception is a bug and keeps its
-    traceback.
+    A `UsageError` becomes the line `error: ...` on standard error, with control characters escaped, and exit
+    code 2; Ctrl-C becomes a hint to run the same command again and exit code 130. Any other exception is a
+    bug and keeps its traceback.
     """
     try:
         code = main()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr, flush=True)

@@ -9,9 +9,19 @@ from typing import TextIO
 
 from maskrcnn_benchmark.utils.files import make_folder, write_error
 from maskrcnn_benchmark.utils.progress import bars_hidden
+from maskrcnn_benchmark.utils.text import printable
 
 NAME = "maskrcnn_benchmark"
 _FORMAT = "%(asctime)s %(levelname).1s %(message)s"
+
+
+class _Formatter(logging.Formatter):
+    """Escapes control characters; only a message whose own format has several lines may break lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Called by the logging library before a traceback is added."""
+        record.message = printable(record.message, lines="\n" in str(record.msg))
+        return super().formatMessage(record)
 
 
 class _StdoutHandler(logging.StreamHandler):
@@ -65,7 +75,7 @@ def setup_logger(output_dir: str | None, rank: int) -> logging.Logger:
     logger.propagate = False
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     mark = "" if rank == 0 else f"[rank {rank}] "
-    formatter = logging.Formatter(mark + _FORMAT, datefmt="%H:%M:%S")
+    formatter = _Formatter(mark + _FORMAT, datefmt="%H:%M:%S")
     handlers: list[logging.Handler] = [_StdoutHandler()]
     if output_dir and rank == 0:
         handlers.append(_open_log(make_folder(output_dir) / "log.txt"))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.text import shortened
 
 T = TypeVar("T")
 
@@ -49,7 +50,9 @@ class Registry(Generic[T]):
             return self._entries[name]
         near = close_matches(name, self.names())
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self.names()) or 'none'}"
-        raise ConfigError(f"unknown {self.name} {name!r}; {hint} (entries are registered in {self.home})")
+        raise ConfigError(
+            f"unknown {self.name} {shortened(name)}; {hint} (entries are registered in {self.home})"
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

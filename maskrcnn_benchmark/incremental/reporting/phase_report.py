@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from maskrcnn_benchmark.evaluation.groups import instance_bins
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
-from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json, write_json_list
-from maskrcnn_benchmark.utils.table import format_table
+from maskrcnn_benchmark.utils.files import read_json, write_json, write_json_list
+from maskrcnn_benchmark.utils.table import format_table, write_csv
 
 METRICS_FILE, CLASSES_FILE, PHASES_FILE, CONFUSION_FILE, DETECTIONS_FILE = (
     "metrics.json",
@@ -68,8 +67,7 @@ def write_phase_report(
     write_json_list(folder / DETECTIONS_FILE, report.detections.records())
     write_json(folder / PHASES_FILE, per_phase, indent=1)
     write_json(folder / CONFUSION_FILE, {"phase": phase, **confusion.to_json()}, indent=1)
-    with atomic_path(folder / CLASSES_FILE) as path, open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(class_table(report, plan, phase, earlier_ap(folder, phase)))
+    write_csv(folder / CLASSES_FILE, class_table(report, plan, phase, earlier_ap(folder, phase)))
     write_json(folder / METRICS_FILE, {"phase": phase, **details, **report.to_json()}, indent=1)
 
 

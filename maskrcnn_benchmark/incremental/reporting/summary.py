@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
 from maskrcnn_benchmark.incremental.reporting.charts import MEASURES, summary_charts, summary_tasks
 from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, SUMMARY_METRICS, defined
 from maskrcnn_benchmark.incremental.reporting.reference import Reference
-from maskrcnn_benchmark.utils.files import atomic_path, read_json, write_json
-from maskrcnn_benchmark.utils.table import format_table
+from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.table import format_table, write_csv
 from maskrcnn_benchmark.visualize.figure import save_figure
 from maskrcnn_benchmark.visualize.line_chart import plot_lines
 
@@ -81,10 +80,7 @@ def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
     table = summary_rows(summary)
     # the last phase has the most columns and gives their order
     names = list(dict.fromkeys(name for row in reversed(table) for name in row))
-    with atomic_path(run_dir / "summary.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows([["" if row.get(n) is None else row[n] for n in names] for row in table])
+    write_csv(run_dir / "summary.csv", [names, *([row.get(n) for n in names] for row in table)])
     columns = max(1, len(summary_tasks(summary)))
     save_figure(plot_lines(summary_charts(summary, plan), columns), run_dir / "summary.png")
     write_json(run_dir / SUMMARY_FILE, summary, indent=1)
