@@ -18,6 +18,7 @@ from maskrcnn_benchmark.config.weights import resolve_weight
 from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
 from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.registry import close_matches
+from maskrcnn_benchmark.utils.text import shortened
 
 __all__ = ["KINDS", "DatasetKind", "DatasetSpec", "packaged_datasets", "resolve_dataset", "resolve_weight"]
 
@@ -128,8 +129,8 @@ def _look_up(cfg: CfgNode, name: str) -> DatasetSpec:
     listed = [n for n in known if "_step" not in n]
     hint = f"did you mean {' or '.join(near)}?" if near else f"packaged names: {', '.join(listed)}."
     raise ConfigError(
-        f"unknown data set {name!r}; {hint} Give one of your own as kind:annotations.json@image_folder "
-        f"(kind {known_kinds()}) or under DATASETS.REGISTER"
+        f"unknown data set {shortened(name)}; {hint} Give one of your own as "
+        f"kind:annotations.json@image_folder (kind {known_kinds()}) or under DATASETS.REGISTER"
     )
 
 
@@ -153,7 +154,7 @@ def _inline(name: str) -> DatasetSpec:
     ann_file, _, img_dir = rest.rpartition("@")
     if not colon or kind not in KINDS or not ann_file or not img_dir:
         raise ConfigError(
-            f"data set {name!r} is not of the form kind:annotations.json@image_folder "
+            f"data set {shortened(name)} is not of the form kind:annotations.json@image_folder "
             f"with kind {known_kinds()}"
         )
     stem = os.path.splitext(os.path.basename(os.path.normpath(ann_file)))[0]

@@ -28,6 +28,9 @@ CONV_BODY_ENDINGS = {"-FPN-RETINANET": "fpn_p6p7", "-FPN": "fpn", "-C4": NO_NECK
 USE_C5 = "MODEL.RETINANET.USE_C5"
 """Published key of the neck `fpn_p6p7`: P6 is computed from C5, else from P5."""
 
+PUBLISHED_CATALOG = "maskrcnn_benchmark/config/paths_catalog.py"
+"""End of PATHS_CATALOG in configs that the published code wrote."""
+
 _WITHOUT_NECK = ("FBNet",)
 
 # Where a key was, and where it is now.
@@ -44,6 +47,10 @@ def modernise(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """
     result, blank = _drop_blank(tree)
     notes = [f"{key} has no value; it keeps the one it had" for key in blank]
+    catalog = result.get("PATHS_CATALOG")
+    if isinstance(catalog, str) and catalog.endswith(PUBLISHED_CATALOG):
+        del result["PATHS_CATALOG"]
+        notes.append("PATHS_CATALOG is the published catalog, whose names are packaged; the file is not read")
     for old, new in MOVED.items():
         value = _value_at(result, old)
         if value is not None:

@@ -15,7 +15,12 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.defaults import ALTERNATIVE_TYPES, ENTRIES, TEMPLATES, get_cfg
 from maskrcnn_benchmark.config.keys import get_value, leaves, nearest_keys, sections
 from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.text import shortened, shortened_text
 
+# Longer text is no literal: reading it takes time.
+_MAX_KEY = 200
+_MAX_LITERAL = 1 << 16
+_INTEGERS = range(-(1 << 63), 1 << 64)
 _NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -31,7 +36,7 @@ def merge_tree(cfg: CfgNode, values: Mapping[str, Any], source: str) -> None:
 def merge_pairs(cfg: CfgNode, pairs: Sequence[Any], source: str) -> None:
     """Merge KEY VALUE KEY VALUE ... into `cfg` in place; text values follow the rules of yaml files."""
     if len(pairs) % 2:
-        hint = next((f"; write {p.replace('=', ' ', 1)!r}" for p in pairs if "=" in str(p)), "")
+        hint = next((f"; write {shortened(p.replace('=', ' ', 1))}" for p in pairs if "=" in str(p)), "")
         raise ConfigError(
             f"{source}: settings come as KEY VALUE pairs, but {len(pairs)} words were given{hint}"
         )
@@ -44,11 +49,11 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any], source: str) -> None:
 
 def decode(value: Any) -> Any:
     """Return the value of text that is a Python literal ("(1, 2)", "1e-4", "True"), and the rest as it is."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _MAX_LITERAL:
         return value
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
 
 
@@ -59,6 +64,15 @@ def _split(key: str) -> list[str]:
             name, _, leaf = key[len(node) + 1 :].rpartition(".")
             return [*node.split("."), *([name, leaf] if name else [leaf])]
     return key.split(".")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether yaml can write a value and read it back."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(v) for key, v in value.items())
+    return value is None or type(value) in (bool, int, float, str)
 
 
 class _Merger:
@@ -86,7 +100,9 @@ class _Merger:
                 continue
             section = decode(value)
             if not isinstance(section, Mapping):
-                raise self._error(f"{key} is a section with keys of its own, but {value!r} was given for it")
+                raise self._error(
+                    f"{key} is a section with keys of its own, but {shortened(value)} was given for it"
+                )
             if name not in node:
                 node[name] = CfgNode()
             self._merge_section(node[name], default, section, key)
@@ -98,17 +114,26 @@ class _Merger:
             for name, entry in section.items():
                 if not isinstance(entry, Mapping):
                     expected = ", ".join(name for name, default in ENTRIES[key].items() if default == "")
-                    raise self._error(f"{key}.{name} needs the keys {expected}, but {entry!r} was given")
+                    raise self._error(
+                        f"{key}.{name} needs the keys {expected}, but {shortened(entry)} was given"
+                    )
                 target = node.setdefault(str(name), CfgNode())
                 self._merge_node(target, CfgNode(dict(ENTRIES[key])), entry, f"{key}.{name}.")
         elif schema.is_new_allowed():
             for name, value in section.items():
                 plain = decode(value)
+                if not _is_plain(plain):
+                    raise self._error(
+                        f"{key}.{name} must hold numbers, text, True, False or lists of them, got "
+                        f"{shortened(value)}"
+                    )
                 node[str(name)] = list(plain) if isinstance(plain, (list, tuple)) else plain
         else:
             self._merge_node(node, schema, section, f"{key}.")
 
     def _unknown(self, key: str, schema: CfgNode, prefix: str) -> str:
+        if len(key) > _MAX_KEY:
+            return f"unknown key {shortened_text(key)}"
         known = [*sections(self._defaults), *(k for k, _ in leaves(self._defaults))]
         known += [prefix + k for k, _ in leaves(schema)]
         near = nearest_keys(key, sorted(set(known)))
@@ -134,12 +159,25 @@ class _Merger:
                 if len(allowed) == 1 and isinstance(plain, (int, float, str)) and not isinstance(plain, bool):
                     return kind(self._elements([plain], default, key))
             elif kind is float and isinstance(plain, int) and not isinstance(plain, bool):
-                return float(plain)
+                return self._float(plain, key)
             elif type(plain) is kind:
-                return plain
+                return self._integer(plain, key) if isinstance(plain, int) and kind is int else plain
         expected = " or ".join(_NAMES.get(kind, "a list") for kind in allowed)
         example = f"{list(default)}" if isinstance(default, tuple) else f"{default!r}"
-        raise self._error(f"{key} must be {expected}, got {value!r}; example: {key} {example}")
+        raise self._error(f"{key} must be {expected}, got {shortened(value)}; example: {key} {example}")
+
+    def _float(self, value: float, key: str) -> float:
+        try:
+            return float(value)
+        except OverflowError:
+            raise self._error(f"{key} must be a number, got {shortened(value)}, which is too large") from None
+
+    def _integer(self, value: int, key: str) -> int:
+        if value not in _INTEGERS:
+            raise self._error(
+                f"{key} must be a whole number of 64 bits, got {shortened(value)}, which is too large"
+            )
+        return value
 
     def _elements(self, values: Sequence[Any], default: Any, key: str) -> list[Any]:
         """Return the elements of a list; those of a numeric list must be numeric, floats like the default."""
@@ -152,7 +190,9 @@ class _Merger:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if (kind in (int, float) and not number) or (kind is bool and not isinstance(value, bool)):
                 raise self._error(
-                    f"{key} must be a list with {_NAMES[kind]} at every position, got {value!r}"
+                    f"{key} must be a list with {_NAMES[kind]} at every position, got {shortened(value)}"
                 )
+            if isinstance(value, int) and kind in (int, float):
+                value = self._float(value, key) if kind is float else self._integer(value, key)
             result.append(float(value) if kind is float else value)
         return result

@@ -11,6 +11,7 @@ from maskrcnn_benchmark.config.user_catalog import load_user_catalog
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.files import expand_path
 from maskrcnn_benchmark.utils.registry import close_matches
+from maskrcnn_benchmark.utils.text import shortened_text
 
 PREFIX = "catalog://"
 BASE_URL = "https://dl.fbaipublicfiles.com/detectron"
@@ -59,7 +60,7 @@ def resolve_weight(cfg: CfgNode, value: str) -> str:
         return known[name]
     near = [PREFIX + n for n in close_matches(name, list(known))]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(PREFIX + n for n in known)}"
-    raise ConfigError(f"unknown weights {value}; {hint}")
+    raise ConfigError(f"unknown weights {shortened_text(value)}; {hint}")
 
 
 def packaged_weights() -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from maskrcnn_benchmark.checkpoint.families.table import family_of
 from maskrcnn_benchmark.checkpoint.matching import strip_module_prefix
 from maskrcnn_benchmark.config.keys import get_value
+from maskrcnn_benchmark.config.yaml_text import parse_yaml
 from maskrcnn_benchmark.doctor.finding import Finding, note, ok, warning
 
 _STORED = ("INPUT.TO_BGR255", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1")
@@ -47,7 +47,7 @@ def _expected(path: str, record: Mapping[str, Any]) -> tuple[dict[str, Any], str
     text = record.get("config")
     if not isinstance(text, str):
         return {}, ""
-    tree = yaml.safe_load(text)
+    tree = parse_yaml(text, f"the configuration stored in {path}")
     stored = {key: value for key in _STORED if (value := _value_at(tree, key)) is not None}
     return stored, "weights of an earlier run"
 

@@ -10,6 +10,7 @@ from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.keys import leaves
 from maskrcnn_benchmark.config.load import config_layers
 from maskrcnn_benchmark.config.merge import merge_pairs, merge_tree
+from maskrcnn_benchmark.config.user_catalog import CATALOG_KEY, CATALOG_VARIABLE, chosen_catalog
 from maskrcnn_benchmark.doctor.key_docs import meaning_of
 from maskrcnn_benchmark.utils.files import StrPath
 
@@ -50,6 +51,10 @@ def trace_settings(path: StrPath, overrides: Sequence[str]) -> tuple[list[Settin
         merge_tree(cfg, layer.values, layer.source)
         record(layer.source)
         notes += [f"{layer.source}: {line}" for line in layer.notes]
+    catalog = chosen_catalog(overrides)
+    if catalog is not None:
+        cfg[CATALOG_KEY] = catalog
+        record(CATALOG_VARIABLE)
     merge_pairs(cfg, overrides, COMMAND_LINE)
     record(COMMAND_LINE)
     changed = [key for key, value in leaves(cfg) if key not in defaults or defaults[key] != value]

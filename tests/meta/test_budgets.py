@@ -13,7 +13,6 @@ SOURCES = [*PACKAGE, *sorted((ROOT / "tools").rglob("*.py"))]
 MIN_LINES, MAX_LINES = 40, 500
 # File of the package with fewer than MIN_LINES lines -> why it is one file.
 SHORT_FILES = {
-    "config/user_catalog.py": "the one place that runs a file of the user",
     "data/datasets/demo/__main__.py": "entry point of python -m",
     "data/transforms/compose.py": "interface that all transforms share",
     "incremental/plan/run_folder.py": "names of run files, read by all rooms",

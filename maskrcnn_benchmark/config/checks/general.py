@@ -13,6 +13,7 @@ from maskrcnn_benchmark.config.checks.input import check_input
 from maskrcnn_benchmark.config.checks.lst import check_lst
 from maskrcnn_benchmark.config.checks.validators import at_least, choice, fraction, require
 from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.text import shortened
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "DTYPE": ("float32", "float16", "bfloat16"),
@@ -91,12 +92,14 @@ def check_config(cfg: CfgNode) -> None:
 def _check_datasets(cfg: CfgNode) -> None:
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
-            require(isinstance(name, str) and name != "", f"DATASETS.{key} must hold names, got {name!r}")
+            require(
+                isinstance(name, str) and name != "", f"DATASETS.{key} must hold names, got {shortened(name)}"
+            )
     for name, entry in cfg.DATASETS.REGISTER.items():
         here = f"DATASETS.REGISTER.{name}"
         missing = [k for k in ("KIND", "ANN_FILE", "IMG_DIR") if not entry.get(k)]
         require(not missing, f"{here} has no {' and no '.join(missing)}")
-        require(entry.KIND in KINDS, f"{here}.KIND must be {known_kinds()}, got {entry.KIND!r}")
+        require(entry.KIND in KINDS, f"{here}.KIND must be {known_kinds()}, got {shortened(entry.KIND)}")
         classes = entry.get("CLASSES", ())
         named = " or ".join(kind for kind, row in KINDS.items() if row.names_classes)
         require(

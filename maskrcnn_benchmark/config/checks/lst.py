@@ -6,6 +6,8 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.checks.validators import at_least, choice, require
 from maskrcnn_benchmark.config.merge import merge_pairs
+from maskrcnn_benchmark.config.user_catalog import CATALOG_KEY, check_catalog_source
+from maskrcnn_benchmark.utils.text import shortened
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "LST.SORT_BY": ("instance_count", "image_count", "file"),
@@ -76,11 +78,13 @@ def _check_overrides(cfg: CfgNode) -> None:
     """Require PHASE_OVERRIDES to be lists KEY, VALUE, ... that merge into the tree."""
     for phase, pairs in cfg.LST.PHASE_OVERRIDES.items():
         key = f"LST.PHASE_OVERRIDES.{phase}"
-        require(phase.isdecimal(), f"{key}: phases are numbered 0 (base), 1, 2, ..., got {phase!r}")
-        require(isinstance(pairs, list), f"{key} must be a list [KEY, VALUE, ...], got {pairs!r}")
+        require(phase.isdecimal(), f"{key}: phases are numbered 0 (base), 1, 2, ..., got {shortened(phase)}")
+        require(isinstance(pairs, list), f"{key} must be a list [KEY, VALUE, ...], got {shortened(pairs)}")
         trial = cfg.clone()
         trial.defrost()
         merge_pairs(trial, pairs, key)
+        if trial[CATALOG_KEY] != cfg[CATALOG_KEY]:
+            check_catalog_source(trial, key)
 
 
 def _check_enabled(cfg: CfgNode) -> None:

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.keys import get_value
 from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.utils.text import shortened
 
 
 def require(condition: bool, text: str) -> None:
@@ -21,7 +22,7 @@ def choice(cfg: CfgNode, key: str, names: tuple[str, ...]) -> None:
     """Require the value of `key` to be one of `names`."""
     value = get_value(cfg, key)
     known = " or ".join(name or "''" for name in names)
-    require(value in names, f"{key} must be {known}, got {value!r}")
+    require(value in names, f"{key} must be {known}, got {shortened(value)}")
 
 
 def at_least(cfg: CfgNode, key: str, minimum: float) -> None:

@@ -55,7 +55,7 @@ def read_run(folder: str | Path, name: str | None = None, reference: str = "") -
     plan = read_plan(folder)
     key = "the reference"
     if (folder / CONFIG_FILE).is_file():
-        options = load_config(folder / CONFIG_FILE).LST
+        options = load_config(folder / CONFIG_FILE, for_comparison=True).LST
         plan = plan.with_report_sizes(options.REPORT_SIZES)
         if not reference:
             reference, key = options.REFERENCE_RUN, f"LST.REFERENCE_RUN of {folder}"

@@ -127,6 +127,6 @@ def _reason(stage: Stage, record: dict[str, Any] | None, inputs: dict[str, str])
         return f"{missing[0]} is missing" if missing else "it was not finished"
     if not stage.config_file.is_file():
         return "its settings changed"
-    before = dict(leaves(load_config(stage.config_file)))
+    before = dict(leaves(load_config(stage.config_file, for_comparison=True)))
     differing = [f"{k} was {before.get(k)}, now {v}" for k, v in stage.settings.items() if before.get(k) != v]
     return "; ".join(differing[:3]) or "its settings changed"
