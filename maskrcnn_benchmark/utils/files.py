@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from maskrcnn_benchmark.utils.errors import DataError, UsageError, WriteError
+from maskrcnn_benchmark.utils.text import shortened
 
 StrPath = str | os.PathLike[str]
 
@@ -45,7 +46,7 @@ def expand_path(path: str) -> str:
         what = (
             f"the variable {unset[0]} is not set" if unset else f"there is no user {path[1:].split('/')[0]}"
         )
-        raise UsageError(f"path {path!r}: {what}; write the path out")
+        raise UsageError(f"path {shortened(path)}: {what}; write the path out")
     return expanded
 
 
