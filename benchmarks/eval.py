@@ -133,8 +133,8 @@ def _prepare_ours(protocol: str, iou_type: str, folder: Path) -> Callable[[], Ar
     from maskrcnn_benchmark.evaluation.detections import Detections
     from maskrcnn_benchmark.evaluation.protocols.coco import evaluate_coco
     from maskrcnn_benchmark.evaluation.protocols.lvis import evaluate_lvis
-    from maskrcnn_benchmark.layers.library import load_ops
     from maskrcnn_benchmark.utils.files import read_json
+    from maskrcnn_benchmark.utils.native import load_ops
 
     load_ops()
 

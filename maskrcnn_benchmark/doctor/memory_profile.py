@@ -17,7 +17,6 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.keys import get_value
 from maskrcnn_benchmark.config.models import model_family
-from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.modeling.detectors.generalized_rcnn import GeneralizedRCNN
 from maskrcnn_benchmark.modeling.detectors.one_stage import OneStageDetector
@@ -25,6 +24,7 @@ from maskrcnn_benchmark.modeling.matcher import MAX_PAIRS
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
 from maskrcnn_benchmark.modeling.rpn.head import flatten_levels
 from maskrcnn_benchmark.solver.precision import DTYPES
+from maskrcnn_benchmark.utils.native import load_ops
 
 
 def step_peak(cfg: CfgNode, *, images: int, height: int, width: int) -> int:

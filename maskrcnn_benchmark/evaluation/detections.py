@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from maskrcnn_benchmark.evaluation.rle import PROBLEMS, RleMasks
-from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import StrPath
+from maskrcnn_benchmark.utils.native import load_ops
 
 
 @dataclass

@@ -8,8 +8,8 @@ import torch
 from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth
 from maskrcnn_benchmark.evaluation.rle import annotation_masks
-from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.native import load_ops
 
 
 def check_masks(truth: GroundTruth, detections: Detections, iou_type: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from maskrcnn_benchmark.evaluation.pairs import ImageCategoryPairs
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 # Values of Matches.outcome.
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2

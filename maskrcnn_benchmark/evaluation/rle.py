@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from maskrcnn_benchmark.data.records.runs import PROBLEMS
-from maskrcnn_benchmark.layers.library import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.native import load_ops
 
 
 @dataclass(eq=False)

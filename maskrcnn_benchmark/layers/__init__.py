@@ -10,7 +10,6 @@ from maskrcnn_benchmark.layers.deform_psroi_pooling import (
     deform_psroi_pooling,
 )
 from maskrcnn_benchmark.layers.fpn_roi_align import assign_levels, fpn_roi_align
-from maskrcnn_benchmark.layers.library import has_cuda_kernels
 from maskrcnn_benchmark.layers.losses import sigmoid_focal_loss, smooth_l1_loss
 from maskrcnn_benchmark.layers.masks import image_masks, paste_masks, polygon_mask_targets
 from maskrcnn_benchmark.layers.nms import batched_nms, boxlist_nms, nms
@@ -18,6 +17,7 @@ from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d, conv_norm
 from maskrcnn_benchmark.layers.quadrant_masks import assemble_masks, quadrant_mask_loss, quadrant_masks
 from maskrcnn_benchmark.layers.roi_align import ROIAlign, roi_align
 from maskrcnn_benchmark.layers.roi_pool import ROIPool, roi_pool
+from maskrcnn_benchmark.utils.native import has_cuda_kernels
 
 __all__ = [
     "DFConv2d",

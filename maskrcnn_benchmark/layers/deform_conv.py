@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.layers.library import is_channels_last, load_ops, register_op
+from maskrcnn_benchmark.utils.native import is_channels_last, load_ops, register_op
 
 Pair = int | tuple[int, int]
 

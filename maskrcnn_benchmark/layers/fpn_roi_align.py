@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.layers.library import is_channels_last, load_ops, register_op
+from maskrcnn_benchmark.utils.native import is_channels_last, load_ops, register_op
 
 CANONICAL_SIZE = 224.0
 CANONICAL_LEVEL = 4

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskrcnn_benchmark.layers.library import load_ops, register_op
+from maskrcnn_benchmark.utils.native import load_ops, register_op
 
 
 def sigmoid_focal_loss(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maskrcnn_benchmark.layers.library import load_ops, register_op
+from maskrcnn_benchmark.utils.native import load_ops, register_op
 
 UNBOUNDED = 2**31 - 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.layers.library import load_ops, register_op
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.utils.native import load_ops, register_op
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

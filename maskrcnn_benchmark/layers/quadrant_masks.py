@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.layers.library import load_ops, register_op
+from maskrcnn_benchmark.utils.native import load_ops, register_op
 
 
 def quadrant_masks(coefficients: Tensor, basis: Tensor, boxes: Tensor, grid_size: int = 2) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskrcnn_benchmark.layers.library import load_ops, register_op
+from maskrcnn_benchmark.utils.native import load_ops, register_op
 
 
 def roi_align(

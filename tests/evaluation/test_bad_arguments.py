@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskrcnn_benchmark.evaluation.rle import RleMasks
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 CALLS = 10_000
 DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32, torch.uint8, torch.bool)

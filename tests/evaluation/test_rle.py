@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.evaluation.rle import RleMasks, annotation_masks
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
 
 coordinate = st.one_of(st.floats(-20, 80, width=32), st.integers(-5, 60).map(float), st.floats(-1e5, 1e5))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 DTYPES = [torch.float32] * 8 + [torch.float64, torch.float16, torch.bfloat16]
 ODD_DTYPES = [torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64]

@@ -13,7 +13,7 @@ from torch.library import opcheck
 from torch.nn import functional as F
 
 from maskrcnn_benchmark.layers import DeformConv2d, DFConv2d, FrozenBatchNorm2d, conv_norm, deform_conv2d
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 load_ops()
 OPS = torch.ops.maskrcnn_benchmark

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 from maskrcnn_benchmark.layers import DeformPSRoIPooling, DeformPSRoIPoolingPack, deform_psroi_pooling
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 load_ops()
 OPS = torch.ops.maskrcnn_benchmark

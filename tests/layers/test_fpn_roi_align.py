@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 from maskrcnn_benchmark.layers import assign_levels, fpn_roi_align, roi_align
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 load_ops()
 OPS = torch.ops.maskrcnn_benchmark

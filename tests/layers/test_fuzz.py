@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 load_ops()
 OPERATIONS = [

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.library import opcheck
 
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 load_ops()
 OPS = torch.ops.maskrcnn_benchmark

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.library import opcheck
 
 from maskrcnn_benchmark.layers import batched_nms, has_cuda_kernels, nms, paste_masks, roi_align
-from maskrcnn_benchmark.layers.library import OpLibrary, load_ops
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
 from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.native import OpLibrary, load_ops
 
 load_ops()
 OPS = torch.ops.maskrcnn_benchmark

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.layers.library import load_ops
+from maskrcnn_benchmark.utils.native import load_ops
 
 # Problems of a compressed text by their code in csrc/evaluation/rle.h.
 PROBLEMS = (

@@ -2,11 +2,13 @@
 
 The library is loaded at the first use of an operation, not at import. The file of an operation registers its
 fake kernel (shapes without data, for `torch.compile` and `torch.export`) and its derivative by `register_op`;
-both take effect when the library is loaded.
+both take effect when the library is loaded. MRB_NATIVE_FOLDER names another folder that holds it, as
+`make sanitize` does.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +66,7 @@ class OpLibrary:
             ) from error
 
 
-_LIBRARY = OpLibrary(Path(__file__).resolve().parents[1])
+_LIBRARY = OpLibrary(Path(os.environ.get("MRB_NATIVE_FOLDER") or Path(__file__).resolve().parents[1]))
 
 
 def register_op(
