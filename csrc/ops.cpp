@@ -1,5 +1,5 @@
 // Table of contents of the native operations: every schema of torch.ops.maskrcnn_benchmark. cpu/<op>.cpp and
-// cuda/<op>.cu hold the kernels, evaluation/ those that only evaluation needs,
+// cuda/<op>.cu hold the kernels, masks/ and evaluation/ those that only CPUs run,
 // maskrcnn_benchmark/layers/<op>.py the Python function, the fake kernel and the derivative.
 //
 // Autocast needs no separate kernels, except for deform_conv2d (autocast.cpp): it leaves the arguments
@@ -130,8 +130,19 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "Tensor instance_of_box, Tensor boxes, SymInt image_w, SymInt image_h, SymInt size) -> Tensor",
       plain);
 
-  // Evaluation, CPU only (maskrcnn_benchmark/evaluation). Masks are run-length encoded: one text and a table
-  // (N, 4) of begin, length, height, width.
+  // Run-length encoded masks, CPU only: one text and a table (N, 4) of begin, length, height, width.
+  // Polygons in two levels of offsets, sizes (I, 2) of the images -> text and table.
+  m.def(
+      "rle_from_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, Tensor sizes) "
+      "-> (Tensor, Tensor)");
+  // Lengths (K,) of the runs offsets[i]:offsets[i + 1] of masks of the sizes (I, 2) -> text and table.
+  m.def("rle_from_runs(Tensor runs, Tensor offsets, Tensor sizes) -> (Tensor, Tensor)");
+  // Masks (N, width, height), bool, all of this size; an error where a text describes none.
+  m.def("rle_decode(Tensor text, Tensor table, int height, int width) -> Tensor");
+  // The sum of all runs of each mask (N,), at most 2^62.
+  m.def("rle_sums(Tensor text, Tensor table) -> Tensor");
+
+  // Evaluation, CPU only (maskrcnn_benchmark/evaluation).
   m.def(
       "box_iou(Tensor det_boxes, Tensor gt_boxes, Tensor gt_crowd, Tensor det_start, Tensor gt_start) "
       "-> Tensor");
@@ -147,9 +158,6 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "Tensor det_start, Tensor gt_start, Tensor recall_points, int[] max_dets) -> (Tensor, Tensor)");
   // Areas (N,), boxes (N, 4), the defect of the text of each (0: none).
   m.def("rle_measure(Tensor text, Tensor table) -> (Tensor, Tensor, Tensor)");
-  m.def(
-      "rle_from_polygons(Tensor coords, Tensor polygon_offsets, Tensor instance_offsets, Tensor sizes) "
-      "-> (Tensor, Tensor)");
   // JSON list of results: image ids, category ids, scores, boxes, which have a box, text, table, and the mask
   // scores of the entries that have one.
   m.def("parse_detections(Tensor json) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");

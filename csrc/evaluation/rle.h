@@ -47,6 +47,21 @@ inline RleTable check_rle(const char* op, const char* name, const at::Tensor& te
   return {text.const_data_ptr<uint8_t>(), table.const_data_ptr<int64_t>()};
 }
 
+// The number at text[i], a length or the difference to one, below 2^45; moves i behind it.
+inline RleProblem read_rle_number(const RleText& rle, int64_t& i, int64_t& value) {
+  value = 0;
+  int shift = 0;
+  for (bool more = true; more; shift += 5) {
+    if (i == rle.length) return kRleTruncated;
+    const int code = static_cast<int>(rle.text[i++]) - 48;
+    if (code < 0 || code > 63 || shift > 40) return kRleCharacter;
+    value |= static_cast<int64_t>(code & 31) << shift;
+    more = (code & 32) != 0;
+    if (!more && (code & 16)) value -= int64_t{32} << shift;
+  }
+  return kRleValid;
+}
+
 // Foreground as half-open pixel ranges begin, end, begin, end, ... (ascending).
 struct Runs {
   std::vector<uint32_t> bounds;
@@ -63,15 +78,8 @@ struct Runs {
     int64_t before_last = 0, last = 0, position = 0, count = 0;
     for (int64_t i = 0; i < rle.length; ++count) {
       int64_t value = 0;
-      int shift = 0;
-      for (bool more = true; more; shift += 5) {
-        if (i == rle.length) return kRleTruncated;
-        const int code = static_cast<int>(rle.text[i++]) - 48;
-        if (code < 0 || code > 63 || shift > 40) return kRleCharacter;
-        value |= static_cast<int64_t>(code & 31) << shift;
-        more = (code & 32) != 0;
-        if (!more && (code & 16)) value -= int64_t{32} << shift;
-      }
+      const RleProblem problem = read_rle_number(rle, i, value);
+      if (problem != kRleValid) return problem;
       if (count > 2) value += before_last;
       before_last = last;
       last = value;

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.data.records.runs import PROBLEMS
+from maskrcnn_benchmark.structures.polygons import MAX_COORDINATE, read_polygons
+from maskrcnn_benchmark.structures.rle import PROBLEMS, read_rle, rle_from_polygons
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.native import load_ops
 
@@ -138,48 +139,42 @@ def _rasterize(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> R
     """Masks of annotations with polygons; sizes int64 (N, 2). DataError naming the unreadable one."""
     shapes: list[list[list[float]]] = [annotation["segmentation"] for annotation in annotations]
     lengths = [len(part) // 2 for shape in shapes for part in shape]
+    load_ops()
     try:
         coordinates = np.fromiter(
             chain.from_iterable(chain.from_iterable(shapes)), np.float64, count=2 * sum(lengths)
         )
-    except (TypeError, ValueError) as error:
-        for annotation, shape in zip(annotations, shapes, strict=True):
-            if not all(isinstance(value, int | float) for part in shape for value in part):
-                raise _unreadable(annotation, error) from error
-        raise
-    load_ops()
-    columns = (
-        coordinates.reshape(-1, 2),
-        np.cumsum([0, *lengths]),
-        np.cumsum([0, *(len(shape) for shape in shapes)]),
-        np.ascontiguousarray(sizes, np.int64),
-    )
-    try:
+        if not (np.abs(coordinates) <= MAX_COORDINATE).all():
+            raise ValueError("coordinates beyond any image")
+        columns = (
+            coordinates.reshape(-1, 2),
+            np.cumsum([0, *lengths]),
+            np.cumsum([0, *(len(shape) for shape in shapes)]),
+            np.ascontiguousarray(sizes, np.int64),
+        )
         text, table = torch.ops.maskrcnn_benchmark.rle_from_polygons(*map(torch.from_numpy, columns))
-    except ValueError as error:
-        raise DataError(f"annotations: images of an impossible size ({error})") from error
+    except (TypeError, ValueError, OverflowError):
+        for annotation, (height, width) in zip(annotations, sizes.tolist(), strict=True):
+            _annotation_rle(annotation, height, width)  # raises for the one that is wrong
+        raise
     return RleMasks(text.numpy(), table.numpy())
 
 
 def _annotation_rle(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
-    """Compressed RLE by pycocotools. Raises DataError naming the annotation."""
-    from pycocotools import mask as mask_utils
-
+    """Compressed RLE of one annotation. Raises DataError naming it."""
     shape = annotation.get("segmentation")
     try:
         if isinstance(shape, list):
-            return mask_utils.merge(mask_utils.frPyObjects(shape, height, width))
+            return rle_from_polygons(read_polygons(shape, (width, height), torch.float64), height, width)
         if isinstance(shape, Mapping) and isinstance(shape.get("counts"), list):
-            return mask_utils.frPyObjects(dict(shape), height, width)
-        if isinstance(shape, Mapping) and isinstance(shape.get("counts"), str | bytes) and "size" in shape:
-            return dict(shape)
-    except Exception as error:  # pycocotools raises bare exceptions of many types
-        raise _unreadable(annotation, error) from error
+            return read_rle(shape)
+    except ValueError as error:
+        raise DataError(
+            f"annotation {annotation.get('id', '?')}: unreadable segmentation ({error})"
+        ) from error
+    if isinstance(shape, Mapping) and isinstance(shape.get("counts"), str | bytes) and "size" in shape:
+        return dict(shape)
     raise DataError(
         f"annotation {annotation.get('id', '?')}: segmentation is {type(shape).__name__}, "
         "expected polygons or an RLE; evaluate boxes only or repair the file"
     )
-
-
-def _unreadable(annotation: Mapping[str, Any], error: Exception) -> DataError:
-    return DataError(f"annotation {annotation.get('id', '?')}: unreadable segmentation ({error})")

@@ -12,15 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from maskrcnn_benchmark.structures.geometry import FLIP_LEFT_RIGHT
+from maskrcnn_benchmark.structures.polygons import MIN_POLYGON_VALUES, clip_polygon, read_polygons
+from maskrcnn_benchmark.structures.rle import decode_rle, read_rle, rle_from_polygons
 
 WidthHeight = tuple[float, float]
 """(width, height), which crops of polygons may leave fractional."""
 Window = tuple[int, int, int, int]
 """Left, top, right, bottom in whole pixels, the last two exclusive; it may extend beyond the image."""
-
-MIN_POLYGON_VALUES = 6  # three points
-MAX_COORDINATE = 2**20
-"""Pixels; time and memory of rasterising grow with the length of an outline."""
 
 
 class PolygonInstance:
@@ -81,15 +79,11 @@ class PolygonInstance:
 
     def to_rle(self) -> dict[str, Any]:
         """Union of the polygons by the COCO rasterising rule, as a compressed run-length dict."""
-        width, height = int(self.size[0]), int(self.size[1])
-        if not self.polygons:
-            return _encode(np.zeros((height, width), dtype=np.uint8))
-        flat = [polygon.to(torch.float64).tolist() for polygon in self.polygons]
-        return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
+        return rle_from_polygons(self.polygons, int(self.size[1]), int(self.size[0]))
 
     def to_bitmap(self) -> Tensor:
         """Bitmap (h, w), bool."""
-        return torch.from_numpy(coco_mask.decode(self.to_rle())).bool()
+        return decode_rle(self.to_rle())
 
 
 class BitmapInstance:
@@ -131,7 +125,7 @@ class BitmapInstance:
 
     def to_rle(self) -> dict[str, Any]:
         """Compressed run-length dict."""
-        return _encode(self.bitmap.numpy().astype(np.uint8))
+        return coco_mask.encode(np.asfortranarray(self.bitmap.numpy().astype(np.uint8)))
 
     def to_bitmap(self) -> Tensor:
         """Bitmap (h, w), bool."""
@@ -170,7 +164,7 @@ class RleInstance:
 
     def to_bitmap(self) -> Tensor:
         """Bitmap (h, w), bool."""
-        return torch.from_numpy(coco_mask.decode(self.rle)).bool()
+        return decode_rle(self.rle)
 
 
 MaskInstance = PolygonInstance | BitmapInstance | RleInstance
@@ -179,50 +173,22 @@ MaskInstance = PolygonInstance | BitmapInstance | RleInstance
 def instance_from(entry: Any, size: WidthHeight) -> MaskInstance:
     """Build the mask of one annotation entry: list of polygons, run-length dict or 2-d bitmap.
 
-    Polygons of fewer than three points are left out. Raises ValueError when coordinates are no finite
-    numbers or not x, y in turn, when a bitmap or run lengths are not of `size`, and when run lengths cannot
-    be decoded or do not add up.
+    Polygons are read by `read_polygons`, run lengths by `read_rle`. Raises ValueError for what these do not
+    accept, for a bitmap that is not of `size`, and for entries of other types.
     """
-    instance: MaskInstance
+    whole = (int(size[0]), int(size[1]))
     if isinstance(entry, list | tuple):
-        polygons = [_polygon(values) for values in entry]
-        return PolygonInstance([p for p in polygons if len(p) >= MIN_POLYGON_VALUES], size)
+        return PolygonInstance(read_polygons(entry, size), size)
     if isinstance(entry, dict):
-        instance = RleInstance(_compressed(entry))
-    elif isinstance(entry, np.ndarray | Tensor) and entry.ndim == 2:
+        return RleInstance(read_rle(entry, whole))
+    if isinstance(entry, np.ndarray | Tensor) and entry.ndim == 2:
         instance = BitmapInstance(torch.as_tensor(entry).cpu() != 0)
-    else:
-        raise ValueError(
-            f"a mask is a list of polygons, run lengths or an array (h, w), got {type(entry).__name__}"
-        )
-    if instance.size != (int(size[0]), int(size[1])):
-        raise ValueError(f"mask of size (w,h)={instance.size} in an image of size {size}")
-    if isinstance(instance, RleInstance):
-        _check_run_lengths(instance)
-    return instance
-
-
-def _polygon(values: Any) -> Tensor:
-    """Convert to flat float32 (2 * points,) x0, y0, x1, y1, ...; ValueError for anything else."""
-    try:
-        polygon = torch.as_tensor(values, dtype=torch.float32).reshape(-1)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"a polygon is a list of numbers x, y, x, y, ... ({error})") from None
-    if len(polygon) % 2:
-        raise ValueError(f"a polygon of {len(polygon)} values; they must be pairs x, y, x, y, ...")
-    if not bool((polygon.abs() <= MAX_COORDINATE).all()):
-        raise ValueError(f"a polygon with coordinates that are not finite or beyond {MAX_COORDINATE} pixels")
-    return polygon
-
-
-def _check_run_lengths(instance: RleInstance) -> None:
-    """Raise ValueError unless the run lengths fill the mask."""
-    try:
-        coco_mask.decode(instance.rle)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"run lengths that do not describe a mask of (w,h)={instance.size} ({error})"
-        ) from None
+        if instance.size != whole:
+            raise ValueError(f"mask of size (w,h)={instance.size} in an image of size {whole}")
+        return instance
+    raise ValueError(
+        f"a mask is a list of polygons, run lengths or an array (h, w), got {type(entry).__name__}"
+    )
 
 
 def clamp_window(box: Sequence[float], size: WidthHeight) -> tuple[float, float, float, float]:
@@ -231,55 +197,3 @@ def clamp_window(box: Sequence[float], size: WidthHeight) -> tuple[float, float,
     x0, y0 = min(max(x0, 0), size[0] - 1), min(max(y0, 0), size[1] - 1)
     x1, y1 = min(max(x1, 0), size[0]), min(max(y1, 0), size[1])
     return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
-
-
-def _encode(bitmap: np.ndarray) -> dict[str, Any]:
-    """Compressed run-length dict of a uint8 array (h, w)."""
-    return coco_mask.encode(np.asfortranarray(bitmap))
-
-
-def _compressed(rle: dict[str, Any]) -> dict[str, Any]:
-    """Run-length dict with counts as bytes, from the compressed (text or bytes) or the list form."""
-    missing = {"size", "counts"} - rle.keys()
-    if missing:
-        raise ValueError(f"run lengths without {' and '.join(sorted(missing))}")
-    counts, size = rle["counts"], rle["size"]
-    if not (isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(v, int) for v in size)):
-        raise ValueError(f"run lengths with the size {size!r}; expected [height, width]")
-    if isinstance(counts, list):
-        if not all(isinstance(count, int) and count >= 0 for count in counts):
-            raise ValueError("run lengths that are no whole numbers from 0 on")
-        if sum(counts) != size[0] * size[1]:
-            raise ValueError(f"run lengths of {sum(counts)} pixels in a mask of (h,w)={tuple(size)}")
-        return coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
-    if not isinstance(counts, str | bytes):
-        raise ValueError(f"run lengths of type {type(counts).__name__}; expected text or a list")
-    return {"size": list(size), "counts": counts.encode() if isinstance(counts, str) else counts}
-
-
-def clip_polygon(polygon: Tensor, width: float, height: float) -> Tensor:
-    """Clip a flat float32 polygon (2 * points,) x0, y0, x1, y1, ... to 0..width, 0..height; may become empty.
-
-    Sutherland-Hodgman clipping: parts of a concave polygon stay joined by edges along the border, which
-    enclose nothing.
-    """
-    points = polygon.numpy().astype(np.float64).reshape(-1, 2)
-    for axis, side in ((0, width), (1, height)):
-        points = _clip_half_plane(points, points[:, axis])
-        points = _clip_half_plane(points, side - points[:, axis])
-    # rounding of the crossings must not lead out again
-    return torch.from_numpy(points.clip(0, (width, height)).astype(np.float32).reshape(-1))
-
-
-def _clip_half_plane(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Closed polygon (M, 2): `points` (N, 2) without the part where the linear `distance` (N,) is below 0."""
-    inside = distance >= 0
-    if inside.all():
-        return points
-    following, after = np.roll(points, -1, axis=0), np.roll(distance, -1)
-    crossing = inside != (after >= 0)
-    fraction = distance / np.where(crossing, distance - after, 1.0)
-    crossings = points + fraction[:, None] * (following - points)
-    # every corner inside, and behind it the point where its edge crosses the border
-    corners = np.stack([points, crossings], axis=1).reshape(-1, 2)
-    return corners[np.stack([inside, crossing], axis=1).reshape(-1)]

@@ -59,15 +59,24 @@ def good_arguments() -> dict[str, tuple[Any, ...]]:
             torch.tensor([0, 2]),
             torch.tensor([[9, 8]]),
         ),
+        "rle_from_runs": (
+            torch.tensor([5, 3, 4, 0, 12]),
+            torch.tensor([0, 3, 5]),
+            torch.tensor([[3, 4], [3, 4]]),
+        ),
+        "rle_decode": (*masks, 3, 4),
+        "rle_sums": masks,
         "parse_detections": (torch.frombuffer(bytearray(text), dtype=torch.uint8),),
     }
 
 
 def spoiled(value: Any, rng: np.random.Generator) -> Any:
     """An argument with another shape, data type, layout or content."""
+    if isinstance(value, int):
+        return int(rng.choice([-1, 0, 1, 3, 4, 7, 2**31, 2**32, 2**62, -(2**62)]))
     if not isinstance(value, torch.Tensor):
         return [int(v) for v in rng.integers(-3, 4, int(rng.integers(0, 4)))]
-    kind = int(rng.integers(0, 7))
+    kind = int(rng.integers(0, 9))
     if kind == 0:
         return value.to(DTYPES[int(rng.integers(len(DTYPES)))])
     if kind == 1:
@@ -78,12 +87,21 @@ def spoiled(value: Any, rng: np.random.Generator) -> Any:
         return torch.cat([value, value])[:: int(rng.integers(1, 3))]
     if kind == 4:
         return value.unsqueeze(0) if rng.random() < 0.5 else value.flip(0)
+    if kind == 5 and value.dtype == torch.uint8:
+        return torch.from_numpy(rng.integers(0, 256, int(rng.integers(0, 60)), np.uint8))
+    if kind == 5 and value.is_floating_point():
+        far = 10.0 ** rng.uniform(0, 12, value.shape) * rng.choice([-1, 1], value.shape)
+        return torch.from_numpy(far).to(value.dtype)
+    if kind == 6:
+        return value.repeat(int(rng.integers(2, 50)), *[1] * (value.dim() - 1))
     changed = value.clone().reshape(-1)
-    if changed.numel():
+    for _ in range(int(rng.integers(1, 4)) if changed.numel() else 0):
         if value.is_floating_point():
             extreme = torch.tensor([np.nan, np.inf, -np.inf, -1.0, 1e300, 0.0], dtype=torch.float64)
         else:
-            extreme = torch.tensor([-1, 0, 1, 7, 255, 2**31, 2**62, -(2**62)])
+            extreme = torch.tensor(
+                [-1, 0, 1, 7, 255, 2**20, 2**31, 2**32, 2**62, -(2**62), 2**63 - 1, -(2**63)]
+            )
         choice = extreme[int(rng.integers(len(extreme)))].to(value.dtype)
         changed[int(rng.integers(changed.numel()))] = choice
     return changed.reshape(value.shape)

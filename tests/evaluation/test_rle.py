@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.evaluation.rle import RleMasks, annotation_masks
-from maskrcnn_benchmark.utils.native import load_ops
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.native import load_ops
 
 coordinate = st.one_of(st.floats(-20, 80, width=32), st.integers(-5, 60).map(float), st.floats(-1e5, 1e5))
 polygon = st.lists(coordinate, min_size=6, max_size=24).map(lambda v: v[: len(v) // 2 * 2])
@@ -138,9 +138,43 @@ def test_text_in_a_polygon_names_the_annotation() -> None:
 
 
 def test_impossible_image_sizes_are_an_error() -> None:
-    shape = {"segmentation": [[0, 0, 1e9, 0, 1e9, 1]]}
-    with pytest.raises(DataError, match="impossible size .*got 1 x 2000000000"):
-        annotation_masks([shape], np.array([[1, 2_000_000_000]]))
+    shapes = [
+        {"id": 4, "segmentation": [[0, 0, 2, 0, 2, 1]]},
+        {"id": 5, "segmentation": [[0, 0, 9, 0, 9, 1]]},
+    ]
+    with pytest.raises(DataError, match="annotation 5: unreadable .*got 1 x 2000000000"):
+        annotation_masks(shapes, np.array([[3, 3], [1, 2_000_000_000]]))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[1e9, 0, -1e9, 5, 3, 1e9], [1, 2]], "beyond 1048576 pixels"),
+        ([[0, 0, np.nan, 5, 3, 9]], "not finite"),
+        ([[0, 0, 10**400, 5, 3, 9]], "a list of numbers"),
+        ([[0, 0], [4, 0], [4, 4]], r"written as 3 points \[x, y\]"),
+        ([[0, 0, 4, 0, 4, 4, 1]], "must be pairs"),
+        ([[2, 2, 4, 3]], "a box in the place of a polygon"),
+        ({"size": [9, 9], "counts": [80]}, "run lengths of 80 pixels"),
+        ({"size": [9, 9], "counts": [-1, 82]}, "whole numbers"),
+        ("text", "is str"),
+        (None, "is NoneType"),
+    ],
+)
+def test_unreadable_segmentations_name_the_annotation(segmentation: Any, message: str) -> None:
+    records = [{"id": 3, "segmentation": [[0, 0, 4, 0, 4, 4]]}, {"id": 8, "segmentation": segmentation}]
+    with pytest.raises(DataError, match=f"annotation 8: .*{message}"):
+        annotation_masks(records, np.array([[9, 9]] * 2))
+
+
+def test_far_outlines_and_short_parts() -> None:
+    """A part of two points sends no outline to another rasteriser; what is far costs nothing."""
+    there_and_back = [value for x in (-1e6, 1e6) * 5000 for value in (x, x)]
+    square = [-1e6, -1e6, 1e6, -1e6, 1e6, 1e6, -1e6, 1e6]
+    shapes = [[there_and_back, [1, 2]], [[1, 2], square], [square], [], [[3, 2, 49, 4]]]
+    masks = annotation_masks([{"segmentation": shape} for shape in shapes], np.array([[40, 50]] * 5))
+    assert masks.measure()[0].tolist() == [0, 2000, 2000, 0, 0]
+    assert not masks.measure()[2].any()
 
 
 @settings(max_examples=300, deadline=None)

@@ -90,6 +90,8 @@ class Fuzzer:
         values = torch.rand(sizes, generator=self.generator, dtype=torch.float64) * self.random.choice(
             [1, 9, 90]
         )
+        if name == "coords" and self.chance(0.3):
+            values = (values - values.mean()) * 10.0 ** self.random.uniform(0, 9)  # a far outline
         if name == "rois" and values.dim() == 2 and values.shape[1] and self.chance(0.9):
             values[:, 0] = 0
         return self.spoil(values if not self.chance(0.3) else self.poison(values)).to(dtype)
@@ -185,7 +187,7 @@ class Fuzzer:
 
     def arguments(self, schema: Any) -> list[Any]:
         """A set for one call."""
-        self.common = self.random.choice([0, 1, 1, 2, 3, 5, 40])
+        self.common = self.random.choice([0, 1, 1, 2, 3, 5, 40, 200])
         self.shape = [self.random.randint(1, 2), self.random.choice([0, 1, 2, 17, 33]), 6, 7]
         self.levels = self.random.choice([1, 2, 4])
         self.dtype = self.random.choice(DTYPES)

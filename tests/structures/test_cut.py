@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn_benchmark.structures import BoxList, Keypoints, SegmentationMask
-from maskrcnn_benchmark.structures.mask_instances import clip_polygon
+from maskrcnn_benchmark.structures.polygons import clip_polygon
 
 WINDOW = st.tuples(st.integers(-20, 35), st.integers(-20, 35), st.integers(1, 40), st.integers(1, 40)).map(
     lambda w: (w[0], w[1], w[0] + w[2], w[1] + w[3])

@@ -84,7 +84,7 @@ def test_full_cover_only_keeps_full_pixels() -> None:
 
 def test_invalid_polygons_keep_alignment() -> None:
     """An object with only invalid polygons stays as an empty mask at its index."""
-    masks = SegmentationMask([[[1, 2, 3, 4]], SQUARE, [], [[1, 1], SQUARE[0]]], SIZE)
+    masks = SegmentationMask([[[3, 2, 39, 4]], SQUARE, [], [[1, 1], SQUARE[0]]], SIZE)
     assert [len(p) for p in masks.polygons()] == [0, 1, 0, 1]
     assert masks.to_bitmaps().flatten(1).any(1).tolist() == [False, True, False, True]
     assert masks.resize((10, 10)).transpose(0).to_bitmaps().shape == (4, 10, 10)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
 from maskrcnn_benchmark.data.datasets.image_decoding import ImageError, read_samples
+from maskrcnn_benchmark.structures.polygons import MAX_COORDINATE
+from maskrcnn_benchmark.structures.rle import rle_from_polygons
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json
 from maskrcnn_benchmark.utils.progress import Progress
@@ -115,6 +118,10 @@ def _read_polygons(path: Path) -> tuple[Size, dict[str, Any] | None, list[Record
         points = [np.asarray(polygon, np.float64).reshape(-1, 2) for _, polygon in outlines]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"polygon file {path} is none of the fine annotations: {error!r}") from None
+    if not all((np.abs(line) <= MAX_COORDINATE).all() for line in points):
+        raise DataError(
+            f"polygon file {path} has coordinates that are not finite or beyond {MAX_COORDINATE} pixels"
+        )
     labels = [_known(name, path) for name, _ in outlines]
     rendered = [(label, line) for label, line in zip(labels, points, strict=True) if label[0] >= 0]
     objects = []
@@ -126,7 +133,7 @@ def _read_polygons(path: Path) -> tuple[Size, dict[str, Any] | None, list[Record
         if (high < low).any():
             continue
         segmentation = [line.reshape(-1).tolist()]
-        rle = mask_utils.merge(mask_utils.frPyObjects(segmentation, size[1], size[0]))
+        rle = rle_from_polygons([torch.from_numpy(line).reshape(-1)], size[1], size[0])
         objects.append(
             _record(category, group, segmentation, rle, [*low.tolist(), *(high - low + 1).tolist()])
         )

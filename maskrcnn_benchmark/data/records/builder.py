@@ -19,7 +19,7 @@ from maskrcnn_benchmark.data.records.columns import (
 from maskrcnn_benchmark.data.records.images import record_size
 from maskrcnn_benchmark.data.records.mends import Mends
 from maskrcnn_benchmark.data.records.runs import measure_polygons, measure_runs
-from maskrcnn_benchmark.structures.mask_instances import MIN_POLYGON_VALUES
+from maskrcnn_benchmark.structures.polygons import MIN_POLYGON_VALUES
 from maskrcnn_benchmark.utils.errors import DataError
 
 AT_ONCE = 4096

@@ -8,17 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskrcnn_benchmark.structures.rle import PROBLEMS
 from maskrcnn_benchmark.utils.native import load_ops
-
-# Problems of a compressed text by their code in csrc/evaluation/rle.h.
-PROBLEMS = (
-    "",
-    "its size is negative or too large",
-    "a character that is not of the compressed format",
-    "its counts end in the middle of a number",
-    "a run of negative length",
-    "its runs do not add up to height * width",
-)
 
 
 def measure_runs(values: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, list[str]]:

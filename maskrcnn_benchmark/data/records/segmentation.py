@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from maskrcnn_benchmark.data.records.columns import EMPTY, NO_MASK, POLYGONS, RLE_LIST, RLE_TEXT
 from maskrcnn_benchmark.data.records.values import is_integer, is_number, shown
-from maskrcnn_benchmark.structures.mask_instances import MAX_COORDINATE, MIN_POLYGON_VALUES
+from maskrcnn_benchmark.structures.polygons import MAX_COORDINATE, MIN_POLYGON_VALUES
 
 NOWHERE = (math.nan,) * 4
 SHORT_PARTS = "polygons of fewer than three points left out"

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from maskrcnn_benchmark.data.datasets.demo import paint
 from maskrcnn_benchmark.data.datasets.demo.categories import DemoCategory
 from maskrcnn_benchmark.data.datasets.demo.contours import signed_area, trace
 from maskrcnn_benchmark.data.datasets.demo.shapes import outline
+from maskrcnn_benchmark.structures.rle import decode_rle, rle_from_polygons
 
 MIN_VISIBLE = 0.85  # min fraction of an object that later objects do not hide
 TRIES = 60
@@ -39,10 +40,10 @@ class PlacedObject:
         flat = [[round(float(v), 2) for v in polygon.reshape(-1)] for polygon in polygons]
         corners = np.concatenate([np.array(polygon).reshape(-1, 2) for polygon in flat])
         low, high = corners.min(0), corners.max(0)
-        rle = coco_mask.merge(coco_mask.frPyObjects(flat, size, size))
+        rle = rle_from_polygons([torch.tensor(p, dtype=torch.float64) for p in flat], size, size)
         return {
             "segmentation": flat,
-            "area": float(coco_mask.area(rle)),
+            "area": float(decode_rle(rle).sum()),
             "bbox": [round(float(v), 2) for v in (*low, *(high - low))],
         }
 
