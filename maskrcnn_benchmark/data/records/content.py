@@ -10,8 +10,11 @@ import numpy as np
 from maskrcnn_benchmark.data.records.annotation import mended_record
 from maskrcnn_benchmark.data.records.builder import ColumnBuilder
 from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
-from maskrcnn_benchmark.data.records.values import is_integer
+from maskrcnn_benchmark.data.records.images import read_category_lists
+from maskrcnn_benchmark.data.records.values import is_integer, shown
 from maskrcnn_benchmark.utils.errors import DataError
+
+_WHERE = "annotations"
 
 
 class Content(dict[str, Any]):
@@ -64,17 +67,22 @@ def read_content(dataset: Mapping[str, Any]) -> tuple[AnnotationColumns, Sequenc
     """
     if isinstance(dataset, Content):
         return dataset.columns, dataset["annotations"]
-    for what in ("images", "categories"):
-        for record in dataset[what]:
-            if not (isinstance(record, Mapping) and is_integer(record.get("id"))):
-                raise DataError(f'annotations: a record of "{what}" has no integer "id"')
+    builder = ColumnBuilder(_WHERE)
+    for what in ("images", "categories", "annotations"):
+        listed = dataset.get(what, [] if what == "annotations" else None)
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            raise DataError(f'{_WHERE}: "{what}" must be a list of records, got {shown(listed)}')
+        for number, record in enumerate(listed if what != "annotations" else ()):
+            if not (isinstance(record, dict) and is_integer(record.get("id"))):
+                raise DataError(f'{_WHERE}: number {number} of "{what}" has no integer "id"')
+            if what == "images":
+                read_category_lists(record, _WHERE, builder.mends)
     known = {category["id"] for category in dataset["categories"]}
-    records = [a for a in dataset.get("annotations") or () if not _is_of_other_category(a, known)]
-    builder = ColumnBuilder("annotations")
+    records = [a for a in dataset.get("annotations", ()) if not _is_of_other_category(a, known)]
     for record in records:
         builder.add(record)
     columns = builder.finish(dataset["images"], known, records)
-    builder.mends.log("annotations")
+    builder.mends.log(_WHERE)
     if columns.mended.any():
         records = [mended_record(record, columns, row) for row, record in enumerate(records)]
     return columns, records

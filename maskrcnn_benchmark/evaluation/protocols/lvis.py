@@ -89,7 +89,7 @@ def evaluate_lvis(
 
 def _listed_pairs(dataset: Mapping[str, Any], truth: GroundTruth, key: str) -> np.ndarray:
     """int64: category * I + image for every category that the images list under `key`."""
-    pairs = [(image["id"], category) for image in dataset["images"] for category in image.get(key, ())]
+    pairs = [(image["id"], category) for image in dataset["images"] for category in image.get(key) or ()]
     table = np.array(pairs, np.int64).reshape(-1, 2)
     categories = indices_in(truth.category_ids, table[:, 1])
     images = indices_in(truth.image_ids, table[:, 0])
