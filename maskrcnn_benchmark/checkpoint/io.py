@@ -77,8 +77,27 @@ def read_checkpoint(path: StrPath, device: str = "cpu", *, verify: bool = True) 
             f"weight file {path} is neither a state dict nor a dict with one under 'model': "
             f"{strange or 'it is empty'}; its keys begin with {keys}"
         )
+    _require_class_list(result, path)
     result["model"] = dict(model)
     return result
+
+
+def _require_class_list(content: Mapping[str, Any], path: StrPath) -> None:
+    """CheckpointError where the entries that name classes are no lists of names and ids that go together."""
+    names, ids = content.get("classes"), content.get("label_to_category")
+    lists = {"classes": (names, str), "label_to_category": (ids, int)}
+    for key, (values, kind) in lists.items():
+        good = isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+        if values is not None and not good:
+            what = "class names" if kind is str else "category ids"
+            raise CheckpointError(
+                f"weight file {path}: its entry {key!r} is no list of {what}; save its state dict alone"
+            )
+    if names is not None and ids is not None and len(names) != len(ids):
+        raise CheckpointError(
+            f"weight file {path}: it has {len(names)} class names and {len(ids)} category ids; save its "
+            "state dict alone"
+        )
 
 
 def _require_file(path: StrPath) -> None:

@@ -20,7 +20,7 @@ _MAX_ITERATION = 1 << 53
 
 
 def check_run_state(path: StrPath, data: Mapping[str, Any]) -> None:
-    """Require an iteration, class names that are text, and numbers that an optimizer can continue with.
+    """Require an iteration, and numbers that an optimizer can continue with.
 
     Args:
         path: names the file in messages. data: its content.
@@ -33,10 +33,6 @@ def check_run_state(path: StrPath, data: Mapping[str, Any]) -> None:
     iteration = data["iteration"]
     if type(iteration) is not int or not 0 <= iteration < _MAX_ITERATION:
         _refuse(path, "iteration", f"is {short(iteration)}, not a number of iterations")
-    classes = data.get("classes")
-    named = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
-    if classes is not None and not named:
-        _refuse(path, "classes", "is no list of class names")
     for part in _PARTS:
         if part in data and not isinstance(data[part], Mapping):
             _refuse(path, part, f"is {short(data[part])}, not the state of the {part}")

@@ -212,8 +212,6 @@ def test_content_is_plain(tmp_path: Path) -> None:
         ("iteration", -1, "iteration is -1"),
         ("iteration", 2.5, "iteration is 2.5"),
         ("iteration", torch.tensor(6), "iteration is a value of type Tensor"),
-        ("classes", 3, "classes is no list of class names"),
-        ("classes", [1, 2, 3], "classes is no list of class names"),
         ("optimizer", 7, "optimizer is 7, not the state of the optimizer"),
         ("scheduler", [1], "scheduler is a value of type list"),
         ("optimizer.param_groups.0.lr", math.nan, "optimizer.param_groups.0.lr is nan, not a finite number"),

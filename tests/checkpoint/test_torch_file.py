@@ -266,6 +266,23 @@ def test_entries_that_are_no_dense_real_tensor(tmp_path: Path, value: Any, what:
     assert what in _refused(path)
 
 
+@pytest.mark.parametrize(
+    ("entries", "what"),
+    [
+        ({"classes": 3}, "'classes' is no list of class names"),
+        ({"classes": ["cat", 7]}, "'classes' is no list of class names"),
+        ({"classes": {"cat": 1}}, "'classes' is no list of class names"),
+        ({"label_to_category": torch.ones(3)}, "'label_to_category' is no list of category ids"),
+        ({"label_to_category": [0, None]}, "'label_to_category' is no list of category ids"),
+        ({"classes": ["b", "cat"], "label_to_category": [0]}, "2 class names and 1 category ids"),
+    ],
+)
+def test_class_lists_that_are_none(tmp_path: Path, entries: dict[str, Any], what: str) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"model": {"a": torch.ones(1)}, **entries}, path)
+    assert what in _refused(path)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_quantized_tensors(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
