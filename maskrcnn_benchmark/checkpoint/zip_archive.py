@@ -76,7 +76,7 @@ def read_directory(file: int, size: int) -> dict[str, Member]:
     """
     entries, start, end = _end_record(file, size)
     directory = _bytes_at(file, start, end - start)
-    members: list[tuple[int, Member, int]] = []  # offset of the local header, member, flags
+    members: list[tuple[int, Member]] = []  # offset of the header in front of it, member
     position = 0
     for _ in range(entries):
         if position + _ENTRY.size > len(directory):
@@ -125,8 +125,8 @@ def _tails(directory: bytes, start: int, lengths: Sequence[int]) -> tuple[bytes,
     return directory[start:middle], directory[middle : middle + lengths[1]]
 
 
-def _entry(fields: tuple, raw: bytes, extra: bytes) -> tuple[int, Member, int]:
-    """Offset of the local header, member (its start not known yet), flags."""
+def _entry(fields: tuple, raw: bytes, extra: bytes) -> tuple[int, Member]:
+    """Offset of the header in front of a member, and the member (its start not known yet)."""
     mark, flags, method, crc, packed, size = fields[0], *fields[3:5], *fields[7:10]
     offset = fields[16]
     try:
@@ -142,7 +142,7 @@ def _entry(fields: tuple, raw: bytes, extra: bytes) -> tuple[int, Member, int]:
     size, packed, offset = (wide.pop(0) if n == _FULL_32 else n for n in (size, packed, offset))
     if size != packed:
         raise ArchiveError(f"{short(name)} in it has two sizes")
-    return offset, Member(name, crc, 0, size), flags
+    return offset, Member(name, crc, 0, size)
 
 
 def _wide_numbers(extra: bytes, missing: Sequence[int]) -> list[int]:
@@ -159,20 +159,20 @@ def _wide_numbers(extra: bytes, missing: Sequence[int]) -> list[int]:
     return []
 
 
-def _located(file: int, members: list[tuple[int, Member, int]], end: int) -> dict[str, Member]:
+def _located(file: int, members: list[tuple[int, Member]], end: int) -> dict[str, Member]:
     """Members with the start of their data, after a comparison with the header in front of it."""
     located: dict[str, Member] = {}
-    ends = [offset for offset, _, _ in members[1:]] + [end]
-    for (offset, member, flags), limit in zip(members, ends, strict=True):
+    ends = [offset for offset, _ in members[1:]] + [end]
+    for (offset, member), limit in zip(members, ends, strict=True):
         where = f"{short(member.name)} in it"
         raw = member.name.encode()
         if offset + _LOCAL.size + len(raw) > limit:
             raise ArchiveError(f"{where} shares bytes with another member")
         header = _bytes_at(file, offset, _LOCAL.size + len(raw))
-        mark, _, local_flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(
+        mark, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(
             header[: _LOCAL.size]
         )
-        same = mark == b"PK\x03\x04" and method == 0 and local_flags == flags and name_length == len(raw)
+        same = mark == b"PK\x03\x04" and method == 0 and name_length == len(raw)
         if not same or header[_LOCAL.size :] != raw:
             raise ArchiveError(f"{where} has another header than the list of members says")
         start = offset + len(header) + extra_length

@@ -112,6 +112,17 @@ def test_an_archive_of_another_program(file: Path) -> None:
     assert torch.equal(read_checkpoint(file)["model"]["b"], torch.ones(3))
 
 
+def test_sizes_of_64_bits(file: Path) -> None:
+    members = _members(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(content)
+    assert torch.equal(read_checkpoint(file)["model"]["b"], torch.ones(3))
+    file.write_bytes(_patched(file.read_bytes(), b"PK\x03\x04", 30 + len("w/data/0") + 8, b"\1"))
+    _refused(file)
+
+
 def test_a_wrong_checksum_names_the_tensor(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[data.index(torch.arange(6.0).numpy().tobytes()) + 9] ^= 0x10

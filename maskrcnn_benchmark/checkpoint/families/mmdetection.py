@@ -96,7 +96,8 @@ class NameTable:
         for name, tensor in state.items():
             plain = name.replace(".conv2.offset.", ".conv2.conv_offset.")
             theirs = _replace_module(plain.replace(".conv2.conv.weight", ".conv2.weight"), self._to_theirs)
-            result[theirs] = tensor.reshape(()) if theirs.endswith(".scale") else tensor
+            single = theirs.endswith(".scale") and tensor.numel() == 1
+            result[theirs] = tensor.reshape(()) if single else tensor
             if theirs.endswith(VARIANCE):
                 counter = theirs.removesuffix(VARIANCE) + COUNTER
                 result[counter] = torch.zeros((), dtype=torch.int64, device=tensor.device)

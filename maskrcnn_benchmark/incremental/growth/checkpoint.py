@@ -125,6 +125,10 @@ def classifier_outputs(state: Mapping[str, Tensor], path: str | Path) -> int:
     """
     for name, tensor in state.items():
         if name.removeprefix(_PREFIX) == f"{_CLASSIFIER}.weight":
+            if tensor.dim() != 2:
+                raise CheckpointError(
+                    f"{path}: {name} has shape {tuple(tensor.shape)} instead of (classes, D)"
+                )
             return len(tensor)
     raise CheckpointError(f"{path}: {_CLASSIFIER}.weight is missing: only checkpoints with a box head fit")
 
