@@ -8,8 +8,8 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -20,14 +20,19 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from maskrcnn_benchmark.utils.errors import DataError, UsageError, WriteError
+from maskrcnn_benchmark.utils.links import check_link, create_new, open_in_place
 from maskrcnn_benchmark.utils.text import shortened
 
 StrPath = str | os.PathLike[str]
 
 # Part of the name of all temporary files and folders, by which those of a killed run are recognised.
 TEMPORARY = ".tmp-"
+# Added to the name of a damaged file that is kept.
+DAMAGED = ".damaged"
+_LONGEST_STEM = 40  # of a temporary name, which must not be longer than a file system allows
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_BLOCKED = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
 _BROKEN = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 
 
@@ -59,6 +64,8 @@ def write_error(path: StrPath, error: OSError) -> WriteError:
     """One-line error for a file that could not be written, with the reason and what to do."""
     if error.errno in _FORBIDDEN:
         advice = "make its folder writable, or choose another OUTPUT_DIR"
+    elif error.errno in _BLOCKED:
+        advice = "move away what is in its place and give the same command again"
     elif error.errno in _BROKEN:
         advice = "check the disk and give the same command again"
     else:
@@ -72,13 +79,6 @@ def write_error(path: StrPath, error: OSError) -> WriteError:
 def _is_write_failure(error: OSError) -> bool:
     """Whether an error inside `atomic_path` concerns the file; numpy and Pillow set no errno."""
     return error.errno in (*_FULL, *_FORBIDDEN, *_BROKEN) or (type(error) is OSError and error.errno is None)
-
-
-def _new_file_mode() -> int:
-    """Permission bits of an ordinary new file (`mkstemp` makes private ones)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def make_folder(path: StrPath) -> Path:
@@ -109,22 +109,21 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     it was; a process that is killed inside leaves the temporary file for `remove_leftovers`.
 
     Raises:
-        WriteError: the disk is full, fails, or does not allow it.
+        WriteError: the disk is full, fails, or does not allow it; or `path` is a symbolic link that leads out
+            of its folder.
     """
     target = Path(path)
     make_folder(target.parent)
+    check_link(target)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}{TEMPORARY}", suffix=target.suffix, dir=target.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
+        name = f".{target.stem[:_LONGEST_STEM]}{TEMPORARY}{secrets.token_hex(8)}{target.suffix}"
+        create_new(target.with_name(name))
+        temporary = target.with_name(name)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(_new_file_mode())
-        os.replace(temporary, target)
+        _rename(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
         if not _is_write_failure(error):
@@ -133,6 +132,16 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     finally:
         if temporary is not None:
             _try_unlink(temporary)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Rename a finished file onto `target`; WriteError when a folder is in its place."""
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in _BLOCKED:
+            raise
+        raise write_error(target, error) from None
 
 
 def _try_unlink(path: Path) -> None:
@@ -171,6 +180,26 @@ def remove_leftovers(folder: StrPath, below: Sequence[str] = ()) -> list[Path]:
         else:
             path.unlink(missing_ok=True)
     return leftovers
+
+
+def set_aside(path: StrPath) -> Path:
+    """Rename a damaged file or folder to NAME.damaged (.damaged.2, ... when that exists).
+
+    Returns its new path.
+
+    Raises:
+        WriteError: the folder does not allow it.
+    """
+    source = Path(path)
+    target, number = source.with_name(source.name + DAMAGED), 1
+    while os.path.lexists(target):
+        number += 1
+        target = source.with_name(f"{source.name}{DAMAGED}.{number}")
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        raise write_error(source, error) from None
+    return target
 
 
 def write_text(path: StrPath, text: str) -> None:
@@ -274,7 +303,7 @@ def append_jsonl(path: StrPath, obj: Any) -> None:
     make_folder(Path(path).parent)
     line = json.dumps(obj) + "\n"
     try:
-        with open(path, "a", encoding="utf-8") as file:
+        with open_in_place(path) as file:
             file.write(line)
     except OSError as error:
         raise write_error(path, error) from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 from maskrcnn_benchmark.utils.files import make_folder, write_error
+from maskrcnn_benchmark.utils.links import open_in_place
 from maskrcnn_benchmark.utils.progress import bars_hidden
 from maskrcnn_benchmark.utils.text import printable
 
@@ -42,6 +44,10 @@ class _StdoutHandler(logging.StreamHandler):
 
 class _LogFile(logging.FileHandler):
     """Stops with one line, without disturbing the run, when the file cannot be written any more."""
+
+    def _open(self) -> TextIOWrapper:
+        """Open the file to be appended to, without following a link out of the folder."""
+        return open_in_place(self.baseFilename)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Called by the logging library inside the handler of an exception."""

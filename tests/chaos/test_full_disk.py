@@ -9,6 +9,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, MetricsWriter, TensorboardWriter
 from maskrcnn_benchmark.incremental.distillation.store import DistillHeader, ImageCosines, write_store
 from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
+from maskrcnn_benchmark.utils import files
+from maskrcnn_benchmark.utils import logger as log_files
 from maskrcnn_benchmark.utils.errors import WriteError
 from maskrcnn_benchmark.utils.files import append_jsonl, atomic_path, write_array, write_json, write_text
 from maskrcnn_benchmark.utils.logger import setup_logger
@@ -143,9 +146,13 @@ def test_metrics_stop_at_once_and_a_half_line_is_cut_later(tmp_path: Path) -> No
     assert (tmp_path / METRICS_FILE).read_text() == before
 
 
-def test_a_full_device(tmp_path: Path) -> None:
+def _open_full(*_: object) -> TextIO:
+    return open("/dev/full", "a", encoding="utf-8")
+
+
+def test_a_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real ENOSPC from the system."""
-    (tmp_path / METRICS_FILE).symlink_to("/dev/full")
+    monkeypatch.setattr(files, "open_in_place", _open_full)
     with pytest.raises(WriteError, match="No space left on device; .*free some space"):
         append_jsonl(tmp_path / METRICS_FILE, {"loss": 1.0})
 
@@ -160,9 +167,9 @@ def test_event_file(tmp_path: Path) -> None:
 
 
 def test_the_log_file_ends_with_one_line_and_the_run_continues(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "log.txt").symlink_to("/dev/full")
+    monkeypatch.setattr(log_files, "open_in_place", _open_full)
     logger = setup_logger(str(tmp_path), 0)
     try:
         for number in range(3):
