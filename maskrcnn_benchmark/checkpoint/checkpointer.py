@@ -20,7 +20,8 @@ from maskrcnn_benchmark.utils.env import versions
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath, write_text
 
-LAST = "last_checkpoint"
+LAST, FINAL = "last_checkpoint", "model_final"
+_LONGEST_NAME = 80  # of a file, in messages
 _PERIODIC = re.compile(r"model_(\d{7,})\.pth")
 _STATE_KEYS = ("model", "optimizer", "scheduler", "scaler", "iteration")
 _logger = logging.getLogger(__name__)
@@ -33,16 +34,44 @@ def last_checkpoint(folder: StrPath) -> Path | None:
     path as older programs wrote it is tried as it is, then by its last component.
 
     Raises:
-        CheckpointError: the file that is named is not there.
+        CheckpointError: the file that is named is not there, or no name can be read.
     """
     note = Path(folder) / LAST
-    if not note.is_file():
+    if not os.path.lexists(note):
         return None
-    name = note.read_text(encoding="utf-8").strip()
+    try:
+        name = note.read_text(encoding="utf-8").strip() if note.is_file() else None
+    except (OSError, UnicodeDecodeError):
+        name = None
+    if name is None:
+        raise CheckpointError(
+            f"{note} cannot be read; write the name of a checkpoint into it, or remove it to start the run "
+            "anew"
+        )
     for path in (Path(folder) / name, Path(folder) / os.path.basename(name)):
-        if name and path.is_file():
+        if name and _is_file(path):
             return path
-    raise CheckpointError(f"{note} names {name!r}, which does not exist; remove {note} to start the run anew")
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+    raise CheckpointError(
+        f"{note} names {shown!r}, which does not exist; remove {note} to start the run anew"
+    )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file exists; also for names that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def step_back(folder: StrPath) -> None:
+    """Let `last_checkpoint` name the newest periodic checkpoint; without any the run starts anew."""
+    note, periodic = Path(folder) / LAST, _periodic(Path(folder))
+    if periodic:
+        write_text(note, periodic[-1][1].name)
+    else:
+        note.unlink(missing_ok=True)
 
 
 class Checkpointer:
@@ -107,7 +136,10 @@ class Checkpointer:
         Raises:
             CheckpointError: no checkpoint can be read, or it belongs to another model or class list.
         """
-        last = last_checkpoint(self._folder)
+        try:
+            last = last_checkpoint(self._folder)
+        except CheckpointError as error:
+            last = self._newest(error)
         if last is None:
             return None
         path, data = self._read(last)
@@ -129,6 +161,16 @@ class Checkpointer:
                 ) from None
         rest = {key: value for key, value in data.items() if key not in _STATE_KEYS}
         return {**rest, "iteration": data["iteration"]}
+
+    def _newest(self, error: CheckpointError) -> Path:
+        """The newest checkpoint, where `last_checkpoint` names none; raises `error` when there is none."""
+        final = self._folder / f"{FINAL}.pth"
+        files = [path for _, path in _periodic(self._folder)] + ([final] if final.is_file() else [])
+        if not files or not (self._folder / LAST).is_file():
+            raise error
+        newest = max(files, key=lambda path: path.stat().st_mtime_ns)
+        _logger.warning("%s, or let it resume from %s, as it does now", error, newest)
+        return newest
 
     def _read(self, last: Path) -> tuple[Path, dict[str, Any]]:
         """File and content of `last`, or of the newest readable periodic checkpoint before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -16,8 +17,9 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from maskrcnn_benchmark.utils.errors import DataError
-from maskrcnn_benchmark.utils.files import append_jsonl, make_folder, write_error, write_text
+from maskrcnn_benchmark.utils.files import append_jsonl, make_folder, set_aside, write_error, write_text
 
+_LOG = logging.getLogger(__name__)
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -25,19 +27,47 @@ TENSORBOARD_FOLDER = "tensorboard"
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read a metrics file; a last line that was cut off by a kill is left out.
 
-    Raises DataError for any other line that is no JSON object.
+    Raises DataError for any other line that is no record, and for what is no file.
     """
+    records = _read_records(path)
+    for number, record in enumerate(records, 1):
+        if record is None and number < len(records):
+            raise DataError(f"{path}: line {number} is no record of a metrics file; move the file away")
+    return [record for record in records if record is not None]
+
+
+def salvage_metrics(damaged: Path, path: Path) -> int:
+    """Write the records of a damaged metrics file that can be read to `path`; returns how many there are."""
+    try:
+        records = [record for record in _read_records(damaged) if record is not None]
+    except DataError:
+        records = []
+    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+    return len(records)
+
+
+def _read_records(path: Path) -> list[dict[str, Any] | None]:
+    """Record of every line, None for a line that holds none; DataError when the file cannot be read."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise DataError(f"{path}: line {number} is not valid JSON; move the file away") from None
-    return records
+    if not path.is_file():
+        raise DataError(f"{path} is no file; move it away")
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; move it away") from None
+    return [_record(line) for line in lines]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record in a line of a metrics file, None when it holds none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    return record if type(record.get("iteration")) is int else None
 
 
 class TensorboardWriter:
@@ -83,6 +113,17 @@ class TensorboardWriter:
             raise write_error(self._path, error) from None
 
 
+def _resumed_records(path: Path) -> list[dict[str, Any]]:
+    """Records of a run that resumes; a damaged file is renamed, and what can be read of it is kept."""
+    try:
+        return read_metrics(path)
+    except DataError as error:
+        damaged = set_aside(path)
+        kept = salvage_metrics(damaged, path)
+        _LOG.warning("%s: it is kept as %s, and its %d readable records stay", error, damaged.name, kept)
+        return read_metrics(path)
+
+
 class MetricsWriter:
     """Writer of metrics on rank 0; records after `start_iteration`, left by a stopped run, are dropped.
 
@@ -93,7 +134,7 @@ class MetricsWriter:
 
     def __init__(self, folder: Path, start_iteration: int) -> None:
         self.path = folder / METRICS_FILE
-        kept = [r for r in read_metrics(self.path) if r["iteration"] <= start_iteration]
+        kept = [r for r in _resumed_records(self.path) if r["iteration"] <= start_iteration]
         if start_iteration == 0:
             kept = []
         self.evaluations = {

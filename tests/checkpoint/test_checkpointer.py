@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer, last_checkpoint
+from maskrcnn_benchmark.checkpoint.checkpointer import Checkpointer, last_checkpoint, step_back
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.utils.errors import CheckpointError, WriteError
 
@@ -119,6 +119,46 @@ def test_file_that_is_named_but_gone(tmp_path: Path) -> None:
     _checkpointer(tmp_path, _parts()).save("model_0000001", 1).unlink()
     with pytest.raises(CheckpointError, match="names 'model_0000001.pth', which does not exist; remove"):
         _checkpointer(tmp_path, _parts()).resume()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"model_0000009.pth", b"x" * 5000, b"a\x00b", b"\n\n"]
+)
+def test_a_note_that_names_nothing(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """The newest checkpoint is taken."""
+    for iteration in (1, 2):
+        path = _checkpointer(tmp_path, _parts()).save(f"model_{iteration:07d}", iteration)
+        os.utime(path, (iteration, iteration))
+    (tmp_path / "last_checkpoint").write_bytes(content)
+    caplog.clear()
+    resumed = _checkpointer(tmp_path, _parts()).resume()
+    assert resumed is not None and resumed["iteration"] == 2
+    assert caplog.text.count("\n") == 1 and "resume from" in caplog.text and len(caplog.text) < 600
+    with pytest.raises(CheckpointError, match=r"last_checkpoint .*to start the run anew"):
+        last_checkpoint(tmp_path)
+
+
+def test_a_folder_in_the_place_of_the_note(tmp_path: Path) -> None:
+    _checkpointer(tmp_path, _parts()).save("model_0000001", 1)
+    (tmp_path / "last_checkpoint").unlink()
+    (tmp_path / "last_checkpoint").mkdir()
+    with pytest.raises(
+        CheckpointError, match="last_checkpoint cannot be read; write the name of a checkpoint"
+    ):
+        _checkpointer(tmp_path, _parts()).resume()
+
+
+def test_stepping_back_to_the_newest_periodic_checkpoint(tmp_path: Path) -> None:
+    for name, iteration in (("model_0000003", 3), ("model_0000005", 5), ("model_final", 6)):
+        _checkpointer(tmp_path, _parts()).save(name, iteration)
+    (tmp_path / "model_final.pth").unlink()
+    step_back(tmp_path)
+    resumed = _checkpointer(tmp_path, _parts()).resume()
+    assert resumed is not None and resumed["iteration"] == 5
+    for path in tmp_path.glob("model_*.pth"):
+        path.unlink()
+    step_back(tmp_path)
+    assert _checkpointer(tmp_path, _parts()).resume() is None
 
 
 def test_damaged_file(tmp_path: Path) -> None:

@@ -59,3 +59,26 @@ def test_a_line_cut_by_a_kill_is_dropped_and_a_bad_one_named(tmp_path: Path) -> 
     path.write_text("oops\n" + good + "\n")
     with pytest.raises(DataError, match="line 1"):
         read_metrics(path)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"oops\n", b"\xff\xfe\n", b"[1]\n", b'{"iteration": 1}\n', b"9" * 5000 + b"\n"]
+)
+def test_a_damaged_file_is_kept_aside_and_its_records_stay(
+    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    _fill(tmp_path, 0, 3)
+    path = tmp_path / METRICS_FILE
+    expected, damaged = read_metrics(path), damage + path.read_bytes()
+    path.write_bytes(damaged)
+    MetricsWriter(tmp_path, 3).close()
+    assert read_metrics(path) == expected
+    assert path.with_name("metrics.jsonl.damaged").read_bytes() == damaged
+    assert caplog.text.count("\n") == 1 and "line 1 is no record" in caplog.text
+
+
+def test_a_folder_in_its_place_is_kept_aside(tmp_path: Path) -> None:
+    (tmp_path / METRICS_FILE).mkdir()
+    MetricsWriter(tmp_path, 3).close()
+    assert read_metrics(tmp_path / METRICS_FILE) == []
+    assert (tmp_path / "metrics.jsonl.damaged").is_dir()

@@ -86,9 +86,14 @@ def import_logits(
     images = []
     for flip, table in enumerate(content):
         for key, values in table.items():
-            image = int(key)
+            try:
+                image, cosines = int(key), np.array(values, dtype=np.float32)
+            except (TypeError, ValueError, OverflowError):
+                raise DataError(
+                    f"{path}: the entry of image {key[:40]!r} is no list of rows of numbers; get the file "
+                    "again, or store the outputs again"
+                ) from None
             ids = np.array(annotation_ids.get(image, []), dtype=np.int64)
-            cosines = np.array(values, dtype=np.float32)
             if cosines.shape != (len(ids), header.num_old + 1):
                 raise DataError(
                     f"{path}: image {image} has rows of shape {cosines.shape}, expected {len(ids)} new-class "

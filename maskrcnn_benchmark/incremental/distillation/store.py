@@ -70,8 +70,7 @@ class DistillStore:
             DataError: when a file is missing, damaged or of another size than the header says.
         """
         self.folder = Path(folder)
-        record = read_json(self.folder / _HEADER, what="distillation header")
-        self.header = _read_header(record, self.folder / _HEADER)
+        self.header = _read_header(self.folder / _HEADER)
         try:
             with np.load(self.folder / _INDEX, allow_pickle=False) as index:
                 self.image_ids: np.ndarray = index["image_ids"]
@@ -83,8 +82,18 @@ class DistillStore:
                 if len(self._annotation_ids)
                 else np.load(self.folder / _ARRAY, allow_pickle=False)
             )
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self.folder}: damaged distillation store ({error}); dump it again") from None
+        except Exception as error:  # a damaged file may raise anything
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise DataError(f"{self.folder}: damaged distillation store ({reason}); dump it again") from None
+        if not _is_index(self.image_ids, self._offsets, self._annotation_ids):
+            raise DataError(
+                f"{self.folder / _INDEX}: damaged index (ids and offsets do not fit); dump it again"
+            )
+        if self._logits.dtype != self.header.dtype:
+            raise DataError(
+                f"{self.folder / _ARRAY}: dtype {self._logits.dtype}, expected {self.header.dtype}; dump it "
+                "again"
+            )
         expected = (len(self.header.flips), len(self._annotation_ids), self.header.num_old + 1)
         if self._logits.shape != expected:
             raise DataError(
@@ -226,13 +235,30 @@ def _annotations_of(image: int, flips: Sequence[int], entries: _Entries) -> np.n
     return first
 
 
-def _read_header(record: dict[str, Any], path: Path) -> DistillHeader:
-    """Header from its JSON object; DataError naming a missing key or a wrong dtype."""
+def _is_index(image_ids: np.ndarray, offsets: np.ndarray, annotation_ids: np.ndarray) -> bool:
+    """Whether the arrays are integers, and the offsets ascend from 0 to the number of annotations."""
+    arrays = (image_ids, offsets, annotation_ids)
+    if any(array.ndim != 1 or array.dtype.kind not in "iu" for array in arrays):
+        return False
+    fits = len(offsets) == len(image_ids) + 1 and offsets[0] == 0 and offsets[-1] == len(annotation_ids)
+    return bool(fits and (np.diff(offsets) >= 0).all())
+
+
+def _read_header(path: Path) -> DistillHeader:
+    """Read a header; DataError naming a missing key, a wrong dtype or a value of another kind."""
+    record: Any = read_json(path, what="distillation header")
+    if not isinstance(record, dict):
+        raise DataError(f"{path}: no distillation header; dump the step again")
     missing = [name for name in DistillHeader.__dataclass_fields__ if name not in record]
     if missing:
         raise DataError(f"{path}: key {missing[0]} is missing; dump the step again")
     if record["dtype"] not in DTYPES:
         raise DataError(f"{path}: dtype {record['dtype']}, expected one of {', '.join(DTYPES)}")
-    short, long = record["input_size"]
     known = {name: record[name] for name in DistillHeader.__dataclass_fields__}
-    return DistillHeader(**known | {"flips": tuple(record["flips"]), "input_size": (short, long)})
+    try:
+        short, long = record["input_size"]
+        flips = tuple(int(flip) for flip in record["flips"])
+        numbers = {name: int(record[name]) for name in ("phase", "num_old")}
+    except (TypeError, ValueError):
+        raise DataError(f"{path}: values are no numbers; dump the step again") from None
+    return DistillHeader(**known | numbers | {"flips": flips, "input_size": (short, long)})

@@ -160,7 +160,7 @@ def read_plan(path: str | Path) -> PhasePlan:
     content = read_json(file, what="list of classes")
     try:
         return PhasePlan.from_json(content)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise DataError(
             f"{file} lists no classes with phases; give the {PLAN_FILE} of a run or of tools/lvis_split.py"
         ) from None

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import nn
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.checkpoint.checkpointer import last_checkpoint
+from maskrcnn_benchmark.checkpoint.checkpointer import LAST
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import load_weights
 from maskrcnn_benchmark.config.catalog import resolve_dataset, resolve_weight
@@ -171,6 +171,6 @@ def dump_released(cfg: CfgNode, store: Path, logits: Path | None) -> None:
 def _check_start(cfg: CfgNode, names: list[str]) -> None:
     """Raise CheckpointError when the run starts from a MODEL.WEIGHT that stores another class list."""
     path = Path(resolve_weight(cfg, cfg.MODEL.WEIGHT))
-    starts = cfg.MODEL.WEIGHT and last_checkpoint(cfg.OUTPUT_DIR) is None
+    starts = cfg.MODEL.WEIGHT and not (Path(cfg.OUTPUT_DIR) / LAST).exists()
     if starts and path.is_file() and not cfg.MODEL.WEIGHT_ALLOW_MISMATCH:
         check_class_list(read_checkpoint(path), names, path)

@@ -162,7 +162,10 @@ def read_index_files(
             or len({len(r) if isinstance(r, list) else -1 for r in rows}) != 1
         ):
             raise DataError(f"{path}: expected a list of equally long lists, one per rank")
-        array = np.array(rows, dtype=np.int64)
+        try:
+            array = np.array(rows, dtype=np.int64)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"{path}: expected lists of integers; get the file again") from None
         if array.size and not low <= array.min() <= array.max() <= high:
             raise DataError(
                 f"{path}: values {array.min()}..{array.max()}, expected {low}..{high}; the file belongs to "
