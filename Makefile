@@ -7,7 +7,7 @@ DEMO_DATA ?= datasets/demo
 DEMO_CONFIG ?= configs/lst/demo.yaml
 OPTS ?=
 
-.PHONY: help setup setup-dev demo demo-forgetting test test-docs test-slow test-gpu chaos fuzz lint format cuda-check clean
+.PHONY: help setup setup-dev demo demo-forgetting test test-docs test-slow test-gpu chaos chaos-damage fuzz lint format cuda-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test-docs        run every command of README.md and docs/ in a small world"
 	@echo "make test-slow        the tests that take longer;  make test-gpu: those that need a GPU"
 	@echo "make chaos            kill a small run 50 times at random moments and compare it with an unbroken one"
+	@echo "make chaos-damage     damage every file of a small run in many ways, run it again and compare"
 	@echo "make fuzz             give 24,000 damaged files of all kinds to the readers (15 minutes)"
 	@echo "make lint | format    ruff, clang-format, mypy | rewrite files in the project's format"
 	@echo "make cuda-check       compile every CUDA kernel (needs nvcc, no GPU)"
@@ -65,6 +66,9 @@ chaos: setup-dev
 
 fuzz: setup-dev
 	OMP_NUM_THREADS=1 $(PY) tests/fuzz/campaign.py $(OPTS)
+
+chaos-damage: setup-dev
+	$(PY) tests/chaos/damage.py $(OPTS)
 
 test-gpu: setup-dev
 	$(PY) -m pytest -m gpu $(OPTS)

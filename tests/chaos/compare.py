@@ -19,9 +19,14 @@ TIMES = ("time", "data", "eta_seconds")
 _HASHES = ("checkpoint",)
 
 
-def differences(expected: Path, actual: Path) -> list[str]:
-    """One line per file that is missing, unexpected or different; files are compared by content."""
+def differences(expected: Path, actual: Path, aside: str = "") -> list[str]:
+    """One line per file that is missing, unexpected or different; files are compared by content.
+
+    Files whose names hold `aside` may be there in addition.
+    """
     names = [{str(p.relative_to(run)) for p in _files(run)} for run in (expected, actual)]
+    if aside:
+        names[1] = {name for name in names[1] if aside not in name}
     lines = [f"{name} is missing" for name in sorted(names[0] - names[1])]
     lines += [f"{name} should not be there" for name in sorted(names[1] - names[0])]
     for name in sorted(names[0] & names[1]):
@@ -48,7 +53,7 @@ def _content(path: Path, run: Path) -> Any:
     """Content of a file without times, paths and hashes of its run."""
     if path.suffix == ".pth":
         return _without_folder(torch.load(path, weights_only=True), run)
-    if path.name == "state.json":
+    if path.name in ("state.json", "state.backup.json"):
         return {key: bool(r["finished"]) for key, r in json.loads(path.read_text())["stages"].items()}
     if path.suffix == ".json":
         content = json.loads(path.read_text())

@@ -14,10 +14,14 @@ from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import clone_with, dump_config, load_config, save_config
 from maskrcnn_benchmark.config.yaml_text import read_yaml
+from maskrcnn_benchmark.incremental.pipeline.damage import require_intact
 from maskrcnn_benchmark.incremental.pipeline.phase_config import derive_phase_cfg, stage_settings
 from maskrcnn_benchmark.incremental.pipeline.phase_data import PhaseData
+from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
+from maskrcnn_benchmark.incremental.plan.run_folder import STATE_FILE
 from maskrcnn_benchmark.incremental.plan.split import plan_from_cfg
-from maskrcnn_benchmark.utils.errors import ConfigError
+from maskrcnn_benchmark.incremental.reporting.summary import SUMMARY_FILE
+from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.files import read_json, sha256_json, write_json
 from maskrcnn_benchmark.utils.progress import Progress
 
@@ -63,9 +67,15 @@ class AblationRun:
         return Path(self.cfg.OUTPUT_DIR)
 
     def done(self) -> bool:
-        """Whether the run was finished with exactly these settings."""
-        marker = self.folder / MARKER
-        return marker.is_file() and read_json(marker, "ablation marker")["settings"] == self.settings_hash()
+        """Whether the run was finished with exactly these settings, and its summary is intact."""
+        try:
+            marker = read_json(self.folder / MARKER, "ablation marker")
+            if not isinstance(marker, dict) or marker.get("settings") != self.settings_hash():
+                return False
+            require_intact(RunState(self.folder / STATE_FILE), [self.folder / SUMMARY_FILE])
+        except DataError:
+            return False
+        return (self.folder / SUMMARY_FILE).is_file()
 
     def settings_hash(self) -> str:
         """SHA-256 of all settings."""

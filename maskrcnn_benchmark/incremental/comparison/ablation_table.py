@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from maskrcnn_benchmark.incremental.comparison.ablation import Ablation, AblationRun
+from maskrcnn_benchmark.incremental.reporting.summary import SUMMARY_FILE
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json, write_json, write_text
 from maskrcnn_benchmark.visualize.bar_chart import Bar, plot_bars
@@ -31,7 +32,7 @@ def build_table(ablation: Ablation, runs: Sequence[AblationRun]) -> Table:
     results: dict[str, dict[int, list[dict[str, Any]]]] = {name: {} for name in ablation.variants}
     for run in runs:
         if run.done():
-            results[run.variant][run.seed] = read_json(run.folder / "summary.json", "summary")["phases"]
+            results[run.variant][run.seed] = _phases(run.folder / SUMMARY_FILE)
     full = next(iter(ablation.variants))
     names = {task for seeds in results.values() for phases in seeds.values() for task in phases[-1]["tasks"]}
     tasks = {
@@ -42,6 +43,14 @@ def build_table(ablation: Ablation, runs: Sequence[AblationRun]) -> Table:
         for task in sorted(names)
     }
     return {"seeds": list(ablation.seeds), "full": full, "tasks": tasks}
+
+
+def _phases(path: Path) -> list[Any]:
+    """The entries of a summary file; DataError when it holds none."""
+    content = read_json(path, "summary")
+    if not isinstance(content, dict) or not content.get("phases"):
+        raise DataError(f"{path} holds no summary of phases; delete it and start the ablation again")
+    return list(content["phases"])
 
 
 def _variant(seeds: dict[int, list[Any]], full: dict[int, list[Any]], task: str, reference: bool) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 from maskrcnn_benchmark.config.load import load_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
+from maskrcnn_benchmark.incremental.pipeline.damage import require_intact
 from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.plan.run_folder import (
@@ -17,8 +18,10 @@ from maskrcnn_benchmark.incremental.plan.run_folder import (
     PLAN_FILE,
     STATE_FILE,
     phase_folder,
+    report_folder,
 )
 from maskrcnn_benchmark.incremental.reporting.charts import MEASURES, phase_ticks
+from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE as REPORT_METRICS
 from maskrcnn_benchmark.incremental.reporting.reference import read_reference
 from maskrcnn_benchmark.incremental.reporting.summary import Summary, build_summary
 from maskrcnn_benchmark.utils.errors import DataError
@@ -44,7 +47,7 @@ def read_run(folder: str | Path, name: str | None = None, reference: str = "") -
         reference: run folder for intransigence; "" means LST.REFERENCE_RUN of the run.
 
     Raises:
-        DataError: when `folder` is no run folder.
+        DataError: when `folder` is no run folder, or one of its reports is damaged.
         ConfigError: when the reference has other classes or is not finished.
     """
     folder = Path(folder)
@@ -52,6 +55,8 @@ def read_run(folder: str | Path, name: str | None = None, reference: str = "") -
         raise DataError(
             f"{folder} is no folder of an LST run: it has no {PLAN_FILE}; give the OUTPUT_DIR of a run"
         )
+    state = RunState(folder / STATE_FILE)
+    require_intact(state, [folder / PLAN_FILE])
     plan = read_plan(folder)
     key = "the reference"
     if (folder / CONFIG_FILE).is_file():
@@ -59,13 +64,13 @@ def read_run(folder: str | Path, name: str | None = None, reference: str = "") -
         plan = plan.with_report_sizes(options.REPORT_SIZES)
         if not reference:
             reference, key = options.REFERENCE_RUN, f"LST.REFERENCE_RUN of {folder}"
+    require_intact(state, [report_folder(folder, p) / REPORT_METRICS for p in range(plan.num_phases)])
     summary = build_summary(plan, folder, read_reference(reference, plan, key))
-    return RunResult(name or folder.resolve().name, folder, plan, summary, _running(folder, plan))
+    return RunResult(name or folder.resolve().name, folder, plan, summary, _running(folder, state))
 
 
-def _running(folder: Path, plan: PhasePlan) -> str:
+def _running(folder: Path, state: RunState) -> str:
     """Stage that was begun last and is not finished, with the iteration and loss of training."""
-    state = RunState(folder / STATE_FILE)
     open_stages = [stage for stage in state.stages() if not state.finished(stage)]
     if not open_stages:
         return ""

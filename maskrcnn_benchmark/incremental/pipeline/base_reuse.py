@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn_benchmark.engine.writers import METRICS_FILE
+from maskrcnn_benchmark.incremental.pipeline.damage import find_damage
 from maskrcnn_benchmark.incremental.pipeline.run_state import RunState
 from maskrcnn_benchmark.incremental.pipeline.stage import Stage, begin, difference
 from maskrcnn_benchmark.incremental.plan.run_folder import (
@@ -55,6 +56,7 @@ def reuse_base_phase(stages: Sequence[Stage], state: RunState, run_dir: Path, ba
                 with atomic_path(path) as temporary:
                     shutil.copyfile(source / path.relative_to(run_dir), temporary)
         begin(stage, state, finished=True)
+        state.record_outputs(stage.key, stage.outputs, stage.side)
         logger.info("=== %s: reused from %s", stage.key, source)
     return True
 
@@ -67,4 +69,7 @@ def _mismatch(stage: Stage, source_state: RunState, state: RunState, source: Pat
     missing = [path for path in stage.outputs if not (source / path.relative_to(run_dir)).is_file()]
     if missing:
         return f"{missing[0].name} is missing there"
+    damages = [damage for damage in find_damage(source_state, [stage.key]) if not damage.side]
+    if damages:
+        return f"{damages[0].path.name} is damaged there, it {damages[0].problem}; its command repairs it"
     return difference(stage, record, state, phase_folder(source, 0) / CONFIG_FILE)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from yacs.config import CfgNode
 
 from maskrcnn_benchmark.config.load import save_config
 from maskrcnn_benchmark.data.build import build_train_loader
@@ -51,6 +52,12 @@ def prepare_run(run: RunContext) -> None:
     write_json(run.run_dir / PLAN_FILE, plan.to_json(), indent=1)
     save_config(run.cfg, run.run_dir / CONFIG_FILE)
     logger.info("%d classes in %d phases: %s", len(plan.classes), plan.num_phases, list(plan.sizes))
+
+
+def restore_config(cfg: CfgNode, path: Path) -> str:
+    """Write a lost file of settings again; returns what was done, in words."""
+    save_config(cfg, path)
+    return "it is written again from the present settings"
 
 
 def dump_teacher(run: RunContext, plan: PhasePlan, phase: int) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_benchmark.checkpoint.checkpointer import LAST, step_back
 from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE
+from maskrcnn_benchmark.engine.writers import METRICS_FILE
 from maskrcnn_benchmark.incremental.distillation.store import STORE_FILES
 from maskrcnn_benchmark.incremental.pipeline.context import RunContext
 from maskrcnn_benchmark.incremental.pipeline.evaluate_phase import report_phase
@@ -16,9 +18,14 @@ from maskrcnn_benchmark.incremental.pipeline.prepare import (
     grow_classifier,
     plan_replay,
     prepare_run,
+    restore_config,
 )
 from maskrcnn_benchmark.incremental.pipeline.stage import Stage
-from maskrcnn_benchmark.incremental.pipeline.train_phase import set_aside_training, train_phase
+from maskrcnn_benchmark.incremental.pipeline.train_phase import (
+    restore_training_file,
+    set_aside_training,
+    train_phase,
+)
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import (
     CONFIG_FILE,
@@ -46,6 +53,8 @@ def prepare_stage(run: RunContext) -> Stage:
         outputs=(run.run_dir / PLAN_FILE,),
         run=lambda: prepare_run(run),
         config_file=run.run_dir / CONFIG_FILE,
+        side=(run.run_dir / CONFIG_FILE,),
+        restore=lambda path, _: restore_config(run.cfg, path),
     )
 
 
@@ -81,7 +90,15 @@ class _PhaseStages:
         return [
             *preparing,
             self._stage(
-                "train", inputs, [final], train_phase, restart=self._restart, resumable=self._resumable
+                "train",
+                inputs,
+                [final],
+                train_phase,
+                side=(self._folder / LAST, self._folder / METRICS_FILE),
+                restart=self._restart,
+                step_back=lambda: step_back(self._folder),
+                restore=restore_training_file,
+                resumable=self._resumable,
             ),
             self._stage("report", tested, reports, report_phase),
         ]

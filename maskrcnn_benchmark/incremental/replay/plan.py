@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.split import valid_pairs
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.files import read_json
 
 Pair = tuple[int, int]
 
@@ -99,6 +101,21 @@ class ReplayPlan:
         """Inverse of `to_json`."""
         fields = {name: data[name] for name in ReplayPlan.__dataclass_fields__}
         return ReplayPlan(**fields | {"new_pairs": [(image, label) for image, label in data["new_pairs"]]})
+
+
+def read_replay_plan(path: str | Path) -> ReplayPlan:
+    """Read a replay.json; DataError naming the file when it is missing, damaged or holds no plan."""
+    content = read_json(path, what="replay plan")
+    try:
+        plan = ReplayPlan.from_json(content)
+        images = [index for indices in plan.image_lists for index in indices] + [i for i, _ in plan.new_pairs]
+        fits = len(plan.counts) == len(plan.image_lists) <= len(plan.images) == len(plan.instances)
+        fits = fits and all(0 <= index < len(plan.image_ids) for index in images)
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise DataError(f"{path} holds no replay plan; move it away and give the same command again")
+    return plan
 
 
 def build_replay_plan(

@@ -58,12 +58,8 @@ def read_class_history(
         path = report_folder(run_dir, phase) / CLASSES_FILE
         if not path.exists():
             continue
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                if f"{task}_AP" not in row:
-                    raise DataError(f"{path} has no column {task}_AP; give a task that was evaluated")
-                value = row[f"{task}_AP"]
-                ap.setdefault(int(row["label"]), {})[phase] = float(value) if value else None
+        for label, value in _read_column(path, task).items():
+            ap.setdefault(label, {})[phase] = value
     phase_of = {label: phase for phase in range(plan.num_phases) for label in plan.new_labels(phase)}
     group = plan.group_of_category()
     return [
@@ -71,6 +67,20 @@ def read_class_history(
         for label, c in enumerate(plan.classes, start=1)
         if label in ap
     ]
+
+
+def _read_column(path: Path, task: str) -> dict[int, float | None]:
+    """AP of `task` by label from a per_class.csv; DataError when it has none or cannot be read."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        if any(f"{task}_AP" not in row for row in rows):
+            raise DataError(f"{path} has no column {task}_AP; give a task that was evaluated")
+        return {int(row["label"]): float(v) if (v := row[f"{task}_AP"]) else None for row in rows}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        raise DataError(
+            f"{path} is no table of classes; delete it and give the training command again"
+        ) from None
 
 
 def format_losses(history: list[ClassHistory], rows: int = 8) -> str:

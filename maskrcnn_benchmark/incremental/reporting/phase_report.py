@@ -11,6 +11,7 @@ from maskrcnn_benchmark.evaluation.groups import instance_bins
 from maskrcnn_benchmark.evaluation.report import EvaluationReport
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
+from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json, write_json, write_json_list
 from maskrcnn_benchmark.utils.table import format_table, write_csv
 
@@ -78,6 +79,31 @@ def phase_confusion(
     return confusion_of_groups(annotations, report.detections, plan.groups(phase))
 
 
+def read_tasks(path: Path) -> dict[str, Any]:
+    """Read the results by task from the metrics.json of a phase; DataError when it is no such report."""
+    content = read_json(path, what="phase report")
+    tasks = content.get("tasks") if isinstance(content, dict) else None
+    parts = ("metrics", "groups", "per_category")
+    if not isinstance(tasks, dict) or not all(
+        isinstance(task, dict) and all(_is_table(task.get(part)) for part in parts) for task in tasks.values()
+    ):
+        raise DataError(f"{path} is no report of a phase; delete it and give the training command again")
+    return tasks
+
+
+def _is_table(values: Any) -> bool:
+    """Whether `values` maps names to numbers."""
+    return isinstance(values, dict) and all(isinstance(v, int | float | None) for v in values.values())
+
+
+def category_ap(tasks: Mapping[str, Any]) -> dict[str, dict[int, float | None]]:
+    """AP by task and category id from the results of a phase (see `read_tasks`); None where undefined."""
+    return {
+        task: {int(category): defined(value) for category, value in content["per_category"].items()}
+        for task, content in tasks.items()
+    }
+
+
 EarlierAP = dict[int, dict[str, dict[int, float | None]]]
 
 
@@ -87,11 +113,7 @@ def earlier_ap(folder: Path, phase: int) -> EarlierAP:
     for before in range(phase):
         path = report_folder(folder.parent.parent, before) / METRICS_FILE
         if path.exists():
-            tasks = read_json(path, what="phase report")["tasks"]
-            earlier[before] = {
-                task: {int(category): defined(value) for category, value in content["per_category"].items()}
-                for task, content in tasks.items()
-            }
+            earlier[before] = category_ap(read_tasks(path))
     return earlier
 
 

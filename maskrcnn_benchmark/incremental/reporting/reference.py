@@ -8,9 +8,8 @@ from pathlib import Path
 
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE, report_folder
-from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, defined
+from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, category_ap, read_tasks
 from maskrcnn_benchmark.utils.errors import ConfigError
-from maskrcnn_benchmark.utils.files import read_json
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,4 @@ def read_reference(folder: str | Path, plan: PhasePlan, key: str = "LST.REFERENC
     path = report_folder(folder, last) / METRICS_FILE
     if not path.is_file():
         raise ConfigError(f"{key}: {folder} has no report of its last phase yet ({path.name}); {fix}")
-    tasks = read_json(path, what="phase report")["tasks"]
-    return Reference(
-        folder,
-        {
-            task: {int(category): defined(value) for category, value in content["per_category"].items()}
-            for task, content in tasks.items()
-        },
-    )
+    return Reference(folder, category_ap(read_tasks(path)))

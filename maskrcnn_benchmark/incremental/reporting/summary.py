@@ -10,8 +10,14 @@ from maskrcnn_benchmark.engine.writers import TENSORBOARD_FOLDER, TensorboardWri
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.run_folder import report_folder
 from maskrcnn_benchmark.incremental.reporting.charts import MEASURES, summary_charts, summary_tasks
-from maskrcnn_benchmark.incremental.reporting.phase_report import METRICS_FILE, SUMMARY_METRICS, defined
+from maskrcnn_benchmark.incremental.reporting.phase_report import (
+    METRICS_FILE,
+    SUMMARY_METRICS,
+    defined,
+    read_tasks,
+)
 from maskrcnn_benchmark.incremental.reporting.reference import Reference
+from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.table import format_table, write_csv
 from maskrcnn_benchmark.visualize.figure import save_figure
@@ -19,6 +25,7 @@ from maskrcnn_benchmark.visualize.line_chart import plot_lines
 
 Summary = dict[str, Any]
 SUMMARY_FILE = "summary.json"
+SUMMARY_FILES = (SUMMARY_FILE, "summary.csv", "summary.png")
 
 
 def build_summary(plan: PhasePlan, run_dir: Path, reference: Reference | None = None) -> Summary:
@@ -39,7 +46,7 @@ def build_summary(plan: PhasePlan, run_dir: Path, reference: Reference | None = 
         if not path.exists():
             continue
         tasks = {}
-        for task, content in read_json(path, what="phase report")["tasks"].items():
+        for task, content in read_tasks(path).items():
             groups = {name: defined(content["groups"][name]) for name in plan.groups(phase)}
             first |= {(task, name): now for name, now in groups.items() if complete[name] == phase}
             forgetting = {
@@ -87,9 +94,16 @@ def write_summary(summary: Summary, plan: PhasePlan, run_dir: Path) -> None:
 
 
 def stored_summary(run_dir: Path) -> Summary | None:
-    """What summary.json holds, which belongs to the other summary files; None when one of them is missing."""
-    files = [run_dir / name for name in (SUMMARY_FILE, "summary.csv", "summary.png")]
-    return read_json(files[0], what="summary") if all(path.is_file() for path in files) else None
+    """What summary.json holds, which belongs to the other summary files.
+
+    None when one of them is missing or it cannot be read.
+    """
+    files = [run_dir / name for name in SUMMARY_FILES]
+    try:
+        summary = read_json(files[0], what="summary") if all(path.is_file() for path in files) else None
+        return summary if summary is None or summary_rows(summary) else None
+    except (DataError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def summary_rows(summary: Summary) -> list[dict[str, Any]]:
