@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
 from maskrcnn_benchmark.data.datasets.detection import DetectionDataset
@@ -191,18 +190,3 @@ def test_columns_of_masks(tmp_path: Path) -> None:
     assert columns.extents[2].tolist() == columns.extents[3].tolist() == [3, 5, 5, 14]
     assert np.isnan(columns.extents[[0, 4]]).all()
     assert columns.masked.tolist() == [False, True, True, True, True]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_compressed_text_equals_pycocotools(seed: int) -> None:
-    from pycocotools import mask as mask_utils
-
-    from maskrcnn_benchmark.data.records.runs import compress
-
-    generator = torch.Generator().manual_seed(seed)
-    bitmap = (torch.rand((37, 53), generator=generator) < 0.3).to(torch.uint8).numpy()
-    bitmap[:, 20:40] = 1
-    flat = bitmap.T.reshape(-1)
-    bounds = np.flatnonzero(np.diff(flat, prepend=0, append=1 - flat[-1]))
-    runs = np.diff(bounds, prepend=0).tolist()
-    assert compress(runs) == mask_utils.encode(np.asfortranarray(bitmap))["counts"]

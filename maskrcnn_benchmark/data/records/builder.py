@@ -167,7 +167,10 @@ class ColumnBuilder:
         for first in range(0, len(rows), AT_ONCE):
             part = np.arange(first, min(first + AT_ONCE, len(rows)))[polygonal[first : first + AT_ONCE]]
             shapes = [_polygons(records[row]) for row in rows[part].tolist()]
-            counts = measure_polygons(shapes, sizes[rows[part]])
+            try:
+                counts = measure_polygons(shapes, sizes[rows[part]])
+            except ValueError:
+                raise self._unmeasurable(arrays, shapes, sizes, rows[part]) from None
             areas[part[counts > 0]] = counts[counts > 0]
         for index, row in enumerate(rows.tolist()):
             if pixels.get(row):
@@ -175,6 +178,21 @@ class ColumnBuilder:
         arrays["areas"][rows] = areas
         arrays["mended"][rows] = True
         self.mends.add_all(AREA_MISSING, arrays["ids"][rows].tolist())
+
+    def _unmeasurable(
+        self,
+        arrays: dict[str, np.ndarray],
+        shapes: list[list[list[float]]],
+        sizes: np.ndarray,
+        rows: np.ndarray,
+    ) -> DataError:
+        """The error of the first of these rows whose polygons cannot be rasterised."""
+        for row, shape in zip(rows.tolist(), shapes, strict=True):
+            try:
+                measure_polygons([shape], sizes[row : row + 1])
+            except ValueError as error:
+                return self._unusable(arrays, row, str(error).splitlines()[0])
+        return DataError(f"{self._where}: polygons cannot be rasterised")
 
     def _unusable(self, arrays: dict[str, np.ndarray], row: int, problem: str) -> DataError:
         """The error of a segmentation that cannot be used."""

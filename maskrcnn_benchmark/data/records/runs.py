@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.structures.rle import PROBLEMS
+from maskrcnn_benchmark.structures.rle import MAX_SIDE, PROBLEMS
 from maskrcnn_benchmark.utils.native import load_ops
 
 
@@ -18,12 +19,12 @@ def measure_runs(values: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarr
     Returns pixels int64 (N,), tight boxes x, y, width, height int64 (N, 4), and for each the problem in words
     ("" when it describes a mask).
     """
-    parts, table, begin = [], [], 0
-    for value in values:
-        part = _text(value["counts"])
-        table.append((begin, len(part), *value["size"]))
-        parts.append(part)
-        begin += len(part)
+    parts = _texts([value["counts"] for value in values], [value["size"] for value in values])
+    ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+    table = [
+        (int(end) - len(part), len(part), *value["size"])
+        for end, part, value in zip(ends, parts, values, strict=True)
+    ]
     load_ops()
     areas, boxes, problems = torch.ops.maskrcnn_benchmark.rle_measure(
         torch.from_numpy(np.frombuffer(bytearray(b"".join([*parts, b" "])), np.uint8)),
@@ -52,24 +53,28 @@ def _clipped(table: Sequence[tuple[int, ...]]) -> np.ndarray:
     return np.array([[min(v, 2**62) for v in row] for row in table], np.int64).reshape(-1, 4)
 
 
-def _text(counts: Any) -> bytes:
-    """The compressed text of counts; of other characters than ASCII a text that is refused."""
-    if isinstance(counts, bytes):
-        return counts
+def _texts(counts: Sequence[Any], sizes: Sequence[Sequence[int]]) -> list[bytes]:
+    """The compressed texts of checked counts; of other characters than ASCII a text that is refused."""
+    texts = [_as_bytes(value) for value in counts]
+    # sizes beyond MAX_SIDE pixels are refused whatever the text
+    listed = [
+        i for i, value in enumerate(counts) if isinstance(value, list) and math.prod(sizes[i]) <= MAX_SIDE
+    ]
+    if listed:
+        load_ops()
+        text, table = torch.ops.maskrcnn_benchmark.rle_from_runs(
+            torch.tensor([run for i in listed for run in counts[i]], dtype=torch.int64),
+            torch.from_numpy(np.cumsum([0, *(len(counts[i]) for i in listed)])),
+            torch.tensor([list(sizes[i]) for i in listed]),
+        )
+        joined = text.numpy().tobytes()
+        for i, (begin, length) in zip(listed, table[:, :2].tolist(), strict=True):
+            texts[i] = joined[begin : begin + length]
+    return texts
+
+
+def _as_bytes(counts: Any) -> bytes:
+    """The bytes of a compressed text; b"" for a list of counts."""
     if isinstance(counts, str):
         return counts.encode() if counts.isascii() else b"~"
-    return compress(counts)
-
-
-def compress(counts: Sequence[int]) -> bytes:
-    """COCO's compressed text of a list of run lengths (maskApi.c, rleToString)."""
-    out = bytearray()
-    for index, count in enumerate(counts):
-        value = count - counts[index - 2] if index > 2 else count
-        more = True
-        while more:
-            digit = value & 0x1F
-            value >>= 5
-            more = value != -1 if digit & 0x10 else value != 0
-            out.append((digit | 0x20 if more else digit) + 48)
-    return bytes(out)
+    return counts if isinstance(counts, bytes) else b""

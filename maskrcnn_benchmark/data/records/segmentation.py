@@ -10,7 +10,7 @@ from maskrcnn_benchmark.data.records.columns import EMPTY, NO_MASK, POLYGONS, RL
 from maskrcnn_benchmark.data.records.values import is_integer, is_number, shown
 from maskrcnn_benchmark.structures.polygons import MAX_COORDINATE, MIN_POLYGON_VALUES
 
-NOWHERE = (math.nan,) * 4
+NOWHERE: tuple[float, ...] = (math.nan,) * 4
 SHORT_PARTS = "polygons of fewer than three points left out"
 NULL = "segmentation null, taken as missing"
 _BOX_TOLERANCE = 1.0  # pixels
