@@ -131,6 +131,17 @@ def test_objects_that_do_not_count(root: Path) -> None:
         _load(root, "poly")
 
 
+def test_deleted_is_read_by_its_meaning(root: Path) -> None:
+    path = root / "gtFine" / "val" / "bonn" / "bonn_002_gtFine_polygons.json"
+    square = [[5, 5], [20, 5], [20, 20], [5, 20]]
+    content = json.loads(path.read_text())
+    content["objects"] = [
+        {"label": "car", "polygon": square, "deleted": value} for value in (0, "0", "false", True, "1")
+    ]
+    path.write_text(json.dumps(content))
+    assert len(_load(root, "poly").anns_by_image[3]) == 3
+
+
 def test_training_skips_groups_and_images_without_objects(root: Path) -> None:
     cfg = load_config(None, ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.HORIZONTAL_FLIP_PROB_TRAIN", "0"])
     for form in ("poly", "mask"):
@@ -168,10 +179,16 @@ def test_missing_and_broken_files(root: Path) -> None:
         "{}",
         "[1]",
         '{"imgWidth": 4, "imgHeight": 4, "objects": [{"label": "car", "polygon": [1]}]}',
+        '{"imgWidth": 4, "imgHeight": 4, "objects": [{"label": "car", "polygon": [["1", "2"]]}]}',
+        '{"imgWidth": 4, "imgHeight": 4, "objects": [{"label": "car", "polygon": [[NaN, 2]]}]}',
+        '{"imgWidth": 4, "imgHeight": 4, "objects": [{"label": "car", "polygon": [], "deleted": "maybe"}]}',
     ):
         polygons.write_text(text)
         with pytest.raises(DataError, match=r"bonn_001_gtFine_polygons.json is none of the fine annotations"):
             _load(root, "poly")
+    polygons.write_text('{"imgWidth": 100000, "imgHeight": 100000, "objects": []}')
+    with pytest.raises(DataError, match="has the size 100000 x 100000, which no image has"):
+        _load(root, "poly")
     polygons.write_text("{")
     with pytest.raises(DataError, match="is not valid JSON"):
         _load(root, "poly")

@@ -14,6 +14,7 @@ from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile, Record
 from maskrcnn_benchmark.data.datasets.image_decoding import ImageError, read_samples
+from maskrcnn_benchmark.data.records.values import is_number, read_flag, shown
 from maskrcnn_benchmark.structures.polygons import MAX_COORDINATE
 from maskrcnn_benchmark.structures.rle import rle_from_polygons
 from maskrcnn_benchmark.utils.errors import DataError
@@ -23,6 +24,8 @@ from maskrcnn_benchmark.utils.progress import Progress
 logger = logging.getLogger(__name__)
 SUFFIXES = {"poly": "_gtFine_polygons.json", "mask": "_gtFine_instanceIds.png"}
 Size = tuple[int, int]
+MAX_PIXELS = 2**28
+"""Of an image of Cityscapes, whose void regions are rendered when it is read."""
 # Ids of all labels by name (cityscapesScripts, helpers/labels.py). A license plate is never rendered.
 # fmt: off
 _NAMES = (
@@ -114,10 +117,13 @@ def _read_polygons(path: Path) -> tuple[Size, dict[str, Any] | None, list[Record
     try:
         content = read_json(path, "polygon file")
         size = int(content["imgWidth"]), int(content["imgHeight"])
-        outlines = [(o["label"], o["polygon"]) for o in content["objects"] if not o.get("deleted")]
-        points = [np.asarray(polygon, np.float64).reshape(-1, 2) for _, polygon in outlines]
+        kept = [o for o in content["objects"] if not read_flag(o.get("deleted", 0))[0]]
+        outlines = [(o["label"], o["polygon"]) for o in kept]
+        points = [_points(polygon) for _, polygon in outlines]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"polygon file {path} is none of the fine annotations: {error!r}") from None
+    if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"polygon file {path} has the size {size[0]} x {size[1]}, which no image has")
     if not all((np.abs(line) <= MAX_COORDINATE).all() for line in points):
         raise DataError(
             f"polygon file {path} has coordinates that are not finite or beyond {MAX_COORDINATE} pixels"
@@ -138,6 +144,13 @@ def _read_polygons(path: Path) -> tuple[Size, dict[str, Any] | None, list[Record
             _record(category, group, segmentation, rle, [*low.tolist(), *(high - low + 1).tolist()])
         )
     return size, _render_void(rendered, size), objects
+
+
+def _points(polygon: Any) -> np.ndarray:
+    """Points of a list of pairs [x, y], float64 (N, 2); TypeError or ValueError for anything else."""
+    if not all(len(point) == 2 and all(map(is_number, point)) for point in polygon):
+        raise ValueError(f"a polygon that is not a list of points [x, y]: {shown(polygon)}")
+    return np.array(polygon, np.float64).reshape(-1, 2)
 
 
 def _known(name: Any, path: Path) -> tuple[int, bool]:
