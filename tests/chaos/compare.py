@@ -19,21 +19,24 @@ TIMES = ("time", "data", "eta_seconds")
 _HASHES = ("checkpoint",)
 
 
-def differences(expected: Path, actual: Path, aside: str = "") -> list[str]:
+def differences(
+    expected: Path, actual: Path, aside: str = "", home: Path | None = None, skip: str = ""
+) -> list[str]:
     """One line per file that is missing, unexpected or different; files are compared by content.
 
-    Files whose names hold `aside` may be there in addition.
+    Files whose names hold `aside` may be there in addition. `home`: folder in which `expected` was written.
+    `skip`: a file that is not compared.
     """
     names = [{str(p.relative_to(run)) for p in _files(run)} for run in (expected, actual)]
     if aside:
         names[1] = {name for name in names[1] if aside not in name}
     lines = [f"{name} is missing" for name in sorted(names[0] - names[1])]
     lines += [f"{name} should not be there" for name in sorted(names[1] - names[0])]
-    for name in sorted(names[0] & names[1]):
-        same = _same(_content(expected / name, expected), _content(actual / name, actual))
+    for name in sorted((names[0] & names[1]) - {skip}):
+        same = _same(_content(expected / name, home or expected), _content(actual / name, actual))
         lines += [] if same else [f"{name} differs"]
     for metrics in sorted(actual.rglob("metrics.jsonl")):
-        if _events(metrics.parent / "tensorboard") != _scalars(metrics):
+        if not skip and _events(metrics.parent / "tensorboard") != _scalars(metrics):
             lines.append(f"{metrics.parent.relative_to(actual)}/tensorboard differs from metrics.jsonl")
     return lines
 

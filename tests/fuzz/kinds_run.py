@@ -35,12 +35,13 @@ from maskrcnn_benchmark.incremental.distillation.store import (
     write_store,
 )
 from maskrcnn_benchmark.incremental.pipeline.run_stages import phase_stages, prepare_stage
-from maskrcnn_benchmark.incremental.pipeline.scheduler import _Runner, _summarise
+from maskrcnn_benchmark.incremental.pipeline.runner import StageRunner
+from maskrcnn_benchmark.incremental.pipeline.scheduler import _summarise
 from maskrcnn_benchmark.incremental.pipeline.stage import Stage
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.plan.run_folder import REPLAY_FILE, STORE_FOLDER
 from maskrcnn_benchmark.incremental.replay.index_files import replay_sampler
-from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan
+from maskrcnn_benchmark.incremental.replay.plan import read_replay_plan
 from maskrcnn_benchmark.incremental.reporting.class_history import format_losses, read_class_history
 from maskrcnn_benchmark.incremental.reporting.phase_report import (
     phase_confusion,
@@ -48,7 +49,7 @@ from maskrcnn_benchmark.incremental.reporting.phase_report import (
     write_phase_report,
 )
 from maskrcnn_benchmark.incremental.reporting.summary import format_summary, stored_summary
-from maskrcnn_benchmark.utils.files import append_jsonl, read_json
+from maskrcnn_benchmark.utils.files import append_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 Act = Callable[[Stage], None]
@@ -56,18 +57,20 @@ Act = Callable[[Stage], None]
 
 def run_stages(cfg: Any, act: Act) -> list[str]:
     """Go through the stages as the scheduler does, with `act` for their actions; return those executed."""
-    runner = _Runner(cfg)
+    runner = StageRunner(cfg)
     context = runner.context
 
-    def execute(stage: Stage) -> None:
-        runner.execute(replace(stage, run=lambda: act(stage)), "stage")
+    def acting(stage: Stage) -> Stage:
+        return replace(stage, run=lambda: act(stage))
 
-    execute(prepare_stage(context))
+    prepare = acting(prepare_stage(context))
+    runner.check([prepare])
+    runner.execute(prepare, "stage")
     plan = read_plan(context.run_dir).with_report_sizes(cfg.LST.REPORT_SIZES)
-    for phase in range(plan.num_phases):
-        for stage in phase_stages(context, plan, phase):
-            execute(stage)
-    _summarise(plan, context.run_dir, None)
+    phases = range(plan.num_phases)
+    stages = [acting(stage) for phase in phases for stage in phase_stages(context, plan, phase)]
+    runner.check(stages)
+    runner.execute_all([prepare, *stages], lambda: _summarise(plan, runner, None))
     return runner.executed
 
 
@@ -75,7 +78,7 @@ class _FirstTime:
     """Actions of the stages of a new run: real where they are quick, else small files of their form."""
 
     def __init__(self, cfg: Any) -> None:
-        self._runner = _Runner(cfg)
+        self._runner = StageRunner(cfg)
 
     def __call__(self, stage: Stage) -> None:
         if stage.name in ("prepare", "replay"):
@@ -155,16 +158,16 @@ class RunFiles:
             if path.is_file() and path.suffix not in (".png", ".txt") and "tensorboard" not in path.parts
         )
         self._outputs = [
-            path for path in self._files if path.name not in ("state.json", "config.yml", METRICS_FILE)
+            path
+            for path in self._files
+            if path.name not in ("state.json", "state.backup.json", "config.yml", METRICS_FILE)
         ]
         self._outputs = [path for path in self._outputs if not path.name.startswith("summary")]
 
     def case(self, rng: random.Random, folder: Path) -> Callable[[], object]:
         """Damage one file; then resume, read what training reads, or report."""
         run = folder / "run"
-        shutil.copytree(self._first, run)  # with times, on which the cache of hashes depends
-        state = (self._first / "state.json").read_text()
-        (run / "state.json").write_text(state.replace(str(self._first), str(run)))
+        shutil.copytree(self._first, run)
         name = rng.choice(self._files)
         _damage(rng, run / name)
         mode = rng.choice(["resume", "resume", "resume", "read", "report"])
@@ -216,7 +219,7 @@ def _read(run: Path) -> None:
     """Read the files of a step as training does."""
     plan = read_plan(run)
     folder = run / "phase_1"
-    replay = ReplayPlan.from_json(read_json(folder / REPLAY_FILE, what="replay plan"))
+    replay = read_replay_plan(folder / REPLAY_FILE)
     sampler = replay_sampler(replay, 0, images_per_rank=2, num_iters=3)
     list(sampler)
     store = DistillStore(folder / STORE_FOLDER)
