@@ -138,6 +138,7 @@ def make_extension(cuda: bool) -> Extension:
         *ROOT.glob("csrc/cpu/*.cpp"),
         *ROOT.glob("csrc/evaluation/*.cpp"),
         *ROOT.glob("csrc/masks/*.cpp"),
+        *ROOT.glob("csrc/records/*.cpp"),
         *(ROOT.glob("csrc/cuda/*.cu") if cuda else []),
     ]
     includes = include_paths("cuda" if cuda else "cpu")

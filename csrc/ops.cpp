@@ -142,13 +142,32 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
   // The sum of all runs of each mask (N,), at most 2^62.
   m.def("rle_sums(Tensor text, Tensor table) -> Tensor");
 
-  // Evaluation, CPU only (maskrcnn_benchmark/evaluation).
+  // Evaluation, CPU only (maskrcnn_benchmark/evaluation). Masks are run-length encoded, or annotation records
+  // as JSON: one text, begin and end (N, 2), and height and width of their images (N, 2). The last integers
+  // are the first malformed mask (-1: none) of the detections and of the ground truth.
   m.def(
       "box_iou(Tensor det_boxes, Tensor gt_boxes, Tensor gt_crowd, Tensor det_start, Tensor gt_start) "
       "-> Tensor");
   m.def(
-      "mask_iou(Tensor det_text, Tensor det_table, Tensor gt_text, Tensor gt_table, Tensor gt_crowd, "
+      "mask_iou(Tensor det_text, Tensor det_table, Tensor records, Tensor spans, Tensor sizes, Tensor "
+      "gt_crowd, "
       "Tensor det_start, Tensor gt_start) -> (Tensor, int, int)");
+  // Detections and ground truth by (category, image) pair: det_order, gt_order, the category of every pair,
+  // det_start, gt_start.
+  m.def(
+      "group_pairs(Tensor det_images, Tensor det_categories, Tensor scores, Tensor gt_images, "
+      "Tensor gt_categories, int num_images, int num_categories, int max_per_pair) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // Precision (T, R, K, A, M) and recall (T, K, A, M). layout: det_order, gt_order, det_start, gt_start,
+  // pair_start; det_columns: scores, areas, ignore_unmatched; gt_columns: areas, ignore, crowd; protocol:
+  // thresholds, area ranges, recall points.
+  m.def(
+      "box_precision(Tensor det_boxes, Tensor gt_boxes, Tensor[] layout, Tensor[] det_columns, "
+      "Tensor[] gt_columns, Tensor[] protocol, int[] max_dets) -> (Tensor, Tensor)");
+  m.def(
+      "mask_precision(Tensor det_text, Tensor det_table, Tensor records, Tensor spans, Tensor sizes, "
+      "Tensor[] layout, Tensor[] det_columns, Tensor[] gt_columns, Tensor[] protocol, int[] max_dets) "
+      "-> (Tensor, Tensor, int, int)");
   m.def(
       "match_detections(Tensor ious, Tensor det_start, Tensor gt_start, Tensor det_areas, Tensor det_ignore, "
       "Tensor gt_areas, Tensor gt_ignore, Tensor gt_crowd, Tensor thresholds, Tensor area_ranges) "
@@ -158,9 +177,17 @@ TORCH_LIBRARY(maskrcnn_benchmark, m) {
       "Tensor det_start, Tensor gt_start, Tensor recall_points, int[] max_dets) -> (Tensor, Tensor)");
   // Areas (N,), boxes (N, 4), the defect of the text of each (0: none).
   m.def("rle_measure(Tensor text, Tensor table) -> (Tensor, Tensor, Tensor)");
-  // JSON list of results: image ids, category ids, scores, boxes, which have a box, text, table, and the mask
-  // scores of the entries that have one.
-  m.def("parse_detections(Tensor json) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // Text, table, and whether each record has a mask that can be used (an empty text stands for others).
+  m.def("rle_from_records(Tensor records, Tensor spans, Tensor sizes) -> (Tensor, Tensor, Tensor)");
+  // Annotation file -> spans (S, 4) of keys and values of its sections; columns of the annotations: ids,
+  // image ids, category ids, boxes (N, 4), areas, crowd, ignore, segmentation code, extents (N, 4), visible,
+  // unusual (its values are not to be used), begin, end; byte of an error (-1: none), and what is wrong
+  // there.
+  m.def("scan_annotations(Tensor json) -> (Tensor, Tensor[], int, str)");
+  // JSON list of results -> image ids, category ids, scores, boxes (D, 4), which have a box, text and table
+  // of the masks, their pixels, mask scores (NaN: none), number of keypoint values (-1: none), all keypoint
+  // values; entry and byte of an error (-1: none), and what is wrong there.
+  m.def("parse_detections(Tensor json) -> (Tensor[], int, int, str)");
 
   // Whether this build holds CUDA kernels.
   m.def("has_cuda_kernels() -> bool", [] { return kWithCuda; });

@@ -5,6 +5,7 @@
 // N masks are one buffer of text (uint8) and a table (N, 4) int64: begin, length, height, width.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -62,6 +63,38 @@ inline RleProblem read_rle_number(const RleText& rle, int64_t& i, int64_t& value
   return kRleValid;
 }
 
+// Calls emit(begin, end) for every run of foreground that is not empty, in ascending order.
+template <typename Emit>
+RleProblem walk_runs(const RleText& rle, const Emit& emit) {
+  if (rle.height < 0 || rle.width < 0 || rle.height > kMaxMaskPixels || rle.width > kMaxMaskPixels ||
+      (rle.height > 0 && rle.width > kMaxMaskPixels / rle.height)) {
+    return kRleSize;
+  }
+  const int64_t pixels = rle.height * rle.width;
+  int64_t before_last = 0, last = 0, position = 0, count = 0;
+  for (int64_t i = 0; i < rle.length; ++count) {
+    int64_t value = 0;
+    const RleProblem problem = read_rle_number(rle, i, value);
+    if (problem != kRleValid) return problem;
+    if (count > 2) value += before_last;
+    before_last = last;
+    last = value;
+    if (value < 0) return kRleNegative;
+    if (value > pixels - position) return kRleSum;
+    if (count % 2 == 1 && value > 0) emit(position, position + value);
+    position += value;
+  }
+  return position == pixels ? kRleValid : kRleSum;
+}
+
+// The number of foreground pixels.
+inline RleProblem measure_rle(const RleText& rle, int64_t* area) {
+  int64_t sum = 0;
+  const RleProblem problem = walk_runs(rle, [&](int64_t begin, int64_t end) { sum += end - begin; });
+  *area = sum;
+  return problem;
+}
+
 // Foreground as half-open pixel ranges begin, end, begin, end, ... (ascending).
 struct Runs {
   std::vector<uint32_t> bounds;
@@ -70,31 +103,26 @@ struct Runs {
   RleProblem decode(const RleText& rle) {
     bounds.clear();
     area = 0;
-    if (rle.height < 0 || rle.width < 0 || rle.height > kMaxMaskPixels || rle.width > kMaxMaskPixels ||
-        (rle.height > 0 && rle.width > kMaxMaskPixels / rle.height)) {
-      return kRleSize;
+    return walk_runs(rle, [&](int64_t begin, int64_t end) {
+      bounds.push_back(static_cast<uint32_t>(begin));
+      bounds.push_back(static_cast<uint32_t>(end));
+      area += end - begin;
+    });
+  }
+
+  // x, y, width, height in whole pixels; all 0 for an empty mask.
+  void tight_box(int64_t height, int64_t* box) const {
+    std::fill(box, box + 4, 0);
+    if (area == 0) return;
+    const int64_t left = bounds.front() / height, right = (bounds.back() - 1) / height;
+    int64_t top = height, bottom = -1;
+    for (size_t i = 0; i < bounds.size(); i += 2) {
+      const int64_t first = bounds[i], last = int64_t{bounds[i + 1]} - 1;
+      const bool one_column = first / height == last / height;
+      top = std::min(top, one_column ? first % height : 0);
+      bottom = std::max(bottom, one_column ? last % height : height - 1);
     }
-    const int64_t pixels = rle.height * rle.width;
-    int64_t before_last = 0, last = 0, position = 0, count = 0;
-    for (int64_t i = 0; i < rle.length; ++count) {
-      int64_t value = 0;
-      const RleProblem problem = read_rle_number(rle, i, value);
-      if (problem != kRleValid) return problem;
-      if (count > 2) value += before_last;
-      before_last = last;
-      last = value;
-      if (value < 0) return kRleNegative;
-      if (value > pixels - position) return kRleSum;
-      if (count % 2 == 1) {
-        if (value > 0) {
-          bounds.push_back(static_cast<uint32_t>(position));
-          bounds.push_back(static_cast<uint32_t>(position + value));
-        }
-        area += value;
-      }
-      position += value;
-    }
-    return position == pixels ? kRleValid : kRleSum;
+    box[0] = left, box[1] = top, box[2] = right - left + 1, box[3] = bottom - top + 1;
   }
 };
 

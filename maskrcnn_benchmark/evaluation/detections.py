@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
+from maskrcnn_benchmark.evaluation.result_columns import read_columns, results_text
 from maskrcnn_benchmark.evaluation.rle import PROBLEMS, RleMasks
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import StrPath
-from maskrcnn_benchmark.utils.native import load_ops
 
 
 @dataclass
@@ -132,62 +134,33 @@ class Detections:
 
     @classmethod
     def from_json(cls, results: Iterable[dict[str, Any]]) -> Detections:
-        """Make detections from a COCO/LVIS result list.
+        """Make detections from a COCO/LVIS result list, by the reader of result files (`read`).
 
         Keys: `image_id, category_id, score, bbox, segmentation, keypoints`, and this package's `mask_score`.
         `bbox`, `segmentation` or `keypoints` is needed. Without `bbox` the tight box of the mask is
-        used, else the rectangle around the keypoints. Raises DataError naming the entry that misses a key.
+        used, else the rectangle around the keypoints. Raises DataError naming the entry that cannot be used.
         """
-        rows = list(results)
-        absent, rles = [], []
-        for entry, row in enumerate(rows):
-            missing = [key for key in ("image_id", "category_id", "score") if key not in row]
-            if missing or not {"bbox", "segmentation", "keypoints"} & set(row):
-                what = missing or ["bbox, segmentation or keypoints"]
-                raise DataError(f"detection {entry}: missing {what} in {sorted(row)}")
-            if "segmentation" in row:
-                rles.append(row["segmentation"])
-            absent.append("bbox" not in row)
-        if rles and len(rles) != len(rows):
-            raise _some_masks(len(rles), len(rows))
-        masks = RleMasks.from_dicts(rles) if rles else None
-        boxes = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64).reshape(-1, 4)
-        points = _read_keypoints(rows)
-        return cls(
-            np.array([row["image_id"] for row in rows], np.int64),
-            np.array([row["category_id"] for row in rows], np.int64),
-            np.array([row["score"] for row in rows], np.float64),
-            _fill_boxes(boxes, np.array(absent, bool), masks, points),
-            masks,
-            points,
-            _all_or_none([row["mask_score"] for row in rows if "mask_score" in row], len(rows)),
-        )
+        return cls(**read_columns(results_text(list(results))))
 
     @classmethod
     def read(cls, path: StrPath) -> Detections:
         """Read a COCO/LVIS result file in native code, without a Python object per detection.
 
-        Raises DataError naming the file and the position of what is wrong.
+        Masks are compressed run lengths whose runs add up to their size, or polygons beside a `bbox`. Numbers
+        are finite, ids whole and within 64 bits, keys occur once in an entry. Raises DataError naming the
+        file, the entry and the byte of what is wrong.
         """
-        load_ops()
         try:
-            content = np.fromfile(path, np.uint8)
-        except OSError as error:
-            raise DataError(f"results {path}: cannot be read ({error.strerror})") from error
-        try:
-            columns = torch.ops.maskrcnn_benchmark.parse_detections(torch.from_numpy(content))
-        except ValueError as error:
-            raise DataError(f"results {path}: {error}") from error
-        images, categories, scores, boxes, has_box, text, table, mask_scores = (
-            column.numpy() for column in columns
-        )
-        with_mask = int((table[:, 1] >= 0).sum())
-        if 0 < with_mask < len(table):
-            raise _some_masks(with_mask, len(table))
-        masks = RleMasks(text, table) if with_mask else None
-        boxes = _fill_boxes(boxes, has_box == 0, masks)
-        best = _all_or_none(mask_scores, len(scores))
-        return cls(images, categories, scores, boxes, masks, mask_scores=best)
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise ValueError("it is no regular file")  # a pipe would wait for ever
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                # A private copy, which is never written to: torch warns of memory that cannot be written.
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if size else bytearray()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"results {path}: cannot be read ({reason})") from error
+        return cls(**read_columns(content, f"results {path}: "))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The detections as a COCO/LVIS result list, RLE counts as text; `from_json` reads it unchanged."""
@@ -203,8 +176,7 @@ class Detections:
                 "score": float(self.scores[index]),
             }
             if self.rles is not None:
-                rle = self.rles[index]
-                row["segmentation"] = rle | {"counts": rle["counts"].decode("ascii")}
+                row["segmentation"] = self.rles.to_json(index)
             if self.keypoints is not None:
                 row["keypoints"] = self.keypoints[index].reshape(-1).tolist()
             if self.mask_scores is not None:
@@ -242,6 +214,8 @@ class Detections:
         """Count the pixels of every mask, float64 (D,). DataError naming the image of a malformed mask."""
         if self.rles is None:
             raise DataError("detections have no masks; give every entry a segmentation")
+        if self.rles.areas is not None:
+            return self.rles.areas.astype(np.float64)
         areas, _, problems = self.rles.measure()
         if problems.any():
             first = int((problems > 0).argmax())
@@ -268,6 +242,8 @@ class Detections:
 
         Of tied scores the earlier detection comes first; the order stays.
         """
+        if (self.image_ids[1:] >= self.image_ids[:-1]).all() and (ranks(self.image_ids) < limit).all():
+            return self  # results are usually listed by image, and few
         order = np.lexsort((-self.scores, self.image_ids))
         rank = ranks(self.image_ids[order])
         return self if (rank < limit).all() else self.select(np.sort(order[rank < limit]))
@@ -296,46 +272,3 @@ def ranks(keys: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.int64)
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
     return np.arange(len(keys)) - np.repeat(starts, np.diff(np.r_[starts, len(keys)]))
-
-
-def _some_masks(with_mask: int, total: int) -> DataError:
-    return DataError(f"detections: {with_mask} of {total} entries have a segmentation; give all or none")
-
-
-def _all_or_none(mask_scores: Sequence[float] | np.ndarray, total: int) -> np.ndarray | None:
-    """The mask scores of `total` entries; None when none has one."""
-    if 0 < len(mask_scores) != total:
-        raise DataError(
-            f"detections: {len(mask_scores)} of {total} entries have a mask_score; give all or none"
-        )
-    return np.asarray(mask_scores, np.float64) if len(mask_scores) else None
-
-
-def _read_keypoints(rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
-    """float64 (D, K, 3) of all rows; None when none has keypoints."""
-    lists = [row["keypoints"] for row in rows if "keypoints" in row]
-    if not lists:
-        return None
-    counts = {len(values) for values in lists}
-    if len(lists) != len(rows) or len(counts) != 1 or counts.pop() % 3:
-        raise DataError(
-            "detections: give every entry keypoints, equally many triples x, y, visibility, or none"
-        )
-    return np.array(lists, np.float64).reshape(len(rows), -1, 3)
-
-
-def _fill_boxes(
-    boxes: np.ndarray, absent: np.ndarray, masks: RleMasks | None, points: np.ndarray | None = None
-) -> np.ndarray:
-    """Fill in `boxes` (D, 4) where bool `absent` (D,): the tight box of the mask, else of the keypoints."""
-    if masks is None and points is not None and absent.any():
-        low, high = points[absent, :, :2].min(axis=1), points[absent, :, :2].max(axis=1)
-        boxes[absent] = np.concatenate([low, high - low], axis=1)
-    if masks is not None and absent.any():
-        _, tight, problems = masks.select(np.flatnonzero(absent)).measure()
-        if problems.any():
-            first = int((problems > 0).argmax())
-            entry = int(np.flatnonzero(absent)[first])
-            raise DataError(f"detection {entry}: malformed segmentation ({PROBLEMS[problems[first]]})")
-        boxes[absent] = tight
-    return boxes

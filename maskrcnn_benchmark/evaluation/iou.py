@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth
-from maskrcnn_benchmark.evaluation.rle import annotation_masks
+from maskrcnn_benchmark.evaluation.record_masks import RecordMasks
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.native import load_ops
 
 
-def check_masks(truth: GroundTruth, detections: Detections, iou_type: str) -> None:
-    """Check that detections can be compared with `truth` by `iou_type`, "bbox" or "segm".
+def comparable(truth: GroundTruth, detections: Detections, iou_type: str) -> Detections:
+    """The detections as they can be compared with `truth` by `iou_type`, "bbox" or "segm".
 
-    Raises DataError for another `iou_type` and, for "segm", when masks are missing or do not have the size of
-    their image. The image of every detection must be known (`index_detections`).
+    Polygons among the masks of results become masks of the size of their image. Raises DataError for another
+    `iou_type` and, for "segm", when masks are missing or do not have the size of their image. The image of
+    every detection must be known (`index_detections`).
     """
     if iou_type not in ("bbox", "segm"):
         raise DataError(f"iou_type {iou_type!r} is unknown; expected 'bbox' or 'segm'")
     if iou_type == "bbox" or not len(detections):
-        return
+        return detections
     if detections.rles is None:
         raise DataError(
             "segm evaluation needs a segmentation in every detection; evaluate 'bbox' or add masks"
         )
-    images = np.searchsorted(truth.image_ids, detections.image_ids)
-    wrong = (detections.rles.sizes != truth.sizes[images]).any(axis=1)
+    sizes = truth.sizes[np.searchsorted(truth.image_ids, detections.image_ids)]
+    masks = detections.rles.rasterized(sizes)
+    wrong = (masks.sizes != sizes).any(axis=1)
     if wrong.any():
         first = int(wrong.argmax())
         raise DataError(
             f"detections: a mask of image {detections.image_ids[first]} has size "
-            f"{detections.rles.sizes[first].tolist()} (height, width), the annotations say "
-            f"{truth.sizes[images[first]].tolist()}; encode masks at that size"
+            f"{masks.sizes[first].tolist()} (height, width), the annotations say {sizes[first].tolist()}; "
+            "encode masks at that size"
         )
+    return detections if masks is detections.rles else replace(detections, rles=masks)
 
 
 def pair_ious(
@@ -60,15 +65,17 @@ def pair_ious(
     if iou_type == "bbox" or detections.rles is None:
         boxes = torch.from_numpy(detections.boxes), torch.from_numpy(truth.boxes)
         return torch.ops.maskrcnn_benchmark.box_iou(*boxes, *layout).numpy()
-    truth_masks = annotation_masks(truth.annotations, truth.sizes[truth.images])
+    truth_masks = RecordMasks.of(truth.annotations, truth.sizes[truth.images])
     ious, bad_detection, bad_truth = torch.ops.maskrcnn_benchmark.mask_iou(
         *detections.rles.tensors(), *truth_masks.tensors(), *layout
     )
+    raise_bad_masks(detections, truth_masks, bad_detection, bad_truth)
+    return ious.numpy()
+
+
+def raise_bad_masks(detections: Detections, truth: RecordMasks, bad_detection: int, bad_truth: int) -> None:
+    """Raise DataError for the row of a malformed mask; -1: there is none."""
     if bad_detection >= 0:
         detections.mask_areas()  # raises, with the image and the reason
     if bad_truth >= 0:
-        raise DataError(
-            f"annotation {truth.annotations[bad_truth].get('id', '?')}: unreadable segmentation "
-            f"({truth_masks.problem(bad_truth)})"
-        )
-    return ious.numpy()
+        raise truth.unusable(bad_truth)

@@ -13,15 +13,63 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from maskrcnn_benchmark.evaluation.detections import Detections, ranks
+from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, indices_in
 from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.native import load_ops
 
 logger = logging.getLogger(__name__)
 
 Similarity = Callable[[GroundTruth, Detections, np.ndarray, np.ndarray], np.ndarray]
 """(ground truth, detections, det_start, gt_start), both sides sorted by pair -> `ImageCategoryPairs.ious`."""
+
+
+@dataclass(frozen=True)
+class PairLayout:
+    """P non-empty (image, category) pairs as slices of sorted rows.
+
+    Attributes:
+        det_order, gt_order: int64 (D,), (G,), rows of detections and ground truth sorted by pair.
+        categories: int64 (P,), index of the category of each pair, ascending.
+        det_start, gt_start: int64 (P + 1,); pair p holds det_order[det_start[p]:det_start[p+1]], likewise gt.
+    """
+
+    det_order: np.ndarray
+    gt_order: np.ndarray
+    categories: np.ndarray
+    det_start: np.ndarray
+    gt_start: np.ndarray
+
+    def category_starts(self, num_categories: int) -> np.ndarray:
+        """Index of the first pair of each category, and the number of pairs: int64 (K + 1,)."""
+        return np.searchsorted(self.categories, np.arange(num_categories + 1))
+
+
+def group_pairs(
+    truth: GroundTruth,
+    scores: np.ndarray,
+    *,
+    det_images: np.ndarray,
+    det_categories: np.ndarray,
+    max_per_pair: int | None = None,
+) -> PairLayout:
+    """Sort detections and ground truth by (image, category) pair with counting sorts.
+
+    scores: float64 (D,), descending inside a pair. det_images, det_categories: int64 (D,), indices into
+    `truth.image_ids` and `truth.category_ids`; detections of category -1 are left out. max_per_pair: see
+    `build_pairs`.
+    """
+    load_ops()
+    columns = (det_images, det_categories, scores, truth.images, truth.categories)
+    layout = torch.ops.maskrcnn_benchmark.group_pairs(
+        *(torch.from_numpy(np.ascontiguousarray(column)) for column in columns),
+        len(truth.image_ids),
+        len(truth.category_ids),
+        np.iinfo(np.int64).max if max_per_pair is None else max_per_pair,
+    )
+    return PairLayout(*(column.numpy() for column in layout))
 
 
 @dataclass
@@ -70,28 +118,22 @@ def build_pairs(
         similarity: IoU, or what a protocol uses in its place. max_per_pair: keep so many of the best
             detections of each pair (COCO: 100), None all.
     """
-    num_images = len(truth.image_ids)
-    det_keys = det_categories * num_images + det_images
-    order = np.lexsort((-detections.scores, det_keys))
-    rank = ranks(det_keys[order])
-    if max_per_pair is not None:
-        order, rank = order[rank < max_per_pair], rank[rank < max_per_pair]
-    det_keys = det_keys[order]
-    gt_keys = truth.categories * num_images + truth.images
-    gt_order = np.argsort(gt_keys, kind="stable")
-    gt_keys = gt_keys[gt_order]
-    keys = np.union1d(det_keys, gt_keys)
-    bounds = np.append(keys, np.iinfo(np.int64).max)
-    det_start = np.searchsorted(det_keys, bounds)
-    gt_start = np.searchsorted(gt_keys, bounds)
-    truth, detections = truth.select(gt_order), detections.select(order)
+    layout = group_pairs(
+        truth,
+        detections.scores,
+        det_images=det_images,
+        det_categories=det_categories,
+        max_per_pair=max_per_pair,
+    )
+    order, det_start, gt_start = layout.det_order, layout.det_start, layout.gt_start
+    truth, detections = truth.select(layout.gt_order), detections.select(order)
     return ImageCategoryPairs(
-        categories=keys // max(num_images, 1),
+        categories=layout.categories,
         det_start=det_start,
         gt_start=gt_start,
         scores=detections.scores,
         det_areas=det_areas[order],
-        det_rank=rank,
+        det_rank=np.arange(len(order)) - np.repeat(det_start[:-1], np.diff(det_start)),
         ignore_unmatched=ignore_unmatched[order],
         gt_areas=truth.areas,
         gt_ignore=truth.ignore,

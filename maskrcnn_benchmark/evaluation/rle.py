@@ -1,19 +1,21 @@
-"""Run-length encoded masks of many objects in one buffer, and how annotations become such masks."""
+"""Run-length encoded masks of many objects in one buffer."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
-from maskrcnn_benchmark.structures.polygons import MAX_COORDINATE, read_polygons
-from maskrcnn_benchmark.structures.rle import PROBLEMS, read_rle, rle_from_polygons
+from maskrcnn_benchmark.structures.rle import PROBLEMS
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.native import load_ops
+
+POLYGONS = -1
+"""In the place of a height: the mask is polygons as JSON."""
 
 
 @dataclass(eq=False)
@@ -22,11 +24,14 @@ class RleMasks:
 
     Attributes:
         text: uint8 (bytes,), the compressed counts; may hold more than the masks of this object.
-        table: int64 (N, 4), begin in `text`, length, height, width of each mask.
+        table: int64 (N, 4), begin in `text`, length, height, width of each mask. A height of POLYGONS stands
+            for polygons of a result, whose text is JSON and whose image is not known yet (`rasterized`).
+        areas: int64 (N,), pixels of each mask, or None when they have not been counted.
     """
 
     text: np.ndarray
     table: np.ndarray
+    areas: np.ndarray | None = None
 
     @classmethod
     def from_dicts(cls, rles: Iterable[Mapping[str, Any]]) -> RleMasks:
@@ -55,14 +60,38 @@ class RleMasks:
         shifts = np.cumsum([0, *(len(part.text) for part in parts)])
         tables = [part.table + [shift, 0, 0, 0] for part, shift in zip(parts, shifts, strict=False)]
         texts = [part.text for part in parts]
+        areas = [part.areas for part in parts if part.areas is not None]
         return cls(
             np.concatenate([np.zeros(0, np.uint8), *texts]),
             np.concatenate([np.zeros((0, 4), np.int64), *tables]),
+            np.concatenate(areas) if areas and len(areas) == len(parts) else None,
         )
 
     def select(self, indices: np.ndarray) -> RleMasks:
         """Select masks by int64 `indices`, in that order; the text is shared."""
-        return RleMasks(self.text, self.table[indices])
+        return RleMasks(self.text, self.table[indices], None if self.areas is None else self.areas[indices])
+
+    def rasterized(self, sizes: np.ndarray) -> RleMasks:
+        """The same masks, polygons as run lengths in images of `sizes` int64 (N, 2), height and width."""
+        rows = np.flatnonzero(self.table[:, 2] == POLYGONS)
+        if not len(rows):
+            return self
+        load_ops()
+        spans = np.stack([self.table[rows, 0], self.table[rows, :2].sum(axis=1)], axis=1)
+        text, table, usable = torch.ops.maskrcnn_benchmark.rle_from_records(
+            torch.from_numpy(self.text), torch.from_numpy(spans), torch.from_numpy(sizes[rows])
+        )
+        if not usable.all():
+            height, width = sizes[rows[int(usable.int().argmin())]].tolist()
+            raise DataError(f"detections: polygons in an image of height {height} and width {width}")
+        return self.replaced(rows, RleMasks(text.numpy(), table.numpy()))
+
+    def replaced(self, rows: np.ndarray, masks: RleMasks) -> RleMasks:
+        """The same masks with `masks` in the place of those at int64 `rows`."""
+        both = RleMasks.concatenate([self, masks])
+        order = np.arange(len(self))
+        order[rows] = len(self) + np.arange(len(rows))
+        return both.select(order)
 
     def packed(self) -> RleMasks:
         """The same masks with their texts end to end and no other text between them."""
@@ -72,7 +101,7 @@ class RleMasks:
         if len(table) and (table[:, 0] == begins).all() and ends[-1] == len(self.text):
             return self
         pieces = [self.text[b : b + n] for b, n in zip(begins.tolist(), lengths.tolist(), strict=True)]
-        return RleMasks(np.concatenate([np.zeros(0, np.uint8), *pieces]), table)
+        return RleMasks(np.concatenate([np.zeros(0, np.uint8), *pieces]), table, self.areas)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -104,77 +133,27 @@ class RleMasks:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One mask as a dict for pycocotools."""
         begin, length, height, width = self.table[index].tolist()
+        if height == POLYGONS:
+            raise DataError(f"mask {index} is made of polygons; its image is needed to encode it")
         return {"size": [height, width], "counts": self.text[begin : begin + length].tobytes()}
+
+    def to_json(self, index: int) -> Any:
+        """One mask as a result file holds it: run lengths with counts as text, or polygons."""
+        if self.table[index, 2] != POLYGONS:
+            rle = self[index]
+            return rle | {"counts": rle["counts"].decode("ascii")}
+        begin, length = self.table[index, :2].tolist()
+        return json.loads(self.text[begin : begin + length].tobytes())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The masks as dicts, in order."""
         return (self[index] for index in range(len(self)))
 
 
-def annotation_masks(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> RleMasks:
-    """Encode the masks of annotations (polygons, uncompressed or compressed RLE) as pycocotools does.
-
-    `sizes` int64 (N, 2): height and width of each annotation's image. Raises DataError naming the
-    annotation whose segmentation is unreadable.
-    """
-    polygonal = np.array([_is_polygons(a.get("segmentation")) for a in annotations], bool)
-    polygonal &= (sizes > 0).all(1)
-    shapes, others = np.flatnonzero(polygonal).tolist(), np.flatnonzero(~polygonal).tolist()
-    polygons = _rasterize([annotations[i] for i in shapes], sizes[shapes])
-    if not len(others):
-        return polygons
-    encoded = [_annotation_rle(annotations[i], *sizes[i].tolist()) for i in others]
-    both = RleMasks.concatenate([polygons, RleMasks.from_dicts(encoded)])
-    return both.select(np.argsort(shapes + others))
-
-
-def _is_polygons(shape: Any) -> bool:
-    """Whether these are polygons of three points or more, or none (pycocotools reads others differently)."""
-    return isinstance(shape, list) and all(
-        isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape
-    )
-
-
-def _rasterize(annotations: Sequence[Mapping[str, Any]], sizes: np.ndarray) -> RleMasks:
-    """Masks of annotations with polygons; sizes int64 (N, 2). DataError naming the unreadable one."""
-    shapes: list[list[list[float]]] = [annotation["segmentation"] for annotation in annotations]
-    lengths = [len(part) // 2 for shape in shapes for part in shape]
-    load_ops()
-    try:
-        coordinates = np.fromiter(
-            chain.from_iterable(chain.from_iterable(shapes)), np.float64, count=2 * sum(lengths)
-        )
-        if not (np.abs(coordinates) <= MAX_COORDINATE).all():
-            raise ValueError("coordinates beyond any image")
-        columns = (
-            coordinates.reshape(-1, 2),
-            np.cumsum([0, *lengths]),
-            np.cumsum([0, *(len(shape) for shape in shapes)]),
-            np.ascontiguousarray(sizes, np.int64),
-        )
-        text, table = torch.ops.maskrcnn_benchmark.rle_from_polygons(*map(torch.from_numpy, columns))
-    except (TypeError, ValueError, OverflowError):
-        for annotation, (height, width) in zip(annotations, sizes.tolist(), strict=True):
-            _annotation_rle(annotation, height, width)  # raises for the one that is wrong
-        raise
-    return RleMasks(text.numpy(), table.numpy())
-
-
-def _annotation_rle(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
-    """Compressed RLE of one annotation. Raises DataError naming it."""
-    shape = annotation.get("segmentation")
-    try:
-        if isinstance(shape, list):
-            return rle_from_polygons(read_polygons(shape, (width, height), torch.float64), height, width)
-        if isinstance(shape, Mapping) and isinstance(shape.get("counts"), list):
-            return read_rle(shape)
-    except ValueError as error:
-        raise DataError(
-            f"annotation {annotation.get('id', '?')}: unreadable segmentation ({error})"
-        ) from error
-    if isinstance(shape, Mapping) and isinstance(shape.get("counts"), str | bytes) and "size" in shape:
-        return dict(shape)
-    raise DataError(
-        f"annotation {annotation.get('id', '?')}: segmentation is {type(shape).__name__}, "
-        "expected polygons or an RLE; evaluate boxes only or repair the file"
-    )
+def json_value(value: Any) -> Any:
+    """What JSON holds for bytes and for numbers and arrays of numpy: the `default` of `json.dumps`."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("latin-1")
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no value of JSON")

@@ -207,7 +207,7 @@ def test_errors_name_the_offending_record() -> None:
 def test_mask_of_another_size_is_an_error() -> None:
     dataset = ref.random_dataset(6)
     results = ref.random_results(dataset, 6)
-    results[0]["segmentation"]["size"] = [60, 80]
+    results[0]["segmentation"] = {"size": [60, 80], "counts": "Pf4"}  # 4800 pixels of background
     with pytest.raises(DataError, match=rf"image {results[0]['image_id']} has size \[60, 80\]"):
         evaluate_coco(dataset, Detections.from_json(results), "segm")
 

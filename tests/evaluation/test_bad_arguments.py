@@ -15,6 +15,10 @@ CALLS = 10_000
 DTYPES = (torch.float64, torch.float32, torch.int64, torch.int32, torch.uint8, torch.bool)
 
 
+def bytes_tensor(text: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
 def good_arguments() -> dict[str, tuple[Any, ...]]:
     """A correct call of every operation: 2 cells, 3 detections, 2 ground truths."""
     starts = torch.tensor([0, 2, 3])
@@ -22,14 +26,39 @@ def good_arguments() -> dict[str, tuple[Any, ...]]:
     crowd = torch.tensor([False, True])
     boxes = torch.rand(3, 4, dtype=torch.float64)
     masks = RleMasks.from_dicts([{"size": [3, 4], "counts": "264"}] * 3).tensors()
-    gt_masks = masks[0], masks[1][:2]
     column = torch.rand(3, dtype=torch.float64)
     points = torch.linspace(0, 1, 5, dtype=torch.float64)
     ignored = torch.zeros(4, 2, dtype=torch.bool)
     text = b'[{"image_id":1,"category_id":2,"score":0.5,"bbox":[1,2,3,4]}]'
+    record = b'{"segmentation":[[0,0,3,0,3,2]]}'
+    records = (bytes_tensor(record * 2), torch.tensor([[0, len(record)], [len(record), 2 * len(record)]]))
+    records = (*records, torch.tensor([[3, 4], [3, 4]]))
+    none = torch.zeros(3, dtype=torch.bool)
+    streamed = (
+        [torch.tensor([0, 2, 1]), torch.tensor([1, 0]), starts, truths, torch.tensor([0, 2])],
+        [column, column, none],
+        [column[:2], crowd, crowd],
+        [points, torch.rand(4, 2, dtype=torch.float64), points],
+        [1, 100],
+    )
+    annotations = b'{"images":[],"annotations":[{"id":1,"image_id":1,"category_id":1,"bbox":[1,2,3,4]},{}]}'
     return {
         "box_iou": (boxes, boxes[:2], crowd, starts, truths),
-        "mask_iou": (*masks, *gt_masks, crowd, starts, truths),
+        "mask_iou": (*masks, *records, crowd, starts, truths),
+        "box_precision": (boxes, boxes[:2], *streamed),
+        "mask_precision": (*masks, *records, *streamed),
+        "group_pairs": (
+            torch.tensor([0, 1, 0]),
+            torch.tensor([1, -1, 0]),
+            column,
+            torch.tensor([1, 1]),
+            torch.tensor([0, 1]),
+            2,
+            2,
+            3,
+        ),
+        "rle_from_records": records,
+        "scan_annotations": (bytes_tensor(annotations),),
         "match_detections": (
             column,
             starts,
@@ -66,12 +95,17 @@ def good_arguments() -> dict[str, tuple[Any, ...]]:
         ),
         "rle_decode": (*masks, 3, 4),
         "rle_sums": masks,
-        "parse_detections": (torch.frombuffer(bytearray(text), dtype=torch.uint8),),
+        "parse_detections": (bytes_tensor(text),),
     }
 
 
 def spoiled(value: Any, rng: np.random.Generator) -> Any:
     """An argument with another shape, data type, layout or content."""
+    if isinstance(value, list) and isinstance(value[0], torch.Tensor):
+        changed = list(value)
+        place = int(rng.integers(len(value)))
+        changed[place] = spoiled(value[place], rng)
+        return changed[: int(rng.integers(1, 9))]
     if isinstance(value, int):
         return int(rng.choice([-1, 0, 1, 3, 4, 7, 2**31, 2**32, 2**62, -(2**62)]))
     if not isinstance(value, torch.Tensor):

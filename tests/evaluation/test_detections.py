@@ -54,7 +54,7 @@ def test_box_of_a_result_without_box_is_the_masks() -> None:
 def test_errors_say_what_is_missing() -> None:
     rows = _rows(2)
     del rows[1]["score"]
-    with pytest.raises(DataError, match=r"detection 1: missing \['score'\]"):
+    with pytest.raises(DataError, match="detection 1: missing score"):
         Detections.from_json(rows)
     rows = _rows(2)
     del rows[0]["bbox"], rows[0]["segmentation"]

@@ -11,6 +11,7 @@ import pytest
 from pycocotools import mask as mask_utils
 
 from maskrcnn_benchmark.evaluation.detections import Detections
+from maskrcnn_benchmark.evaluation.protocols.coco import evaluate_coco
 from maskrcnn_benchmark.utils.errors import DataError
 
 
@@ -69,10 +70,34 @@ def test_what_results_may_hold_besides(tmp_path: Path) -> None:
     assert len(Detections.read(write(tmp_path, " [ ] "))) == 0
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1e400", "1e-400", "123456789012345678901234567890", "0.1"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1e-400",
+        "-1e-400",
+        "12345678901234567890.5",
+        "0.1",
+        "5e-324",
+        "2.2250738585072011e-308",
+        "9007199254740993",
+        "0.30000000000000004",
+        "123456789012345678",
+        "1.7976931348623157e308",
+        "-0",
+        "-0.0",
+        "1e22",
+        "1e23",
+        "3E+5",
+        "8.41245e-9",
+        "9007199254740993.0",
+        "179769313486231570000e288",
+    ],
+)
 def test_numbers_are_rounded_as_in_python(tmp_path: Path, number: str) -> None:
     text = f'[{{"image_id": 1, "category_id": 1, "score": {number}, "bbox": [0, 0, 1, {number}]}}]'
-    same(Detections.read(write(tmp_path, text)), Detections.from_json(json.loads(text)))
+    detections = Detections.read(write(tmp_path, text))
+    same(detections, Detections.from_json(json.loads(text)))
+    assert detections.scores.tobytes() == np.array([json.loads(text)[0]["score"]], np.float64).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +110,7 @@ def test_numbers_are_rounded_as_in_python(tmp_path: Path, number: str) -> None:
         ('[{"image_id": 1}]', "missing category_id"),
         ('[{"image_id": "1"}]', "a whole number as image_id"),
         ('[{"image_id": 1.5}]', "a whole number as image_id"),
-        ('[{"image_id": 1, "category_id": 1, "score": 1}]', "missing bbox or segmentation"),
+        ('[{"image_id": 1, "category_id": 1, "score": 1}]', "missing bbox, segmentation or keypoints"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [1,2,3,4]}]', "missing score"),
         ('[{"bbox": [1, 2, 3]}]', "bbox as a list of 4 numbers"),
         ('[{"segmentation": [[1, 2, 3, 4, 5, 6]]}]', "segmentation as a compressed RLE"),
@@ -95,7 +120,29 @@ def test_numbers_are_rounded_as_in_python(tmp_path: Path, number: str) -> None:
         ('[{"a": }]', "a value"),
         ('[{"a" 1}]', "':'"),
         ('[{"image_id": 1, "category_id": 1, "score": 1, "bbox": [1,2,3,4]}] x', "the end of the file"),
-        ('[{"image_id": 1, "category_id": 1, "score": NaN, "bbox": [1,2,3,4]}]', "is NaN"),
+        ('[{"image_id": 1, "category_id": 1, "score": NaN, "bbox": [1,2,3,4]}]', "score .finite. at byte 44"),
+        ('[{"score": 1e400}]', "score .finite."),
+        ('[{"score": true}]', "a number as score"),
+        ('[{"score": "1"}]', "a number as score"),
+        ('[{"score": null}]', "a number as score"),
+        ('[{"bbox": [0, 0, Infinity, 4]}]', "bbox as a list of 4 numbers"),
+        ('[{"bbox": null}]', "bbox as a list of 4 numbers"),
+        ('[{"image_id": true}]', "a whole number as image_id"),
+        ('[{"image_id": null}]', "a whole number as image_id"),
+        ('[{"category_id": 123456789012345678901234567890}]', "a whole number as category_id"),
+        ('[{"image_id": ' + "9" * 500 + "}]", "a whole number as image_id at byte 14"),
+        ('[{"score": 1, "score": 2}]', "every key once in an object at byte 13"),
+        ('[{"a": "\\ud800"}]', "lone surrogates"),
+        ('[{"a": ' + "[" * 100000, "nesting of at most 128 levels"),
+        ('[{"a": ' + '{"b":' * 100000, "nesting of at most 128 levels"),
+        ('[{"segmentation": {"size": [0, 4], "counts": "0"}}]', "a positive height and width"),
+        ('[{"segmentation": {"size": [3, 4], "counts": "5"}}]', "its runs do not add up"),
+        ('[{"segmentation": {"size": [3, 4], "counts": ""}}]', "its runs do not add up"),
+        ('[{"segmentation": {"size": [3, 4], "counts": [5]}}]', "segmentation as a compressed RLE"),
+        ('[{"segmentation": null}]', "segmentation as a compressed RLE"),
+        ('[{"bbox": [0,0,1,1], "segmentation": [[1, 2, 3, 4]]}]', "polygons of 3 points or more"),
+        ('[{"bbox": [0,0,1,1], "segmentation": [[1, 2], [3, 4], [5, 6]]}]', "polygons of 3 points or more"),
+        ('[{"keypoints": [1, 2, NaN]}]', "keypoints as a list of finite numbers"),
     ],
 )
 def test_errors_name_the_place(tmp_path: Path, text: str, message: str) -> None:
@@ -136,3 +183,57 @@ def test_changed_bytes_never_crash(tmp_path: Path) -> None:
                 detections.rles.measure()
         except DataError:
             pass
+
+
+def test_lists_of_python_are_read_by_the_same_rules() -> None:
+    row = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [1, 2, 3, 4]}
+    numpy_row = {"image_id": np.int64(1), "category_id": np.uint8(1), "score": np.float32(0.5)}
+    same(Detections.from_json([row]), Detections.from_json([numpy_row | {"bbox": np.array([1, 2, 3, 4])}]))
+    wrong = {"score": float("nan"), "image_id": 10**400, "category_id": True, "bbox": [1, 2, 3]}
+    for key, value in wrong.items():
+        with pytest.raises(DataError, match=f"detection 1: expected .*{key}[^@]*$"):
+            Detections.from_json([row, row | {key: value}])
+    with pytest.raises(DataError, match="a value that JSON does not hold"):
+        Detections.from_json([row | {"note": object()}])
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(DataError, match="nesting|JSON does not hold"):
+        Detections.from_json([row | {"note": nested}])
+
+
+def test_masks_may_be_polygons_beside_a_box(tmp_path: Path) -> None:
+    square = [[2.0, 2.0, 9.0, 2.0, 9.0, 9.5, 2.0, 9.0]]
+    row = {"image_id": 5, "category_id": 1, "score": 0.5, "bbox": [2, 2, 7, 7.5]}
+    rle = mask_utils.merge(mask_utils.frPyObjects(square, 20, 30))
+    encoded = row | {"segmentation": {"size": [20, 30], "counts": rle["counts"].decode()}}
+    rows = [row | {"segmentation": square}, encoded, row | {"segmentation": []}]
+    detections = Detections.read(write(tmp_path, json.dumps(rows)))
+    assert detections.to_json() == rows
+    dataset = {
+        "images": [{"id": 5, "height": 20, "width": 30}],
+        "categories": [{"id": 1}],
+        "annotations": [row | {"id": 1, "segmentation": square, "area": 52.0}],
+    }
+    for order in ([0, 2], [1, 2]):
+        result = evaluate_coco(dataset, detections.select(np.array(order)), "segm")
+        assert result.mean_precision() == pytest.approx(1)
+    with pytest.raises(DataError, match="polygons beside a bbox"):
+        Detections.from_json([{k: v for k, v in rows[0].items() if k != "bbox"}])
+
+
+def test_parts_of_a_large_file_are_joined_in_order(tmp_path: Path) -> None:
+    rows = random_rows(7, 9000)
+    rows[4000]["note"] = 'a text with }, {"image_id": 1 }, {"score": 2 inside'
+    rows[6000]["list"] = [{"score": 1}, {"score": 2}] * 50
+    text = json.dumps(rows)
+    assert len(text) > 1 << 21
+    detections = Detections.read(write(tmp_path, text))
+    assert detections.image_ids.tolist() == [row["image_id"] for row in rows]
+    assert detections.scores.tolist() == [row["score"] for row in rows]
+    assert detections.boxes.tolist() == [row["bbox"] for row in rows]
+    counts = [detections.rles[i]["counts"].decode() for i in range(0, 9000, 7)]  # type: ignore[index]
+    assert counts == [row["segmentation"]["counts"] for row in rows[::7]]
+    broken = text[: len(text) // 2] + "!" + text[len(text) // 2 :]
+    with pytest.raises(DataError, match="detection 4|detection 3|malformed"):
+        Detections.read(write(tmp_path, broken))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 
-from maskrcnn_benchmark.evaluation.rle import RleMasks, annotation_masks
+from maskrcnn_benchmark.evaluation.record_masks import RecordMasks, annotation_masks
+from maskrcnn_benchmark.evaluation.rle import RleMasks
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.native import load_ops
 
@@ -61,7 +62,7 @@ def test_ious_equal_pycocotools(threads: int) -> None:
     try:
         result, bad_row, bad_column = torch.ops.maskrcnn_benchmark.mask_iou(
             *RleMasks.from_dicts(rows).tensors(),
-            *RleMasks.from_dicts(columns).tensors(),
+            *RecordMasks.of([{"segmentation": c} for c in columns], np.array([shape[1:]] * 300)).tensors(),
             torch.from_numpy(crowd),
             starts,
             starts,

@@ -12,30 +12,44 @@ import json
 import logging
 import mmap
 import os
-import re
 import shutil
 import tempfile
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from maskrcnn_benchmark.data.records.annotation import mended_record
 from maskrcnn_benchmark.data.records.builder import ColumnBuilder
 from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
 from maskrcnn_benchmark.data.records.mends import Mends
 from maskrcnn_benchmark.utils.errors import DataError, WriteError
-from maskrcnn_benchmark.utils.files import json_error, read_json, write_json
+from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.native import load_ops
 
 logger = logging.getLogger(__name__)
 VERSION = 3
 CACHE_VARIABLE = "MRB_CACHE_DIR"
-_SPACE = re.compile(r"[ \t\n\r]*")
 _SPANS = ("starts", "ends")
-_MARK = b"\xef\xbb\xbf"  # byte order mark
+# Columns of `scan_annotations` in their order (csrc/ops.cpp).
+_SCANNED = (
+    "ids",
+    "image_ids",
+    "category_ids",
+    "boxes",
+    "areas",
+    "crowd",
+    "ignore",
+    "segmentation",
+    "extents",
+    "visible",
+    "unusual",
+    "starts",
+    "ends",
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +77,18 @@ class MappedFile:
         self.path = path
         try:
             with open(path, "rb") as file:
-                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                # never written to: a private copy, as torch warns of memory that cannot be written
+                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except (OSError, ValueError) as error:
             raise DataError(f"annotation file {path} cannot be read: {error}") from None
 
     def __reduce__(self) -> tuple[type[MappedFile], tuple[str]]:
         return MappedFile, (self.path,)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The bytes of the file, uint8 (N,), not copied."""
+        return np.frombuffer(self.bytes, np.uint8)
 
     def parse(self, start: int, end: int) -> Any:
         """Parse the JSON value of a span of bytes; DataError when it is none."""
@@ -119,6 +139,21 @@ class FileRecords(Sequence[Record]):
         spans = zip(self._starts[rows].tolist(), self._ends[rows].tolist(), strict=True)
         return [self._file.bytes[start:end] for start, end in spans]
 
+    def spans(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A text that holds the records at int64 `rows`, uint8, and begin and end of each, int64 (N, 2).
+
+        The text is that of the file, unless one of the records was mended.
+        """
+        if self._columns is None or not self._columns.mended[rows].any():
+            return self._file.array, np.stack([self._starts[rows], self._ends[rows]], axis=1)
+        mended = self._columns.mended[rows].tolist()
+        texts = [
+            json.dumps(self[row]).encode() if changed else self.text(row)
+            for row, changed in zip(rows.tolist(), mended, strict=True)
+        ]
+        ends = np.cumsum([0, *map(len, texts)])
+        return np.frombuffer(bytearray(b"".join(texts)), np.uint8), np.stack([ends[:-1], ends[1:]], axis=1)
+
 
 class Outlines(Sequence[Record]):
     """Records without segmentation, made from the columns when they are accessed."""
@@ -165,57 +200,32 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskrcnn_benchmark"
 
 
-def scan(file: MappedFile, where: str) -> tuple[dict[str, tuple[int, int]], array, array, ColumnBuilder]:
-    """Scan a file for the byte spans of its top-level values and of every annotation.
+def scan(
+    file: MappedFile, where: str
+) -> tuple[dict[str, tuple[int, int]], np.ndarray, np.ndarray, ColumnBuilder]:
+    """Scan a file in native code for the byte spans of its top-level values and of every annotation.
 
-    Returns the spans by key, starts and ends of the annotations, and a builder with their checked columns.
-    Raises DataError for text that is no JSON object, and for annotations that ColumnBuilder refuses.
+    Returns the spans by key, starts and ends of the annotations, and a builder with their checked columns:
+    those of ordinary annotations come from the scan, all others are read by `read_annotation`. Raises
+    DataError for text that is no JSON object, and for annotations that ColumnBuilder refuses.
     """
-    # One character per byte: positions in the text are positions in the file.
-    text = str(memoryview(file.bytes), "latin-1")
-    decode = json.JSONDecoder().raw_decode
-    sections: dict[str, tuple[int, int]] = {}
-    starts, ends, builder = array("q"), array("q"), ColumnBuilder(where)
-
-    def skip(position: int) -> int:
-        match = _SPACE.match(text, position)
-        return match.end() if match else position
-
-    def expect(position: int, characters: str) -> int:
-        position = skip(position)
-        if text[position : position + 1] not in tuple(characters):
-            raise json.JSONDecodeError(f"Expecting one of {' '.join(characters)}", text, position)
-        return position
-
-    try:
-        position = expect(len(_MARK) if file.bytes[: len(_MARK)] == _MARK else 0, "{")
-        if text[skip(position + 1) : skip(position + 1) + 1] == "}":
-            position = skip(position + 1)
-        while text[position] != "}":
-            name, position = decode(text, skip(position + 1))
-            start = skip(expect(position, ":") + 1)
-            if name == "annotations" and text[start : start + 1] == "[":
-                # of several lists of one name the last counts, as for Python's reader
-                starts, ends, builder = array("q"), array("q"), ColumnBuilder(where)
-                position = expect(start, "[")
-                if text[skip(position + 1) : skip(position + 1) + 1] == "]":
-                    position = skip(position + 1)
-                while text[position] != "]":
-                    first = skip(position + 1)
-                    record, last = decode(text, first)
-                    builder.add(record)
-                    starts.append(first)
-                    ends.append(last)
-                    position = expect(last, ",]")
-                position += 1
-            else:
-                _, position = decode(text, start)
-            sections[str(name)] = (start, position)
-            position = expect(position, ",}")
-        if skip(position + 1) < len(text):
-            raise json.JSONDecodeError("Text after the end", text, skip(position + 1))
-    except (ValueError, RecursionError) as error:
-        raise json_error(where, error) from None
+    load_ops()
+    found, columns, error_at, message = torch.ops.maskrcnn_benchmark.scan_annotations(
+        torch.from_numpy(file.array)
+    )
+    if error_at >= 0:
+        before = file.bytes[:error_at]
+        line, column = before.count(b"\n") + 1, error_at - before.rfind(b"\n")
+        raise DataError(f"{where} is not valid JSON: {message} in line {line}, column {column}")
+    arrays = dict(zip(_SCANNED, (column.numpy() for column in columns), strict=True))
+    starts, ends, unusual = (arrays.pop(name) for name in ("starts", "ends", "unusual"))
+    arrays["mended"] = np.zeros(len(starts), bool)
+    builder = ColumnBuilder(where, arrays)
+    for row in np.flatnonzero(unusual).tolist():
+        builder.add(file.parse(int(starts[row]), int(ends[row])), row)
+    sections = {
+        str(file.parse(name - 1, name_end + 1)): (start, end) for name, name_end, start, end in found.tolist()
+    }
     return sections, starts, ends, builder
 
 

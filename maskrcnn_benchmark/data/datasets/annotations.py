@@ -24,7 +24,7 @@ from maskrcnn_benchmark.data.records.annotation import mended_record
 from maskrcnn_benchmark.data.records.boxes import suspicions
 from maskrcnn_benchmark.data.records.builder import ColumnBuilder
 from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
-from maskrcnn_benchmark.data.records.content import Content
+from maskrcnn_benchmark.data.records.content import Content, check_lists
 from maskrcnn_benchmark.data.records.images import read_category_records, read_image_records
 from maskrcnn_benchmark.data.records.mends import Mends, warn_once
 from maskrcnn_benchmark.data.records.values import is_integer
@@ -127,12 +127,12 @@ class AnnotationFile:
             logger.info("%s: making the index (cached for the next time)", where)
             sections, starts, ends, builder = scan(file, where)
             raw, unlabelled = _check_top(_sections(file, sections), where)
-            spans = np.frombuffer(starts, np.int64), np.frombuffer(ends, np.int64)
             given = _lists(raw)
-            columns, raw = _finish(builder, raw, where, FileRecords(file, *spans))
+            columns, raw = _finish(builder, raw, where, FileRecords(file, starts, ends))
             index = FileIndex(
                 columns,
-                *spans,
+                starts,
+                ends,
                 sections=sections,
                 mends=builder.mends,
                 mended_lists=any(a is not b for a, b in zip(given, _lists(raw), strict=True)),
@@ -168,6 +168,25 @@ class AnnotationFile:
     def category_ids(self) -> list[int]:
         """Category ids in file order."""
         return [category["id"] for category in self.categories]
+
+
+def read_truth(path: str | PathLike[str]) -> Content:
+    """Read the annotations of a COCO or LVIS file to evaluate against; images need no name and no size.
+
+    They are read by the rules of `AnnotationFile`, in native code where they are ordinary, and stay in the
+    mapped file. Nothing is cached. Raises DataError when the file is missing, no JSON, or breaks the rules.
+    """
+    where = _where(fspath(path))
+    if not Path(path).is_file():
+        raise DataError(f"{where} does not exist or is no file")
+    file = MappedFile(fspath(path))
+    sections, starts, ends, builder = scan(file, where)
+    raw, unlabelled = _check_top(_sections(file, sections), where)
+    check_lists(raw, where, builder.mends)
+    known = {category["id"] for category in raw["categories"]}
+    columns = builder.finish(raw["images"], known, FileRecords(file, starts, ends))
+    builder.mends.log(where)
+    return Content(raw | {"annotations": FileRecords(file, starts, ends, columns)}, columns, unlabelled)
 
 
 class AnnotationsByImage(Mapping[int, list[Record]]):

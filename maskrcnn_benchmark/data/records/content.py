@@ -11,6 +11,7 @@ from maskrcnn_benchmark.data.records.annotation import mended_record
 from maskrcnn_benchmark.data.records.builder import ColumnBuilder
 from maskrcnn_benchmark.data.records.columns import AnnotationColumns, Record
 from maskrcnn_benchmark.data.records.images import read_category_lists
+from maskrcnn_benchmark.data.records.mends import Mends
 from maskrcnn_benchmark.data.records.values import is_integer, shown
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -38,22 +39,22 @@ class Picked(Sequence[Record]):
 
     def __init__(self, records: Sequence[Record], rows: np.ndarray) -> None:
         """The `records` at int64 `rows` (N,), in that order."""
-        self._records = records
-        self._rows = rows
+        self.records = records
+        self.rows = rows
         self._list: list[Record] | None = None
 
     def select(self, order: np.ndarray) -> Picked:
         """The records at int64 indices, in that order."""
-        return Picked(self._records, self._rows[order])
+        return Picked(self.records, self.rows[order])
 
     def __len__(self) -> int:
         """Number of records."""
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
         """One record, or the list of a slice."""
         if self._list is None:
-            self._list = [self._records[row] for row in self._rows.tolist()]
+            self._list = [self.records[row] for row in self.rows.tolist()]
         return self._list[index]
 
 
@@ -68,15 +69,7 @@ def read_content(dataset: Mapping[str, Any]) -> tuple[AnnotationColumns, Sequenc
     if isinstance(dataset, Content):
         return dataset.columns, dataset["annotations"]
     builder = ColumnBuilder(_WHERE)
-    for what in ("images", "categories", "annotations"):
-        listed = dataset.get(what, [] if what == "annotations" else None)
-        if not isinstance(listed, Sequence) or isinstance(listed, str):
-            raise DataError(f'{_WHERE}: "{what}" must be a list of records, got {shown(listed)}')
-        for number, record in enumerate(listed if what != "annotations" else ()):
-            if not (isinstance(record, dict) and is_integer(record.get("id"))):
-                raise DataError(f'{_WHERE}: number {number} of "{what}" has no integer "id"')
-            if what == "images":
-                read_category_lists(record, _WHERE, builder.mends)
+    check_lists(dataset, _WHERE, builder.mends)
     known = {category["id"] for category in dataset["categories"]}
     records = [a for a in dataset.get("annotations", ()) if not _is_of_other_category(a, known)]
     for record in records:
@@ -86,6 +79,23 @@ def read_content(dataset: Mapping[str, Any]) -> tuple[AnnotationColumns, Sequenc
     if columns.mended.any():
         records = [mended_record(record, columns, row) for row, record in enumerate(records)]
     return columns, records
+
+
+def check_lists(dataset: Mapping[str, Any], where: str, mends: Mends) -> None:
+    """Check the lists of content whose images need no name and no size; `where` begins messages.
+
+    Raises DataError for what is no list, and for an image or a category without an id. Null lists of
+    categories are counted in `mends`.
+    """
+    for what in ("images", "categories", "annotations"):
+        listed = dataset.get(what, [] if what == "annotations" else None)
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            raise DataError(f'{where}: "{what}" must be a list of records, got {shown(listed)}')
+        for number, record in enumerate(listed if what != "annotations" else ()):
+            if not (isinstance(record, dict) and is_integer(record.get("id"))):
+                raise DataError(f'{where}: number {number} of "{what}" has no integer "id"')
+            if what == "images":
+                read_category_lists(record, where, mends)
 
 
 def _is_of_other_category(record: Any, known: set[int]) -> bool:

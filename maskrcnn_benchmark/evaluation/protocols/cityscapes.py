@@ -13,10 +13,10 @@ from maskrcnn_benchmark.evaluation.ap import ClassAP
 from maskrcnn_benchmark.evaluation.base import EVALUATORS, DetectionEvaluator
 from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, read_ground_truth
-from maskrcnn_benchmark.evaluation.iou import check_masks, pair_ious
+from maskrcnn_benchmark.evaluation.iou import comparable, pair_ious
 from maskrcnn_benchmark.evaluation.pairs import ImageCategoryPairs, build_pairs, index_detections
+from maskrcnn_benchmark.evaluation.record_masks import RecordMasks
 from maskrcnn_benchmark.evaluation.report import TaskReport
-from maskrcnn_benchmark.evaluation.rle import annotation_masks
 
 # parity: np.arange, whose .6, .65 and .7 lie a last bit higher than the decimal numbers.
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
@@ -40,7 +40,7 @@ def evaluate_cityscapes(dataset: Mapping[str, Any], detections: Detections, iou_
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
     detections = detections.scored_for(iou_type)
     images, categories = index_detections(detections, truth)
-    check_masks(truth, detections, iou_type)
+    detections = comparable(truth, detections, iou_type)
     by_mask = iou_type == "segm"
     area = "mask" if by_mask else "box"
     areas = detections.areas(iou_type, area)
@@ -84,7 +84,8 @@ def _truth_areas(truth: GroundTruth, by_mask: bool) -> np.ndarray:
     """Pixels of the masks, or areas of the boxes, float64 (G,)."""
     if not by_mask:
         return truth.boxes[:, 2] * truth.boxes[:, 3]
-    return annotation_masks(truth.annotations, truth.sizes[truth.images]).measure()[0].astype(np.float64)
+    masks = RecordMasks.of(truth.annotations, truth.sizes[truth.images]).encode()
+    return masks.measure()[0].astype(np.float64)
 
 
 def _with_void(

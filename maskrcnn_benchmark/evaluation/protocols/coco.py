@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.evaluation.ap import (
-    AREA_RANGES,
-    COCO_MAX_DETS,
-    IOU_THRESHOLDS,
-    RECALL_POINTS,
-    APResult,
-)
+from maskrcnn_benchmark.evaluation.ap import COCO_MAX_DETS, APResult
 from maskrcnn_benchmark.evaluation.base import EVALUATORS, DetectionEvaluator
 from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.ground_truth import read_ground_truth
-from maskrcnn_benchmark.evaluation.iou import check_masks, pair_ious
-from maskrcnn_benchmark.evaluation.matching import accumulate, match_pairs
-from maskrcnn_benchmark.evaluation.pairs import pairs_of_listed_categories
+from maskrcnn_benchmark.evaluation.iou import comparable
+from maskrcnn_benchmark.evaluation.pairs import group_pairs, index_detections
 from maskrcnn_benchmark.evaluation.protocols.keypoints import evaluate_keypoints
 from maskrcnn_benchmark.evaluation.report import TaskReport
+from maskrcnn_benchmark.evaluation.streamed import streamed_precision
 from maskrcnn_benchmark.utils.files import StrPath
 
 
@@ -45,23 +38,26 @@ def evaluate_coco(
     """
     truth = read_ground_truth(dataset, crowd=True, drop_empty=False)
     detections = detections.scored_for(iou_type)
-    check_masks(truth, detections, iou_type)
-    kept, pairs = pairs_of_listed_categories(
+    images, categories = index_detections(detections, truth)
+    detections = comparable(truth, detections, iou_type)
+    layout = group_pairs(
         truth,
-        detections,
-        areas=lambda kept: kept.areas(iou_type, area),
-        similarity=partial(pair_ious, iou_type=iou_type),
+        detections.scores,
+        det_images=images,
+        det_categories=categories,
         max_per_pair=COCO_MAX_DETS[-1],
     )
-    matches = match_pairs(pairs, IOU_THRESHOLDS, AREA_RANGES)
-    precision, recall = accumulate(
-        pairs,
-        matches,
-        num_categories=len(truth.category_ids),
-        recall_points=RECALL_POINTS,
+    precision, recall = streamed_precision(
+        truth,
+        detections,
+        layout,
+        iou_type,
+        det_areas=detections.areas(iou_type, area),
         max_dets=COCO_MAX_DETS,
     )
-    return APResult(precision, recall, truth.category_ids, "coco", iou_type, area, len(kept))
+    return APResult(
+        precision, recall, truth.category_ids, "coco", iou_type, area, int((categories >= 0).sum())
+    )
 
 
 @EVALUATORS.register("coco")

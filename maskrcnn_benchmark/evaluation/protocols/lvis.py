@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from yacs.config import CfgNode
 
-from maskrcnn_benchmark.evaluation.ap import AREA_RANGES, IOU_THRESHOLDS, RECALL_POINTS, APResult
+from maskrcnn_benchmark.evaluation.ap import APResult
 from maskrcnn_benchmark.evaluation.base import EVALUATORS, DetectionEvaluator
 from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.ground_truth import GroundTruth, indices_in, read_ground_truth
-from maskrcnn_benchmark.evaluation.iou import check_masks, pair_ious
-from maskrcnn_benchmark.evaluation.matching import accumulate, match_pairs
-from maskrcnn_benchmark.evaluation.pairs import build_pairs, index_detections
+from maskrcnn_benchmark.evaluation.iou import comparable
+from maskrcnn_benchmark.evaluation.pairs import group_pairs, index_detections
 from maskrcnn_benchmark.evaluation.protocols.keypoints import evaluate_keypoints
 from maskrcnn_benchmark.evaluation.report import TaskReport
+from maskrcnn_benchmark.evaluation.streamed import streamed_precision
 from maskrcnn_benchmark.utils.files import StrPath
 
 MAX_DETS = 300
@@ -52,27 +51,24 @@ def evaluate_lvis(
     else:
         limited, limit = detections.top_per_category(fixed_limit), f"{fixed_limit}/class"
     images, categories = index_detections(limited, truth)
-    check_masks(truth, limited, iou_type)
+    limited = comparable(truth, limited, iou_type)
     areas = limited.areas(iou_type, area)
     keys = categories * len(truth.image_ids) + images
-    present = np.isin(keys, truth.categories * len(truth.image_ids) + truth.images)
-    absent = np.isin(keys, _listed_pairs(dataset, truth, "neg_category_ids"))
+    counted = np.isin(keys, truth.categories * len(truth.image_ids) + truth.images)
+    counted |= np.isin(keys, _listed_pairs(dataset, truth, "neg_category_ids"))
+    counted &= (areas > 0) & (areas < np.inf)
     not_exhaustive = np.isin(keys, _listed_pairs(dataset, truth, "not_exhaustive_category_ids"))
-    valid = (areas > 0) & (areas < np.inf)
-    counted = np.flatnonzero((categories >= 0) & (present | absent) & valid)
-    pairs = build_pairs(
-        truth,
-        limited.select(counted),
-        det_images=images[counted],
-        det_categories=categories[counted],
-        det_areas=areas[counted],
-        ignore_unmatched=not_exhaustive[counted],
-        similarity=partial(pair_ious, iou_type=iou_type),
-        max_per_pair=None,
+    layout = group_pairs(
+        truth, limited.scores, det_images=images, det_categories=np.where(counted, categories, -1)
     )
-    matches = match_pairs(pairs, IOU_THRESHOLDS, AREA_RANGES)
-    precision, recall = accumulate(
-        pairs, matches, num_categories=len(truth.category_ids), recall_points=RECALL_POINTS, max_dets=(None,)
+    precision, recall = streamed_precision(
+        truth,
+        limited,
+        layout,
+        iou_type,
+        det_areas=areas,
+        ignore_unmatched=not_exhaustive,
+        max_dets=(None,),
     )
     return APResult(
         precision[..., 0],
