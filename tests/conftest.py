@@ -147,7 +147,7 @@ def run_ranks(tmp_path: Path) -> Callable[..., list[Any]]:
         for member in members:
             member.start()
         for member in members:
-            member.join(120)
+            member.join(600)
         stuck = [member for member in members if member.is_alive()]
         for member in stuck:
             member.kill()

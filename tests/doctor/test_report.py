@@ -137,7 +137,7 @@ def test_tool(plain_config: Path, tmp_path: Path, project_root: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 1 and done.stderr == ""

@@ -109,7 +109,7 @@ def test_two_processes_meet_and_leave(free_port: int) -> None:
     members = [context.Process(target=_member, args=(rank, free_port, results)) for rank in range(2)]
     for member in members:
         member.start()
-    found = [results.get(timeout=120) for _ in members]
+    found = [results.get(timeout=600) for _ in members]
     for member in members:
-        member.join(60)
+        member.join(600)
     assert found == [(("gloo", [0, 1]), False)] * 2

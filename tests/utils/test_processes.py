@@ -18,7 +18,7 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
 try:
-    time.sleep(60)
+    time.sleep(600)
 except KeyboardInterrupt:
     print("saved", flush=True)
     sys.exit(130)
@@ -49,7 +49,7 @@ def test_stop_interrupts_and_begins_no_more(tmp_path: Path) -> None:
     while not (output.is_file() and "ready" in output.read_text()):
         time.sleep(0.02)
     runner.stop()
-    thread.join(timeout=30)
+    thread.join(timeout=300)
     assert len(errors) == 1 and "status 130: saved" in errors[0]
     with pytest.raises(UsageError, match="are being stopped"):
         runner.run([sys.executable, "-c", ""], output)

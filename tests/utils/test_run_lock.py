@@ -24,12 +24,12 @@ def _hold(folder: Path, workers: int = 0) -> int:
             for _ in range(workers):
                 if os.fork() == 0:
                     (folder / "worker").write_text(str(os.getpid()))
-                    time.sleep(60)
+                    time.sleep(600)
                     os._exit(0)
                 while not (folder / "worker").exists() or not (folder / "worker").read_text():
                     time.sleep(0.01)
             (folder / "held").touch()
-            time.sleep(60)
+            time.sleep(600)
         os._exit(0)
     while not (folder / "held").exists():
         time.sleep(0.01)
