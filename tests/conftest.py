@@ -24,6 +24,28 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+# Test files whose fixtures train: those of one name run in one process, which trains once for all of them.
+ONE_PROCESS = {
+    "tests/incremental/comparison/test_ablation.py": "ablation",
+    "tests/incremental/pipeline/test_scheduler.py": "finished LST run",
+    "tests/incremental/released/test_released.py": "finished LST run",
+    "tests/tools/test_tools.py": "trained model",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute tests one by one over the processes of pytest-xdist, those of ONE_PROCESS together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        """Gives a process all tests of one scope."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return ONE_PROCESS.get(nodeid.partition("::")[0], nodeid)
+
+    return Scheduler(config, log)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from maskrcnn_benchmark.config.defaults import get_cfg
 from maskrcnn_benchmark.config.load import clone_with
 from maskrcnn_benchmark.data.datasets.demo import DemoOptions, generate_demo
+from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
 from maskrcnn_benchmark.incremental.plan.split import build_plan, sorted_category_ids
 
@@ -115,6 +116,18 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_tiny_cfg(demo_data: Path) -> Callable[[Path], CfgNode]:
     """Gives the configuration of the tiny run for an output folder."""
     return lambda output: clone_with(get_cfg(), tiny_overrides(demo_data, output))
+
+
+@pytest.fixture(scope="session")
+def finished(make_tiny_cfg: Callable[[Path], CfgNode], tmp_path_factory: pytest.TempPathFactory) -> CfgNode:
+    """An unbroken run of base and two steps; tests must not change its folder.
+
+    Its tests run in one process (`ONE_PROCESS` in tests/conftest.py), which makes it for all.
+    """
+    cfg = make_tiny_cfg(tmp_path_factory.mktemp("finished") / "run")
+    cfg = clone_with(cfg, ["SOLVER.LOG_PERIOD", 1])
+    run_lst(cfg)
+    return cfg
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from PIL import Image
 
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
 
-pytestmark = pytest.mark.xdist_group("trained")  # one process makes its run for all tests
-
 
 @pytest.fixture(scope="module")
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

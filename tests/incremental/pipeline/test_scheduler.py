@@ -30,14 +30,6 @@ STAGES = ["train", "report"], ["dump", "grow", "replay", "train", "report"]
 KEYS = ["prepare", *(f"phase_{p}/{name}" for p in range(3) for name in STAGES[p > 0])]
 
 
-@pytest.fixture(scope="module")
-def finished(make_tiny_cfg: Callable[[Path], CfgNode], tmp_path_factory: pytest.TempPathFactory) -> CfgNode:
-    """An unbroken run; tests must not change its folder."""
-    cfg = make_tiny_cfg(tmp_path_factory.mktemp("finished") / "run")
-    run_lst(cfg)
-    return cfg
-
-
 def copy_of(finished: CfgNode, target: Path) -> CfgNode:
     """The finished run copied to another folder."""
     shutil.copytree(finished.OUTPUT_DIR, target)

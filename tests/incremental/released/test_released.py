@@ -16,22 +16,12 @@ from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.config.load import clone_with, load_config, save_config
 from maskrcnn_benchmark.engine.writers import METRICS_FILE, read_metrics
 from maskrcnn_benchmark.incremental.distillation.store import DistillStore
-from maskrcnn_benchmark.incremental.pipeline.scheduler import run_lst
 from maskrcnn_benchmark.incremental.released.run import is_released, run_released
 from maskrcnn_benchmark.incremental.released.run import test_released as test_of_phase
 from maskrcnn_benchmark.utils.errors import CheckpointError, ConfigError, DataError
 
 Tool = Callable[..., None]
 BASE, STEP = 12, 6
-
-
-@pytest.fixture(scope="module")
-def scheduled(make_tiny_cfg: Callable[[Path], CfgNode], tmp_path_factory: pytest.TempPathFactory) -> CfgNode:
-    """A finished run of the scheduler with base and two steps; tests must not change its folder."""
-    cfg = make_tiny_cfg(tmp_path_factory.mktemp("scheduled") / "run")
-    cfg = clone_with(cfg, ["SOLVER.LOG_PERIOD", 1])
-    run_lst(cfg)
-    return cfg
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +41,7 @@ def split(run_tool: Tool, demo_data: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def released(
-    scheduled: CfgNode, split: Path, demo_data: Path, run_tool: Tool, tmp_path_factory: pytest.TempPathFactory
+    finished: CfgNode, split: Path, demo_data: Path, run_tool: Tool, tmp_path_factory: pytest.TempPathFactory
 ) -> list[CfgNode]:
     """Configurations of base and two steps, trained one after another from files that the tools wrote."""
     folder = tmp_path_factory.mktemp("released")
@@ -63,19 +53,19 @@ def released(
                 "grow_checkpoint", before, folder / f"init{phase}.pth", "--plan", split, "--phase", phase
             )
             kind = ("--json", folder / "logits1.json") if phase == 1 else ("--store", folder / "logits2")
-            save_config(scheduled, folder / "model.yaml")
+            save_config(finished, folder / "model.yaml")
             step = split / f"demo_train_step{phase}.json"
             data = ("--annotations", step, "--images", demo_data / "images" / "train")
             ids = ("--sorted-ids", split / "lvis_sorted_id_all.json")
             model = ("--config-file", folder / "model.yaml", "--weights", before)
             run_tool("dump_distillation", *model, *data, *ids, *kind)
-        configs.append(phase_cfg(scheduled, split, demo_data, folder, phase))
+        configs.append(phase_cfg(finished, split, demo_data, folder, phase))
         save_config(configs[-1], folder / "phase.yaml")
         run_tool("train_net", "--config-file", folder / "phase.yaml", "--skip-test")
     return configs
 
 
-def phase_cfg(scheduled: CfgNode, split: Path, demo_data: Path, folder: Path, phase: int) -> CfgNode:
+def phase_cfg(finished: CfgNode, split: Path, demo_data: Path, folder: Path, phase: int) -> CfgNode:
     """The keys of the release for one phase of the tiny run."""
     name = f"step{phase}" if phase else "base"
     keys: dict[str, Any] = {
@@ -102,7 +92,7 @@ def phase_cfg(scheduled: CfgNode, split: Path, demo_data: Path, folder: Path, ph
             "SOLVER.STEPS": (1, 2),
             "SOLVER.TEST_PERIOD": 2,
         }
-    return clone_with(scheduled, [item for pair in keys.items() for item in pair])
+    return clone_with(finished, [item for pair in keys.items() for item in pair])
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
@@ -113,9 +103,9 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("phase", [0, 1, 2])
 def test_losses_and_weights_equal_the_schedulers(
-    scheduled: CfgNode, released: list[CfgNode], phase: int
+    finished: CfgNode, released: list[CfgNode], phase: int
 ) -> None:
-    theirs, ours = Path(scheduled.OUTPUT_DIR) / f"phase_{phase}", Path(released[phase].OUTPUT_DIR)
+    theirs, ours = Path(finished.OUTPUT_DIR) / f"phase_{phase}", Path(released[phase].OUTPUT_DIR)
     expected = losses(theirs)
     assert len(expected) == (3 if phase else 4) and ("loss_distill" in expected[0]) == (phase > 0)
     assert losses(ours) == expected
@@ -125,10 +115,10 @@ def test_losses_and_weights_equal_the_schedulers(
     assert all(torch.equal(weights["model"][name], tensor) for name, tensor in reference["model"].items())
 
 
-def test_start_checkpoint_equals_the_schedulers(scheduled: CfgNode, released: list[CfgNode]) -> None:
+def test_start_checkpoint_equals_the_schedulers(finished: CfgNode, released: list[CfgNode]) -> None:
     for phase in (1, 2):
         ours = read_checkpoint(released[phase].MODEL.WEIGHT)
-        theirs = read_checkpoint(Path(scheduled.OUTPUT_DIR) / f"phase_{phase}" / "init.pth")
+        theirs = read_checkpoint(Path(finished.OUTPUT_DIR) / f"phase_{phase}" / "init.pth")
         assert ours["classes"] == theirs["classes"]
         assert all(torch.equal(ours["model"][name], tensor) for name, tensor in theirs["model"].items())
 
@@ -139,10 +129,10 @@ def test_periodic_tests_go_to_their_folder(released: list[CfgNode]) -> None:
 
 
 def test_stand_alone_test_gives_the_schedulers_report(
-    scheduled: CfgNode, released: list[CfgNode], tmp_path: Path, run_tool: Tool
+    finished: CfgNode, released: list[CfgNode], tmp_path: Path, run_tool: Tool
 ) -> None:
     for phase in (0, 2):
-        folder = Path(scheduled.OUTPUT_DIR) / f"phase_{phase}"
+        folder = Path(finished.OUTPUT_DIR) / f"phase_{phase}"
         save_config(released[phase], tmp_path / "phase.yaml")
         weights = ("--ckpt", folder / "model_final.pth")
         run_tool("test_net", "--config-file", tmp_path / "phase.yaml", *weights, "OUTPUT_DIR", tmp_path)
@@ -171,9 +161,9 @@ def test_generate_distill_writes_the_published_file(released: list[CfgNode], tmp
     assert len(DistillStore(tmp_path / "distill")) == len(written[0])
 
 
-def test_choice_of_the_path(scheduled: CfgNode, released: list[CfgNode]) -> None:
+def test_choice_of_the_path(finished: CfgNode, released: list[CfgNode]) -> None:
     assert all(is_released(cfg) for cfg in released)
-    assert not is_released(scheduled) and not is_released(clone_with(scheduled, ["LST.ENABLED", False]))
+    assert not is_released(finished) and not is_released(clone_with(finished, ["LST.ENABLED", False]))
 
 
 def fails(cfg: CfgNode, changes: dict[str, Any], error: type[Exception], words: str, folder: Path) -> None:
