@@ -7,7 +7,7 @@ DEMO_DATA ?= datasets/demo
 DEMO_CONFIG ?= configs/lst/demo.yaml
 OPTS ?=
 
-.PHONY: help setup setup-dev demo demo-forgetting test test-docs test-slow test-gpu chaos chaos-damage fuzz lint format cuda-check clean
+.PHONY: help setup setup-dev demo demo-forgetting test test-docs test-slow test-gpu chaos chaos-damage fuzz sanitize lint format cuda-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make chaos            kill a small run 50 times at random moments and compare it with an unbroken one"
 	@echo "make chaos-damage     damage every file of a small run in many ways, run it again and compare"
 	@echo "make fuzz             give 24,000 damaged files of all kinds to the readers (15 minutes)"
+	@echo "make sanitize         the native operations under the address and undefined-behaviour sanitizers"
 	@echo "make lint | format    ruff, clang-format, mypy | rewrite files in the project's format"
 	@echo "make cuda-check       compile every CUDA kernel (needs nvcc, no GPU)"
 	@echo "make clean            remove the virtual environment and build results"
@@ -72,6 +73,17 @@ chaos-damage: setup-dev
 
 test-gpu: setup-dev
 	$(PY) -m pytest -m gpu $(OPTS)
+
+# Only our library is instrumented: torch is not, so leaks are not looked for. A failed allocation is an answer.
+SANITIZED := build/sanitized/lib
+SANITIZE_TESTS ?= tests/layers tests/evaluation tests/structures
+sanitize: setup-dev
+	MRB_SANITIZE=1 FORCE_CUDA=0 $(PY) setup.py build_ext --build-lib $(SANITIZED)
+	env LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:exitcode=99 \
+	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    MRB_NATIVE_FOLDER=$(CURDIR)/$(SANITIZED)/maskrcnn_benchmark MRB_FUZZ_SETS=1000 OMP_NUM_THREADS=1 \
+	    $(PY) -m pytest -p no:faulthandler -n 2 -m "not gpu and not docs" $(SANITIZE_TESTS) $(OPTS)
 
 lint: setup-dev
 	$(PY) -m ruff check .
