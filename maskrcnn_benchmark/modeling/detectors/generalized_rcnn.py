@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from maskrcnn_benchmark.modeling.checks import require_finite
 from maskrcnn_benchmark.modeling.detectors.base import Detector
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import RoIHeads
@@ -53,7 +54,7 @@ class GeneralizedRCNN(Detector):
         """Unscaled class cosines (n_i, C) float32 of given boxes (n_i, 4) per image.
 
         Boxes are xyxy in the network input. Column 0 is background. Raises UsageError when the model has no
-        cosine classifier.
+        cosine classifier, or for cosines that are not finite.
         """
         return self._at_boxes("cosine", images, boxes)
 
@@ -76,4 +77,5 @@ class GeneralizedRCNN(Detector):
         device = batch.tensors.device
         device_boxes = [b.to(device, torch.float32).reshape(-1, 4) for b in boxes]
         values = getattr(self.roi_heads.box, what)(features, device_boxes)
+        require_finite(values, "the class cosines" if what == "cosine" else "the RoI features")
         return list(values.split([len(b) for b in device_boxes]))

@@ -24,6 +24,7 @@ from maskrcnn_benchmark.structures import BoxList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.masks import SegmentationMask
 from maskrcnn_benchmark.structures.model_input import ModelInput
+from maskrcnn_benchmark.utils.errors import UsageError
 
 PLAIN = {"train_nms": 0.0, "weight_eps": 0.0}
 
@@ -300,3 +301,19 @@ def test_scores_of_masks_do_not_train_the_masks(plusplus: nn.Module) -> None:
 def test_length_of_positives() -> None:
     zero = torch.zeros(3).long()
     assert len(Positives(zero, zero, zero, zero, torch.zeros(3, 4))) == 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [("sip_cof", "mask coefficients"), ("sip_mask_lat", "basis masks"), ("mask_scoring", "mask scores")],
+)
+def test_masks_that_are_not_finite_are_refused(layer: str, what: str) -> None:
+    model, images = _model("sipmask_plusplus").eval(), _images(256, (256, 256))
+    head = model.get_submodule("rpn.head")
+    with torch.no_grad():
+        head.cls_logits.bias.fill_(2.0)
+        head.bbox_pred.bias.fill_(1.5)
+        assert len(model(images)[0])
+        head.get_submodule(layer).weight.fill_(float("nan"))
+        with pytest.raises(UsageError, match=f"the {what} are not finite"):
+            model(images)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from maskrcnn_benchmark.modeling.roi_heads.mask_head.head import RoIMaskHead
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.loss import mask_loss, mask_targets
 from maskrcnn_benchmark.modeling.roi_heads.mask_head.predictors import (
     MaskRCNNC4Predictor,
@@ -16,7 +17,7 @@ from maskrcnn_benchmark.modeling.roi_heads.mask_head.predictors import (
 )
 from maskrcnn_benchmark.modeling.roi_heads.roi_heads import build_weight_transfer
 from maskrcnn_benchmark.structures import BoxList, SegmentationMask
-from maskrcnn_benchmark.utils.errors import DataError
+from maskrcnn_benchmark.utils.errors import DataError, UsageError
 
 LABELS = torch.tensor([2, 0, 2, 4])
 
@@ -100,3 +101,20 @@ def test_no_positives_and_missing_masks() -> None:
     logits = torch.zeros(0, 14, 14, requires_grad=True)
     loss = mask_loss(logits, torch.zeros(0, 14, 14)).mean()
     assert loss.item() == 0 and loss.requires_grad
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_refused(value: float) -> None:
+    class Extractor(torch.nn.Module):
+        def forward(self, features: Any, boxes: Any) -> torch.Tensor:
+            return torch.ones(sum(map(len, boxes)), 6, 2, 2)
+
+    predictor = MaskRCNNC4Predictor(6, 5, hidden=7)
+    head = RoIMaskHead(Extractor(), predictor, resolution=4)
+    found = BoxList(torch.tensor([[1.0, 1, 9, 9]]), (20, 20))
+    found.add_field("labels", torch.tensor([2]))
+    assert head.predict([], [found])[0].get_field("mask").shape == (1, 1, 4, 4)
+    predictor.mask_fcn_logits.weight.data[2].fill_(value)
+    with pytest.raises(UsageError, match="the mask logits are not finite"):
+        head.predict([], [found])
+    assert len(head.predict([], [found[torch.tensor([False])]])[0]) == 0

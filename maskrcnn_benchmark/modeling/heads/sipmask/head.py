@@ -91,6 +91,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
         """Detections of one image with their masks."""
         basis = outputs.basis[image]
         coefficients = gather_at_points(outputs.coefficients, torch.full_like(kept.point, image), kept.point)
+        require_finite(coefficients, "the mask coefficients")
         masks = assemble_full_masks(
             coefficients,
             basis,
@@ -103,6 +104,7 @@ class SipMask(OneStageHead[SipMaskOutputs]):
         result.add_field("mask", masks[:, None])
         if self.head.rescoring:
             expected = self.head.score_masks(quadrant_masks(coefficients, basis, kept.boxes / BASIS_STRIDE))
+            require_finite(expected, "the mask scores")
             rows = torch.arange(len(expected), device=expected.device)
             result.add_field("mask_scores", expected.float()[rows, kept.labels - 1] * kept.scores)
         return result

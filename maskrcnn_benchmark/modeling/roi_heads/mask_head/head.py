@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.layers.masks import paste_masks
+from maskrcnn_benchmark.modeling.checks import require_finite
 from maskrcnn_benchmark.modeling.losses import LossTerm
 from maskrcnn_benchmark.modeling.registry import MASK_FEATURE_EXTRACTORS, MASK_PREDICTORS
 from maskrcnn_benchmark.modeling.roi_heads import c4 as _c4  # noqa: F401  registers its extractor
@@ -112,11 +113,13 @@ class RoIMaskHead(nn.Module):
         """Add field `mask` to detections (fields `scores`, `labels`).
 
         (n, 1, M, M) float32 probabilities of the predicted class, or with a paste threshold (n, 1, H, W) bool
-        in the network input (without padding).
+        in the network input (without padding). Raises UsageError for logits that are not finite.
         """
         labels = torch.cat([d.get_field("labels") for d in detections])
         x = self.feature_extractor(features, [d.bbox for d in detections])
-        masks = self._logits(x, labels, class_weights).float().sigmoid()
+        logits = self._logits(x, labels, class_weights)
+        require_finite(logits, "the mask logits")
+        masks = logits.float().sigmoid()
         per_image = masks.split([len(d) for d in detections])
         return [self._add_masks(d, m) for d, m in zip(detections, per_image, strict=True)]
 
