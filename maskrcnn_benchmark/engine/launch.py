@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
+from maskrcnn_benchmark.engine.rank_watch import RankWatch
 from maskrcnn_benchmark.utils.env import resolve_device
 from maskrcnn_benchmark.utils.errors import ConfigError, DeviceError
 
@@ -86,11 +87,22 @@ def agree_on_name(store: dist.Store, rank: int, world: int) -> str:
     raise ConfigError(f"rank {rank} waited {TIMEOUT} for the other ranks of {world}: start all of them")
 
 
-def _join(backend: str) -> None:
-    """Initialise the process group from the environment."""
-    store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    prefixed = dist.PrefixStore(agree_on_name(store, rank, world), store)
-    dist.init_process_group(backend, store=prefixed, rank=rank, world_size=world, timeout=TIMEOUT)
+def _join(backend: str) -> RankWatch:
+    """Initialise the process group from the environment.
+
+    Raises ConfigError when the other ranks cannot be reached.
+    """
+    try:
+        store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        prefixed = dist.PrefixStore(agree_on_name(store, rank, world), store)
+        dist.init_process_group(backend, store=prefixed, rank=rank, world_size=world, timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        where = ", ".join(f"{name} {os.environ[name]}" for name in names)
+        reason = str(error).strip().partition("\n")[0]
+        problem = f"the ranks cannot meet ({where}): {reason}"
+        raise ConfigError(f"{problem}; free the port or correct these") from None
+    return RankWatch(prefixed, rank, world)
 
 
 @contextmanager
@@ -99,6 +111,8 @@ def distributed(device_name: str, rank_argument: int | None = None) -> Iterator[
 
     One process (WORLD_SIZE missing or 1) gets no group. gloo moves CPU tensors, nccl GPU tensors. Yields the
     device of this rank. LOCAL_RANK is set from `rank_argument` for the code inside.
+
+    Raises ProcessError when another rank is lost, see `RankWatch`.
     """
     if rank_argument is not None:
         os.environ["LOCAL_RANK"] = str(rank_argument)
@@ -114,9 +128,10 @@ def distributed(device_name: str, rank_argument: int | None = None) -> Iterator[
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} is not set: start with "
             "torchrun --nproc_per_node N tools/train_net.py ..."
         )
-    _join("nccl" if device.type == "cuda" else "gloo")
+    watch = _join("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield device
+        with watch:
+            yield device
     finally:
         dist.destroy_process_group()
         # A gloo thread that frees a tensor while Python shuts down aborts the process. Freeing the group,

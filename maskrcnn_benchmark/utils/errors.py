@@ -33,6 +33,10 @@ class WriteError(UsageError):
     """File that cannot be written (no space, no permission, a failing disk); the message names the file."""
 
 
+class ProcessError(UsageError):
+    """Process of the run that ended unexpectedly; the message names it and the likely reason."""
+
+
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` of a command line tool and exit the process with its exit code (`None` counts as 0).
 

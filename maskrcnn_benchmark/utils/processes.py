@@ -1,4 +1,4 @@
-"""Run commands as separate processes and stop them together."""
+"""Run commands as separate processes and stop them together; how a process ended, in words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,28 @@ from maskrcnn_benchmark.utils.errors import UsageError
 from maskrcnn_benchmark.utils.files import make_folder
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+_REASONS = {
+    signal.SIGKILL: "most likely the system ran out of memory (`dmesg` tells)",
+    signal.SIGBUS: "most likely shared memory (/dev/shm) or a disk is full",
+    signal.SIGSEGV: "a fault of a native library",
+    signal.SIGABRT: "a native library gave up",
+    signal.SIGTERM: "somebody or the scheduler of the host stopped it",
+}
+
+
+def describe_end(status: int) -> str:
+    """How a process ended and why, most likely: its exit status, or minus the number of a signal.
+
+    A status above 128 is a shell's for a signal.
+    """
+    try:
+        number = signal.Signals(status - 128 if status > 128 else -status)
+    except ValueError:
+        return f"ended with status {status}" if status >= 0 else f"was killed by signal {-status}"
+    reason = _REASONS.get(number)
+    return f"was killed by {number.name}" + (f": {reason}" if reason else "")
 
 
 class ProcessRunner:
@@ -48,7 +70,8 @@ class ProcessRunner:
         if status:
             lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             last = lines[-1] if lines else "it printed nothing"
-            raise UsageError(f"a run failed with status {status}: {last} (complete output: {output})")
+            how = f"failed with status {status}" if status > 0 else f"{describe_end(status)}; its last line"
+            raise UsageError(f"a run {how}: {last} (complete output: {output})")
 
     def stop(self) -> None:
         """Interrupt all running commands, as Ctrl-C would, and start no more."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from maskrcnn_benchmark.data import build
+from maskrcnn_benchmark.data.loader import start_worker
 
 KILLS = 20
 SECONDS = 300.0
@@ -22,7 +22,7 @@ SECONDS = 300.0
 def _load_for_ever() -> None:
     """Start loader processes again and again, as every test set of a run does."""
     while True:
-        list(DataLoader(range(4), num_workers=2, worker_init_fn=build._start_worker))  # type: ignore[arg-type]
+        list(DataLoader(range(4), num_workers=2, worker_init_fn=start_worker))  # type: ignore[arg-type]
 
 
 def _children(pid: int) -> list[int]:

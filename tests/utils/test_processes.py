@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn_benchmark.utils.errors import UsageError
-from maskrcnn_benchmark.utils.processes import ProcessRunner
+from maskrcnn_benchmark.utils.processes import ProcessRunner, describe_end
 
 # A process that was started in the background inherits that interrupts are ignored.
 WAIT = """
@@ -33,6 +33,15 @@ def test_output_threads_and_failure(tmp_path: Path) -> None:
     assert output.read_text() == "3\n"
     with pytest.raises(UsageError, match=r"status 4: no room \(complete output: .*out.txt\)"):
         ProcessRunner().run([sys.executable, "-c", "print('a\\nno room'); raise SystemExit(4)"], output)
+
+
+def test_a_killed_command_and_other_ends(tmp_path: Path) -> None:
+    kill = "import os; print('working', flush=True); os.kill(os.getpid(), 9)"
+    with pytest.raises(UsageError, match=r"killed by SIGKILL: .*out of memory.*; its last line: working \("):
+        ProcessRunner().run([sys.executable, "-c", kill], tmp_path / "out.txt")
+    assert describe_end(3) == "ended with status 3" and describe_end(0) == "ended with status 0"
+    assert "SIGKILL" in describe_end(137) and "SIGTERM" in describe_end(-15)
+    assert describe_end(-250) == "was killed by signal 250" and describe_end(255) == "ended with status 255"
 
 
 def test_stop_interrupts_and_begins_no_more(tmp_path: Path) -> None:
