@@ -19,7 +19,7 @@ import argparse
 
 import torch
 
-from maskrcnn_benchmark.checkpoint.convert import convert_file, describe_file, verify
+from maskrcnn_benchmark.checkpoint.convert import convert_file, describe_file, verify, with_class_list
 from maskrcnn_benchmark.checkpoint.families.table import export_names
 from maskrcnn_benchmark.checkpoint.io import save_atomic
 from maskrcnn_benchmark.config.load import load_config
@@ -73,7 +73,8 @@ def main() -> int:
         lines, fits = verify(model, state, backbone_only=args.by_order)
         print("\n".join(lines))
     if args.out:
-        save_atomic(state, args.out)
+        listed = args.to == "ours" and not args.by_order
+        save_atomic(with_class_list(args.file, state) if listed else state, args.out)
         print(f"wrote {len(state)} tensors to {args.out}")
     return 0 if fits else 1
 

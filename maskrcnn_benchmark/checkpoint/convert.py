@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from maskrcnn_benchmark.checkpoint.completeness import needed_names
+from maskrcnn_benchmark.checkpoint.download import fetch, is_url
 from maskrcnn_benchmark.checkpoint.families.table import family_of, rename_from_ours
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint
 from maskrcnn_benchmark.checkpoint.load import read_weights
@@ -17,6 +19,7 @@ from maskrcnn_benchmark.checkpoint.matching import (
     match_names,
     strip_module_prefix,
 )
+from maskrcnn_benchmark.structures.class_list import ClassList
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath
 from maskrcnn_benchmark.utils.table import format_table
@@ -70,6 +73,16 @@ def convert_file(
         return rename_from_ours(state, to)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def with_class_list(path: StrPath, state: dict[str, Tensor]) -> dict[str, Any]:
+    """Content of a weight file: `state` (tensors of any shape (...,)), and the class list of file `path`.
+
+    Where that carries none it is `state` itself.
+    """
+    local = fetch(str(path)) if is_url(str(path)) else path
+    classes = ClassList.stored(read_checkpoint(local, "meta", verify=False), str(path))
+    return {**state} if classes is None else {"model": state, **classes.record()}
 
 
 def verify(model: nn.Module, state: Mapping[str, Tensor], *, backbone_only: bool) -> tuple[list[str], bool]:

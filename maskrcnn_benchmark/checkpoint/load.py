@@ -20,6 +20,7 @@ from maskrcnn_benchmark.checkpoint.matching import (
     strip_module_prefix,
 )
 from maskrcnn_benchmark.layers.norm import FrozenBatchNorm2d
+from maskrcnn_benchmark.structures.class_list import ClassList
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath
 
@@ -40,16 +41,17 @@ def read_weights(path: StrPath, *, conv_body: str, device: str = "cpu") -> dict[
     Raises:
         CheckpointError: the file cannot be downloaded or read.
     """
-    family, state = _read(path, device)
+    family, state, _ = _read(path, device)
     return family.to_ours(state, conv_body)
 
 
-def _read(path: StrPath, device: str) -> tuple[WeightFamily, dict[str, Tensor]]:
-    """The family of a file, and its tensors without `module.`."""
+def _read(path: StrPath, device: str) -> tuple[WeightFamily, dict[str, Tensor], ClassList | None]:
+    """The family of a file, its tensors without `module.`, and its class list."""
     name = os.fspath(path)
     local = os.fspath(fetch(name)) if is_url(name) else name
-    state = strip_module_prefix(read_checkpoint(local, device)["model"])
-    return family_of(state, local), state
+    content = read_checkpoint(local, device)
+    state = strip_module_prefix(content["model"])
+    return family_of(state, local), state, ClassList.stored(content, f"checkpoint {name}")
 
 
 @torch.no_grad()
@@ -62,6 +64,8 @@ def load_weights(
     complete: bool = False,
 ) -> MatchReport:
     """Copy the weights of a file into `model` and log what fits and what does not.
+
+    The attribute `class_list` of the model becomes the list that the file carries, or None.
 
     Args:
         path: file or URL (catalog names are resolved by `config.weights.resolve_weight`).
@@ -79,7 +83,7 @@ def load_weights(
         CheckpointError: the file cannot be read, no name of it fits, a shape differs, names are missing or
             unexpected (see above), or the model's batch norm has another epsilon than the file's.
     """
-    family, content = _read(path, "cpu")
+    family, content, classes = _read(path, "cpu")
     _require_epsilon(model, family, path)
     targets = model.state_dict(keep_vars=True)
     state = deform_names(family.to_ours(content, conv_body), targets)
@@ -92,6 +96,7 @@ def load_weights(
         refuse_incomplete(report, path)
     elif not allow_mismatch:
         refuse_part_of_a_head(report, path)
+    model.class_list = classes  # type: ignore[assignment]
     for name, in_file in report.matched.items():
         targets[name].copy_(state[in_file])
     for index, line in enumerate(report.lines()):

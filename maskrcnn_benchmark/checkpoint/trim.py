@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskrcnn_benchmark.checkpoint.io import read_checkpoint, save_atomic
 from maskrcnn_benchmark.checkpoint.matching import strip_module_prefix
+from maskrcnn_benchmark.structures.class_list import ClassList
 from maskrcnn_benchmark.utils.errors import CheckpointError
 from maskrcnn_benchmark.utils.files import StrPath
 
@@ -51,8 +52,8 @@ def part_sizes(state: Mapping[str, Tensor], parts: Sequence[str] = PARTS) -> dic
 def trim_checkpoint(source: StrPath, target: StrPath, layers: tuple[str, ...] = CLASS_LAYERS) -> list[str]:
     """Write the weights of `source` without `layers`, and nothing else, to `target`.
 
-    Optimizer, schedule, iteration and class list are left out whether they are there or not; names keep a
-    prefix `module.` if they have one. Without `layers` all weights stay.
+    Optimizer, schedule and iteration are left out whether they are there or not; names keep a prefix
+    `module.` if they have one. Without `layers` all weights stay, and the class list that the file carries.
 
     Returns:
         Names of the tensors that were removed.
@@ -62,12 +63,14 @@ def trim_checkpoint(source: StrPath, target: StrPath, layers: tuple[str, ...] = 
     """
     if str(source).endswith(".pkl"):
         raise CheckpointError(f"{source} is a Caffe2 file; give it as MODEL.WEIGHT, it needs no trimming")
-    state = read_checkpoint(source)["model"]
+    content = read_checkpoint(source)
+    state, classes = content["model"], ClassList.stored(content, str(source))
     removed = [n for n in state if n.removeprefix("module.").rpartition(".")[0] in layers]
     if layers and not removed:
         raise CheckpointError(
             f"{source} has none of the layers {', '.join(layers)}: it is trimmed already or no detector with "
             f"two stages; its names begin with {', '.join(list(state)[:3])}"
         )
-    save_atomic({"model": {n: tensor for n, tensor in state.items() if n not in removed}}, target)
+    record = {} if layers or classes is None else classes.record()
+    save_atomic({"model": {n: tensor for n, tensor in state.items() if n not in removed}, **record}, target)
     return removed

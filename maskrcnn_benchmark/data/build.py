@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from maskrcnn_benchmark.config.catalog import DatasetSpec, resolve_dataset
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.data.datasets.detection import ConcatDataset, DetectionDataset
+from maskrcnn_benchmark.data.datasets.detection import DIFFERENT, ConcatDataset, DetectionDataset
 from maskrcnn_benchmark.data.datasets.image_decoding import ImageOptions
 from maskrcnn_benchmark.data.datasets.readers import load_annotations
+from maskrcnn_benchmark.data.loader import Loader
 from maskrcnn_benchmark.data.samplers import (
     ClassAwareStream,
     GroupedBatchSampler,
@@ -31,6 +28,7 @@ from maskrcnn_benchmark.data.samplers import (
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.data.transforms.views import view_specs
 from maskrcnn_benchmark.data.types import SampleKey, collate
+from maskrcnn_benchmark.structures.class_list import ClassList, map_classes
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
 from maskrcnn_benchmark.utils.errors import ConfigError
 from maskrcnn_benchmark.utils.rng import generator
@@ -71,12 +69,26 @@ def build_dataset(
 
 
 def build_train_dataset(cfg: Any, category_order: Sequence[int] | None = None) -> AnyDataset:
-    """Build the data sets of DATASETS.TRAIN, joined in order; ConfigError when there is none."""
+    """Build the data sets of DATASETS.TRAIN, joined in order.
+
+    category_order: category ids of the first by label, perhaps some of them; None takes its order. Raises
+    ConfigError when there is none, DataError where their classes differ (see `structures.class_list`).
+    """
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
     specs = [resolve_dataset(cfg, name) for name in cfg.DATASETS.TRAIN]
-    parts = [build_dataset(cfg, spec, train=True, category_order=category_order) for spec in specs]
-    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+    first = build_dataset(cfg, specs[0], train=True, category_order=category_order)
+    parts = [first]
+    for spec in specs[1:]:
+        annotations = load_annotations(spec)
+        order = map_classes(
+            first.class_list,
+            ClassList.of_categories(annotations.categories, annotations.path),
+            subset=len(first.class_list) < len(first.annotations.categories),
+            problem=DIFFERENT,
+        )
+        parts.append(build_dataset(cfg, spec, train=True, category_order=order, annotations=annotations))
+    return first if len(parts) == 1 else ConcatDataset(parts)
 
 
 def images_per_rank(total: int, key: str) -> int:
@@ -96,7 +108,7 @@ def build_train_loader(
     start_iter: int = 0,
     num_iters: int | None = None,
     batches: Iterable[list[SampleKey]] | None = None,
-) -> DataLoader:
+) -> Loader:
     """Build the loader of this rank's Batch objects, one per iteration from `start_iter`.
 
     batches: lists of keys of this rank that begin at `start_iter`; None takes the stream of
@@ -139,7 +151,7 @@ def _stream_batches(
     return PositionBatches(stream, images_per_rank=per_rank, **layout)
 
 
-def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:
+def build_test_loader(cfg: Any, dataset: AnyDataset) -> Loader:
     """Build the loader of this rank's part of a data set, every image once.
 
     The images of a batch have one size, so that padding, and with it the predictions, depends neither on
@@ -152,14 +164,13 @@ def build_test_loader(cfg: Any, dataset: AnyDataset) -> DataLoader:
     return _loader(cfg, dataset, [[SampleKey(index) for index in batch] for batch in batches])
 
 
-def _loader(cfg: Any, dataset: AnyDataset, batches: Iterable[list[SampleKey]]) -> DataLoader:
-    """Build the DataLoader of one Batch per list of keys, with DATALOADER.NUM_WORKERS workers."""
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]
+def _loader(cfg: Any, dataset: AnyDataset, batches: Iterable[list[SampleKey]]) -> Loader:
+    """Build the loader of one Batch per list of keys, with DATALOADER.NUM_WORKERS workers."""
+    return Loader(
+        dataset,
+        collate=partial(collate, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY),
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=partial(collate, size_divisible=cfg.DATALOADER.SIZE_DIVISIBILITY),
-        worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available() and cfg.MODEL.DEVICE != "cpu",
         # not the default generator, which training seeds: making an iterator would advance it
         generator=generator(cfg.SEED, "loader"),
@@ -187,17 +198,3 @@ def _padded_test_sizes(cfg: Any, dataset: AnyDataset) -> list[int]:
         padded = tuple(-(-side // step) for size in sizes for side in size)
         groups.append(group_of.setdefault(padded, len(group_of)))
     return groups
-
-
-def _start_worker(worker: int) -> None:
-    """Start a worker with one thread; it ends with the process that started it."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Exit when the parent has ended: torch's watchdog misses a parent killed while its workers start."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -10,6 +10,7 @@ from maskrcnn_benchmark.doctor.checkup import TEST, TRAIN, Checkup, DataSource
 from maskrcnn_benchmark.doctor.finding import Finding, NotChecked, error, keys_in, listed, note, ok, warning
 from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, read_plan
 from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
+from maskrcnn_benchmark.structures.class_list import ClassList, map_classes
 from maskrcnn_benchmark.utils.errors import UsageError
 
 _NUM = "MODEL.ROI_BOX_HEAD.NUM_CLASSES"
@@ -54,23 +55,26 @@ def _count(
 def _same_list(
     first: tuple[DataSource, AnnotationFile], source: DataSource, annotations: AnnotationFile
 ) -> Iterator[Finding]:
-    """Compare two lists of categories: a label is a position in the list, so all must be equal."""
-    categories = [(c["id"], c["name"]) for c in annotations.categories]
-    expected = [(c["id"], c["name"]) for c in first[1].categories]
-    names, expected_names = [name for _, name in categories], [name for _, name in expected]
-    if categories == expected or len(categories) != len(expected):
-        return  # another number is reported by _count
-    if names == expected_names:
-        yield note(f"{source.spec.name} numbers the same categories in another way", source.ann_key)
-        return
-    index = next(i for i, (a, b) in enumerate(zip(names, expected_names, strict=True)) if a != b)
-    yield error(
-        f"label {index + 1} is {expected_names[index]!r} in {first[0].spec.ann_file} and {names[index]!r} in "
-        f"{source.spec.ann_file}",
-        first[0].ann_key,
-        source.ann_key,
-        advice="give all files the same categories in the same order",
+    """Compare two lists of categories by the rule of training and testing."""
+    one, other = (
+        ClassList.of_categories(file.categories, where.spec.ann_file)
+        for where, file in (first, (source, annotations))
     )
+    if (one.ids, one.names) == (other.ids, other.names) or len(one) != len(other):
+        return  # another number is reported by _count
+    try:
+        order = map_classes(one, other)
+    except UsageError as problem:
+        yield error(
+            str(problem),
+            first[0].ann_key,
+            source.ann_key,
+            advice="give all files the same categories",
+        )
+        return
+    same_ids = tuple(order) == one.ids
+    how = "lists the same categories in another order" if same_ids else "has other ids for the same names"
+    yield note(f"{source.spec.name} {how}: they are mapped to those of {first[0].spec.name}", source.ann_key)
 
 
 def _phases(checkup: Checkup) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from maskrcnn_benchmark.modeling.detectors.augmented import model_for_testing
 from maskrcnn_benchmark.modeling.detectors.build import build_detection_model
 from maskrcnn_benchmark.solver.precision import Precision
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.class_list import BACKGROUND, ClassList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.views import batch_images
 from maskrcnn_benchmark.utils.errors import ConfigError
@@ -32,12 +33,16 @@ from maskrcnn_benchmark.utils.rng import seed_all
 def stored_classes(weights: str, num_classes: int) -> tuple[list[str], list[int]]:
     """Read names and category ids by label, background first, from a checkpoint (path or URL).
 
-    A checkpoint without them (published files) gives the labels as names and ids.
+    A checkpoint without them (published files), or with another number of them, gives the labels as names and
+    ids. Raises CheckpointError for ids that are not one per name.
     """
     # the checksums are compared when the weights themselves are read
     stored = read_checkpoint(fetch(weights) if is_url(weights) else weights, "meta", verify=False)
-    names = list(stored.get("classes") or map(str, range(num_classes)))
-    return names, list(stored.get("label_to_category") or range(len(names)))
+    classes = ClassList.stored(stored, f"checkpoint {weights}")
+    labels = list(range(num_classes))
+    if classes is None or len(classes) + 1 != num_classes:
+        return list(map(str, labels)), labels
+    return [BACKGROUND, *classes.names], labels if classes.ids is None else [0, *classes.ids]
 
 
 class Predictor:

@@ -22,6 +22,7 @@ from maskrcnn_benchmark.engine.finite_check import NONFINITE_FILE, NonFiniteErro
 from maskrcnn_benchmark.engine.hooks import CheckpointHook, EvaluationHook, Hook, LogHook, TrainState
 from maskrcnn_benchmark.engine.interrupt import InterruptGuard
 from maskrcnn_benchmark.engine.launch import rank_device
+from maskrcnn_benchmark.engine.model_classes import set_trained_classes
 from maskrcnn_benchmark.engine.step import TrainStep
 from maskrcnn_benchmark.engine.writers import MetricsWriter
 from maskrcnn_benchmark.solver.lr import build_lr_scheduler
@@ -187,6 +188,7 @@ def train(
     keep = cfg.SOLVER.KEEP_CHECKPOINTS
     checkpointer = Checkpointer(output_dir, model, optimizer, schedule, precision.scaler, meta, keep=keep)
     state = _open_run(cfg, model, checkpointer, output_dir=output_dir, max_iter=max_iter, device=device)
+    set_trained_classes(model, meta)
     start, weights = state.iteration, Path(output_dir) / f"{FINAL}.pth"
     try:
         if start >= max_iter and weights.exists():

@@ -23,10 +23,17 @@ from maskrcnn_benchmark.data.build import (
     build_train_loader,
 )
 from maskrcnn_benchmark.data.datasets.images import image_name
+from maskrcnn_benchmark.data.datasets.readers import load_annotations
 from maskrcnn_benchmark.data.types import Batch
 from maskrcnn_benchmark.engine.data_check import check_test_set, check_test_sets, check_training_set
 from maskrcnn_benchmark.engine.inference import inference
 from maskrcnn_benchmark.engine.launch import rank_device
+from maskrcnn_benchmark.engine.model_classes import (
+    check_test_classes,
+    known_classes,
+    resumed_order,
+    tested_order,
+)
 from maskrcnn_benchmark.engine.train import TrainSummary, train
 from maskrcnn_benchmark.evaluation.build import build_evaluator
 from maskrcnn_benchmark.evaluation.report import EvaluationReport, format_evaluation
@@ -82,7 +89,7 @@ def train_plain(cfg: CfgNode, *, tested_after: bool = False) -> tuple[nn.Module,
 
 
 def _train_plain(cfg: CfgNode, tested_after: bool) -> tuple[nn.Module, TrainSummary]:
-    dataset = build_train_dataset(cfg)
+    dataset = build_train_dataset(cfg, resumed_order(cfg))
     total = cfg.SOLVER.MAX_ITER * cfg.SOLVER.ACCUMULATION_STEPS
     return train_on(
         cfg,
@@ -114,9 +121,11 @@ def train_on(
     check_class_count(cfg, dataset, " + ".join(cfg.DATASETS.TRAIN))
     comm.on_main(lambda: check_training_set(cfg, dataset))
     if tested_after or cfg.SOLVER.TEST_PERIOD > 0:
+        check_test_classes(cfg, dataset.class_list, subset=category_order is not None)
         comm.on_main(lambda: check_test_sets(cfg, category_order))
     comm.on_main(lambda: write_labels(Path(cfg.OUTPUT_DIR), dataset))
     model = build_seeded_model(cfg)
+    model.class_list = dataset.class_list  # type: ignore[assignment]
 
     def evaluate(current: nn.Module, iteration: int) -> dict[str, float]:
         folder = Path(cfg.OUTPUT_DIR) / "validation" / f"{iteration:07d}"
@@ -165,11 +174,13 @@ def test_plain(
     Args:
         folder: where rank 0 writes `<data set>/{metrics.json,per_class.csv}` and the result files of the
             protocol (`Evaluator.write`); defaults to `OUTPUT_DIR/inference`.
-        category_order: category ids by label; None takes the order of each data set.
+        category_order: category ids by label; None takes those of the model (`known_classes`), mapped to each
+            data set.
 
     The kind of the data decides on the protocol (`build_evaluator`). With TEST.BBOX_AUG.ENABLED every image
     is tested in several views. TEST.EXPECTED_RESULTS are compared with the last data set, and the outcome is
-    logged. Raises ConfigError for an empty DATASETS.TEST and for two data sets of one name.
+    logged. Raises ConfigError for an empty DATASETS.TEST and for two data sets of one name, DataError for a
+    data set of other classes than the model's.
     """
     if not cfg.DATASETS.TEST:
         raise ConfigError(
@@ -178,6 +189,7 @@ def test_plain(
     device = rank_device(cfg.MODEL.DEVICE)
     tested = model_for_testing(cfg, model.to(device))
     folder = folder or Path(cfg.OUTPUT_DIR) / "inference"
+    classes = known_classes(cfg, model) if category_order is None else getattr(model, "class_list", None)
     reports: dict[str, EvaluationReport] = {}
     for name in cfg.DATASETS.TEST:
         spec = resolve_dataset(cfg, name)
@@ -185,7 +197,9 @@ def test_plain(
             raise ConfigError(
                 f"DATASETS.TEST has two sets called {spec.name}; name them in DATASETS.REGISTER"
             )
-        dataset = build_dataset(cfg, spec, train=False, category_order=category_order)
+        annotations = load_annotations(spec)
+        order = tested_order(classes, annotations, category_order)
+        dataset = build_dataset(cfg, spec, train=False, category_order=order, annotations=annotations)
         check_class_count(cfg, dataset, name)
         comm.on_main(partial(check_test_set, cfg, dataset))
         evaluator = build_evaluator(

@@ -106,8 +106,13 @@ def test_number_of_classes(plain, the) -> None:
 
 def test_test_data_with_another_order_of_categories(plain, the, edited: Edit, data: Path) -> None:
     path = edited(lambda content: content["categories"].reverse(), "val")
+    assert the(check_classes, plain("DATASETS.TEST", _inline(path, data, "val")), "note", "in another order")
+
+
+def test_test_data_with_other_categories(plain, the, edited: Edit, data: Path) -> None:
+    path = edited(lambda content: content["categories"][0].update(name="unicorn"), "val")
     finding = the(check_classes, plain("DATASETS.TEST", _inline(path, data, "val")), "error", "label 1 is")
-    assert "same categories in the same order" in finding.advice
+    assert "'unicorn'" in finding.text and "same categories" in finding.advice
 
 
 def test_phases_that_do_not_add_up(lst, the) -> None:

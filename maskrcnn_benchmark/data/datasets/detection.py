@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 from bisect import bisect_right
@@ -25,10 +26,12 @@ from maskrcnn_benchmark.data.records.columns import AnnotationColumns
 from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.data.types import Sample, SampleKey
 from maskrcnn_benchmark.structures import BoxList, Keypoints, SegmentationMask
+from maskrcnn_benchmark.structures.class_list import BACKGROUND, ClassList, map_classes
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
+DIFFERENT = "training sets with different classes cannot be joined"
 
 
 class DetectionDataset:
@@ -90,10 +93,7 @@ class DetectionDataset:
         self._replace_bad = train and bad_image == "skip"
         self._sort_by_label = sort_by_label
         order = list(annotations.category_ids if category_order is None else category_order)
-        names = _category_names(annotations, order)
-        self.label_to_category = [0, *order]
-        self.class_names = ["__background__", *names]
-        self._label_of = {category: label for label, category in enumerate(order, start=1)}
+        self._set_labels(order)
         columns = annotations.columns
         # per annotation: whether it becomes a target, and whether it is valid for training
         self._is_used = np.isin(columns.category_ids, order) & ~(columns.crowd & drop_crowd)
@@ -106,6 +106,26 @@ class DetectionDataset:
         self._images = [im for im in annotations.images if keep_images == "all" or im["id"] in kept]
         self.image_ids = [image["id"] for image in self._images]
         self.has_masks = self._check_masks()
+
+    def _set_labels(self, order: list[int]) -> None:
+        """Give the categories `order` the labels 1, 2, ..."""
+        self.label_to_category = [0, *order]
+        self.class_names = [BACKGROUND, *_category_names(self.annotations, order)]
+        self._label_of = {category: label for label, category in enumerate(order, start=1)}
+
+    @property
+    def class_list(self) -> ClassList:
+        """Ids and names by label."""
+        source = self.annotations.path or "the annotations"
+        return ClassList(tuple(map(str, self.class_names[1:])), tuple(self.label_to_category[1:]), source)
+
+    def relabelled(self, order: Sequence[int]) -> DetectionDataset:
+        """The same data set with other labels: its category ids in the order of them."""
+        if set(order) != set(self.label_to_category[1:]):
+            raise ValueError(f"{list(order)[:5]}... are not the categories of {self.annotations.path}")
+        other = copy.copy(self)
+        other._set_labels(list(order))
+        return other
 
     def __len__(self) -> int:
         """Number of images."""
@@ -261,23 +281,22 @@ def _category_names(annotations: AnnotationFile, order: list[int]) -> list[str]:
 
 
 class ConcatDataset:
-    """Data sets with one class list, their images counted through in the order given.
+    """Data sets of the same classes, their images counted through in the order given.
 
-    `image_ids`, `class_names`, `label_to_category`, `keypoint_names`, `get_img_info`, `get_labels` are as in
+    Labels are those of the first part, to which the classes of the others are mapped. `image_ids`,
+    `class_names`, `class_list`, `label_to_category`, `keypoint_names`, `get_img_info`, `get_labels` are as in
     DetectionDataset; image ids of different parts may coincide.
     """
 
     def __init__(self, parts: Sequence[DetectionDataset]) -> None:
-        """Join `parts`; DataError when their classes differ."""
-        self.parts = list(parts)
-        first = self.parts[0]
-        for part in self.parts[1:]:
-            if part.class_names != first.class_names:
-                raise DataError(
-                    f"training sets with different classes cannot be joined: {first.annotations.path} has "
-                    f"{len(first.class_names) - 1}, {part.annotations.path} has {len(part.class_names) - 1}"
-                )
+        """Join `parts`; DataError when their classes differ (see `structures.class_list`)."""
+        first = parts[0]
+        self.parts = [first]
+        for part in parts[1:]:
+            order = map_classes(first.class_list, part.class_list, problem=DIFFERENT)
+            self.parts.append(part.relabelled(order))
         self.class_names = first.class_names
+        self.class_list = first.class_list
         if any(part.keypoint_names != first.keypoint_names for part in self.parts):
             raise DataError("training sets with different keypoints cannot be joined")
         self.keypoint_names = first.keypoint_names

@@ -17,10 +17,11 @@ from maskrcnn_benchmark.data.samplers import FilePairSampler
 from maskrcnn_benchmark.data.samplers.batches import PairBatches
 from maskrcnn_benchmark.data.transforms import build_test_transforms, build_transforms
 from maskrcnn_benchmark.data.types import Batch
-from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, check_validation_classes
 from maskrcnn_benchmark.incremental.plan.split import derive_val_annotations
 from maskrcnn_benchmark.incremental.replay.index_files import replay_sampler
 from maskrcnn_benchmark.incremental.replay.plan import ReplayPlan
+from maskrcnn_benchmark.structures.class_list import ClassList
 from maskrcnn_benchmark.utils.comm import get_rank, get_world_size
 from maskrcnn_benchmark.utils.errors import DataError
 
@@ -72,18 +73,15 @@ class PhaseData:
         """Validation images by rule LST.VAL_IMAGES with the objects and categories seen so far.
 
         Raises:
-            DataError: when the validation file lacks a category of the training file.
+            DataError: when the validation file lacks a class of the training file.
         """
         if self.val.unlabelled:
             raise DataError(
                 f'{self.val_path} has no "annotations": the phases are compared by AP; name a file with '
                 "annotations in LST.ANN_VAL"
             )
-        missing = set(plan.seen_ids(plan.num_phases - 1)) - {c["id"] for c in self.val.categories}
-        if missing:
-            raise DataError(
-                f"{self.val_path}: category ids {sorted(missing)[:5]} of {self.train_path} are missing"
-            )
+        validation = ClassList.of_categories(self.val.categories, str(self.val_path))
+        check_validation_classes(plan, self.train_path, validation)
         seen = derive_val_annotations(self.val.raw, plan, cfg.LST.PHASE, cfg.LST.VAL_IMAGES)
         return DetectionDataset(
             AnnotationFile(seen, path=str(self.val_path)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from maskrcnn_benchmark.evaluation.groups import phase_name
 from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
+from maskrcnn_benchmark.structures.class_list import ClassList, map_classes
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.files import read_json, sha256_json
 
@@ -78,6 +79,11 @@ class PhasePlan:
         """Class names by label after `phase`; index 0 is the background."""
         return ["__background__", *(c.name for c in self.classes[: self.num_seen(phase)])]
 
+    def class_list(self, source: str) -> ClassList:
+        """Ids and names of all classes by label; `source`: whose they are, for messages."""
+        last = self.num_phases - 1
+        return ClassList(tuple(self.names(last)[1:]), tuple(self.seen_ids(last)), source)
+
     def with_report_sizes(self, sizes: Sequence[int]) -> PhasePlan:
         """Copy of the plan whose reports group the classes by `sizes` (LST.REPORT_SIZES; empty: by phase).
 
@@ -143,6 +149,20 @@ class PhasePlan:
         names = ClassInfo.__dataclass_fields__
         classes = tuple(ClassInfo(**{k: record[k] for k in names}) for record in data["classes"])
         return PhasePlan(classes, tuple(data["sizes"]))
+
+
+def check_validation_classes(plan: PhasePlan, train_path: str | Path, validation: ClassList) -> None:
+    """Require every class of the plan, made from `train_path`, in the `validation` file by id and name.
+
+    Their order does not matter, and the file may have further classes. Raises DataError with the differences.
+    """
+    map_classes(
+        plan.class_list(str(train_path)),
+        validation,
+        subset=True,
+        problem="the validation file has other classes than the training file",
+        advice="give both the same ids and names (reports of all phases name classes by id)",
+    )
 
 
 def classes_hash(ids: Sequence[int], names: Sequence[str]) -> str:

@@ -156,9 +156,9 @@ def group_by_class(data: Annotations) -> ClassGroups:
 
 
 def _with_state(categories: Iterable[dict[str, Any]], plan: PhasePlan) -> list[dict[str, Any]]:
-    """Copies of category records with the class group of each under `step_state`."""
+    """Copies of category records with the class group of each under `step_state`; none for other classes."""
     state = plan.by_phase().group_of_category()
-    return [c | {"step_state": state[c["id"]]} for c in categories]
+    return [c | {"step_state": state[c["id"]]} if c["id"] in state else c for c in categories]
 
 
 def derive_train_annotations(

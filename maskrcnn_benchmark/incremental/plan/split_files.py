@@ -13,7 +13,7 @@ from typing import Any
 
 from maskrcnn_benchmark.data.datasets.annotation_index import FileRecords
 from maskrcnn_benchmark.data.datasets.annotations import AnnotationFile
-from maskrcnn_benchmark.incremental.plan.phases import PhasePlan
+from maskrcnn_benchmark.incremental.plan.phases import PhasePlan, check_validation_classes
 from maskrcnn_benchmark.incremental.plan.run_folder import PLAN_FILE
 from maskrcnn_benchmark.incremental.plan.split import (
     Annotations,
@@ -21,6 +21,7 @@ from maskrcnn_benchmark.incremental.plan.split import (
     derive_val_annotations,
     group_by_class,
 )
+from maskrcnn_benchmark.structures.class_list import ClassList
 from maskrcnn_benchmark.utils.files import atomic_path, write_json
 from maskrcnn_benchmark.utils.progress import Progress
 
@@ -57,7 +58,11 @@ def write_split_files(
 
     Returns:
         The paths in the order of writing.
+
+    Raises:
+        DataError: when `val` lacks a class of the plan.
     """
+    check_validation_classes(plan, train.path, ClassList.of_categories(val.categories, val.path))
     folder = Path(folder)
     last = plan.num_phases - 1
     contents: dict[str, Any] = {PLAN_FILE: plan.to_json(), "lvis_sorted_id_all.json": plan.seen_ids(last)}

@@ -10,12 +10,18 @@ from torch import Tensor, nn
 
 from maskrcnn_benchmark.modeling.losses import LossTerm, mean_losses
 from maskrcnn_benchmark.structures.boxlist import BoxList
+from maskrcnn_benchmark.structures.class_list import ClassList
 from maskrcnn_benchmark.structures.image_list import ImageList
 from maskrcnn_benchmark.structures.model_input import Images, ModelInput
 
 
 class Detector(nn.Module, ABC):
-    """Child `backbone` (with its neck); a subclass adds heads and defines `losses` and `predict`."""
+    """Child `backbone` (with its neck); a subclass adds heads and defines `losses` and `predict`.
+
+    `class_list`: the classes of its labels, from a checkpoint or the training data; None where not known.
+    """
+
+    class_list: ClassList | None = None
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()

@@ -41,9 +41,9 @@ def weights(cfg: CfgNode, phase: int) -> dict[str, torch.Tensor]:
     return read_checkpoint(Path(cfg.OUTPUT_DIR) / f"phase_{phase}" / "model_final.pth")["model"]
 
 
-def tables(cfg: CfgNode) -> list[Any]:
+def tables(cfg: CfgNode, phases: int = 3) -> list[Any]:
     """Metrics of the reports."""
-    files = [Path(cfg.OUTPUT_DIR) / f"phase_{p}" / "report" / "metrics.json" for p in range(3)]
+    files = [Path(cfg.OUTPUT_DIR) / f"phase_{p}" / "report" / "metrics.json" for p in range(phases)]
     return [json.loads(path.read_text())["tasks"] for path in files]
 
 
@@ -214,3 +214,58 @@ def test_published_files_drive_a_step(finished: CfgNode, tmp_path: Path) -> None
             assert one.annotation_ids.tolist() == two.annotation_ids.tolist()
             assert (one.cosines == two.cosines).all()
     assert (run / "phase_1" / "report" / "metrics.json").exists()
+
+
+def changed_file(source: str, target: Path, change: Callable[[list[dict[str, Any]]], Any]) -> str:
+    """A copy of an annotation file whose list of categories is changed in place."""
+    content = json.loads(Path(source).read_text())
+    change(content["categories"])
+    target.write_text(json.dumps(content))
+    return str(target)
+
+
+def detections(cfg: CfgNode, phases: int = 3) -> list[Any]:
+    """Detections of the reports."""
+    files = [Path(cfg.OUTPUT_DIR) / f"phase_{p}" / "report" / "lvis_dt.json" for p in range(phases)]
+    return [json.loads(path.read_text()) for path in files]
+
+
+def test_the_order_of_categories_plays_no_part(finished: CfgNode, tmp_path: Path) -> None:
+    """Testing of each phase, and a whole run: replay, stored outputs and labels go by id."""
+    val = changed_file(finished.LST.ANN_VAL, tmp_path / "val.json", list.reverse)
+    cfg = copy_of(finished, tmp_path / "run")
+    for phase in range(3):
+        report_of_phase(clone_with(cfg, ["LST.ANN_VAL", val]), phase)
+    assert tables(cfg) == tables(finished)
+    assert detections(cfg) == detections(finished) and all(detections(cfg))
+    train = changed_file(finished.LST.ANN_TRAIN, tmp_path / "train.json", list.reverse)
+    files = ["LST.ANN_VAL", val, "LST.ANN_TRAIN", train, "SOLVER.TEST_PERIOD", 2, "LST.PHASES", (0, 1)]
+    anew = clone_with(finished, ["OUTPUT_DIR", str(tmp_path / "anew"), *files])
+    run_lst(anew)
+    for phase in range(2):
+        expected, actual = weights(finished, phase), weights(anew, phase)
+        assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
+    assert tables(anew, 2) == tables(finished, 2) and detections(anew, 2) == detections(finished, 2)
+
+
+def test_validation_with_other_classes(finished: CfgNode, tiny_cfg: CfgNode, tmp_path: Path) -> None:
+    renamed = changed_file(
+        tiny_cfg.LST.ANN_VAL, tmp_path / "renamed.json", lambda c: c[0].update(name="unicorn")
+    )
+    with pytest.raises(DataError, match=r"validation file has other classes.*'unicorn'"):
+        run_lst(clone_with(tiny_cfg, ["LST.ANN_VAL", renamed]))
+    assert not list((Path(tiny_cfg.OUTPUT_DIR) / "phase_0").glob("*.pth"))
+    names = [c["name"] for c in json.loads(Path(finished.LST.ANN_VAL).read_text())["categories"]]
+
+    def swap(categories: list[dict[str, Any]]) -> None:
+        categories[0]["name"], categories[1]["name"] = names[1], names[0]
+
+    swapped = changed_file(finished.LST.ANN_VAL, tmp_path / "swapped.json", swap)
+    cfg = copy_of(finished, tmp_path / "copy")
+    with pytest.raises(DataError, match="same ids and names"):
+        report_of_phase(clone_with(cfg, ["LST.ANN_VAL", swapped]), 1)
+    further = changed_file(
+        finished.LST.ANN_VAL, tmp_path / "more.json", lambda c: c.insert(0, {"id": 900, "name": "new"})
+    )
+    report_of_phase(clone_with(cfg, ["LST.ANN_VAL", further]), 1)
+    assert tables(cfg)[1] == tables(finished)[1]
