@@ -103,22 +103,30 @@ def _attempt(action: Callable[[], Any]) -> Any:
 
 
 def _checked(batches: Iterator[Any]) -> Iterator[Any]:
-    """The batches; raises what came instead of one."""
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (RuntimeError, ProcessError, OSError, EOFError) as error:
-            named = _dead_worker(batches) or worker_error(error)
-            if isinstance(named, ProcessError):
-                _stop(batches)
-            if named is error:
-                raise
-            raise named from None
-        if isinstance(batch, _Failed):
-            raise batch.error
-        yield batch
+    """The batches; raises what came instead of one. Workers end with the iterator, not when it is collected:
+    one that lives on is inherited by the workers of later loaders, whose end it delays.
+    """
+    process = os.getpid()
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, ProcessError, OSError, EOFError) as error:
+                named = _dead_worker(batches) or worker_error(error)
+                if isinstance(named, ProcessError):
+                    _stop(batches)
+                if named is error:
+                    raise
+                raise named from None
+            if isinstance(batch, _Failed):
+                raise batch.error
+            yield batch
+    finally:
+        end: Any = getattr(batches, "_shutdown_workers", None)
+        if end is not None and os.getpid() == process:
+            end()
 
 
 def _dead_worker(batches: Any) -> ProcessError | None:
