@@ -25,10 +25,13 @@ from maskrcnn_benchmark.data.transforms import Compose
 from maskrcnn_benchmark.evaluation.build import build_evaluator
 from maskrcnn_benchmark.evaluation.detections import Detections
 from maskrcnn_benchmark.evaluation.rle import RleMasks
-from maskrcnn_benchmark.utils.errors import UsageError
+from maskrcnn_benchmark.utils.errors import ConfigError, UsageError
 
 SIDE = 48
-KEYPOINTS = ("MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", 56)
+KEYPOINTS = (
+    *("MODEL.ROI_KEYPOINT_HEAD.RESOLUTION", 56, "MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES", 2),
+    *("TEST.KEYPOINT_OKS_SIGMAS", (0.1, 0.1)),
+)
 
 
 def demo_annotations(folder: Path) -> dict[str, Any]:
@@ -140,6 +143,8 @@ def use_annotations(file: AnnotationFile, cfg: Any) -> None:
     found = _detections(file, masks=cfg.MODEL.MASK_ON, points=len(dataset.keypoint_names) if points else 0)
     try:
         evaluator.evaluate_detections(found)  # type: ignore[attr-defined]
+    except ConfigError:  # other keypoints than the config's, which training compares before it starts
+        raise
     except UsageError as error:
         raise LateRefusal(f"evaluation, after the file was opened: {error}") from error
 
@@ -233,7 +238,11 @@ class Results:
         evaluator = build_evaluator(cfg, self._file.raw, self._labels, kind="coco")
         evaluator.evaluate_detections(found)  # type: ignore[attr-defined]
         if both:
-            Detections.from_json(json.loads(path.read_bytes().decode("utf-8-sig")))
+            try:
+                rows = json.loads(path.read_bytes().decode("utf-8-sig"))
+            except (ValueError, RecursionError):  # of Python's JSON, which reads less than ours
+                return
+            Detections.from_json(rows)
 
 
 class PascalVoc:

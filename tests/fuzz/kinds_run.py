@@ -186,7 +186,8 @@ class RunFiles:
 
         run_stages(clone_with(self._cfg, ["OUTPUT_DIR", str(run)]), copy_back)
         for name in self._outputs:
-            if (run / name).read_bytes() != (self._first / name).read_bytes():
+            path = run / name
+            if not path.is_file() or path.read_bytes() != (self._first / name).read_bytes():
                 raise SilentDifference(f"{damaged.name} was damaged, and the run has another {name.name}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import random
@@ -76,6 +77,20 @@ def _use_flipped(path: Path, expected: dict[str, torch.Tensor]) -> None:
     """Read a file with flipped bits: refused, or equal."""
     if not _same(_use(path), expected):
         raise SilentDifference("a flipped bit gives other weights")
+
+
+def _flip_beside_digest(rng: random.Random, path: Path, data: bytes) -> None:
+    """Write flipped bits with the SHA-256 of the undamaged file beside them, which is damaged at times."""
+    path.write_bytes(flip_bits(rng, data))
+    digest = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode()
+    if rng.random() < 0.1:
+        digest = mutate_bytes(rng, digest)
+    path.with_name(f"{path.name}.sha256").write_bytes(digest)
+
+
+def _must_refuse(path: Path) -> None:
+    read_checkpoint(path)
+    raise SilentDifference("a flipped bit is accepted although a digest is known")
 
 
 class ZipWeights:
@@ -165,7 +180,10 @@ class LegacyWeights:
     def case(self, rng: random.Random, folder: Path) -> Callable[[], object]:
         """Damage bytes, mostly of the pickles, cut the storages, or replace a pickle."""
         data, path = rng.choice(self._files), folder / "x.pth"
-        kind = rng.randrange(4)
+        kind = rng.randrange(5)
+        if kind == 4:
+            _flip_beside_digest(rng, path, data)
+            return lambda: _use_flipped(path, _tensors())
         if kind == 0:
             data = data[: rng.randrange(len(data))]
         elif kind == 1:
@@ -206,7 +224,10 @@ class Pickles:
     def case(self, rng: random.Random, folder: Path) -> Callable[[], object]:
         """Damage a file, or write one of odd opcodes."""
         path = folder / "x.pkl"
-        kind = rng.randrange(3)
+        kind = rng.randrange(4)
+        if kind == 3:
+            _flip_beside_digest(rng, path, rng.choice(self._files))
+            return lambda: _must_refuse(path)
         if kind == 0:
             path.write_bytes(mutate_bytes(rng, rng.choice(self._files)))
         elif kind == 1:
