@@ -18,7 +18,7 @@ help:
 	@echo "make test-slow        the tests that take longer;  make test-gpu: those that need a GPU"
 	@echo "make chaos            kill a small run 50 times at random moments and compare it with an unbroken one"
 	@echo "make chaos-damage     damage every file of a small run in many ways, run it again and compare"
-	@echo "make fuzz             give 24,000 damaged files of all kinds to the readers (15 minutes)"
+	@echo "make fuzz             give 40,000 damaged files of all kinds to the readers (10 minutes)"
 	@echo "make sanitize         the native operations under the address and undefined-behaviour sanitizers"
 	@echo "make lint | format    ruff, clang-format, mypy | rewrite files in the project's format"
 	@echo "make cuda-check       compile every CUDA kernel (needs nvcc, no GPU)"

@@ -14,6 +14,7 @@ from maskrcnn_benchmark.data.types import SampleKey
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json
 from maskrcnn_benchmark.utils.rng import generator
+from maskrcnn_benchmark.utils.text import shortened
 
 Pair = tuple[int, int]
 
@@ -172,7 +173,7 @@ def _read_lists(path: str | PathLike[str], limit: int, what: str) -> list[list[i
         for index, value in enumerate(row):
             if not isinstance(value, int) or not 0 <= value < limit:
                 raise DataError(
-                    f"replay file {fspath(path)}: entry {index} is {value!r}, expected {what} "
+                    f"replay file {fspath(path)}: entry {index} is {shortened(value)}, expected {what} "
                     f"in 0..{limit - 1}"
                 )
     return rows

@@ -24,6 +24,7 @@ from maskrcnn_benchmark.incremental.reporting.summary import SUMMARY_FILE
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.files import read_json, sha256_json, write_json
 from maskrcnn_benchmark.utils.progress import Progress
+from maskrcnn_benchmark.utils.text import shortened
 
 logger = logging.getLogger(__name__)
 MARKER, RUN_CONFIG = "ablation.json", "run.yaml"
@@ -94,12 +95,22 @@ def read_ablation(path: str | Path) -> Ablation:
     unknown = set(tree) - {"CONFIG", "SEEDS", "OPTS", "VARIANTS", "REFERENCES"}
     variants, references = tree.get("VARIANTS") or {}, tree.get("REFERENCES") or {}
     seeds, common = tree.get("SEEDS") or [0], tree.get("OPTS") or []
-    lists = [common, *variants.values(), *references.values()]
-    valid = not unknown and "CONFIG" in tree and variants and not set(variants) & set(references)
-    if not valid or not all(isinstance(pairs, list) and len(pairs) % 2 == 0 for pairs in lists):
+    form_fits = (
+        not unknown
+        and isinstance(tree.get("CONFIG"), str)
+        and isinstance(seeds, list)
+        and all(type(seed) is int for seed in seeds)
+        and isinstance(variants, dict)
+        and isinstance(references, dict)
+        and variants
+        and not set(variants) & set(references)
+    )
+    lists = [common, *variants.values(), *references.values()] if form_fits else []
+    if not form_fits or not all(isinstance(pairs, list) and len(pairs) % 2 == 0 for pairs in lists):
         raise ConfigError(
             f"{path}: expected CONFIG, SEEDS, OPTS [KEY, VALUE, ...], VARIANTS and REFERENCES "
-            f"{{name: [KEY, VALUE, ...]}} with different names, and nothing else (found {sorted(tree)})"
+            "{name: [KEY, VALUE, ...]} with different names, and nothing else (found "
+            f"{shortened(sorted(tree))})"
         )
     folders = {_folder_name(name) for name in variants | references}
     if len(folders) < len(variants) + len(references):

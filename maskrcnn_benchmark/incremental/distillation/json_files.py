@@ -6,6 +6,7 @@ num_old + 1 cosines per new-class box, in (label, file) order of the boxes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from maskrcnn_benchmark.incremental.distillation.store import (
 from maskrcnn_benchmark.structures.boxlist import BoxList
 from maskrcnn_benchmark.utils.errors import DataError
 from maskrcnn_benchmark.utils.files import read_json, write_json
+from maskrcnn_benchmark.utils.text import shortened
+
+_IMAGE_ID = re.compile(r"-?[0-9]{1,18}")
 
 
 def new_box_ids(data: Mapping[str, Any], category_order: Sequence[int], num_old: int) -> dict[int, list[int]]:
@@ -66,6 +70,20 @@ def check_store_complete(store: DistillStore, boxes: Mapping[int, Sequence[int]]
         )
 
 
+def _cosines(values: Any, where: str) -> np.ndarray:
+    """The rows of an image, float32 (n, columns); DataError unless they are equally long lists of numbers."""
+    try:
+        cosines = np.array(values, dtype=np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise DataError(
+            f"{where} is no list of rows of numbers ({shortened(values)}); get the file again, or store the "
+            "outputs again"
+        ) from None
+    if not np.isfinite(cosines).all():
+        raise DataError(f"{where} has values that are not finite; store the outputs again")
+    return cosines
+
+
 def import_logits(
     path: str | Path, folder: str | Path, header: DistillHeader, annotation_ids: Mapping[int, Sequence[int]]
 ) -> DistillStore:
@@ -86,14 +104,11 @@ def import_logits(
     images = []
     for flip, table in enumerate(content):
         for key, values in table.items():
-            try:
-                image, cosines = int(key), np.array(values, dtype=np.float32)
-            except (TypeError, ValueError, OverflowError):
-                raise DataError(
-                    f"{path}: the entry of image {key[:40]!r} is no list of rows of numbers; get the file "
-                    "again, or store the outputs again"
-                ) from None
+            if not _IMAGE_ID.fullmatch(key):
+                raise DataError(f"{path}: {shortened(key)} is no image id")
+            image = int(key)
             ids = np.array(annotation_ids.get(image, []), dtype=np.int64)
+            cosines = _cosines(values, f"{path}: the entry of image {image}")
             if cosines.shape != (len(ids), header.num_old + 1):
                 raise DataError(
                     f"{path}: image {image} has rows of shape {cosines.shape}, expected {len(ids)} new-class "

@@ -18,6 +18,7 @@ from maskrcnn_benchmark.data.datasets.annotations import is_degenerate
 from maskrcnn_benchmark.incremental.plan.phases import ClassInfo, PhasePlan, phase_sizes
 from maskrcnn_benchmark.utils.errors import ConfigError, DataError
 from maskrcnn_benchmark.utils.files import read_json
+from maskrcnn_benchmark.utils.text import shortened
 
 Annotations = dict[str, Any]
 SORT_KEYS = ("instance_count", "image_count", "file")
@@ -85,7 +86,7 @@ def check_sorted_ids(ids: Any, data: Annotations, where: str) -> list[int]:
     if unknown or missing or len(ids) != len(set(ids)):
         raise DataError(
             f"{where}: the list must name each of the {len(known)} categories of the annotations once; "
-            f"unknown ids {unknown[:5]}, missing ids {missing[:5]}, repeated {len(ids) - len(set(ids))}"
+            f"unknown ids {shortened(unknown[:5])}, missing ids {missing[:5]}, repeated {len(ids) - len(set(ids))}"
         )
     return ids
 

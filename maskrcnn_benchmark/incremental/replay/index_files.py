@@ -162,10 +162,9 @@ def read_index_files(
             or len({len(r) if isinstance(r, list) else -1 for r in rows}) != 1
         ):
             raise DataError(f"{path}: expected a list of equally long lists, one per rank")
-        try:
-            array = np.array(rows, dtype=np.int64)
-        except (TypeError, ValueError, OverflowError):
-            raise DataError(f"{path}: expected lists of integers; get the file again") from None
+        if not all(type(value) is int and abs(value) < 1 << 62 for row in rows for value in row):
+            raise DataError(f"{path}: expected lists of integers; get the file again")
+        array = np.array(rows, dtype=np.int64)
         if array.size and not low <= array.min() <= array.max() <= high:
             raise DataError(
                 f"{path}: values {array.min()}..{array.max()}, expected {low}..{high}; the file belongs to "

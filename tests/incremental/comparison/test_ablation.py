@@ -201,7 +201,11 @@ def test_markdown_and_page(tmp_path: Path) -> None:
 
 def test_files_of_another_form(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    for text in ("CONFIG: x.yaml\n", "VARIANTS: {a: []}\n", "CONFIG: x\nVARIANTS: {a: [K]}\n"):
+    full = "CONFIG: x\nVARIANTS: {a: []}\n"
+    texts = ["CONFIG: x.yaml\n", "VARIANTS: {a: []}\n", "CONFIG: x\nVARIANTS: {a: [K]}\n"]
+    texts += ["CONFIG: 3\nVARIANTS: {a: []}\n", "CONFIG: x\nVARIANTS: [a]\n", f"{full}REFERENCES: 3\n"]
+    texts += [f"{full}SEEDS: [x]\n", f"{full}SEEDS: 3\n", f"{full}OPTS: {{a: 1}}\n"]
+    for text in texts:
         file.write_text(text)
         with pytest.raises(ConfigError, match=r"a.yaml: expected CONFIG, SEEDS"):
             read_ablation(file)

@@ -202,3 +202,26 @@ def test_box_order_leaves_out_what_training_drops() -> None:
     }
     assert new_box_ids(data, [9, 5, 7], 1) == {1: [4, 1]}
     assert new_box_ids(data, [9, 5, 7], 3) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {"1": [[0.5, 0.5], [0.5]]},
+            r"image 1 is no list of rows of numbers \(\[\[0.5, 0.5\], \[0.5\]\]\)",
+        ),
+        ({"1": [["a", "b"]]}, "image 1 is no list of rows of numbers"),
+        ({"1": {"a": 1}}, "image 1 is no list of rows of numbers"),
+        ({"1": [[0.5, float("nan")]]}, "image 1 has values that are not finite"),
+        ({"one": [[0.5, 0.5]]}, "'one' is no image id"),
+        ({"9" * 5000: [[0.5, 0.5]]}, r"'999\d+\.\.\.9+' is no image id"),
+        ({"1": []}, r"image 1 has rows of shape \(0,\), expected 1 new-class boxes x 2 columns"),
+    ],
+)
+def test_released_files_of_another_form(tmp_path: Path, table: dict[str, Any], message: str) -> None:
+    path = tmp_path / "logits.json"
+    path.write_text(json.dumps([table, table]))
+    header = DistillHeader(1, 1, "x", "x", (64, 64), (0, 1), "float32")
+    with pytest.raises(DataError, match=message):
+        import_logits(path, tmp_path / "store", header, {1: [11]})

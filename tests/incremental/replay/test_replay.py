@@ -127,6 +127,10 @@ def test_published_files_round_trip(golden: dict[str, Any], mini_plan: PhasePlan
         read_index_files(*paths, num_images=5, num_classes=11)
     with pytest.raises(DataError, match="values"):
         read_index_files(*paths, num_images=len(plan.image_ids), num_classes=6)
+    for text in ('[[1, "a"]]', "[[1, null]]", "[[1, 1.5]]", "[[[1], [2]]]", f"[[1, {10**30}]]"):
+        paths[1].write_text(text)
+        with pytest.raises(DataError, match="expected lists of integers"):
+            read_index_files(*paths, num_images=len(plan.image_ids), num_classes=11)
     paths[1].write_text("[[1, 2], [3]]")
     with pytest.raises(DataError, match="equally long"):
         read_index_files(*paths, num_images=len(plan.image_ids), num_classes=11)
