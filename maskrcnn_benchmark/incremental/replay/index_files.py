@@ -159,7 +159,8 @@ def read_index_files(
         if (
             not isinstance(rows, list)
             or not rows
-            or len({len(r) if isinstance(r, list) else -1 for r in rows}) != 1
+            or not all(isinstance(row, list) for row in rows)
+            or len({len(row) for row in rows}) != 1
         ):
             raise DataError(f"{path}: expected a list of equally long lists, one per rank")
         if not all(type(value) is int and abs(value) < 1 << 62 for row in rows for value in row):

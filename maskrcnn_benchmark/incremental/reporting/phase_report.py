@@ -80,15 +80,23 @@ def phase_confusion(
 
 
 def read_tasks(path: Path) -> dict[str, Any]:
-    """Read the results by task from the metrics.json of a phase; DataError when it is no such report."""
+    """Read the results by task from the metrics.json of a phase; DataError when it is no such report.
+
+    Reports of earlier versions have no `per_category`.
+    """
     content = read_json(path, what="phase report")
     tasks = content.get("tasks") if isinstance(content, dict) else None
-    parts = ("metrics", "groups", "per_category")
-    if not isinstance(tasks, dict) or not all(
-        isinstance(task, dict) and all(_is_table(task.get(part)) for part in parts) for task in tasks.values()
-    ):
+    if not isinstance(tasks, dict) or not all(map(_is_task, tasks.values())):
         raise DataError(f"{path} is no report of a phase; delete it and give the training command again")
     return tasks
+
+
+def _is_task(task: Any) -> bool:
+    """Whether `task` has the tables of one task."""
+    if not isinstance(task, dict):
+        return False
+    tables = task.get("metrics"), task.get("groups"), task.get("per_category", {})
+    return all(map(_is_table, tables))
 
 
 def _is_table(values: Any) -> bool:
@@ -99,7 +107,7 @@ def _is_table(values: Any) -> bool:
 def category_ap(tasks: Mapping[str, Any]) -> dict[str, dict[int, float | None]]:
     """AP by task and category id from the results of a phase (see `read_tasks`); None where undefined."""
     return {
-        task: {int(category): defined(value) for category, value in content["per_category"].items()}
+        task: {int(category): defined(value) for category, value in content.get("per_category", {}).items()}
         for task, content in tasks.items()
     }
 
