@@ -86,7 +86,8 @@ def check_sorted_ids(ids: Any, data: Annotations, where: str) -> list[int]:
     if unknown or missing or len(ids) != len(set(ids)):
         raise DataError(
             f"{where}: the list must name each of the {len(known)} categories of the annotations once; "
-            f"unknown ids {shortened(unknown[:5])}, missing ids {missing[:5]}, repeated {len(ids) - len(set(ids))}"
+            f"unknown ids {shortened(unknown[:5])}, missing ids {missing[:5]}, "
+            f"repeated {len(ids) - len(set(ids))}"
         )
     return ids
 
