@@ -90,6 +90,21 @@ def test_a_damaged_index_is_made_again(path: Path, cache: Path, damage: str) -> 
     assert annotation_index.read_index(path) is not None
 
 
+def test_a_flipped_bit_in_the_index_changes_nothing(path: Path, cache: Path) -> None:
+    parsed = AnnotationFile.load(path)
+    AnnotationFile.load(path, index_from=0)
+    (folder,) = cache.iterdir()
+    generator = np.random.default_rng(0)
+    for file in sorted(folder.iterdir()):
+        content = bytearray(file.read_bytes())
+        for position in generator.integers(0, len(content), 12).tolist():
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << int(generator.integers(8))
+            file.write_bytes(damaged)
+            same(AnnotationFile.load(path, index_from=0), parsed)
+        assert annotation_index.read_index(path) is not None
+
+
 def test_a_cache_that_cannot_be_written_costs_a_warning(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

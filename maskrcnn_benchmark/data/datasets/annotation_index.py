@@ -14,6 +14,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from maskrcnn_benchmark.utils.files import read_json, write_json
 from maskrcnn_benchmark.utils.native import load_ops
 
 logger = logging.getLogger(__name__)
-VERSION = 3
+VERSION = 4
 CACHE_VARIABLE = "MRB_CACHE_DIR"
 _SPANS = ("starts", "ends")
 # Columns of `scan_annotations` in their order (csrc/ops.cpp).
@@ -241,9 +242,12 @@ def read_index(path: Path) -> FileIndex | None:
     folder = _folder(path)
     try:
         header = read_json(folder / "header.json", "annotation index")
-        if header["version"] != VERSION:
+        if header["version"] != VERSION or header.pop("checksum") != _checksum(header):
             return None
         names = (*AnnotationColumns.names(), *_SPANS)
+        sums = {name: zlib.crc32((folder / f"{name}.npy").read_bytes()) for name in names}
+        if sums != header["checksums"]:
+            return None
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
         if {len(a) for a in arrays.values()} != {header["annotations"]}:
             return None
@@ -260,6 +264,12 @@ def read_index(path: Path) -> FileIndex | None:
     return FileIndex(AnnotationColumns(**arrays), **spans, **facts)
 
 
+def _checksum(header: dict[str, Any]) -> int:
+    """CRC-32 of the values of a header, the same before and after it is stored as JSON."""
+    stored = json.loads(json.dumps(header))
+    return zlib.crc32(json.dumps(stored, sort_keys=True).encode())
+
+
 def write_index(path: Path, index: FileIndex) -> None:
     """Write the index of `path` to the cache; a cache that cannot be written is logged, not an error."""
     target = _folder(path)
@@ -274,15 +284,17 @@ def write_index(path: Path, index: FileIndex) -> None:
             np.save(temporary / f"{name}.npy", getattr(index.columns, name))
         for name in _SPANS:
             np.save(temporary / f"{name}.npy", getattr(index, name))
+        names = (*AnnotationColumns.names(), *_SPANS)
         header = {
             "version": VERSION,
+            "checksums": {name: zlib.crc32((temporary / f"{name}.npy").read_bytes()) for name in names},
             "annotations": len(index.starts),
             "sections": index.sections,
             "mends": index.mends.stored(),
             "mended_lists": index.mended_lists,
             "suspicions": index.suspicions,
         }
-        write_json(temporary / "header.json", header)
+        write_json(temporary / "header.json", header | {"checksum": _checksum(header)})
         for old in target.parent.glob(f"{target.name.split('-')[0]}-*"):
             shutil.rmtree(old, ignore_errors=True)
         os.rename(temporary, target)

@@ -79,6 +79,8 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise DataError(f"{path} is not UTF-8 text: byte {error.start}; convert it to UTF-8") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"{str(path)[:80]!r} is no file name; correct the list of the split") from None
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError(f"{path} declares a document type, which annotations do not need; remove it")
     try:
